@@ -1,0 +1,36 @@
+# libtorch's CPU part as the target tern::torch. find_package(Torch) is not used: it probes for GPUs for over a minute
+# and takes over the CUDA architecture list. The definitions are those that the wheel's own targets carry.
+if(NOT TERN_TORCH_DIR)
+  if(DEFINED ENV{TERN_CACHE})
+    set(TERN_TORCH_DIR $ENV{TERN_CACHE}/libtorch-2.15.0/torch)
+  else()
+    set(TERN_TORCH_DIR $ENV{HOME}/.cache/tern/libtorch-2.15.0/torch)
+  endif()
+endif()
+if(NOT EXISTS ${TERN_TORCH_DIR}/lib/libtorch_cpu.so)
+  message(FATAL_ERROR "no libtorch in ${TERN_TORCH_DIR} (want lib/libtorch_cpu.so). Run scripts/setup, or give your own "
+                      "with -DTERN_TORCH_DIR=..., or build the deploy half alone with -DTERN_TORCH=OFF.")
+endif()
+
+add_library(tern_torch INTERFACE)
+target_include_directories(tern_torch SYSTEM INTERFACE
+  ${TERN_TORCH_DIR}/include ${TERN_TORCH_DIR}/include/torch/csrc/api/include)
+target_compile_definitions(tern_torch INTERFACE
+  _GLIBCXX_USE_CXX11_ABI=1 USE_C10D_GLOO USE_DISTRIBUTED)
+target_link_libraries(tern_torch INTERFACE
+  ${TERN_TORCH_DIR}/lib/libtorch_cpu.so ${TERN_TORCH_DIR}/lib/libc10.so)
+target_link_options(tern_torch INTERFACE
+  -Wl,-rpath,${TERN_TORCH_DIR}/lib -Wl,-rpath-link,${TERN_TORCH_DIR}/lib
+  # libtorch_cpu names the CUDA runtime even for CPU use; its own RPATH finds it at run time, not at link time.
+  -Wl,--allow-shlib-undefined)
+add_library(tern::torch ALIAS tern_torch)
+
+# One precompiled header for the whole training half: a file with the wide ATen header costs 15 s without it.
+add_library(tern_torch_pch STATIC ${CMAKE_SOURCE_DIR}/cmake/torch_pch.cc)
+target_link_libraries(tern_torch_pch PUBLIC tern_options tern_torch)
+target_precompile_headers(tern_torch_pch PRIVATE ${CMAKE_SOURCE_DIR}/cmake/torch_pch.h)
+
+function(tern_use_torch target)
+  target_link_libraries(${target} PUBLIC tern_torch)
+  target_precompile_headers(${target} REUSE_FROM tern_torch_pch)
+endfunction()

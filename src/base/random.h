@@ -1,0 +1,40 @@
+// Counter-based random numbers (Philox 4x32-10: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
+// A stream is named and seeded; its whole state is one 64-bit counter, so it can be stored, resumed and sharded: value i
+// of a stream is a pure function of (seed, name, i), whoever asks and in whatever order.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string_view>
+
+namespace tern {
+
+// One Philox 4x32-10 block: 128 bits of counter and 64 bits of key to 128 random bits.
+std::array<uint32_t, 4> Philox4x32(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key);
+
+class RandomStream {
+ public:
+  RandomStream(uint64_t seed, std::string_view name, uint64_t counter = 0);
+
+  // Value `index` of the stream, independent of the counter.
+  uint64_t At(uint64_t index) const;
+
+  uint64_t NextU64() { return At(counter_++); }
+  // Uniform in [0, 1) with 24 bits.
+  float NextUniform() { return static_cast<float>(NextU64() >> 40) * 0x1.0p-24f; }
+  // Standard normal by Box-Muller; takes one value of the stream.
+  float NextNormal();
+
+  uint64_t counter() const { return counter_; }
+  void set_counter(uint64_t counter) { counter_ = counter; }
+
+ private:
+  std::array<uint32_t, 2> key_;
+  uint64_t counter_;
+};
+
+// A bijection of [0, size) onto itself chosen by `key`: element `index` of a pseudo-random permutation without a table
+// (balanced Feistel network with cycle walking). REQUIRES: index < size.
+uint64_t PermuteIndex(uint64_t index, uint64_t size, uint64_t key);
+
+}  // namespace tern

@@ -1,0 +1,69 @@
+// HDF5 behind RAII and one checking wrapper: every failed call throws FormatError (reading) or ResourceError (writing)
+// with the file, the object and HDF5's own innermost message. Row-major, native little-endian types. Not thread-safe:
+// HDF5 1.10 as Debian builds it is not.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace tern::h5 {
+
+enum class Type { kF32, kF64, kF16, kU8, kI8, kU16, kI32, kU32, kI64, kU64 };
+int64_t SizeOf(Type type);
+
+struct DatasetInfo {
+  Type type;
+  std::vector<int64_t> shape;
+};
+
+struct WriteOptions {
+  int64_t chunk_bytes = 1 << 20;   // Rows are grouped into chunks of about this size; 0: contiguous, no checksum.
+  bool checksum = true;            // HDF5's fletcher32 filter on every chunk.
+};
+
+// Paths inside a file are absolute ("/model/embed"); missing groups are made when writing.
+class File {
+ public:
+  static File Create(const std::string& path);                 // Truncates.
+  static File OpenForReading(const std::string& path);         // FormatError when it is not HDF5, torn or too short.
+  ~File();
+  File(File&&) noexcept;
+  File& operator=(File&&) noexcept;
+
+  void Write(const std::string& name, Type type, const std::vector<int64_t>& shape, const void* data,
+             const WriteOptions& options = {});
+  // A dataset that grows along its first axis; used for token streams.
+  void CreateAppendable(const std::string& name, Type type, int64_t rows_per_chunk);
+  void Append(const std::string& name, Type type, const void* data, int64_t count);
+
+  bool Has(const std::string& name) const;
+  DatasetInfo Info(const std::string& name) const;
+  // Reads the whole dataset; `type` must equal the stored one and `size_bytes` the stored size.
+  void Read(const std::string& name, Type type, void* out, int64_t size_bytes) const;
+  // Elements [begin, begin + count) of a 1-D dataset.
+  void ReadRange(const std::string& name, Type type, int64_t begin, int64_t count, void* out) const;
+  // Names of all datasets below `group`, in name order, absolute.
+  std::vector<std::string> ListDatasets(const std::string& group = "/") const;
+
+  // Attributes of an object ("/" for the file). Strings are UTF-8.
+  void SetAttribute(const std::string& object, const std::string& key, const std::string& value);
+  void SetAttribute(const std::string& object, const std::string& key, int64_t value);
+  std::string StringAttribute(const std::string& object, const std::string& key) const;
+  int64_t IntAttribute(const std::string& object, const std::string& key) const;
+  bool HasAttribute(const std::string& object, const std::string& key) const;
+  std::vector<std::string> AttributeNames(const std::string& object) const;
+
+  // Flushes and closes, checking every call; the destructor closes without throwing.
+  void Close();
+  const std::string& path() const;
+
+ private:
+  struct Impl;
+  explicit File(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tern::h5
