@@ -10,6 +10,8 @@
 #include <utility>
 #include <vector>
 
+#include "metrics/append_file.h"
+
 namespace tern {
 
 struct MetricsRecord {
@@ -25,9 +27,6 @@ class MetricsLog {
   // its beginning). Records of other stages are kept whole. Throws FormatError for a damaged file,
   // ResourceError when it cannot be written.
   MetricsLog(std::string path, std::string stage, int64_t resume_step);
-  ~MetricsLog();
-  MetricsLog(const MetricsLog&) = delete;
-  MetricsLog& operator=(const MetricsLog&) = delete;
 
   // Appends {"stage": ..., "step": step, values...}. REQUIRES: step is above every earlier one of
   // this log; values is an object without "stage" and "step".
@@ -42,11 +41,9 @@ class MetricsLog {
   void Sync();
 
  private:
-  void Open();
-
   std::string path_, stage_;
   int64_t last_step_;
-  int fd_ = -1;
+  std::optional<AppendFile> file_;
 };
 
 // Every record of the file, in file order; a missing file gives none, a torn last line is dropped.

@@ -6,11 +6,13 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "metrics/append_file.h"
 #include "metrics/journal.h"
 
 namespace tern {
@@ -30,9 +32,6 @@ class TensorBoardWriter {
   // are dropped by TensorBoard. Throws ResourceError when the file cannot be written.
   TensorBoardWriter(const std::string& folder, int64_t resume_step,
                     WallClock clock = SystemWallClock);
-  ~TensorBoardWriter();
-  TensorBoardWriter(const TensorBoardWriter&) = delete;
-  TensorBoardWriter& operator=(const TensorBoardWriter&) = delete;
 
   // One event with all values of a step. One write a call: a reader never waits for a buffer.
   void Add(int64_t step, const std::vector<Scalar>& scalars);
@@ -46,7 +45,7 @@ class TensorBoardWriter {
 
   std::string path_;
   WallClock clock_;
-  int fd_ = -1;
+  std::optional<AppendFile> file_;
 };
 
 }  // namespace tern
