@@ -22,6 +22,7 @@ endif()
 add_library(tern_options INTERFACE)
 target_compile_options(tern_options INTERFACE
   $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Werror -Wno-psabi -ffp-contract=off -fno-math-errno>)
+target_compile_definitions(tern_options INTERFACE TERN_VERSION="${PROJECT_VERSION}")
 target_include_directories(tern_options INTERFACE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR})
 if(TERN_SANITIZE)
   add_compile_options(-fsanitize=${TERN_SANITIZE} -fno-omit-frame-pointer -g1)

@@ -55,7 +55,7 @@ float RandomStream::NextNormal() {
 
 uint64_t PermuteIndex(uint64_t index, uint64_t size, uint64_t key) {
   TERN_CHECK(index < size, "index ", index, " of a permutation of ", size);
-  const int half_bits = std::max(1, (std::bit_width(size - 1) + 1) / 2);
+  const int half_bits = std::max(1, (static_cast<int>(std::bit_width(size - 1)) + 1) / 2);
   const uint64_t mask = (uint64_t{1} << half_bits) - 1;
   const std::array<uint32_t, 2> philox_key = {static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32)};
   do {  // The network permutes [0, 4^half_bits), less than 4 * size: a few walks at most bring us below size.

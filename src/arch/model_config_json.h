@@ -1,0 +1,14 @@
+// ModelConfig as JSON, as checkpoints and reports store it: every field under its own name, enums as words.
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include "arch/model_config.h"
+
+namespace tern {
+
+nlohmann::json ToJson(const ModelConfig& config);
+// Throws FormatError that names the field when one is missing, unknown, or of another type.
+ModelConfig ModelConfigFromJson(const nlohmann::json& json);
+
+}  // namespace tern
