@@ -2,6 +2,7 @@
 #include "base/stop_signal.h"
 
 #include <csignal>
+#include <initializer_list>
 
 namespace tern {
 namespace {
