@@ -47,22 +47,22 @@ struct CheckpointMeta {
   int64_t step = 0;
   std::string kind = "train";  // What wrote it: train, import, ...
   // Numbers a checkpoint may be chosen by, lower is better ("validation_loss"). They stand in the
-  // manifest.
+  // manifest; one that is not finite is left out.
   std::map<std::string, double> metrics;
   // Everything else needed to go on to the same bits: model config, loss scaler, stream counters,
-  // sampler position, running losses, versions, recipe text. Written byte for byte, so 64-bit
-  // integers and doubles come back exactly.
+  // sampler position, running losses, versions, recipe text. 64-bit integers and finite doubles
+  // come back exactly; NaN and Inf come back as null.
   nlohmann::json state = nlohmann::json::object();
 };
 
 // "step-00000600".
 std::string FolderName(int64_t step);
 
-// Writes `folder`/step-XXXXXXXX and returns its path. One that is there already is replaced (its
-// name is free for a moment only when it was refused or is written twice). Throws ResourceError
-// when the disk is full or the folder cannot be written; then nothing of the new checkpoint stays
-// and those before are untouched. REQUIRES: step >= 0, names unique and absolute, one writer a
-// folder (the run's FileLock).
+// Writes `folder`/step-XXXXXXXX and returns its path. One that is there already is replaced, in one
+// system call where the file system can swap names. Throws ResourceError when the disk is full or
+// the folder cannot be written; then nothing of the new checkpoint stays and those before are
+// untouched. REQUIRES: step >= 0, names unique and absolute, one writer a folder (the run's
+// FileLock).
 std::string WriteCheckpoint(const std::string& folder, const CheckpointMeta& meta,
                             const std::vector<TensorView>& tensors);
 
