@@ -1,0 +1,78 @@
+// The one decoder: a ModelConfig (src/arch) made of tensors. Parameters are fp32 latents in the order of ParameterTable;
+// what is ternary is quantized inside the forward pass and never stored here.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "arch/model_config.h"
+#include "nn/bit_linear.h"
+#include "nn/fused_ops.h"
+#include "nn/precision.h"
+
+namespace tern::model {
+
+struct Parameter {
+  ParameterSpec spec;
+  at::Tensor value;    // fp32, leaf, requires a gradient
+};
+
+// B sequences of T tokens; M = B * T rows.
+struct DecoderInput {
+  at::Tensor tokens_BT;            // int64, values below V
+  at::Tensor positions_BT;         // int32; defined for packed documents, else 0..T-1 for each sequence
+  at::Tensor document_ids_BT;      // int32; defined when attention must stop at document borders
+};
+
+struct ForwardOptions {
+  nn::ComputeType compute = nn::ComputeType::kFp32;
+  bool checkpoint_blocks = false;             // Keep only each block's input, run it again in backward
+  nn::BitLinearObserver* observer = nullptr;
+};
+
+class Decoder {
+ public:
+  // Parameters are allocated, not initialised. Throws RecipeError for a config that breaks a rule.
+  explicit Decoder(const ModelConfig& config);
+
+  // Normal(0, init_std) for matrices, 1 for norm gains; a pure function of (seed, parameter name).
+  void Initialize(uint64_t seed);
+
+  // Output of the last norm, [M, D].
+  at::Tensor Hidden(const DecoderInput& input, const ForwardOptions& options) const;
+  // Hidden times the head: logits [M, V].
+  at::Tensor Logits(const DecoderInput& input, const ForwardOptions& options) const;
+
+  const ModelConfig& config() const { return config_; }
+  const std::vector<Parameter>& parameters() const { return parameters_; }
+  // Throws BugError for an unknown name.
+  const at::Tensor& Get(std::string_view name) const;
+  const at::Tensor& HeadWeight() const;  // [V, D]; the embedding when tied
+
+ private:
+  struct Layer {
+    at::Tensor input_norm, q, k, v, q_norm, k_norm, attn_sub_norm, o;
+    at::Tensor post_norm, gate, up, ffn_sub_norm, down;
+  };
+  struct BlockInput {
+    int64_t batch, tokens;
+    at::Tensor positions_M;         // int32
+    at::Tensor mask_B1TT;           // Undefined: plain causal
+  };
+
+  at::Tensor Block(const Layer& layer, const at::Tensor& x_MD, const BlockInput& input, const ForwardOptions& options) const;
+  at::Tensor Attention(const Layer& layer, const at::Tensor& n_MD, const BlockInput& input, const ForwardOptions& options) const;
+  at::Tensor FeedForward(const Layer& layer, const at::Tensor& n_MD, const ForwardOptions& options) const;
+  std::vector<at::Tensor> Linear(const at::Tensor& x_MK, const std::vector<at::Tensor>& w_NK, const char* group,
+                                 const ForwardOptions& options) const;
+
+  ModelConfig config_;
+  std::vector<Parameter> parameters_;
+  std::vector<Layer> layers_;
+  nn::RopeTables rope_;
+};
+
+}  // namespace tern::model

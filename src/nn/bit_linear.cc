@@ -1,0 +1,116 @@
+// See bit_linear.h.
+#include "nn/bit_linear.h"
+
+#include <ATen/ops/mm.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "base/error.h"
+
+namespace tern::nn {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+// What the backward pass needs of one forward, as it lies in the context: xq, gamma, sum, then one t2 a matrix.
+constexpr size_t kFirstWeight = 3;
+
+// dW_NK = dY_MN^T (gamma/127 xq_MK). In BF16 the row scale is folded into dY before rounding, because xq is exact in
+// BF16 (8 significant bits) and would not be after scaling.
+class WeightGradient {
+ public:
+  WeightGradient(const quant::Int8Rows& x, ComputeType compute) : compute_(compute) {
+    if (compute == ComputeType::kFp32) {
+      x_MK_ = quant::Dequantize(x);
+      return;
+    }
+    const bool native = compute == ComputeType::kBf16 && HasNativeBf16(x.q_MK.device());
+    x_MK_ = x.q_MK.narrow(1, 0, x.k).to(native ? at::kBFloat16 : at::kFloat);
+    row_scale_M1_ = x.gamma_M.div(127.0f).unsqueeze(1);
+  }
+
+  at::Tensor operator()(const at::Tensor& dy_MN) const {
+    if (compute_ == ComputeType::kFp32) return at::mm(dy_MN.t(), x_MK_);
+    const at::Tensor scaled_MN = dy_MN * row_scale_M1_;
+    if (x_MK_.scalar_type() == at::kBFloat16) return at::mm(scaled_MN.to(at::kBFloat16).t(), x_MK_).to(at::kFloat);
+    return at::mm(RoundTo(scaled_MN, compute_).t(), x_MK_);
+  }
+
+ private:
+  ComputeType compute_;
+  at::Tensor x_MK_;          // fp32: gamma/127 xq; else xq itself, exact
+  at::Tensor row_scale_M1_;
+};
+
+// dX_MK += beta * (dY_MN Wq_NK); the codes are exact in every compute type.
+void AddInputGradient(const at::Tensor& dy_MN, const quant::TernaryWeight& w, ComputeType compute, at::Tensor* dx_MK) {
+  at::Tensor part_MK;
+  if (compute == ComputeType::kFp32) {
+    const at::Tensor w_NK = quant::Dequantize(w, w.beta);
+    if (dx_MK->defined()) {
+      dx_MK->addmm_(dy_MN, w_NK);
+      return;
+    }
+    *dx_MK = at::mm(dy_MN, w_NK);
+    return;
+  }
+  part_MK = MatMul(dy_MN, quant::Dequantize(w, 1.0f), compute);
+  if (dx_MK->defined()) {
+    dx_MK->add_(part_MK, w.beta);
+  } else {
+    *dx_MK = part_MK.mul_(w.beta);
+  }
+}
+
+struct BitLinearFunction : torch::autograd::Function<BitLinearFunction> {
+  static variable_list forward(AutogradContext* ctx, const at::Tensor& x_MK, at::TensorList w_NK,
+                               const BitLinearOptions& options) {
+    const quant::Int8Rows x = quant::QuantizeRows(x_MK.contiguous());
+    if (options.observer != nullptr) options.observer->OnActivations(options.group, x);
+    variable_list outputs, saved = {x.q_MK, x.gamma_M, x.sum_M};
+    std::vector<double> betas;
+    for (const at::Tensor& latent : w_NK) {
+      const quant::TernaryWeight w = quant::QuantizeTernary(latent);
+      outputs.push_back(quant::TernaryMatMul(x, w));
+      saved.push_back(w.t2_NC);
+      betas.push_back(w.beta);
+    }
+    ctx->save_for_backward(std::move(saved));
+    ctx->saved_data["betas"] = betas;
+    ctx->saved_data["k"] = x.k;
+    ctx->saved_data["compute"] = static_cast<int64_t>(options.compute);
+    return outputs;
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list dy) {
+    const variable_list saved = ctx->get_saved_variables();
+    const auto betas = ctx->saved_data["betas"].toDoubleVector();
+    const auto compute = static_cast<ComputeType>(ctx->saved_data["compute"].toInt());
+    const quant::Int8Rows x{saved[0], saved[1], saved[2], ctx->saved_data["k"].toInt()};
+    const WeightGradient weight_gradient(x, compute);
+    at::Tensor dx_MK;
+    variable_list grads(1);
+    for (size_t i = 0; i < betas.size(); ++i) {
+      const at::Tensor dy_MN = dy[i].contiguous();
+      quant::TernaryWeight w;
+      w.t2_NC = saved[kFirstWeight + i];
+      w.beta = static_cast<float>(betas[i]);  // Exact: it came from fp32.
+      w.k = x.k;
+      AddInputGradient(dy_MN, w, compute, &dx_MK);
+      grads.push_back(weight_gradient(dy_MN));
+    }
+    grads[0] = dx_MK;
+    grads.emplace_back();  // The options have no gradient.
+    return grads;
+  }
+};
+
+}  // namespace
+
+std::vector<at::Tensor> BitLinear(const at::Tensor& x_MK, const std::vector<at::Tensor>& w_NK,
+                                  const BitLinearOptions& options) {
+  TERN_CHECK(!w_NK.empty(), "no weight matrix");
+  return BitLinearFunction::apply(x_MK, at::TensorList(w_NK), options);
+}
+
+}  // namespace tern::nn

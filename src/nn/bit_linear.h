@@ -1,0 +1,35 @@
+// BitLinear (W1.58A8, arXiv 2402.17764) as one autograd function over all matrices that read the same input: the input
+// is quantized once for q, k and v, or for gate and up. Forward: integers, exactly (src/quant/ternary.h). Backward:
+// straight-through, dX = sum_i dY_i (beta_i Wq_i), dW_i = dY_i^T (gamma/127 xq). Saved for it: int8 xq with its row
+// scales and the 2-bit codes, no float copies. No bias.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <string_view>
+#include <vector>
+
+#include "nn/precision.h"
+#include "quant/ternary.h"
+
+namespace tern::nn {
+
+// Sees what each BitLinear quantized; used for health metrics. Called on the forward's thread.
+class BitLinearObserver {
+ public:
+  virtual ~BitLinearObserver() = default;
+  virtual void OnActivations(std::string_view group, const quant::Int8Rows& x) = 0;
+};
+
+struct BitLinearOptions {
+  ComputeType compute = ComputeType::kFp32;   // Of the products in the backward pass
+  BitLinearObserver* observer = nullptr;
+  std::string_view group;                     // Name told to the observer, e.g. "qkv"
+};
+
+// x_MK: fp32 [M, K]; each w_NK: fp32 latents [N_i, K]. Returns y_i [M, N_i].
+// Throws NumericError when a matrix holds NaN or Inf.
+std::vector<at::Tensor> BitLinear(const at::Tensor& x_MK, const std::vector<at::Tensor>& w_NK,
+                                  const BitLinearOptions& options);
+
+}  // namespace tern::nn

@@ -1,0 +1,64 @@
+// See precision.h.
+#include "nn/precision.h"
+
+#include <ATen/ops/mm.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "kernels/common/isa.h"
+
+namespace tern::nn {
+namespace {
+
+struct DenseLinearFunction : torch::autograd::Function<DenseLinearFunction> {
+  static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& x_MK, const at::Tensor& w_NK,
+                            int64_t compute) {
+    ctx->save_for_backward({x_MK, w_NK});
+    ctx->saved_data["compute"] = compute;
+    return MatMul(x_MK, w_NK.t(), static_cast<ComputeType>(compute));
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
+                                                 torch::autograd::variable_list grads) {
+    const auto saved = ctx->get_saved_variables();
+    const auto compute = static_cast<ComputeType>(ctx->saved_data["compute"].toInt());
+    const at::Tensor& dy_MN = grads[0];
+    return {MatMul(dy_MN, saved[1], compute), MatMul(dy_MN.t(), saved[0], compute), at::Tensor()};
+  }
+};
+
+}  // namespace
+
+bool HasNativeBf16(const at::Device& device) {
+  return !device.is_cpu() || kernels::ActiveIsa() == kernels::Isa::kAvx512;
+}
+
+at::Tensor RoundTo(const at::Tensor& x, ComputeType compute) {
+  switch (compute) {
+    case ComputeType::kFp32: return x;
+    case ComputeType::kBf16: return x.to(at::kBFloat16).to(at::kFloat);
+    case ComputeType::kFp16: return x.to(at::kHalf).to(at::kFloat);
+  }
+  __builtin_unreachable();
+}
+
+at::Tensor MatMul(const at::Tensor& a_MK, const at::Tensor& b_KN, ComputeType compute) {
+  if (compute == ComputeType::kBf16 && HasNativeBf16(a_MK.device())) {
+    return at::mm(a_MK.to(at::kBFloat16), b_KN.to(at::kBFloat16)).to(at::kFloat);
+  }
+  return at::mm(RoundTo(a_MK, compute), RoundTo(b_KN, compute));
+}
+
+at::Tensor DenseLinear(const at::Tensor& x_MK, const at::Tensor& w_NK, ComputeType compute) {
+  return DenseLinearFunction::apply(x_MK, w_NK, static_cast<int64_t>(compute));
+}
+
+std::string_view ToString(ComputeType compute) {
+  switch (compute) {
+    case ComputeType::kFp32: return "fp32";
+    case ComputeType::kBf16: return "bf16";
+    case ComputeType::kFp16: return "fp16";
+  }
+  __builtin_unreachable();
+}
+
+}  // namespace tern::nn
