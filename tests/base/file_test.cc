@@ -1,0 +1,167 @@
+// Files that survive a crash: replacement is whole or not at all (also on a full disk), mappings
+// and reads agree, a folder lock keeps a second process out and goes with its holder, however that
+// ends.
+#include "base/file.h"
+
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <string>
+#include <utility>
+
+#include "base/error.h"
+#include "tests/testing/temp_folder.h"
+
+namespace tern {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::TempFolder;
+
+std::string BytesOf(const MappedFile& file) {
+  return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
+}
+
+int64_t CountEntries(const std::string& folder) {
+  return std::distance(fs::directory_iterator(folder), fs::directory_iterator());
+}
+
+TEST(FileTest, WritesReadsAndMapsBytesOfAnySize) {
+  const TempFolder folder;
+  for (const size_t size : {0u, 1u, 4095u, 4096u, 100'001u}) {
+    std::string bytes(size, '\0');
+    for (size_t i = 0; i < size; ++i) bytes[i] = static_cast<char>(i * 7);
+    WriteFileAtomically(folder / "f", bytes);
+    EXPECT_EQ(ReadFile(folder / "f"), bytes);
+    EXPECT_EQ(BytesOf(MappedFile(folder / "f")), bytes);
+  }
+  EXPECT_EQ(CountEntries(folder.path()), 1);  // No temporary name stays.
+}
+
+TEST(FileTest, MappingMoves) {
+  const TempFolder folder;
+  WriteFileAtomically(folder / "f", "abc");
+  MappedFile first(folder / "f");
+  MappedFile second(std::move(first));
+  EXPECT_EQ(BytesOf(second), "abc");
+  WriteFileAtomically(folder / "g", "defg");
+  second = MappedFile(folder / "g");
+  EXPECT_EQ(BytesOf(second), "defg");
+  EXPECT_EQ(second.path(), folder / "g");
+}
+
+TEST(FileTest, AMappingOutlivesTheReplacementOfItsFile) {
+  const TempFolder folder;
+  WriteFileAtomically(folder / "f", "old");
+  const MappedFile mapped(folder / "f");
+  WriteFileAtomically(folder / "f", "new and longer");
+  EXPECT_EQ(BytesOf(mapped), "old");
+  EXPECT_EQ(ReadFile(folder / "f"), "new and longer");
+}
+
+TEST(FileTest, WhatCannotBeReadIsAnInputError) {
+  const TempFolder folder;
+  EXPECT_THROW(ReadFile(folder / "none"), InputError);
+  EXPECT_THROW(MappedFile(folder / "none"), InputError);
+  EXPECT_THROW(ReadFile(folder.path()), InputError);  // A folder.
+  try {
+    ReadFile(folder / "none");
+  } catch (const InputError& error) {
+    EXPECT_NE(std::string(error.what()).find(folder / "none"), std::string::npos) << error.what();
+  }
+}
+
+TEST(FileTest, WhatCannotBeWrittenIsAResourceError) {
+  const TempFolder folder;
+  EXPECT_THROW(WriteFileAtomically(folder / "no/such/folder/f", "x"), ResourceError);
+  EXPECT_THROW(AppendLine(folder / "no/such/folder/f", "x"), ResourceError);
+  WriteFileAtomically(folder / "f", "x");
+  EXPECT_THROW(MakeFolders(folder / "f/below"), ResourceError);
+}
+
+TEST(FileTest, AppendsLines) {
+  const TempFolder folder;
+  AppendLine(folder / "f", "one");
+  AppendLine(folder / "f", "");
+  AppendLine(folder / "f", "three");
+  EXPECT_EQ(ReadFile(folder / "f"), "one\n\nthree\n");
+}
+
+TEST(FileTest, MakesFoldersAndTheirParentsOnce) {
+  const TempFolder folder;
+  MakeFolders(folder / "a/b/c");
+  MakeFolders(folder / "a/b/c");
+  EXPECT_TRUE(fs::is_directory(folder / "a/b/c"));
+}
+
+// A disk that is full: the limit on file sizes makes write() fail with EFBIG as ENOSPC would.
+TEST(FileTest, AFailedReplacementKeepsTheOldFileAndNoRest) {
+  const TempFolder folder;
+  WriteFileAtomically(folder / "f", "the old bytes");
+  rlimit old_limit{};
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &old_limit), 0);
+  const auto old_handler = ::signal(SIGXFSZ, SIG_IGN);
+  const rlimit small{1000, old_limit.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &small), 0);
+  EXPECT_THROW(WriteFileAtomically(folder / "f", std::string(5000, 'n')), ResourceError);
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &old_limit), 0);
+  ::signal(SIGXFSZ, old_handler);
+  EXPECT_EQ(ReadFile(folder / "f"), "the old bytes");
+  EXPECT_EQ(CountEntries(folder.path()), 1);
+}
+
+// Runs `body` in a child process and returns its exit status.
+template <class Body>
+int StatusOfChild(Body body) {
+  const pid_t child = ::fork();
+  if (child == 0) ::_exit(body());
+  int status = 0;
+  EXPECT_EQ(::waitpid(child, &status, 0), child);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+TEST(FileLockTest, KeepsAnotherProcessOutAndNamesTheHolder) {
+  const TempFolder folder;
+  const std::string path = folder / "lock";
+  const std::string my_pid = std::to_string(::getpid());
+  const auto try_lock = [&] {
+    try {
+      const FileLock lock(path);
+      return 0;
+    } catch (const ResourceError& error) {
+      return std::string(error.what()).find(my_pid) != std::string::npos ? 5 : 6;
+    }
+  };
+  {
+    const FileLock lock(path);
+    EXPECT_EQ(StatusOfChild(try_lock), 5);
+  }
+  EXPECT_EQ(StatusOfChild(try_lock), 0);
+}
+
+TEST(FileLockTest, GoesWithAKilledHolder) {
+  const TempFolder folder;
+  int ready[2];
+  ASSERT_EQ(::pipe(ready), 0);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const FileLock lock(folder / "lock");
+    if (::write(ready[1], "x", 1) != 1) ::_exit(1);
+    for (;;) ::pause();
+  }
+  char byte = 0;
+  ASSERT_EQ(::read(ready[0], &byte, 1), 1);
+  EXPECT_THROW(FileLock(folder / "lock"), ResourceError);
+  ::kill(child, SIGKILL);
+  ASSERT_EQ(::waitpid(child, nullptr, 0), child);
+  EXPECT_NO_THROW(FileLock(folder / "lock"));
+  ::close(ready[0]);
+  ::close(ready[1]);
+}
+
+}  // namespace
+}  // namespace tern

@@ -1,0 +1,46 @@
+// Vectors of FIPS 180-4 (NIST's examples SHA_All) and of RFC 6234; a file hashes like its bytes.
+#include "base/sha256.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <string>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "tests/testing/temp_folder.h"
+
+namespace tern {
+namespace {
+
+TEST(Sha256Test, KnownAnswers) {
+  EXPECT_EQ(Sha256Hex(""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+  EXPECT_EQ(Sha256Hex("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+  EXPECT_EQ(Sha256Hex("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq"),
+            "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
+  EXPECT_EQ(Sha256Hex(std::string(1'000'000, 'a')),
+            "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+}
+
+TEST(Sha256Test, PartsGiveTheHashOfTheWhole) {
+  const std::string text(1000, 'x');
+  Sha256 hash;
+  for (size_t at = 0; at < text.size(); at += 7)
+    hash.Update(text.data() + at, std::min<size_t>(7, text.size() - at));
+  EXPECT_EQ(hash.HexDigest(), Sha256Hex(text));
+}
+
+TEST(Sha256Test, FilesOfSizesAroundThePartSize) {
+  const testing::TempFolder folder;
+  constexpr size_t kPart = size_t{1} << 20;
+  for (const size_t size : {size_t{0}, size_t{1}, kPart - 1, kPart, kPart + 1, 2 * kPart + 17}) {
+    std::string bytes(size, '\0');
+    for (size_t i = 0; i < size; ++i) bytes[i] = static_cast<char>(i * 31 + i / 251);
+    WriteFileAtomically(folder / "f", bytes);
+    EXPECT_EQ(Sha256OfFile(folder / "f"), Sha256Hex(bytes)) << size;
+  }
+  EXPECT_THROW(Sha256OfFile(folder / "none"), InputError);
+}
+
+}  // namespace
+}  // namespace tern
