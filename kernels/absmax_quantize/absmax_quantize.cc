@@ -7,8 +7,8 @@
 
 namespace tern::kernels {
 
-void AbsmaxQuantize(const float* x, int64_t row_begin, int64_t row_end, int64_t k, int64_t ldx, int8_t* q,
-                    int64_t ldq, float* gamma, int32_t* sum) {
+void AbsmaxQuantize(const float* x, int64_t row_begin, int64_t row_end, int64_t k, int64_t ldx,
+                    int8_t* q, int64_t ldq, float* gamma, int32_t* sum) {
   for (int64_t row = row_begin; row < row_end; ++row) {
     AbsmaxQuantizeRowRef(x + row * ldx, k, T2PaddedK(k), q + row * ldq, gamma + row, sum + row);
   }

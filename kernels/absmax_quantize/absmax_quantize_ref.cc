@@ -7,7 +7,8 @@
 
 namespace tern::kernels {
 
-void AbsmaxQuantizeRowRef(const float* x, int64_t k, int64_t padded_k, int8_t* q, float* gamma, int32_t* sum) {
+void AbsmaxQuantizeRowRef(const float* x, int64_t k, int64_t padded_k, int8_t* q, float* gamma,
+                          int32_t* sum) {
   float amax = 0.0f;
   for (int64_t i = 0; i < k; ++i) amax = std::max(amax, std::fabs(x[i]));
   *gamma = std::max(amax, kActivationFloor);

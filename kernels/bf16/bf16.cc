@@ -7,13 +7,15 @@
 namespace tern::kernels {
 namespace {
 
-constexpr int64_t kGrainElements = 65536;  // Work below which waking a thread costs more than it saves.
+constexpr int64_t kGrainElements =
+    65536;  // Work below which waking a thread costs more than it saves.
 
 }  // namespace
 
 void RoundToBf16(const float* x, int64_t count, float* out, const ParallelFor& parallel) {
-  parallel(count, kGrainElements,
-           [&](int64_t begin, int64_t end) { RoundToBf16Ref(x + begin, end - begin, out + begin); });
+  parallel(count, kGrainElements, [&](int64_t begin, int64_t end) {
+    RoundToBf16Ref(x + begin, end - begin, out + begin);
+  });
 }
 
 void Fp32ToBf16(const float* x, int64_t count, uint16_t* out, const ParallelFor& parallel) {

@@ -17,7 +17,8 @@ uint16_t Round(float x) {
 }  // namespace
 
 void RoundToBf16Ref(const float* x, int64_t count, float* out) {
-  for (int64_t i = 0; i < count; ++i) out[i] = std::bit_cast<float>(static_cast<uint32_t>(Round(x[i])) << 16);
+  for (int64_t i = 0; i < count; ++i)
+    out[i] = std::bit_cast<float>(static_cast<uint32_t>(Round(x[i])) << 16);
 }
 
 void Fp32ToBf16Ref(const float* x, int64_t count, uint16_t* out) {
@@ -25,7 +26,8 @@ void Fp32ToBf16Ref(const float* x, int64_t count, uint16_t* out) {
 }
 
 void Bf16ToFp32Ref(const uint16_t* x, int64_t count, float* out) {
-  for (int64_t i = 0; i < count; ++i) out[i] = std::bit_cast<float>(static_cast<uint32_t>(x[i]) << 16);
+  for (int64_t i = 0; i < count; ++i)
+    out[i] = std::bit_cast<float>(static_cast<uint32_t>(x[i]) << 16);
 }
 
 }  // namespace tern::kernels

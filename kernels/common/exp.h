@@ -1,9 +1,9 @@
-// exp in fp32 as one source for a scalar float and for the vectors of common/vec.h, so that every instruction set gives
-// the same bits: only IEEE additions and multiplications, no FMA, no table.
-// Cody-Waite reduction x = n ln2 + r, |r| <= ln2/2, ln2 split so that n * kLn2High is exact; then the Taylor
-// coefficients up to r^7 (remainder below r^8/8! = 5e-9 of the result, less than a tenth of an ulp); then 2^n in two
-// factors, so that the result runs smoothly into subnormals, 0 and Inf. Error <= 1 ulp for normal results (tested against
-// std::exp in fp64). NaN stays NaN.
+// exp in fp32 as one source for a scalar float and for the vectors of common/vec.h, so that every
+// instruction set gives the same bits: only IEEE additions and multiplications, no FMA, no table.
+// Cody-Waite reduction x = n ln2 + r, |r| <= ln2/2, ln2 split so that n * kLn2High is exact; then
+// the Taylor coefficients up to r^7 (remainder below r^8/8! = 5e-9 of the result, less than a tenth
+// of an ulp); then 2^n in two factors, so that the result runs smoothly into subnormals, 0 and Inf.
+// Error <= 1 ulp for normal results (tested against std::exp in fp64). NaN stays NaN.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +17,9 @@ inline __attribute__((always_inline)) F ExpOf(F x) {
   constexpr float kLog2E = 1.44269504088896341f;
   constexpr float kLn2High = 0.693359375f;  // 9 significant bits: times |n| <= 152 exact.
   constexpr float kLn2Low = -2.12194440e-4f;
-  constexpr float kRounder = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, half to even.
-  const F high = F{} + 89.0f;              // exp(89) is Inf, exp(-105) is 0 in fp32.
+  constexpr float kRounder =
+      12582912.0f;             // 1.5 * 2^23: adding it rounds to an integer, half to even.
+  const F high = F{} + 89.0f;  // exp(89) is Inf, exp(-105) is 0 in fp32.
   const F low = F{} - 105.0f;
   x = high < x ? high : x;  // In this order NaN passes.
   x = x < low ? low : x;
@@ -33,7 +34,8 @@ inline __attribute__((always_inline)) F ExpOf(F x) {
   p = (p * (r * r) + r) + 1.0f;
   U n_bits;
   std::memcpy(&n_bits, &shifted, sizeof(n_bits));
-  // The low bits of `shifted` are n in two's complement; + 512 keeps the halving below free of signs.
+  // The low bits of `shifted` are n in two's complement; + 512 keeps the halving below free of
+  // signs.
   n_bits = n_bits - 0x4B400000u + 512u;
   const U half = n_bits >> 1;
   const U first_bits = (half - 256u + 127u) << 23;

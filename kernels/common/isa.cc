@@ -1,5 +1,5 @@
-// Detection of the instruction set by the compiler's own cpuid tables (they also ask the operating system whether the
-// wide registers are saved), and the choice made with TERN_ISA.
+// Detection of the instruction set by the compiler's own cpuid tables (they also ask the operating
+// system whether the wide registers are saved), and the choice made with TERN_ISA.
 #include "kernels/common/isa.h"
 
 #include <atomic>
@@ -16,8 +16,9 @@ std::atomic<int> active_isa{kUnset};
 
 void CheckAvailable(Isa isa, std::string_view origin) {
   if (static_cast<int>(isa) > static_cast<int>(BestIsa())) {
-    throw UsageError(StrCat(origin, " asks for ", ToString(isa), ", but this processor has at most ",
-                            ToString(BestIsa()), ". Use that or a lower one."));
+    throw UsageError(StrCat(origin, " asks for ", ToString(isa),
+                            ", but this processor has at most ", ToString(BestIsa()),
+                            ". Use that or a lower one."));
   }
 }
 
@@ -30,7 +31,8 @@ Isa FromEnvironment() {
       return isa;
     }
   }
-  throw UsageError(StrCat("TERN_ISA is \"", text, "\"; want scalar, avx2 or avx512, or leave it unset."));
+  throw UsageError(
+      StrCat("TERN_ISA is \"", text, "\"; want scalar, avx2 or avx512, or leave it unset."));
 }
 
 }  // namespace
@@ -71,9 +73,12 @@ void SetActiveIsa(Isa isa) {
 
 std::string_view ToString(Isa isa) {
   switch (isa) {
-    case Isa::kScalar: return "scalar";
-    case Isa::kAvx2: return "avx2";
-    case Isa::kAvx512: return "avx512";
+    case Isa::kScalar:
+      return "scalar";
+    case Isa::kAvx2:
+      return "avx2";
+    case Isa::kAvx512:
+      return "avx512";
   }
   return "unknown";
 }

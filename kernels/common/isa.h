@@ -1,6 +1,6 @@
-// Which instruction set the kernels use. Picked once from the processor; the environment variable TERN_ISA
-// (scalar | avx2 | avx512) forces a lower one, and SetActiveIsa does so from code, so that tests reach every path of the
-// machine. Thread-safe.
+// Which instruction set the kernels use. Picked once from the processor; the environment variable
+// TERN_ISA (scalar | avx2 | avx512) forces a lower one, and SetActiveIsa does so from code, so that
+// tests reach every path of the machine. Thread-safe.
 #pragma once
 
 #include <string_view>
@@ -18,10 +18,11 @@ enum class Isa {
 Isa BestIsa();
 // Every set that this processor has, kScalar first.
 std::vector<Isa> AvailableIsas();
-// BestIsa(), or what TERN_ISA said at the first call, or what SetActiveIsa said last. Throws UsageError for an unknown
-// name or a set that this processor lacks.
+// BestIsa(), or what TERN_ISA said at the first call, or what SetActiveIsa said last. Throws
+// UsageError for an unknown name or a set that this processor lacks.
 Isa ActiveIsa();
-// Switches every kernel to `isa` from now on: for tests and benchmarks. Throws UsageError when the processor lacks it.
+// Switches every kernel to `isa` from now on: for tests and benchmarks. Throws UsageError when the
+// processor lacks it.
 void SetActiveIsa(Isa isa);
 std::string_view ToString(Isa isa);
 

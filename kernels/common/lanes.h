@@ -1,5 +1,6 @@
-// The one order in which the reductions of norms and losses add up: kLanes partial sums, lane l taking the elements
-// l, l + kLanes, ..., then halves added pairwise. A register of 16 floats, two of 8 or a plain array all give it.
+// The one order in which the reductions of norms and losses add up: kLanes partial sums, lane l
+// taking the elements l, l + kLanes, ..., then halves added pairwise. A register of 16 floats, two
+// of 8 or a plain array all give it.
 #pragma once
 
 #include <cstdint>

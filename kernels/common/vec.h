@@ -1,6 +1,7 @@
-// W floats as one value, in the compiler's own vector type: + - * / and comparisons work element by element with IEEE
-// rounding, so one source gives the same bits at every width. Only for files named *_avx2.cc and *_avx512.cc: they
-// instantiate with W = 8 and W = 16, so no function has two bodies under one name.
+// W floats as one value, in the compiler's own vector type: + - * / and comparisons work element by
+// element with IEEE rounding, so one source gives the same bits at every width. Only for files
+// named *_avx2.cc and *_avx512.cc: they instantiate with W = 8 and W = 16, so no function has two
+// bodies under one name.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,5 @@
-// Cross-entropy by rows: the sum of exponentials of the active instruction set, then loss and gradient.
+// Cross-entropy by rows: the sum of exponentials of the active instruction set, then loss and
+// gradient.
 #include "kernels/cross_entropy/cross_entropy.h"
 
 #include <cmath>
@@ -9,7 +10,8 @@
 namespace tern::kernels {
 namespace {
 
-constexpr int64_t kGrainElements = 16384;  // Work below which waking a thread costs more than it saves.
+constexpr int64_t kGrainElements =
+    16384;  // Work below which waking a thread costs more than it saves.
 
 float SumExp(const float* z, int64_t v, float* max, float* exponentials) {
   return SumExpRef(z, v, max, exponentials);
@@ -38,16 +40,17 @@ void Row(float* z, int32_t target, int64_t v, float scale, float* loss) {
 
 }  // namespace
 
-void CrossEntropy(float* logits, const int32_t* targets, int64_t m, int64_t v, int64_t ld, float scale, float* loss,
-                  const ParallelFor& parallel) {
+void CrossEntropy(float* logits, const int32_t* targets, int64_t m, int64_t v, int64_t ld,
+                  float scale, float* loss, const ParallelFor& parallel) {
   if (m == 0 || v == 0) return;
   parallel(m, kGrainElements / v + 1, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) Row(logits + row * ld, targets[row], v, scale, loss + row);
+    for (int64_t row = begin; row < end; ++row)
+      Row(logits + row * ld, targets[row], v, scale, loss + row);
   });
 }
 
-void CrossEntropyLoss(const float* logits, const int32_t* targets, int64_t m, int64_t v, int64_t ld, float* loss,
-                      const ParallelFor& parallel) {
+void CrossEntropyLoss(const float* logits, const int32_t* targets, int64_t m, int64_t v, int64_t ld,
+                      float* loss, const ParallelFor& parallel) {
   if (m == 0 || v == 0) return;
   parallel(m, kGrainElements / v + 1, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {

@@ -7,21 +7,24 @@
 namespace tern::kernels {
 namespace {
 
-constexpr int64_t kGrainElements = 16384;  // Work below which waking a thread costs more than it saves.
+constexpr int64_t kGrainElements =
+    16384;  // Work below which waking a thread costs more than it saves.
 
 }  // namespace
 
-void GatedFfnForward(GateActivation activation, const float* gate, const float* up, int64_t count, float* h,
-                     const ParallelFor& parallel) {
+void GatedFfnForward(GateActivation activation, const float* gate, const float* up, int64_t count,
+                     float* h, const ParallelFor& parallel) {
   parallel(count, kGrainElements, [&](int64_t begin, int64_t end) {
     GatedFfnForwardRef(activation, gate + begin, up + begin, end - begin, h + begin);
   });
 }
 
-void GatedFfnBackward(GateActivation activation, const float* dh, const float* gate, const float* up, int64_t count,
-                      float* dgate, float* dup, const ParallelFor& parallel) {
+void GatedFfnBackward(GateActivation activation, const float* dh, const float* gate,
+                      const float* up, int64_t count, float* dgate, float* dup,
+                      const ParallelFor& parallel) {
   parallel(count, kGrainElements, [&](int64_t begin, int64_t end) {
-    GatedFfnBackwardRef(activation, dh + begin, gate + begin, up + begin, end - begin, dgate + begin, dup + begin);
+    GatedFfnBackwardRef(activation, dh + begin, gate + begin, up + begin, end - begin,
+                        dgate + begin, dup + begin);
   });
 }
 

@@ -1,4 +1,5 @@
-// The implementations behind gated_ffn.h, one an instruction set. For the dispatcher and the tests only.
+// The implementations behind gated_ffn.h, one an instruction set. For the dispatcher and the tests
+// only.
 #pragma once
 
 #include <cstdint>
@@ -7,15 +8,18 @@
 
 namespace tern::kernels {
 
-void GatedFfnForwardRef(GateActivation activation, const float* gate, const float* up, int64_t count, float* h);
-void GatedFfnForwardAvx2(GateActivation activation, const float* gate, const float* up, int64_t count, float* h);
-void GatedFfnForwardAvx512(GateActivation activation, const float* gate, const float* up, int64_t count, float* h);
+void GatedFfnForwardRef(GateActivation activation, const float* gate, const float* up,
+                        int64_t count, float* h);
+void GatedFfnForwardAvx2(GateActivation activation, const float* gate, const float* up,
+                         int64_t count, float* h);
+void GatedFfnForwardAvx512(GateActivation activation, const float* gate, const float* up,
+                           int64_t count, float* h);
 
-void GatedFfnBackwardRef(GateActivation activation, const float* dh, const float* gate, const float* up,
-                         int64_t count, float* dgate, float* dup);
-void GatedFfnBackwardAvx2(GateActivation activation, const float* dh, const float* gate, const float* up,
-                          int64_t count, float* dgate, float* dup);
-void GatedFfnBackwardAvx512(GateActivation activation, const float* dh, const float* gate, const float* up,
-                            int64_t count, float* dgate, float* dup);
+void GatedFfnBackwardRef(GateActivation activation, const float* dh, const float* gate,
+                         const float* up, int64_t count, float* dgate, float* dup);
+void GatedFfnBackwardAvx2(GateActivation activation, const float* dh, const float* gate,
+                          const float* up, int64_t count, float* dgate, float* dup);
+void GatedFfnBackwardAvx512(GateActivation activation, const float* dh, const float* gate,
+                            const float* up, int64_t count, float* dgate, float* dup);
 
 }  // namespace tern::kernels

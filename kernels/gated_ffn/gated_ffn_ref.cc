@@ -26,12 +26,13 @@ Activated Activate(GateActivation activation, float z) {
 
 }  // namespace
 
-void GatedFfnForwardRef(GateActivation activation, const float* gate, const float* up, int64_t count, float* h) {
+void GatedFfnForwardRef(GateActivation activation, const float* gate, const float* up,
+                        int64_t count, float* h) {
   for (int64_t i = 0; i < count; ++i) h[i] = Activate(activation, gate[i]).value * up[i];
 }
 
-void GatedFfnBackwardRef(GateActivation activation, const float* dh, const float* gate, const float* up,
-                         int64_t count, float* dgate, float* dup) {
+void GatedFfnBackwardRef(GateActivation activation, const float* dh, const float* gate,
+                         const float* up, int64_t count, float* dgate, float* dup) {
   for (int64_t i = 0; i < count; ++i) {
     const Activated act = Activate(activation, gate[i]);
     const float dhi = dh[i], upi = up[i];

@@ -1,4 +1,5 @@
-// Cuts RMSNorm for the threads and picks the instruction set; joins the partial dg of the row blocks in order.
+// Cuts RMSNorm for the threads and picks the instruction set; joins the partial dg of the row
+// blocks in order.
 #include "kernels/rms_norm/rms_norm.h"
 
 #include <vector>
@@ -9,29 +10,30 @@
 namespace tern::kernels {
 namespace {
 
-constexpr int64_t kGrainElements = 32768;  // Work below which waking a thread costs more than it saves.
+constexpr int64_t kGrainElements =
+    32768;  // Work below which waking a thread costs more than it saves.
 
-void ForwardRows(const float* x, const float* g, int64_t begin, int64_t end, int64_t d, float eps, float* y,
-                 float* inv_rms) {
+void ForwardRows(const float* x, const float* g, int64_t begin, int64_t end, int64_t d, float eps,
+                 float* y, float* inv_rms) {
   RmsNormForwardRef(x, g, begin, end, d, eps, y, inv_rms);
 }
 
-void BackwardRows(const float* dy, const float* x, const float* g, const float* inv_rms, int64_t begin, int64_t end,
-                  int64_t d, float* dx, float* dg) {
+void BackwardRows(const float* dy, const float* x, const float* g, const float* inv_rms,
+                  int64_t begin, int64_t end, int64_t d, float* dx, float* dg) {
   RmsNormBackwardRef(dy, x, g, inv_rms, begin, end, d, dx, dg);
 }
 
 }  // namespace
 
-void RmsNormForward(const float* x, const float* g, int64_t m, int64_t d, float eps, float* y, float* inv_rms,
-                    const ParallelFor& parallel) {
+void RmsNormForward(const float* x, const float* g, int64_t m, int64_t d, float eps, float* y,
+                    float* inv_rms, const ParallelFor& parallel) {
   if (m == 0 || d == 0) return;
   parallel(m, kGrainElements / d + 1,
            [&](int64_t begin, int64_t end) { ForwardRows(x, g, begin, end, d, eps, y, inv_rms); });
 }
 
-void RmsNormBackward(const float* dy, const float* x, const float* g, const float* inv_rms, int64_t m, int64_t d,
-                     float* dx, float* dg, const ParallelFor& parallel) {
+void RmsNormBackward(const float* dy, const float* x, const float* g, const float* inv_rms,
+                     int64_t m, int64_t d, float* dx, float* dg, const ParallelFor& parallel) {
   if (d == 0) return;
   const int64_t blocks = (m + kRmsNormRowBlock - 1) / kRmsNormRowBlock;
   std::vector<float> partial(static_cast<size_t>(blocks * d));

@@ -1,4 +1,5 @@
-// Scalar oracle of RMSNorm: the lanes of the sums spelled out, everything else straight from the formulas.
+// Scalar oracle of RMSNorm: the lanes of the sums spelled out, everything else straight from the
+// formulas.
 #include <cmath>
 
 #include "kernels/common/lanes.h"
@@ -6,8 +7,8 @@
 
 namespace tern::kernels {
 
-void RmsNormForwardRef(const float* x, const float* g, int64_t row_begin, int64_t row_end, int64_t d, float eps,
-                       float* y, float* inv_rms) {
+void RmsNormForwardRef(const float* x, const float* g, int64_t row_begin, int64_t row_end,
+                       int64_t d, float eps, float* y, float* inv_rms) {
   for (int64_t row = row_begin; row < row_end; ++row) {
     const float* xr = x + row * d;
     float lanes[kLanes] = {};
@@ -18,8 +19,8 @@ void RmsNormForwardRef(const float* x, const float* g, int64_t row_begin, int64_
   }
 }
 
-void RmsNormBackwardRef(const float* dy, const float* x, const float* g, const float* inv_rms, int64_t row_begin,
-                        int64_t row_end, int64_t d, float* dx, float* dg) {
+void RmsNormBackwardRef(const float* dy, const float* x, const float* g, const float* inv_rms,
+                        int64_t row_begin, int64_t row_end, int64_t d, float* dx, float* dg) {
   for (int64_t i = 0; i < d; ++i) dg[i] = 0.0f;
   for (int64_t row = row_begin; row < row_end; ++row) {
     const float* dyr = dy + row * d;

@@ -9,11 +9,13 @@
 namespace tern::kernels {
 namespace {
 
-constexpr int64_t kGrainElements = 32768;  // Work below which waking a thread costs more than it saves.
+constexpr int64_t kGrainElements =
+    32768;  // Work below which waking a thread costs more than it saves.
 
 }  // namespace
 
-void RopeTable(int64_t context, int64_t head_width, double theta, float* cos_table, float* sin_table) {
+void RopeTable(int64_t context, int64_t head_width, double theta, float* cos_table,
+               float* sin_table) {
   const int64_t half = head_width / 2;
   for (int64_t i = 0; i < half; ++i) {
     const double frequency =
@@ -26,8 +28,9 @@ void RopeTable(int64_t context, int64_t head_width, double theta, float* cos_tab
   }
 }
 
-void Rope(float* x, int64_t rows, int64_t heads, int64_t head_width, int64_t ldx, const int32_t* positions,
-          const float* cos_table, const float* sin_table, RopeDirection direction, const ParallelFor& parallel) {
+void Rope(float* x, int64_t rows, int64_t heads, int64_t head_width, int64_t ldx,
+          const int32_t* positions, const float* cos_table, const float* sin_table,
+          RopeDirection direction, const ParallelFor& parallel) {
   const int64_t half = head_width / 2, row_elements = heads * head_width;
   if (rows == 0 || row_elements == 0) return;
   const float sign = direction == RopeDirection::kForward ? 1.0f : -1.0f;

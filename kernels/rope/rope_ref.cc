@@ -3,7 +3,8 @@
 
 namespace tern::kernels {
 
-void RopeRowRef(float* x, int64_t heads, int64_t half, const float* cosine, const float* sine, float sign) {
+void RopeRowRef(float* x, int64_t heads, int64_t half, const float* cosine, const float* sine,
+                float sign) {
   for (int64_t head = 0; head < heads; ++head) {
     float* low = x + head * 2 * half;
     float* high = low + half;

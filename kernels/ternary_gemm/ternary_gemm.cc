@@ -1,12 +1,105 @@
-// Picks the ternary product of the active instruction set and cuts the work for the threads.
+// Picks the ternary product of the active instruction set and cuts the work for the threads: few
+// tokens by rows, many tokens in a grid of row panels x token chunks.
 #include "kernels/ternary_gemm/ternary_gemm.h"
 
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+
 #include "kernels/common/isa.h"
+#include "kernels/ternary_gemm/ternary_gemm_impl.h"
 #include "kernels/ternary_pack/t2.h"
 
 namespace tern::kernels {
+namespace {
 
-void TernaryGemm(const TernaryGemmArgs& args, const ParallelFor& parallel) {
+constexpr int64_t kPanelBufferBytes = 256 << 10;  // Half of the L2 of a Zen 3 core.
+constexpr int64_t kStreamGrainBytes =
+    32 << 10;                         // About 2 us of streaming; less does not pay for a wake-up.
+constexpr int64_t kGridTasks = 256;   // Enough pieces for an even split on many cores.
+constexpr int64_t kChunkTokens = 96;  // Tokens over which unpacking a panel once costs some 5 %.
+constexpr int64_t kGrainMacs = 200'000;  // About 2 us of multiplying.
+
+// A buffer a thread, grown on demand and kept: kernels are called thousands of times a second.
+uint8_t* ThreadBuffer(int64_t bytes) {
+  struct Free {
+    void operator()(uint8_t* p) const { std::free(p); }
+  };
+  thread_local std::unique_ptr<uint8_t, Free> buffer;
+  thread_local int64_t size = 0;
+  if (size < bytes) {
+    const int64_t rounded = (bytes + 4095) / 4096 * 4096;
+    buffer.reset(static_cast<uint8_t*>(std::aligned_alloc(64, static_cast<size_t>(rounded))));
+    size = rounded;
+  }
+  return buffer.get();
+}
+
+void FewTokens(const TernaryGemmArgs& args, Isa isa, const GemmRange& tokens,
+               const ParallelFor& parallel) {
+  const int8_t* reordered = nullptr;
+  if (isa == Isa::kAvx512) {
+    uint8_t* buffer = ThreadBuffer(kFewTokens * ReorderedK(args.k));
+    ReorderTokensAvx512(args, tokens.m_begin, tokens.m_end, reinterpret_cast<int8_t*>(buffer));
+    reordered = reinterpret_cast<const int8_t*>(buffer);
+  }
+  constexpr int64_t kUnitRows = 4;
+  const int64_t unit_bytes = kUnitRows * T2RowBytes(args.k);
+  parallel((args.n + kUnitRows - 1) / kUnitRows,
+           kStreamGrainBytes / std::max<int64_t>(unit_bytes, 1) + 1,
+           [&](int64_t begin, int64_t end) {
+             GemmRange range = tokens;
+             range.n_begin = begin * kUnitRows;
+             range.n_end = std::min(end * kUnitRows, args.n);
+             if (isa == Isa::kAvx512) {
+               TernaryGemmFewAvx512(args, range, reordered);
+             } else {
+               TernaryGemmFewAvx2(args, range);
+             }
+           });
+}
+
+void ManyTokensBlock(const TernaryGemmArgs& args, Isa isa, const GemmRange& range) {
+  const bool wide = isa == Isa::kAvx512;
+  const int64_t panel_rows = wide ? kPanelRowsAvx512 : kPanelRowsAvx2;
+  const int64_t panel_bytes = std::max<int64_t>(panel_rows * T2PaddedK(args.k), 64);
+  const int64_t panels = std::max<int64_t>(kPanelBufferBytes / panel_bytes, 1);
+  uint8_t* buffer = ThreadBuffer(panels * panel_bytes);
+  if (wide) {
+    TernaryGemmManyAvx512(args, range, buffer, panels);
+  } else {
+    TernaryGemmManyAvx2(args, range, buffer, panels);
+  }
+}
+
+// Tasks are numbered chunk by chunk, so that a thread's share is whole chunks (all rows) plus parts
+// of two.
+void ManyTokens(const TernaryGemmArgs& args, Isa isa, const ParallelFor& parallel) {
+  const int64_t panel_rows = isa == Isa::kAvx512 ? kPanelRowsAvx512 : kPanelRowsAvx2;
+  const int64_t units = (args.n + panel_rows - 1) / panel_rows;
+  const int64_t chunks =
+      std::clamp<int64_t>(kGridTasks / units, 1, std::max<int64_t>(args.m / kChunkTokens, 1));
+  // A multiple of 12, the tokens of a tile.
+  const int64_t chunk = ((args.m + chunks - 1) / chunks + 11) / 12 * 12;
+  const int64_t task_macs = std::max<int64_t>(panel_rows * chunk * args.k, 1);
+  parallel(units * chunks, kGrainMacs / task_macs + 1, [&](int64_t begin, int64_t end) {
+    while (begin < end) {
+      const int64_t unit = begin % units;
+      const int64_t whole_chunks = unit == 0 ? (end - begin) / units : 0;
+      const int64_t taken =
+          whole_chunks > 0 ? whole_chunks * units : std::min(units - unit, end - begin);
+      GemmRange range;
+      range.m_begin = begin / units * chunk;
+      range.m_end = std::min(range.m_begin + std::max<int64_t>(whole_chunks, 1) * chunk, args.m);
+      range.n_begin = unit * panel_rows;
+      range.n_end = whole_chunks > 0 ? args.n : std::min((unit + taken) * panel_rows, args.n);
+      if (range.m_begin < range.m_end) ManyTokensBlock(args, isa, range);
+      begin += taken;
+    }
+  });
+}
+
+void ScalarRows(const TernaryGemmArgs& args, const ParallelFor& parallel) {
   parallel(args.m, 1, [&](int64_t begin, int64_t end) {
     TernaryGemmArgs part = args;
     part.m = end - begin;
@@ -16,6 +109,18 @@ void TernaryGemm(const TernaryGemmArgs& args, const ParallelFor& parallel) {
     part.y += begin * args.ldy;
     TernaryGemmRef(part);
   });
+}
+
+}  // namespace
+
+void TernaryGemm(const TernaryGemmArgs& args, const ParallelFor& parallel) {
+  if (args.m <= 0 || args.n <= 0) return;
+  const Isa isa = ActiveIsa();
+  if (isa == Isa::kScalar) return ScalarRows(args, parallel);
+  if (args.m > 2 * kFewTokens) return ManyTokens(args, isa, parallel);
+  for (int64_t m = 0; m < args.m; m += kFewTokens) {
+    FewTokens(args, isa, {m, std::min(m + kFewTokens, args.m), 0, 0}, parallel);
+  }
 }
 
 }  // namespace tern::kernels

@@ -13,7 +13,8 @@ void TernaryGemmRef(const TernaryGemmArgs& args) {
       int32_t acc = 0;
       for (int64_t block = 0; block < row_bytes / kT2BlockBytes; ++block) {
         for (int64_t i = 0; i < kT2BlockWeights; ++i) {
-          const int code = w[block * kT2BlockBytes + i % kT2BlockBytes] >> (2 * (i / kT2BlockBytes)) & 3;
+          const int code =
+              w[block * kT2BlockBytes + i % kT2BlockBytes] >> (2 * (i / kT2BlockBytes)) & 3;
           acc += code * x[block * kT2BlockWeights + i];
         }
       }

@@ -6,7 +6,9 @@
 
 namespace tern::kernels {
 
-void PackT2Row(const int8_t* weights, int64_t k, uint8_t* packed) { PackT2RowRef(weights, k, packed); }
+void PackT2Row(const int8_t* weights, int64_t k, uint8_t* packed) {
+  PackT2RowRef(weights, k, packed);
+}
 
 void UnpackT2Row(const uint8_t* packed, int64_t k, int8_t* weights) {
   UnpackT2RowRef(packed, k, weights);

@@ -1,4 +1,5 @@
-// The implementations behind t2.h, one an instruction set. For the dispatcher and the tests only. `rows` loops inside.
+// The implementations behind t2.h, one an instruction set. For the dispatcher and the tests only.
+// `rows` loops inside.
 #pragma once
 
 #include <cstdint>

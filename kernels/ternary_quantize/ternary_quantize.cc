@@ -1,4 +1,5 @@
-// beta on all threads in the one fixed order, and the choice of the row quantizer by instruction set.
+// beta on all threads in the one fixed order, and the choice of the row quantizer by instruction
+// set.
 #include "kernels/ternary_quantize/ternary_quantize.h"
 
 #include <atomic>
@@ -12,10 +13,12 @@
 namespace tern::kernels {
 namespace {
 
-// A chain of dependent additions gives one element each 3 or 4 cycles; eight blocks at a time hide that latency.
+// A chain of dependent additions gives one element each 3 or 4 cycles; eight blocks at a time hide
+// that latency.
 constexpr int64_t kChains = 8;
-constexpr int64_t kScaleGrain = 16;         // Blocks (256 KiB) below which waking a thread costs more than it saves.
-constexpr int64_t kQuantizeGrain = 65536;   // Weights, likewise.
+constexpr int64_t kScaleGrain =
+    16;  // Blocks (256 KiB) below which waking a thread costs more than it saves.
+constexpr int64_t kQuantizeGrain = 65536;  // Weights, likewise.
 
 void SumEightBlocks(const float* w, float* sums) {
   float sum[kChains] = {};
@@ -27,9 +30,11 @@ void SumEightBlocks(const float* w, float* sums) {
 
 }  // namespace
 
-void AbsBlockSums(const float* w, int64_t count, int64_t block_begin, int64_t block_end, float* sums) {
+void AbsBlockSums(const float* w, int64_t count, int64_t block_begin, int64_t block_end,
+                  float* sums) {
   int64_t block = block_begin;
-  for (; block + kChains <= block_end && (block + kChains) * kAbsMeanBlock <= count; block += kChains) {
+  for (; block + kChains <= block_end && (block + kChains) * kAbsMeanBlock <= count;
+       block += kChains) {
     SumEightBlocks(w + block * kAbsMeanBlock, sums + block);
   }
   AbsBlockSumsRef(w, count, block, block_end, sums);
@@ -47,8 +52,8 @@ float TernaryScale(const float* w, int64_t count, const ParallelFor& parallel) {
   return mean < kScaleFloor ? kScaleFloor : mean;  // In this form NaN stays NaN.
 }
 
-TernaryCounts TernaryQuantize(const float* w, int64_t n, int64_t k, float beta, uint8_t* t2, const uint8_t* previous,
-                              const ParallelFor& parallel) {
+TernaryCounts TernaryQuantize(const float* w, int64_t n, int64_t k, float beta, uint8_t* t2,
+                              const uint8_t* previous, const ParallelFor& parallel) {
   const float inv_scale = 1.0f / beta;
   std::atomic<int64_t> zeros{0}, flips{0};
   const int64_t grain = k >= kQuantizeGrain ? 1 : kQuantizeGrain / (k > 0 ? k : 1);

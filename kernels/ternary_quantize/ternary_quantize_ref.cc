@@ -9,7 +9,8 @@
 
 namespace tern::kernels {
 
-void AbsBlockSumsRef(const float* w, int64_t count, int64_t block_begin, int64_t block_end, float* sums) {
+void AbsBlockSumsRef(const float* w, int64_t count, int64_t block_begin, int64_t block_end,
+                     float* sums) {
   for (int64_t block = block_begin; block < block_end; ++block) {
     const int64_t end = std::min((block + 1) * kAbsMeanBlock, count);
     float sum = 0.0f;
@@ -28,8 +29,8 @@ float TernaryScaleRef(const float* w, int64_t count) {
   return mean < kScaleFloor ? kScaleFloor : mean;  // In this form NaN stays NaN.
 }
 
-TernaryCounts TernaryQuantizeRowsRef(const float* w, int64_t row_begin, int64_t row_end, int64_t k, float inv_scale,
-                                     uint8_t* t2, const uint8_t* previous) {
+TernaryCounts TernaryQuantizeRowsRef(const float* w, int64_t row_begin, int64_t row_end, int64_t k,
+                                     float inv_scale, uint8_t* t2, const uint8_t* previous) {
   TernaryCounts counts;
   std::vector<int8_t> codes(static_cast<size_t>(k)), old(static_cast<size_t>(k));
   for (int64_t row = row_begin; row < row_end; ++row) {

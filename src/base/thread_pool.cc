@@ -1,6 +1,6 @@
-// The pool's hand-over: the caller publishes a job by moving the epoch (release), every worker runs its own range and
-// counts `pending_` down (release), the caller waits for zero (acquire). Every worker answers every job, so a job is
-// never read after its end.
+// The pool's hand-over: the caller publishes a job by moving the epoch (release), every worker runs
+// its own range and counts `pending_` down (release), the caller waits for zero (acquire). Every
+// worker answers every job, so a job is never read after its end.
 #include "base/thread_pool.h"
 
 #include <algorithm>
@@ -8,8 +8,8 @@
 namespace tern {
 namespace {
 
-// About 20 microseconds on a 3 GHz processor: longer than the gap between two kernels of a decoding step, short enough
-// not to steal time from the caller on a busy machine.
+// About 20 microseconds on a 3 GHz processor: longer than the gap between two kernels of a decoding
+// step, short enough not to steal time from the caller on a busy machine.
 constexpr int kSpins = 1500;
 
 thread_local bool inside_body = false;
@@ -32,7 +32,8 @@ void WaitWhileEqual(const std::atomic<uint32_t>& value, uint32_t old) {
 }  // namespace
 
 ThreadPool::ThreadPool(int num_threads) {
-  if (num_threads < 1) num_threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  if (num_threads < 1)
+    num_threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   exceptions_.resize(static_cast<size_t>(num_threads));
   workers_.reserve(static_cast<size_t>(num_threads - 1));
   for (int i = 1; i < num_threads; ++i) workers_.emplace_back([this, i] { WorkerLoop(i); });
@@ -81,7 +82,8 @@ void ThreadPool::For(int64_t n, int64_t grain, const RangeBody& body) {
   inside_body = true;
   RunRange(0);
   inside_body = false;
-  for (uint32_t left; (left = pending_.load(std::memory_order_acquire)) != 0;) WaitWhileEqual(pending_, left);
+  for (uint32_t left; (left = pending_.load(std::memory_order_acquire)) != 0;)
+    WaitWhileEqual(pending_, left);
   std::exception_ptr first;
   for (std::exception_ptr& exception : exceptions_) {
     if (exception && !first) first = exception;

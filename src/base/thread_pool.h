@@ -1,6 +1,7 @@
-// A fixed team of threads for data-parallel loops, used by the engine; the trainer passes libtorch's pool instead (see
-// parallel.h). Waiting threads spin for some microseconds and then sleep on a futex, so that the many short loops of
-// decoding start quickly and an idle pool costs nothing. Ranges are cut the same way on every call: no work stealing.
+// A fixed team of threads for data-parallel loops, used by the engine; the trainer passes
+// libtorch's pool instead (see parallel.h). Waiting threads spin for some microseconds and then
+// sleep on a futex, so that the many short loops of decoding start quickly and an idle pool costs
+// nothing. Ranges are cut the same way on every call: no work stealing.
 #pragma once
 
 #include <atomic>
@@ -16,7 +17,8 @@ namespace tern {
 
 class ThreadPool {
  public:
-  // Starts num_threads - 1 threads; the caller of For is the last one. num_threads < 1: one for each processor.
+  // Starts num_threads - 1 threads; the caller of For is the last one. num_threads < 1: one for
+  // each processor.
   explicit ThreadPool(int num_threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -24,9 +26,10 @@ class ThreadPool {
 
   int num_threads() const { return static_cast<int>(workers_.size()) + 1; }
 
-  // ParallelFor of parallel.h: range i is [i * size, (i + 1) * size) with size = max(grain, n / threads rounded up). A
-  // call from inside a body runs in that thread alone; calls from several threads take turns. Rethrows an exception of
-  // the body after all ranges have ended (the one of the lowest range).
+  // ParallelFor of parallel.h: range i is [i * size, (i + 1) * size) with size = max(grain, n /
+  // threads rounded up). A call from inside a body runs in that thread alone; calls from several
+  // threads take turns. Rethrows an exception of the body after all ranges have ended (the one of
+  // the lowest range).
   void For(int64_t n, int64_t grain, const RangeBody& body);
 
   // For, as the callable that kernels take. REQUIRES: the pool outlives it.
@@ -44,7 +47,7 @@ class ThreadPool {
   void WorkerLoop(int index);
   void RunRange(int index);
 
-  Job job_;                                    // Written only while every worker waits.
+  Job job_;                                     // Written only while every worker waits.
   std::vector<std::exception_ptr> exceptions_;  // One a thread.
   std::mutex caller_mutex_;
   alignas(64) std::atomic<uint32_t> epoch_{0};    // Counts jobs; workers wait for it to move.
