@@ -1,8 +1,8 @@
 """Compares two sets of logits [T, V] and compares two lists of token ids; used by the checks.
 
-KL is KL(softmax(ours) || softmax(theirs)) per position in nats, in float64. A Bound states what must
-hold; a check that misses it prints the figure, the limit and exits with code 4. Files of logits are
-float32 without a header. It loads no model.
+KL is KL(softmax(ours) || softmax(theirs)) per position in nats, in float64. A Bound states what
+must hold; a check that misses it prints the figure, the limit and exits with code 4. Files of
+logits are float32 without a header. It loads no model.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ def load_ids(path):
 
 
 def load_logits(path, num_tokens):
-    """float32 file of [T, V] as float64; refuses a size that is not a multiple of T, NaN and Inf."""
+    """float32 file of [T, V] as float64; refuses a size that T does not divide, NaN and Inf."""
     flat = np.fromfile(path, np.float32)
     if flat.size == 0 or flat.size % num_tokens:
         sys.exit(f"{path}: {flat.size} floats, not a multiple of {num_tokens} tokens")
@@ -71,7 +71,9 @@ def judge(label, stats, bound):
             misses.append(f"{name} {stats[name]:.3g} > {limit:.3g}")
     if bound.top1 is not None and not stats["top1"] >= bound.top1:
         misses.append(f"top1 {stats['top1']:.4f} < {bound.top1:.4f}")
-    figures = " ".join(f"{k} {stats[k]:.3g}" for k in ("mean_kl", "max_kl", "max_diff", "logit_std"))
+    figures = " ".join(
+        f"{k} {stats[k]:.3g}" for k in ("mean_kl", "max_kl", "max_diff", "logit_std")
+    )
     verdict = "FAIL" if misses else "pass"
     print(f"{verdict}  {label}: {figures} top1 {stats['top1']:.4f}  {'; '.join(misses)}".rstrip())
     return not misses
@@ -83,7 +85,9 @@ def judge_ids(label, ours, theirs):
     if ours == theirs:
         print(f"pass  {label}: {len(ours)} ids equal")
         return True
-    at = next((i for i, (a, b) in enumerate(zip(ours, theirs)) if a != b), min(len(ours), len(theirs)))
+    at = next(
+        (i for i, (a, b) in enumerate(zip(ours, theirs)) if a != b), min(len(ours), len(theirs))
+    )
     print(f"FAIL  {label}: {len(ours)} ids against {len(theirs)}; first difference at {at}: "
           f"{ours[at:at + 6]} against {theirs[at:at + 6]}")  # fmt: skip
     return False

@@ -1,10 +1,12 @@
 // Evaluates one sequence with libllama and writes every logit, for check_llama_cpp.py.
 //
-//   llama_logits eval MODEL.gguf IDS.txt OUT.f32     float32 [T, V], no header; IDS are decimal numbers
-//   llama_logits tokenize MODEL.gguf TEXT.txt        prints the ids of the whole file, BOS rules applied
+//   llama_logits eval MODEL.gguf IDS.txt OUT.f32     float32 [T, V], no header; IDS are decimal
+//   numbers llama_logits tokenize MODEL.gguf TEXT.txt        prints the ids of the whole file, BOS
+//   rules applied
 //
 // One batch, F32 key/value cache, no flash attention: the fewest roundings libllama offers, so that
-// what is left is its own rule for activations (Q8_K blocks). Built by build_llama; not part of tern.
+// what is left is its own rule for activations (Q8_K blocks). Built by build_llama; not part of
+// tern.
 
 #include <cstdio>
 #include <fstream>

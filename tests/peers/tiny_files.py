@@ -5,16 +5,15 @@ They follow the conventions of the tools that read them (llama.cpp as vendored i
 tools themselves want. FACTS.md keeps what was learned. They do not use tern.
 """
 
-import io
 import json
 import pathlib
 
 import gguf
 import numpy as np
-import sentencepiece
 from safetensors.numpy import save_file
 
 from tiny_reference import LINEARS
+from tiny_tokenizer import add_gguf_tokenizer, write_hf_tokenizer
 
 GGUF_LINEAR = {
     "q": "attn_q", "k": "attn_k", "v": "attn_v", "o": "attn_output",
@@ -34,34 +33,15 @@ HF_NORM = {
     "q_norm": "self_attn.q_norm", "k_norm": "self_attn.k_norm",
 }  # fmt: skip
 
-WORDS = (
-    "the king and a queen of this fair land shall speak to all their people with one voice "
-    "for what is said in winter comes again when summer sun lies low upon still waters"
-).split()
-
-
-def train_tokenizer(vocab_size, seed=3):
-    """Bytes of a SentencePiece BPE model with byte fallback, trained on made-up sentences."""
-    rng = np.random.default_rng(seed)
-    sentences = [" ".join(rng.choice(WORDS, size=9)) + "." for _ in range(2000)]
-    model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(sentences), model_writer=model, vocab_size=vocab_size,
-        model_type="bpe", byte_fallback=True, character_coverage=1.0, hard_vocab_limit=True,
-        normalization_rule_name="identity", remove_extra_whitespaces=False, unk_id=0, bos_id=1,
-        eos_id=2, pad_id=-1, num_threads=1, minloglevel=2,
-    )  # fmt: skip
-    return model.getvalue()
-
 
 def permute_rotary(w_NK, num_heads):
-    """Rows of a rotate-half projection in the order of interleaved RoPE (llama.cpp's llama arch)."""
+    """Rows of a rotate-half projection in the order of interleaved RoPE (arch llama)."""
     n, k = w_NK.shape
     return w_NK.reshape(num_heads, 2, n // num_heads // 2, k).swapaxes(1, 2).reshape(n, k)
 
 
 def tq2_0(codes_NK, d):
-    """TQ2_0 bytes [N, K / 256 * 66] with the same F16 d in every block, all-zero blocks included."""
+    """TQ2_0 bytes [N, K / 256 * 66] with the same F16 d in every block, all-zero ones too."""
     rows = gguf.quants.quantize(codes_NK.astype(np.float32), gguf.GGMLQuantizationType.TQ2_0)
     blocks = rows.reshape(-1, 66)
     blocks[:, 64:] = np.frombuffer(np.float16(d).tobytes(), np.uint8)
@@ -85,37 +65,8 @@ def add_gguf_hparams(writer, config):
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
 
 
-def add_gguf_tokenizer(writer, tokenizer_bytes):
-    """SentencePiece as `llama` tokenizer; None writes the vocabulary-free form."""
-    if tokenizer_bytes is None:
-        writer.add_tokenizer_model("none")
-        return
-    spm = sentencepiece.SentencePieceProcessor(model_proto=tokenizer_bytes)
-    kinds = []
-    for i in range(spm.vocab_size()):
-        if spm.is_unknown(i):
-            kinds.append(gguf.TokenType.UNKNOWN)
-        elif spm.is_control(i):
-            kinds.append(gguf.TokenType.CONTROL)
-        elif spm.is_byte(i):
-            kinds.append(gguf.TokenType.BYTE)
-        else:
-            kinds.append(gguf.TokenType.NORMAL)
-    writer.add_tokenizer_model("llama")
-    writer.add_tokenizer_pre("default")
-    writer.add_token_list([spm.id_to_piece(i) for i in range(spm.vocab_size())])
-    writer.add_token_scores([spm.get_score(i) for i in range(spm.vocab_size())])
-    writer.add_token_types(kinds)
-    writer.add_bos_token_id(spm.bos_id())
-    writer.add_eos_token_id(spm.eos_id())
-    writer.add_unk_token_id(spm.unk_id())
-    writer.add_add_bos_token(True)
-    writer.add_add_eos_token(False)
-    writer.add_add_space_prefix(True)
-
-
 def write_gguf(path, config, model, tokenizer_bytes, scale="separate", embed_type="f32"):
-    """scale: `separate` = d 1.0 and F32 [1] `<name>.scale`; `in_block` = d = F16(beta); `both` = wrong."""
+    """scale: `separate` = d 1.0, F32 [1] `.scale`; `in_block` = d F16(beta); `both` = wrong."""
     writer = gguf.GGUFWriter(path, config.family)
     add_gguf_hparams(writer, config)
     add_gguf_tokenizer(writer, tokenizer_bytes)
@@ -145,7 +96,7 @@ def write_gguf(path, config, model, tokenizer_bytes, scale="separate", embed_typ
 
 
 def pack_hf(codes_NK):
-    """HF bitnet packing: byte row r holds rows r, r+N/4, r+2N/4, r+3N/4 at bits 0, 2, 4, 6, code + 1."""
+    """Byte row r holds code + 1 of rows r, r+N/4, r+2N/4, r+3N/4 at bits 0, 2, 4, 6 (N % 4 = 0)."""
     n, _ = codes_NK.shape
     parts = (codes_NK + 1).astype(np.uint8).reshape(4, n // 4, -1)
     return parts[0] | parts[1] << 2 | parts[2] << 4 | parts[3] << 6
@@ -193,7 +144,7 @@ def hf_config(config, kind, dtype="float32"):
 
 
 def write_hf(folder, config, model, tokenizer_bytes, kind):
-    """Folder with config.json, model.safetensors and the tokenizer as tokenizer.model."""
+    """Folder with config.json, model.safetensors, tokenizer.json and tokenizer_config.json."""
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {"model.embed_tokens.weight": model["embed"], "model.norm.weight": model["norm"]}
@@ -210,10 +161,4 @@ def write_hf(folder, config, model, tokenizer_bytes, kind):
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "config.json").write_text(json.dumps(hf_config(config, kind), indent=2) + "\n")
     if tokenizer_bytes is not None:
-        (folder / "tokenizer.model").write_bytes(tokenizer_bytes)
-        settings = {
-            "tokenizer_class": "LlamaTokenizer", "add_bos_token": True, "add_eos_token": False,
-            "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>",
-            "clean_up_tokenization_spaces": False, "legacy": False, "add_prefix_space": True,
-        }  # fmt: skip
-        (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
+        write_hf_tokenizer(folder, tokenizer_bytes)

@@ -1,13 +1,13 @@
 """A tiny decoder and its plain float64 forward, in numpy.
 
-The oracle of the peer checks: it shares no code with tern, llama.cpp or transformers. Quantizers are
-computed in float32 in the order ARCHITECTURE.md gives (the codes are integers, so they must agree
-exactly); everything else is float64. Shapes: T tokens, D width, H heads, J key/value heads, E head
-width, F FFN width, V vocabulary, N out, K in.
+The oracle of the peer checks: it shares no code with tern, llama.cpp or transformers. Quantizers
+are computed in float32 in the order ARCHITECTURE.md gives (the codes are integers, so they must
+agree exactly); everything else is float64. Shapes: T tokens, D width, H heads, J key/value heads, E
+head width, F FFN width, V vocabulary, N out, K in.
 
 Three families: `bitnet` (sub-norms before o_proj and down_proj, tied head), `llama` (no sub-norms),
-`qwen3` (RMSNorm of every query and key head before RoPE).
-It does not do caching, batches, or anything fast.
+`qwen3` (RMSNorm of every query and key head before RoPE). It does not do caching, batches, or
+anything fast.
 """
 
 import dataclasses
@@ -73,12 +73,17 @@ def make_model(config, seed=7):
             layer[name] = {"latents": latents, "codes": codes, "beta": beta}
         layer["attn_norm"], layer["ffn_norm"] = norm(config.width), norm(config.width)
         if config.family == "bitnet":
-            layer["attn_sub_norm"], layer["ffn_sub_norm"] = norm(config.width), norm(config.ffn_width)
+            layer["attn_sub_norm"], layer["ffn_sub_norm"] = (
+                norm(config.width),
+                norm(config.ffn_width),
+            )
         if config.family == "qwen3":
             layer["q_norm"], layer["k_norm"] = norm(config.head_width), norm(config.head_width)
         layers.append(layer)
     # Rounded to F16 so that a file may hold the table as F16 or F32 with equal values.
-    table = lambda: (0.1 * rng.standard_normal((config.vocab_size, config.width))).astype(np.float16)
+    table = lambda: (0.1 * rng.standard_normal((config.vocab_size, config.width))).astype(
+        np.float16
+    )
     embed = table().astype(np.float32)
     head = embed if config.tied else table().astype(np.float32)
     return {"embed": embed, "head": head, "norm": norm(config.width), "layers": layers}
@@ -101,7 +106,9 @@ def quantize_q8_k(x_TK):
     safe = np.where(extreme == 0, np.float32(1), extreme)
     inverse = np.float32(-127) / safe
     q = np.minimum(np.rint(x * inverse), 127)
-    y = np.where(extreme == 0, 0, q.astype(np.float64) * (np.float32(1) / inverse).astype(np.float64))
+    y = np.where(
+        extreme == 0, 0, q.astype(np.float64) * (np.float32(1) / inverse).astype(np.float64)
+    )
     return y.reshape(x_TK.shape)
 
 
