@@ -28,6 +28,19 @@ void SumEightBlocks(const float* w, float* sums) {
   for (int64_t c = 0; c < kChains; ++c) sums[c] = sum[c];
 }
 
+TernaryCounts QuantizeRows(const float* w, int64_t begin, int64_t end, int64_t k, float inv_scale,
+                           uint8_t* t2, const uint8_t* previous) {
+  switch (ActiveIsa()) {
+    case Isa::kScalar:
+      return TernaryQuantizeRowsRef(w, begin, end, k, inv_scale, t2, previous);
+    case Isa::kAvx2:
+      return TernaryQuantizeRowsAvx2(w, begin, end, k, inv_scale, t2, previous);
+    case Isa::kAvx512:
+      return TernaryQuantizeRowsAvx512(w, begin, end, k, inv_scale, t2, previous);
+  }
+  return {};
+}
+
 }  // namespace
 
 void AbsBlockSums(const float* w, int64_t count, int64_t block_begin, int64_t block_end,
@@ -58,7 +71,7 @@ TernaryCounts TernaryQuantize(const float* w, int64_t n, int64_t k, float beta, 
   std::atomic<int64_t> zeros{0}, flips{0};
   const int64_t grain = k >= kQuantizeGrain ? 1 : kQuantizeGrain / (k > 0 ? k : 1);
   parallel(n, grain, [&](int64_t begin, int64_t end) {
-    const TernaryCounts part = TernaryQuantizeRowsRef(w, begin, end, k, inv_scale, t2, previous);
+    const TernaryCounts part = QuantizeRows(w, begin, end, k, inv_scale, t2, previous);
     zeros += part.zeros;
     flips += part.flips;
   });

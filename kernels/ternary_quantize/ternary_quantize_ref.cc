@@ -36,8 +36,11 @@ TernaryCounts TernaryQuantizeRowsRef(const float* w, int64_t row_begin, int64_t 
   for (int64_t row = row_begin; row < row_end; ++row) {
     if (previous != nullptr) UnpackT2RowRef(previous + row * T2RowBytes(k), k, old.data());
     for (int64_t i = 0; i < k; ++i) {
-      const float scaled = std::nearbyint(w[row * k + i] * inv_scale);
-      const int code = scaled > 1.0f ? 1 : scaled < -1.0f ? -1 : static_cast<int>(scaled);
+      // NaN fails the first comparison and becomes 1, as in the SIMD versions; callers refuse it
+      // beforehand.
+      const float scaled = w[row * k + i] * inv_scale;
+      const float upper = scaled < 1.0f ? scaled : 1.0f;
+      const int code = static_cast<int>(std::nearbyint(upper > -1.0f ? upper : -1.0f));
       codes[static_cast<size_t>(i)] = static_cast<int8_t>(code);
       counts.zeros += code == 0;
       counts.flips += previous != nullptr && code != old[static_cast<size_t>(i)];
