@@ -10,22 +10,57 @@ namespace {
 constexpr int64_t kGrainElements =
     65536;  // Work below which waking a thread costs more than it saves.
 
+void RoundToBf16Range(const float* x, int64_t count, float* out) {
+  switch (ActiveIsa()) {
+    case Isa::kScalar:
+      return RoundToBf16Ref(x, count, out);
+    case Isa::kAvx2:
+      return RoundToBf16Avx2(x, count, out);
+    case Isa::kAvx512:
+      return RoundToBf16Avx512(x, count, out);
+  }
+}
+
+void Fp32ToBf16Range(const float* x, int64_t count, uint16_t* out) {
+  switch (ActiveIsa()) {
+    case Isa::kScalar:
+      return Fp32ToBf16Ref(x, count, out);
+    case Isa::kAvx2:
+      return Fp32ToBf16Avx2(x, count, out);
+    case Isa::kAvx512:
+      return Fp32ToBf16Avx512(x, count, out);
+  }
+}
+
+void Bf16ToFp32Range(const uint16_t* x, int64_t count, float* out) {
+  switch (ActiveIsa()) {
+    case Isa::kScalar:
+      return Bf16ToFp32Ref(x, count, out);
+    case Isa::kAvx2:
+      return Bf16ToFp32Avx2(x, count, out);
+    case Isa::kAvx512:
+      return Bf16ToFp32Avx512(x, count, out);
+  }
+}
+
 }  // namespace
 
 void RoundToBf16(const float* x, int64_t count, float* out, const ParallelFor& parallel) {
   parallel(count, kGrainElements, [&](int64_t begin, int64_t end) {
-    RoundToBf16Ref(x + begin, end - begin, out + begin);
+    RoundToBf16Range(x + begin, end - begin, out + begin);
   });
 }
 
 void Fp32ToBf16(const float* x, int64_t count, uint16_t* out, const ParallelFor& parallel) {
-  parallel(count, kGrainElements,
-           [&](int64_t begin, int64_t end) { Fp32ToBf16Ref(x + begin, end - begin, out + begin); });
+  parallel(count, kGrainElements, [&](int64_t begin, int64_t end) {
+    Fp32ToBf16Range(x + begin, end - begin, out + begin);
+  });
 }
 
 void Bf16ToFp32(const uint16_t* x, int64_t count, float* out, const ParallelFor& parallel) {
-  parallel(count, kGrainElements,
-           [&](int64_t begin, int64_t end) { Bf16ToFp32Ref(x + begin, end - begin, out + begin); });
+  parallel(count, kGrainElements, [&](int64_t begin, int64_t end) {
+    Bf16ToFp32Range(x + begin, end - begin, out + begin);
+  });
 }
 
 }  // namespace tern::kernels

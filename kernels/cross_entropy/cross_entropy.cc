@@ -14,7 +14,15 @@ constexpr int64_t kGrainElements =
     16384;  // Work below which waking a thread costs more than it saves.
 
 float SumExp(const float* z, int64_t v, float* max, float* exponentials) {
-  return SumExpRef(z, v, max, exponentials);
+  switch (ActiveIsa()) {
+    case Isa::kScalar:
+      return SumExpRef(z, v, max, exponentials);
+    case Isa::kAvx2:
+      return SumExpAvx2(z, v, max, exponentials);
+    case Isa::kAvx512:
+      return SumExpAvx512(z, v, max, exponentials);
+  }
+  return 0.0f;
 }
 
 float Loss(float sum, float max, float target_logit) {

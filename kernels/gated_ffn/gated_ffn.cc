@@ -10,12 +10,36 @@ namespace {
 constexpr int64_t kGrainElements =
     16384;  // Work below which waking a thread costs more than it saves.
 
+void Forward(GateActivation activation, const float* gate, const float* up, int64_t count,
+             float* h) {
+  switch (ActiveIsa()) {
+    case Isa::kScalar:
+      return GatedFfnForwardRef(activation, gate, up, count, h);
+    case Isa::kAvx2:
+      return GatedFfnForwardAvx2(activation, gate, up, count, h);
+    case Isa::kAvx512:
+      return GatedFfnForwardAvx512(activation, gate, up, count, h);
+  }
+}
+
+void Backward(GateActivation activation, const float* dh, const float* gate, const float* up,
+              int64_t count, float* dgate, float* dup) {
+  switch (ActiveIsa()) {
+    case Isa::kScalar:
+      return GatedFfnBackwardRef(activation, dh, gate, up, count, dgate, dup);
+    case Isa::kAvx2:
+      return GatedFfnBackwardAvx2(activation, dh, gate, up, count, dgate, dup);
+    case Isa::kAvx512:
+      return GatedFfnBackwardAvx512(activation, dh, gate, up, count, dgate, dup);
+  }
+}
+
 }  // namespace
 
 void GatedFfnForward(GateActivation activation, const float* gate, const float* up, int64_t count,
                      float* h, const ParallelFor& parallel) {
   parallel(count, kGrainElements, [&](int64_t begin, int64_t end) {
-    GatedFfnForwardRef(activation, gate + begin, up + begin, end - begin, h + begin);
+    Forward(activation, gate + begin, up + begin, end - begin, h + begin);
   });
 }
 
@@ -23,8 +47,8 @@ void GatedFfnBackward(GateActivation activation, const float* dh, const float* g
                       const float* up, int64_t count, float* dgate, float* dup,
                       const ParallelFor& parallel) {
   parallel(count, kGrainElements, [&](int64_t begin, int64_t end) {
-    GatedFfnBackwardRef(activation, dh + begin, gate + begin, up + begin, end - begin,
-                        dgate + begin, dup + begin);
+    Backward(activation, dh + begin, gate + begin, up + begin, end - begin, dgate + begin,
+             dup + begin);
   });
 }
 

@@ -12,6 +12,18 @@ namespace {
 constexpr int64_t kGrainElements =
     32768;  // Work below which waking a thread costs more than it saves.
 
+void RopeRow(float* x, int64_t heads, int64_t half, const float* cosine, const float* sine,
+             float sign) {
+  switch (ActiveIsa()) {
+    case Isa::kScalar:
+      return RopeRowRef(x, heads, half, cosine, sine, sign);
+    case Isa::kAvx2:
+      return RopeRowAvx2(x, heads, half, cosine, sine, sign);
+    case Isa::kAvx512:
+      return RopeRowAvx512(x, heads, half, cosine, sine, sign);
+  }
+}
+
 }  // namespace
 
 void RopeTable(int64_t context, int64_t head_width, double theta, float* cos_table,
@@ -37,7 +49,7 @@ void Rope(float* x, int64_t rows, int64_t heads, int64_t head_width, int64_t ldx
   parallel(rows, kGrainElements / row_elements + 1, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       const int64_t offset = positions[row] * half;
-      RopeRowRef(x + row * ldx, heads, half, cos_table + offset, sin_table + offset, sign);
+      RopeRow(x + row * ldx, heads, half, cos_table + offset, sin_table + offset, sign);
     }
   });
 }
