@@ -1,12 +1,16 @@
-# tern_module(NAME [TORCH] [DEPS module...] [LIBS target...]): the static library tern_NAME from every .cc of the calling
+# tern_module(NAME [TORCH] [EXCLUDE regex] [DEPS module...] [LIBS target...]): the static library tern_NAME from every .cc of the calling
 # folder. TORCH marks a module of the training half: it is skipped without libtorch and shares one precompiled header.
-# Files named *_avx2.cc and *_avx512.cc are compiled for that instruction set; the caller picks at run time.
+# EXCLUDE drops files whose path matches a regular expression. Files named *_avx2.cc and *_avx512.cc are compiled for that
+# instruction set; the caller picks at run time.
 function(tern_module name)
-  cmake_parse_arguments(arg "TORCH" "" "DEPS;LIBS" ${ARGN})
+  cmake_parse_arguments(arg "TORCH" "EXCLUDE" "DEPS;LIBS" ${ARGN})
   if(arg_TORCH AND NOT TERN_TORCH)
     return()
   endif()
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
+  if(arg_EXCLUDE)
+    list(FILTER sources EXCLUDE REGEX ${arg_EXCLUDE})
+  endif()
   if(NOT sources)
     message(WARNING "module ${name} has no sources")
     return()

@@ -1,0 +1,119 @@
+// See model_config.h. Which formats a shape allows is in format_rules.cc.
+#include "arch/model_config.h"
+
+#include <cmath>
+
+#include "base/error.h"
+
+namespace tern {
+namespace {
+
+constexpr int64_t kMaxVocabulary = 1 << 24;
+constexpr int64_t kMaxWidth = 1 << 20;
+// 127 * K must stay below 2^24, so that the integer sum of a row is exact as fp32 (ARCHITECTURE.md, "Numbers").
+constexpr int64_t kMaxBitLinearInputs = (1 << 24) / 127;
+
+void CheckRange(const char* field, int64_t value, int64_t low, int64_t high) {
+  if (value < low || value > high) {
+    throw RecipeError(StrCat("model.", field, " is ", value, "; want ", low, " to ", high));
+  }
+}
+
+void CheckDivides(const char* field, int64_t value, const char* divisor_field, int64_t divisor) {
+  if (value % divisor != 0) {
+    throw RecipeError(StrCat("model.", field, " = ", value, " is not a multiple of model.", divisor_field, " = ", divisor));
+  }
+}
+
+void AddLayer(const ModelConfig& c, int64_t layer, std::vector<ParameterSpec>* table) {
+  const std::string prefix = StrCat("model.layers.", layer, ".");
+  const int64_t d = c.hidden_size, f = c.intermediate_size, e = c.HeadDim();
+  const auto norm = [&](const char* name, int64_t size, bool present = true) {
+    if (present) table->push_back({StrCat(prefix, name, ".weight"), {size}, ParameterRole::kNorm});
+  };
+  const auto linear = [&](const char* name, int64_t out, int64_t in) {
+    table->push_back({StrCat(prefix, name, ".weight"), {out, in}, ParameterRole::kLinear});
+  };
+  norm("input_layernorm", d);
+  linear("self_attn.q_proj", c.num_heads * e, d);
+  linear("self_attn.k_proj", c.num_kv_heads * e, d);
+  linear("self_attn.v_proj", c.num_kv_heads * e, d);
+  norm("self_attn.q_norm", e, c.qk_norm);
+  norm("self_attn.k_norm", e, c.qk_norm);
+  norm("self_attn.attn_sub_norm", c.num_heads * e, c.sub_norms);
+  linear("self_attn.o_proj", d, c.num_heads * e);
+  norm("post_attention_layernorm", d);
+  linear("mlp.gate_proj", f, d);
+  linear("mlp.up_proj", f, d);
+  norm("mlp.ffn_sub_norm", f, c.sub_norms);
+  linear("mlp.down_proj", d, f);
+}
+
+}  // namespace
+
+void ValidateModelConfig(const ModelConfig& c) {
+  CheckRange("vocab_size", c.vocab_size, 2, kMaxVocabulary);
+  CheckRange("hidden_size", c.hidden_size, 1, kMaxWidth);
+  CheckRange("intermediate_size", c.intermediate_size, 1, kMaxWidth);
+  CheckRange("num_layers", c.num_layers, 1, 10000);
+  CheckRange("num_heads", c.num_heads, 1, 10000);
+  CheckRange("num_kv_heads", c.num_kv_heads, 1, c.num_heads);
+  CheckRange("head_dim", c.head_dim, 0, kMaxWidth);
+  CheckRange("context_length", c.context_length, 1, int64_t{1} << 24);
+  CheckDivides("num_heads", c.num_heads, "num_kv_heads", c.num_kv_heads);
+  if (c.head_dim == 0) CheckDivides("hidden_size", c.hidden_size, "num_heads", c.num_heads);
+  if (c.HeadDim() % 2 != 0) {
+    throw RecipeError(StrCat("a head is ", c.HeadDim(), " wide; rotary embedding needs an even width"));
+  }
+  if (c.linear == LinearKind::kBitLinear) {
+    for (const int64_t inputs : {c.hidden_size, c.intermediate_size, c.num_heads * c.HeadDim()}) {
+      CheckRange("hidden_size, intermediate_size or heads * head_dim (inputs of a BitLinear)", inputs, 1,
+                 kMaxBitLinearInputs);
+    }
+  }
+  const auto positive = [](const char* field, float value) {
+    if (!(value > 0) || !std::isfinite(value)) throw RecipeError(StrCat("model.", field, " is ", value, "; want above 0"));
+  };
+  positive("rope_theta", c.rope_theta);
+  positive("norm_eps", c.norm_eps);
+  positive("init_std", c.init_std);
+}
+
+int64_t ParameterSpec::Count() const {
+  int64_t count = 1;
+  for (const int64_t size : shape) count *= size;
+  return count;
+}
+
+std::vector<ParameterSpec> ParameterTable(const ModelConfig& c) {
+  std::vector<ParameterSpec> table;
+  table.push_back({"model.embed_tokens.weight", {c.vocab_size, c.hidden_size}, ParameterRole::kEmbedding});
+  for (int64_t layer = 0; layer < c.num_layers; ++layer) AddLayer(c, layer, &table);
+  table.push_back({"model.norm.weight", {c.hidden_size}, ParameterRole::kNorm});
+  if (!c.tied_head) table.push_back({"lm_head.weight", {c.vocab_size, c.hidden_size}, ParameterRole::kHead});
+  return table;
+}
+
+int64_t CountParameters(const ModelConfig& config) {
+  int64_t count = 0;
+  for (const ParameterSpec& spec : ParameterTable(config)) count += spec.Count();
+  return count;
+}
+
+std::string_view ToString(Activation activation) {
+  switch (activation) {
+    case Activation::kSilu: return "silu";
+    case Activation::kRelu2: return "relu2";
+  }
+  __builtin_unreachable();
+}
+
+std::string_view ToString(LinearKind linear) {
+  switch (linear) {
+    case LinearKind::kDense: return "dense";
+    case LinearKind::kBitLinear: return "bitlinear";
+  }
+  __builtin_unreachable();
+}
+
+}  // namespace tern
