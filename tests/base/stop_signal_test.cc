@@ -24,6 +24,14 @@ TEST(StopSignalTest, EachSignalAsksToStop) {
   EXPECT_STREQ(SignalName(SIGTERM), "SIGTERM");
 }
 
+TEST(StopSignalTest, ARepeatedSchedulerSignalIsPatient) {
+  InstallStopSignals();
+  ::raise(SIGUSR1);
+  ::raise(SIGUSR1);  // Would end the process if it counted as impatience.
+  EXPECT_EQ(StopSignal(), SIGUSR1);
+  ClearStopRequest();
+}
+
 TEST(StopSignalTest, ASecondRequestEndsTheProcess) {
   const pid_t child = ::fork();
   if (child == 0) {
