@@ -1,5 +1,5 @@
 // Scalar oracle of the T2 layout: one code after the other, straight from the picture in t2.h.
-#include <cstring>
+#include <algorithm>
 
 #include "kernels/ternary_pack/t2.h"
 #include "kernels/ternary_pack/t2_impl.h"
@@ -22,7 +22,7 @@ Place PlaceOf(int64_t k) {
 }  // namespace
 
 void PackT2RowRef(const int8_t* weights, int64_t k, uint8_t* packed) {
-  std::memset(packed, 0, static_cast<size_t>(T2RowBytes(k)));
+  std::fill_n(packed, T2RowBytes(k), uint8_t{0});
   for (int64_t i = 0; i < T2PaddedK(k); ++i) {
     const int code = i < k ? weights[i] + 1 : 1;
     const Place place = PlaceOf(i);

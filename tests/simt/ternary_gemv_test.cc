@@ -1,0 +1,128 @@
+// The CUDA ternary product, run from the very source that nvcc compiles, against the CPU oracle:
+// exact equality, in order and with shuffled schedules, for every batch instance and both ways of
+// splitting rows.
+#include "kernels/ternary_gemm/ternary_gemv.cuh"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "kernels/ternary_gemm/ternary_gemm.h"
+#include "kernels/ternary_pack/t2.h"
+
+namespace tern::kernels {
+namespace {
+
+struct Free {
+  void operator()(void* p) const { std::free(p); }
+};
+
+// Device memory is aligned to 256 bytes; size is exact, so that ASan sees the first byte beyond.
+template <class T>
+std::unique_ptr<T, Free> Allocate(int64_t count) {
+  void* p = nullptr;
+  if (posix_memalign(&p, 256, static_cast<size_t>(count) * sizeof(T)) != 0) std::abort();
+  return std::unique_ptr<T, Free>(static_cast<T*>(p));
+}
+
+struct Problem {
+  Problem(int batch, int n, int k, uint32_t seed)
+      : batch(batch), n(n), k(k), padded_k(static_cast<int>(T2PaddedK(k))) {
+    std::mt19937 random(seed);
+    w = Allocate<uint8_t>(n * T2RowBytes(k));
+    x = Allocate<int8_t>(static_cast<int64_t>(batch) * padded_k);
+    std::vector<int8_t> row(static_cast<size_t>(k));
+    for (int i = 0; i < n; ++i) {
+      for (int8_t& v : row) v = static_cast<int8_t>(static_cast<int>(random() % 3) - 1);
+      PackT2Row(row.data(), k, w.get() + i * T2RowBytes(k));
+    }
+    for (int b = 0; b < batch; ++b) {
+      int32_t sum = 0;
+      for (int i = 0; i < padded_k; ++i) {
+        const int8_t value = i < k ? static_cast<int8_t>(random()) : int8_t{0};
+        x.get()[b * padded_k + i] = value;
+        sum += value;
+      }
+      sums.push_back(sum);
+      scales.push_back(0.37f + static_cast<float>(b));
+    }
+  }
+
+  std::vector<float> Oracle() const {
+    std::vector<float> y(static_cast<size_t>(batch * n));
+    TernaryGemmRef(
+        {w.get(), x.get(), sums.data(), scales.data(), y.data(), batch, n, k, padded_k, n});
+    return y;
+  }
+
+  template <int kBatch>
+  std::vector<float> Emulated(bool split, const simt::LaunchOptions& options) const {
+    std::vector<float> y(static_cast<size_t>(batch * n), -1.0f);
+    const TernaryGemvArgs args{w.get(),  x.get(), sums.data(), scales.data(), y.data(), n, padded_k,
+                               padded_k, n};
+    const unsigned rows = static_cast<unsigned>(n);
+    const unsigned blocks = split ? rows : (rows + kGemvBlockWarps - 1) / kGemvBlockWarps;
+    simt::Launch(
+        {blocks}, {kGemvBlockThreads},
+        [&] {
+          if (split) {
+            TernaryGemvKernel<kBatch, kGemvBlockWarps>(args);
+          } else {
+            TernaryGemvKernel<kBatch, 1>(args);
+          }
+        },
+        options);
+    return y;
+  }
+
+  int batch, n, k, padded_k;
+  std::unique_ptr<uint8_t, Free> w;
+  std::unique_ptr<int8_t, Free> x;
+  std::vector<int32_t> sums;
+  std::vector<float> scales;
+};
+
+template <int kBatch>
+void ExpectExact() {
+  for (int n : {1, 4, 5, 33}) {
+    for (int k : {1, 128, 129, 640, 2560}) {
+      const Problem problem(kBatch, n, k, static_cast<uint32_t>(n * 10000 + k));
+      const std::vector<float> expected = problem.Oracle();
+      for (bool split : {false, true}) {
+        EXPECT_EQ(problem.template Emulated<kBatch>(split, {}), expected)
+            << "n " << n << " k " << k;
+        for (uint32_t seed : {1u, 2u}) {
+          EXPECT_EQ(problem.template Emulated<kBatch>(split, {.shuffle = true, .seed = seed}),
+                    expected)
+              << "n " << n << " k " << k << " shuffled " << seed;
+        }
+      }
+    }
+  }
+}
+
+TEST(TernaryGemvCudaTest, EqualsTheOracleBatch1) { ExpectExact<1>(); }
+TEST(TernaryGemvCudaTest, EqualsTheOracleBatch2) { ExpectExact<2>(); }
+TEST(TernaryGemvCudaTest, EqualsTheOracleBatch3) { ExpectExact<3>(); }
+TEST(TernaryGemvCudaTest, EqualsTheOracleBatch8) { ExpectExact<8>(); }
+
+// The kernel's one barrier matters: without it the result is wrong, and TSan names the store to
+// shared memory.
+#if defined(TERN_SIMT_TSAN)
+TEST(TernaryGemvCudaDeathTest, RaceDetectorFindsAMissingBarrier) {
+  const Problem problem(2, 5, 640, 1);
+  EXPECT_DEATH(problem.Emulated<2>(true, {.skip_block_barriers = true}),
+               "data race.*(\n.*)*TernaryGemvKernel");
+}
+#else
+TEST(TernaryGemvCudaTest, MissingBarrierGivesWrongResults) {
+  const Problem problem(2, 5, 640, 1);
+  EXPECT_NE(problem.Emulated<2>(true, {.skip_block_barriers = true}), problem.Oracle());
+}
+#endif
+
+}  // namespace
+}  // namespace tern::kernels
