@@ -5,7 +5,8 @@
 FILE is a checkpoint's state.h5 (virtual datasets over rank files are followed), a *.tokens.h5, or a
 checkpoint folder. Shows that the files need nothing of tern, and that reading every byte meets no
 filter or checksum error. For token files it also checks that ids lie below the stored vocabulary
-size. --expect compares with the dataset names in a file, one a line. Exit 0 good, 4 not.
+size, for a folder that the manifest's sizes and SHA-256 hold. --expect compares with the dataset
+names in a file, one a line. Exit 0 good, 4 not.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import numpy as np
 
 EXIT_MISMATCH = 4
 CHUNK_BYTES = 64 << 20
+UNREADABLE = "unreadable"
 
 
 def parse_args():
@@ -48,6 +50,14 @@ def hash_dataset(dataset):
     return digest.hexdigest()
 
 
+def hash_or_error(dataset):
+    """The hash, or `unreadable: why` when a chunk fails its checksum or a filter."""
+    try:
+        return hash_dataset(dataset)
+    except OSError as error:
+        return f"{UNREADABLE}: {error}"
+
+
 def plain(value):
     """An attribute as a JSON value."""
     value = value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
@@ -69,7 +79,7 @@ def describe(path):
                     "virtual": item.is_virtual,
                     "fletcher32": bool(item.fletcher32),
                     "compression": item.compression,
-                    "sha256": hash_dataset(item),
+                    "sha256": hash_or_error(item),
                 }
 
         visit("", file)
@@ -92,13 +102,35 @@ def token_problems(path):
     return problems
 
 
+def manifest_problems(folder):
+    """What of a checkpoint folder disagrees with its manifest.json: files, sizes, SHA-256."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    problems = []
+    for entry in manifest["files"]:
+        path = folder / entry["name"]
+        if not path.is_file():
+            problems.append(f"{entry['name']} is missing")
+            continue
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if (path.stat().st_size, digest) != (entry["size_bytes"], entry["sha256"]):
+            problems.append(f"{entry['name']}: size or SHA-256 is not the manifest's")
+    return problems
+
+
 def main():
     args = parse_args()
     problems, described = [], []
     for path in args.files:
-        path = path / "state.h5" if path.is_dir() else path
+        if path.is_dir():
+            problems += [f"{path}: {text}" for text in manifest_problems(path)]
+            path = path / "state.h5"
         described.append(describe(path))
-        problems += [f"{path}: {text}" for text in token_problems(path)]
+        bad = {k: d["sha256"] for k, d in described[-1]["datasets"].items()}
+        bad = {k: text for k, text in bad.items() if text.startswith(UNREADABLE)}
+        problems += [f"{path}: {name} {text}" for name, text in bad.items()]
+        if not bad:
+            problems += [f"{path}: {text}" for text in token_problems(path)]
     if args.expect:
         wanted = set(args.expect.read_text().split())
         found = {name for item in described for name in item["datasets"]}
