@@ -25,6 +25,17 @@ float SumExp(const float* z, int64_t v, float* max, float* exponentials) {
   return 0.0f;
 }
 
+void Scale(float* z, int64_t v, float inv_sum, float scale) {
+  switch (ActiveIsa()) {
+    case Isa::kScalar:
+      return ScaleRef(z, v, inv_sum, scale);
+    case Isa::kAvx2:
+      return ScaleAvx2(z, v, inv_sum, scale);
+    case Isa::kAvx512:
+      return ScaleAvx512(z, v, inv_sum, scale);
+  }
+}
+
 float Loss(float sum, float max, float target_logit) {
   return static_cast<float>(std::log(static_cast<double>(sum)) + static_cast<double>(max) -
                             static_cast<double>(target_logit));
@@ -42,7 +53,7 @@ void Row(float* z, int32_t target, int64_t v, float scale, float* loss) {
   *loss = Loss(sum, max, target_logit);
   const float inv_sum = 1.0f / sum;
   const float target_probability = z[target] * inv_sum;
-  for (int64_t i = 0; i < v; ++i) z[i] = z[i] * inv_sum * scale;
+  Scale(z, v, inv_sum, scale);
   z[target] = (target_probability - 1.0f) * scale;
 }
 

@@ -8,4 +8,8 @@ float SumExpAvx2(const float* z, int64_t v, float* max, float* exponentials) {
   return SumExpVec<8>(z, v, max, exponentials);
 }
 
+void ScaleAvx2(float* z, int64_t v, float inv_sum, float scale) {
+  ScaleVec<8>(z, v, inv_sum, scale);
+}
+
 }  // namespace tern::kernels

@@ -8,4 +8,8 @@ float SumExpAvx512(const float* z, int64_t v, float* max, float* exponentials) {
   return SumExpVec<16>(z, v, max, exponentials);
 }
 
+void ScaleAvx512(float* z, int64_t v, float inv_sum, float scale) {
+  ScaleVec<16>(z, v, inv_sum, scale);
+}
+
 }  // namespace tern::kernels

@@ -18,4 +18,8 @@ float SumExpRef(const float* z, int64_t v, float* max, float* exponentials) {
   return JoinLanes(lanes);
 }
 
+void ScaleRef(float* z, int64_t v, float inv_sum, float scale) {
+  for (int64_t i = 0; i < v; ++i) z[i] = z[i] * inv_sum * scale;
+}
+
 }  // namespace tern::kernels

@@ -52,4 +52,11 @@ float SumExpVec(const float* z, int64_t v, float* max, float* exponentials) {
   return JoinLanes(lanes);
 }
 
+template <int W>
+void ScaleVec(float* z, int64_t v, float inv_sum, float scale) {
+  int64_t i = 0;
+  for (; i + W <= v; i += W) Store(z + i, Load<W>(z + i) * inv_sum * scale);
+  for (; i < v; ++i) z[i] = z[i] * inv_sum * scale;
+}
+
 }  // namespace tern::kernels

@@ -23,6 +23,7 @@ constexpr int64_t kQuantizeGrain = 65536;  // Weights, likewise.
 void SumEightBlocks(const float* w, float* sums) {
   float sum[kChains] = {};
   for (int64_t i = 0; i < kAbsMeanBlock; ++i) {
+#pragma GCC unroll 8  // Keeps the sums in registers.
     for (int64_t c = 0; c < kChains; ++c) sum[c] += std::fabs(w[c * kAbsMeanBlock + i]);
   }
   for (int64_t c = 0; c < kChains; ++c) sums[c] = sum[c];
