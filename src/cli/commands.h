@@ -1,0 +1,24 @@
+// The verbs of `tern`, one file each. Every function adds a subcommand whose callback does the work and throws typed
+// errors; main.cc turns those into one line on stderr and an exit code.
+#pragma once
+
+namespace CLI {
+class App;
+}
+
+namespace tern::cli {
+
+void AddRunCommand(CLI::App& app);
+void AddRecipeCommand(CLI::App& app);
+void AddPlanCommand(CLI::App& app);
+void AddExportCommand(CLI::App& app);
+void AddVerifyCommand(CLI::App& app);
+void AddEvalCommand(CLI::App& app);
+void AddLogitsCommand(CLI::App& app);
+void AddBenchCommand(CLI::App& app);
+void AddTokenizerCommand(CLI::App& app);
+void AddReportCommand(CLI::App& app);
+void AddInspectCommand(CLI::App& app);
+void AddDoctorCommand(CLI::App& app);
+
+}  // namespace tern::cli

@@ -1,0 +1,88 @@
+// See health.h.
+#include "train/health.h"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/linalg_vector_norm.h>
+
+#include <cmath>
+
+#include "base/error.h"
+#include "quant/ternary.h"
+
+namespace tern::train {
+namespace {
+
+bool IsLinear(const model::Parameter& parameter) { return parameter.spec.role == ParameterRole::kLinear; }
+
+// Sums over the layers of one kind.
+struct KindSums {
+  int64_t zeros = 0, flips = 0, weights = 0, matrices = 0;
+  double beta = 0, drift = 0, grad_squares = 0;
+};
+
+}  // namespace
+
+std::string LayerKind(const std::string& parameter_name) {
+  const size_t end = parameter_name.rfind(".weight");
+  TERN_CHECK(end != std::string::npos && end > 0, parameter_name);
+  const size_t begin = parameter_name.rfind('.', end - 1);
+  return parameter_name.substr(begin + 1, end - begin - 1);
+}
+
+void ClipCounter::OnActivations(std::string_view group, const quant::Int8Rows& x) {
+  const auto codes = x.q_MK.narrow(1, 0, x.k);
+  Count& count = counts_.try_emplace(std::string(group)).first->second;
+  count.clipped += ((codes == 127) | (codes <= -127)).sum().item<int64_t>();
+  count.all += codes.numel();
+}
+
+nlohmann::json ClipCounter::Shares() const {
+  nlohmann::json shares;
+  for (const auto& [group, count] : counts_) {
+    shares[group] = static_cast<double>(count.clipped) / static_cast<double>(count.all);
+  }
+  return shares;
+}
+
+void HealthProbe::BeforeUpdate(const std::vector<model::Parameter>& parameters, double loss_scale) {
+  const at::NoGradGuard no_grad;
+  before_.clear();
+  for (const model::Parameter& parameter : parameters) {
+    if (!IsLinear(parameter)) continue;
+    const quant::TernaryWeight w = quant::QuantizeTernary(parameter.value);
+    const at::Tensor& grad = parameter.value.grad();
+    const double norm = grad.defined() ? at::linalg_vector_norm(grad).item<double>() / loss_scale : 0.0;
+    before_.push_back({w.t2_NC, w.beta, norm});
+  }
+}
+
+nlohmann::json HealthProbe::AfterUpdate(const std::vector<model::Parameter>& parameters) const {
+  const at::NoGradGuard no_grad;
+  std::map<std::string, KindSums> sums;
+  size_t next = 0;
+  for (const model::Parameter& parameter : parameters) {
+    if (!IsLinear(parameter)) continue;
+    const Before& before = before_.at(next++);
+    const quant::TernaryWeight now = quant::QuantizeTernary(parameter.value, before.codes_NC);
+    KindSums& kind = sums[LayerKind(parameter.spec.name)];
+    kind.zeros += now.zeros;
+    kind.flips += now.flips;
+    kind.weights += parameter.value.numel();
+    kind.matrices += 1;
+    kind.beta += now.beta;
+    kind.drift += std::abs(now.beta - before.beta) / before.beta;
+    kind.grad_squares += before.grad_norm * before.grad_norm;
+  }
+  nlohmann::json health;
+  for (const auto& [kind, s] : sums) {
+    const double weights = static_cast<double>(s.weights), matrices = static_cast<double>(s.matrices);
+    health[kind] = {{"zeros", static_cast<double>(s.zeros) / weights},
+                    {"flips", static_cast<double>(s.flips) / weights},
+                    {"beta", s.beta / matrices},
+                    {"beta_drift", s.drift / matrices},
+                    {"grad_norm", std::sqrt(s.grad_squares)}};
+  }
+  return health;
+}
+
+}  // namespace tern::train

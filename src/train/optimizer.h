@@ -1,0 +1,46 @@
+// AdamW (Loshchilov & Hutter, arXiv 1711.05101) over fp32 latents by libtorch's fused step. Two groups: matrices of linear
+// layers and an untied head decay; norms and embeddings (a tied head with them) do not. Unscaling and clipping are folded into the fused step, so a
+// gradient is read twice in all: once for its norm, once for the update.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "model/decoder.h"
+#include "recipe/recipe.h"
+
+namespace tern::train {
+
+
+class AdamW {
+ public:
+  AdamW(const std::vector<model::Parameter>& parameters, const recipe::OptimizerConfig& config);
+
+  // Global 2-norm of the gradients / loss_scale. A parameter without a gradient counts as 0.
+  double GradNorm(double loss_scale) const;
+
+  // One update with the gradients in .grad / loss_scale, clipped to config.clip_norm by `grad_norm` (of GradNorm).
+  // REQUIRES: grad_norm is finite.
+  void Step(double learning_rate, double weight_decay, double grad_norm, double loss_scale);
+
+  // Drops all gradients.
+  void ZeroGrad();
+
+  // Moments in the order of the parameters; the checkpoint stores and fills them in place.
+  const std::vector<at::Tensor>& exp_avg() const { return exp_avg_; }
+  const std::vector<at::Tensor>& exp_avg_sq() const { return exp_avg_sq_; }
+  int64_t num_updates() const { return num_updates_; }
+  void set_num_updates(int64_t updates) { num_updates_ = updates; }
+
+ private:
+  void StepGroup(bool decays, double learning_rate, double weight_decay, const at::Tensor& grad_scale);
+
+  std::vector<model::Parameter> parameters_;
+  recipe::OptimizerConfig config_;
+  std::vector<at::Tensor> exp_avg_, exp_avg_sq_;
+  int64_t num_updates_ = 0;
+};
+
+}  // namespace tern::train

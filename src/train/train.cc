@@ -1,0 +1,245 @@
+// See train.h. Trainer holds one stage's state and runs its steps; what a step computes is in step.cc, what is saved in
+// train_state.cc, what is logged in step_log.cc.
+#include "train/train.h"
+
+#include <chrono>
+#include <cmath>
+#include <memory>
+#include <utility>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/stop_signal.h"
+#include "data/loader.h"
+#include "eval/perplexity.h"
+#include "train/health.h"
+#include "train/schedule.h"
+#include "train/step.h"
+#include "train/step_log.h"
+#include "train/train_state.h"
+
+namespace tern::train {
+namespace {
+
+double Now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+bool Due(int64_t step, int64_t every) { return every > 0 && step % every == 0; }
+
+data::Packing PackingOf(const recipe::Recipe& recipe) {
+  return recipe.data.packing == recipe::Packing::kDocuments ? data::Packing::kDocuments : data::Packing::kStream;
+}
+
+class Trainer {
+ public:
+  explicit Trainer(const TrainJob& job);
+  TrainResult Run();
+
+ private:
+  void Resume();
+  StepLogOptions LogOptions() const;
+  std::unique_ptr<data::BatchLoader> MakeLoader() const;
+  StepOptions ForwardOptions(nn::BitLinearObserver* observer) const;
+
+  // One step: forward, backward, update or skip. Advances state_.step unless it rolls back.
+  void Step();
+  // Update or skip; fills the record. Returns false after a roll-back.
+  bool Apply(StepRecord* record, HealthProbe* probe);
+  void RollBack(const std::string& reason);
+  void Evaluate();
+  void Save();
+  void StopIfAsked();
+
+  const TrainJob& job_;
+  const recipe::TrainStage& stage_;
+  TrainState state_;
+  std::unique_ptr<StepLog> log_;
+  std::unique_ptr<data::BatchLoader> loader_;
+  int64_t saved_step_ = -1;
+  double begin_ = Now();
+};
+
+Trainer::Trainer(const TrainJob& job) : job_(job), stage_(job.stage), state_(job.recipe, job.stage) {
+  Resume();
+  log_ = std::make_unique<StepLog>(LogOptions());
+  loader_ = MakeLoader();
+}
+
+StepLogOptions Trainer::LogOptions() const {
+  StepLogOptions options;
+  options.run_folder = job_.run_folder;
+  options.stage = stage_.id;
+  options.first_step = state_.step;
+  options.total_steps = stage_.steps;
+  options.flops_per_token = plan::FlopsPerToken(job_.recipe.model, stage_.sequence_length);
+  options.gemm_flops = job_.gemm_flops;
+  return options;
+}
+
+std::unique_ptr<data::BatchLoader> Trainer::MakeLoader() const {
+  data::LoaderOptions options;
+  options.sequence_length = stage_.sequence_length;
+  options.sequences_per_step = stage_.tokens_per_step / stage_.sequence_length;
+  options.seed = static_cast<uint64_t>(job_.recipe.seed);
+  options.packing = PackingOf(job_.recipe);
+  options.first_step = state_.step + state_.data_offset;
+  return std::make_unique<data::BatchLoader>(job_.tokens, options);
+}
+
+void Trainer::Resume() {
+  const checkpoint::Found found = checkpoint::FindNewestValid(job_.stage_folder);
+  for (const checkpoint::Refused& refused : found.refused) {
+    LogWarn("checkpoint refused: ", refused.path, ": ", refused.reason);
+    job_.journal.Append("checkpoint_refused", {{"path", refused.path}, {"reason", refused.reason}});
+  }
+  if (!found.path) {
+    state_.decoder.Initialize(static_cast<uint64_t>(job_.recipe.seed));
+    return;
+  }
+  LoadTrainState(checkpoint::CheckpointReader(*found.path), &state_);
+  saved_step_ = state_.step;
+  LogInfo("resumed from ", *found.path);
+  job_.journal.Append("resumed", {{"stage", stage_.id}, {"step", state_.step}, {"path", *found.path}});
+}
+
+StepOptions Trainer::ForwardOptions(nn::BitLinearObserver* observer) const {
+  StepOptions options;
+  options.compute = ComputeTypeOf(stage_.precision);
+  options.checkpoint_blocks = stage_.activation_checkpointing == recipe::ActivationCheckpointing::kBlock;
+  options.micro_batch = plan::MicroBatch(stage_);
+  options.loss_chunk_tokens = stage_.loss_chunk_tokens;
+  options.loss_scale = state_.scaler.scale();
+  options.observer = observer;
+  return options;
+}
+
+void Trainer::Step() {
+  const bool probes = Due(state_.step + 1, stage_.health_every) &&
+                      job_.recipe.model.linear == LinearKind::kBitLinear;
+  const data::Batch batch = loader_->Next();
+  ClipCounter clips;
+  HealthProbe probe;
+  StepRecord record;
+  const double begin = Now();
+  record.loss_scale = state_.scaler.scale();
+  record.loss = ForwardBackward(state_.decoder, batch, ForwardOptions(probes ? &clips : nullptr));
+  record.tokens = batch.batch * batch.tokens;
+  record.data_hash = batch.Hash();
+  const bool advanced = Apply(&record, probes ? &probe : nullptr);
+  state_.optimizer.ZeroGrad();
+  if (!advanced) return;
+  record.seconds = Now() - begin;
+  if (probes && !record.skipped) {
+    record.health = probe.AfterUpdate(state_.decoder.parameters());
+    record.health["clip"] = clips.Shares();
+  }
+  state_.loss = record.loss;
+  ++state_.step;
+  if (Due(state_.step, stage_.eval_every) || state_.step == stage_.steps) {
+    Evaluate();
+    if (state_.evaluated_step == state_.step) record.validation_loss = state_.validation_loss;
+  }
+  log_->Step(state_.step, record);
+}
+
+bool Trainer::Apply(StepRecord* record, HealthProbe* probe) {
+  record->learning_rate = LearningRate(stage_.schedule, state_.step, stage_.steps);
+  record->weight_decay = WeightDecay(stage_.optimizer, state_.step, stage_.steps);
+  record->grad_norm = state_.optimizer.GradNorm(record->loss_scale);
+  const bool overflow = !std::isfinite(record->grad_norm) && std::isfinite(record->loss) && state_.scaler.enabled();
+  if (overflow) {
+    record->skipped = true;
+    job_.journal.Append("overflow", {{"step", state_.step + 1}, {"loss_scale", record->loss_scale}});
+    state_.scaler.Update(/*overflow=*/true);
+    return true;
+  }
+  const std::optional<Fault> fault = state_.faults.Check(record->loss, record->grad_norm);
+  if (fault && fault->action == recipe::FaultAction::kRollback) {
+    RollBack(fault->reason);
+    return false;
+  }
+  if (fault) {
+    record->skipped = true;
+    LogWarn("step ", state_.step + 1, " skipped: ", fault->reason);
+    job_.journal.Append("step_skipped", {{"step", state_.step + 1}, {"reason", fault->reason}});
+    return true;
+  }
+  if (probe != nullptr) probe->BeforeUpdate(state_.decoder.parameters(), record->loss_scale);
+  state_.optimizer.Step(record->learning_rate, record->weight_decay, record->grad_norm, record->loss_scale);
+  state_.scaler.Update(/*overflow=*/false);
+  return true;
+}
+
+void Trainer::RollBack(const std::string& reason) {
+  const int64_t bad_step = state_.step + 1, bad_data = state_.step + state_.data_offset;
+  const nlohmann::json faults = state_.faults.Save();  // Keeps counting: a loop of roll-backs must end.
+  const checkpoint::Found found = checkpoint::FindNewestValid(job_.stage_folder);
+  if (!found.path) {
+    throw NumericError(StrCat("step ", bad_step, ": ", reason, ", and there is no checkpoint to roll back to. Lower "
+                              "train.checkpoint_every or the learning rate"));
+  }
+  LoadTrainState(checkpoint::CheckpointReader(*found.path), &state_);
+  state_.faults.Load(faults);
+  state_.data_offset = bad_data + 1 - state_.step;  // The next step reads what follows the bad step's data.
+  LogWarn("step ", bad_step, ": ", reason, "; rolled back to step ", state_.step);
+  job_.journal.Append("rolled_back", {{"from", bad_step}, {"to", state_.step}, {"reason", reason},
+                                      {"data_offset", state_.data_offset}});
+  log_->RollBackTo(state_.step);
+  loader_ = MakeLoader();
+}
+
+void Trainer::Evaluate() {
+  eval::PerplexityOptions options;
+  options.sequence_length = stage_.sequence_length;
+  options.max_tokens = stage_.eval_tokens;
+  options.batch = plan::MicroBatch(stage_);
+  options.packing = PackingOf(job_.recipe);
+  const eval::PerplexityResult result = eval::Perplexity(state_.decoder, job_.tokens, options);
+  if (!result.complete) return;  // A stop signal: the evaluation is made again after the resume.
+  state_.evaluated_step = state_.step;
+  state_.validation_loss = result.loss;
+  job_.journal.Append("evaluated", {{"stage", stage_.id}, {"step", state_.step}, {"validation_loss", result.loss},
+                                    {"perplexity", result.perplexity}, {"tokens", result.tokens}});
+}
+
+void Trainer::Save() {
+  log_->Sync();
+  const std::string path =
+      SaveTrainState(state_, job_.stage_folder, job_.resolved_recipe, job_.recipe.seed);
+  saved_step_ = state_.step;
+  job_.journal.Append("saved", {{"stage", stage_.id}, {"step", state_.step}, {"path", path}});
+  checkpoint::ApplyRetention(job_.stage_folder, {stage_.keep_last, stage_.keep_best ? kValidationLoss : ""});
+}
+
+void Trainer::StopIfAsked() {
+  if (!StopRequested()) return;
+  if (saved_step_ != state_.step) Save();
+  const char* signal = SignalName(StopSignal());
+  job_.journal.Append("stopped", {{"stage", stage_.id}, {"step", state_.step}, {"signal", signal}});
+  throw StoppedError(StrCat("stopped by ", signal, " after step ", state_.step,
+                            " with everything saved; run the same command again to go on"));
+}
+
+TrainResult Trainer::Run() {
+  const bool missed_evaluation = state_.step > 0 && state_.evaluated_step != state_.step &&
+                                 (Due(state_.step, stage_.eval_every) || state_.step == stage_.steps);
+  if (missed_evaluation) {
+    Evaluate();
+    if (state_.evaluated_step == state_.step) log_->Validation(state_.step, state_.validation_loss);
+  }
+  while (state_.step < stage_.steps) {
+    StopIfAsked();
+    Step();
+    if (StopRequested()) continue;
+    if (Due(state_.step, stage_.checkpoint_every) || state_.step == stage_.steps) Save();
+  }
+  StopIfAsked();
+  if (saved_step_ != state_.step) Save();
+  log_->Finish();
+  return {state_.step, state_.loss, state_.validation_loss, log_->TokensPerSecond(), Now() - begin_};
+}
+
+}  // namespace
+
+TrainResult Train(const TrainJob& job) { return Trainer(job).Run(); }
+
+}  // namespace tern::train
