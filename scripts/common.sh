@@ -32,6 +32,26 @@ configure() {
     die 5 "cmake could not configure the preset $1: see the message above; scripts/setup installs what it needs"
 }
 
+# Reads ninja's lines: nothing is shown until there is work; on a terminal its steps share one line.
+show_build() {
+  local preset=$1 line said= live=
+  while IFS= read -r line; do
+    case $line in
+      *'Entering directory'* | *'Re-checking globbed'* | *'no work to do'*) continue ;;
+    esac
+    if [ -z "$said" ]; then say "building $preset ($(compile_jobs) at once)"; fi
+    said=1
+    if [ -t 2 ] && [[ $line == \[*/*\]* ]]; then
+      printf '\r%.100s\033[K' "$line" >&2
+      live=1
+    else
+      printf '%s%s\n' "${live:+$'\n'}" "$line" >&2
+      live=
+    fi
+  done
+  if [ -n "$live" ]; then echo >&2; fi
+}
+
 # build PRESET [TARGET...]: says nothing when there is nothing to do; one build a folder at a time.
 build() {
   local preset=$1 folder=$root/build/$1
@@ -39,8 +59,6 @@ build() {
   configure "$preset"
   (
     flock 9
-    if ninja -C "$folder" -n "$@" </dev/null 2>/dev/null | grep -q 'no work to do'; then exit 0; fi
-    say "building $preset ($(compile_jobs) at once)"
-    ninja -C "$folder" -j "$(compile_jobs)" "$@" </dev/null >&2
+    ninja -C "$folder" -j "$(compile_jobs)" "$@" </dev/null 2>&1 9>&- | show_build "$preset"
   ) 9>"$folder/.lock"
 }
