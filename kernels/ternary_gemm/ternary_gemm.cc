@@ -92,7 +92,7 @@ void ManyTokens(const TernaryGemmArgs& args, Isa isa, const ParallelFor& paralle
       range.m_begin = begin / units * chunk;
       range.m_end = std::min(range.m_begin + std::max<int64_t>(whole_chunks, 1) * chunk, args.m);
       range.n_begin = unit * panel_rows;
-      range.n_end = whole_chunks > 0 ? args.n : std::min((unit + taken) * panel_rows, args.n);
+      range.n_end = std::min((unit + taken) * panel_rows, args.n);
       if (range.m_begin < range.m_end) ManyTokensBlock(args, isa, range);
       begin += taken;
     }

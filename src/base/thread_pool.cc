@@ -8,9 +8,11 @@
 namespace tern {
 namespace {
 
-// About 20 microseconds on a 3 GHz processor: longer than the gap between two kernels of a decoding
-// step, short enough not to steal time from the caller on a busy machine.
+// Some 20 to 50 microseconds: longer than the gap between two kernels of a decoding step. Every so
+// often the spinning thread offers its processor: on a busy machine the one it waits for may be
+// queued on the same processor.
 constexpr int kSpins = 1500;
+constexpr int kSpinsPerYield = 50;
 
 thread_local bool inside_body = false;
 
@@ -24,7 +26,11 @@ void Pause() {
 void WaitWhileEqual(const std::atomic<uint32_t>& value, uint32_t old) {
   for (int i = 0; i < kSpins; ++i) {
     if (value.load(std::memory_order_acquire) != old) return;
-    Pause();
+    if (i % kSpinsPerYield == kSpinsPerYield - 1) {
+      std::this_thread::yield();
+    } else {
+      Pause();
+    }
   }
   value.wait(old, std::memory_order_acquire);
 }
