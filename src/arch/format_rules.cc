@@ -1,0 +1,98 @@
+// Which architecture and which file formats a model shape fits (model_config.h). The rules are those of the programs that
+// read the files; docs/formats/architectures.md tells where each comes from.
+#include <string>
+#include <vector>
+
+#include "arch/model_config.h"
+#include "base/error.h"
+
+namespace tern {
+namespace {
+
+constexpr std::string_view kFormats[] = {"gguf/tq2_0", "gguf/tq1_0",      "gguf/f16", "i2_s",
+                                         "hf/bitnet",  "hf/autobitnet", "hf/bf16"};
+
+constexpr int64_t kTernaryBlock = 256;   // TQ1_0 and TQ2_0 rows are made of blocks of 256 weights
+constexpr int64_t kI2sBlock = 128;
+constexpr int64_t kHfPackedRows = 4;     // HF bitnet packs four output rows in a byte
+
+// The first linear layer whose inputs or outputs are no multiple of `unit`, as "name [N, K]", or empty.
+std::string LayerNotDividing(const ModelConfig& config, size_t axis, int64_t unit) {
+  for (const ParameterSpec& spec : ParameterTable(config)) {
+    if (spec.role != ParameterRole::kLinear || spec.shape[axis] % unit == 0) continue;
+    return StrCat(spec.name, " [", spec.shape[0], ", ", spec.shape[1], "]");
+  }
+  return "";
+}
+
+std::string Why(const ModelConfig& c, std::string_view format) {
+  const bool ternary = c.linear == LinearKind::kBitLinear;
+  const bool wants_ternary = format == "gguf/tq2_0" || format == "gguf/tq1_0" || format == "i2_s" ||
+                             format == "hf/bitnet" || format == "hf/autobitnet";
+  if (wants_ternary && !ternary) return "holds ternary layers, and model.linear is dense";
+  if (!wants_ternary && ternary) return "holds dense layers, and model.linear is bitlinear: it would run without quantization";
+  const ArchChoice arch = format.starts_with("hf/") ? ChooseHfArch(c) : ChooseGgufArch(c);
+  if (format == "i2_s" ? arch.name != ArchName::kBitnet158 : arch.name == ArchName::kNone || arch.name == ArchName::kBitnet158) {
+    if (!(format.starts_with("hf/") && arch.name == ArchName::kBitnet158)) return arch.reason;
+  }
+  if (format.starts_with("gguf/tq")) {
+    const std::string layer = LayerNotDividing(c, 1, kTernaryBlock);
+    if (!layer.empty()) return StrCat("wants rows of a multiple of 256 weights, and ", layer, " is none");
+  }
+  if (format == "i2_s") {
+    const std::string layer = LayerNotDividing(c, 1, kI2sBlock);
+    if (!layer.empty()) return StrCat("wants rows of a multiple of 128 weights, and ", layer, " is none");
+  }
+  if (format == "hf/bitnet" || format == "hf/autobitnet") {
+    const std::string layer = LayerNotDividing(c, 0, kHfPackedRows);
+    if (!layer.empty()) return StrCat("packs 4 output rows in a byte, and ", layer, " has other outputs");
+  }
+  return "";
+}
+
+}  // namespace
+
+ArchChoice ChooseGgufArch(const ModelConfig& c) {
+  if (c.activation == Activation::kRelu2) {
+    if (!c.sub_norms || c.qk_norm) return {ArchName::kNone, "squared ReLU is known only with sub-norms and without QK norm"};
+    return {ArchName::kBitnet158,
+            "squared ReLU with sub-norms is bitnet-b1.58, which only Microsoft's fork of llama.cpp runs (i2_s); mainline's "
+            "bitnet graph would apply SiLU to it"};
+  }
+  if (!c.sub_norms) {
+    return c.qk_norm ? ArchChoice{ArchName::kQwen3, "SiLU with QK norm"} : ArchChoice{ArchName::kLlama, "SiLU, plain norms"};
+  }
+  if (c.qk_norm) return {ArchName::kNone, "no llama.cpp architecture has sub-norms and QK norm; set one of them to false"};
+  if (!c.tied_head) return {ArchName::kNone, "llama.cpp's bitnet has a tied head; set model.tied_head: true"};
+  if (c.num_heads * c.HeadDim() != c.hidden_size) {
+    return {ArchName::kNone, StrCat("llama.cpp's bitnet wants heads x head_dim = hidden_size; found ", c.num_heads, " x ",
+                                    c.HeadDim(), " and ", c.hidden_size)};
+  }
+  return {ArchName::kBitnet, "SiLU with sub-norms and a tied head"};
+}
+
+ArchChoice ChooseHfArch(const ModelConfig& c) {
+  if (!c.sub_norms) {
+    if (c.activation == Activation::kRelu2) return {ArchName::kNone, "squared ReLU is known only with sub-norms"};
+    return c.qk_norm ? ArchChoice{ArchName::kQwen3, "SiLU with QK norm"} : ArchChoice{ArchName::kLlama, "SiLU, plain norms"};
+  }
+  if (c.qk_norm) return {ArchName::kNone, "no transformers architecture has sub-norms and QK norm; set one of them to false"};
+  if (c.activation == Activation::kRelu2) return {ArchName::kBitnet158, "squared ReLU with sub-norms"};
+  return {ArchName::kBitnet, "SiLU with sub-norms"};
+}
+
+std::string WhyFormatCannotHold(const ModelConfig& config, std::string_view format) {
+  std::string known, fitting;
+  bool is_known = false;
+  for (const std::string_view name : kFormats) {
+    known += StrCat(known.empty() ? "" : ", ", name);
+    is_known = is_known || name == format;
+    if (Why(config, name).empty()) fitting += StrCat(fitting.empty() ? "" : ", ", name);
+  }
+  if (!is_known) return StrCat("unknown format ", format, ". Formats: ", known);
+  const std::string why = Why(config, format);
+  if (why.empty()) return "";
+  return StrCat(format, " ", why, ". ", fitting.empty() ? "No format can hold this model" : StrCat("This model fits ", fitting));
+}
+
+}  // namespace tern

@@ -1,0 +1,116 @@
+// See explain.h.
+#include "recipe/explain.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "recipe/list_visitor.h"
+
+namespace tern::recipe {
+namespace {
+
+// The whole schema with its defaults; a stage's keys are under its kind.
+std::vector<ListedField> AllFields() {
+  Recipe defaults;
+  std::vector<ListedField> all = ListRecipe(defaults);
+  for (const char* kind : StageKinds()) {
+    Stage stage = MakeStage(kind);
+    for (ListedField& field : ListStage(stage)) all.push_back(std::move(field));
+  }
+  return all;
+}
+
+std::string RangeOf(const Meta& meta) {
+  if (std::isinf(meta.low) || std::isinf(meta.high) || meta.low == meta.high) return "";
+  return StrCat(meta.low, " to ", meta.high);
+}
+
+// The schema's path for a path whose first part may be the id of a stage of the recipe.
+std::string SchemaPath(const std::string& path, const LoadedRecipe* loaded) {
+  const size_t dot = path.find('.');
+  if (loaded == nullptr || dot == std::string::npos) return path;
+  for (const Stage& stage : loaded->recipe.stages) {
+    if (IdOf(stage) == path.substr(0, dot)) return KindOf(stage) + path.substr(dot);
+  }
+  return path;
+}
+
+std::string ValueIn(const LoadedRecipe& loaded, const std::string& path) {
+  std::vector<ListedField> fields = ListRecipe(loaded.recipe);
+  for (const Stage& stage : loaded.recipe.stages) {
+    for (ListedField& field : ListStage(stage)) fields.push_back(std::move(field));
+  }
+  for (const ListedField& field : fields) {
+    if (field.path == path) return field.value;
+  }
+  return "";
+}
+
+void AddTable(const std::vector<ListedField>& fields, std::string* out) {
+  *out += "\n| key | default | allowed | unit | what for |\n| --- | --- | --- | --- | --- |\n";
+  for (const ListedField& field : fields) {
+    if (field.is_map) {
+      *out += StrCat("| `", field.path, ":` | | | | ", field.meta.why, " |\n");
+      continue;
+    }
+    std::string allowed = RangeOf(field.meta);
+    if (allowed.empty()) allowed = field.type;
+    std::replace(allowed.begin(), allowed.end(), '|', '/');
+    std::string why = field.meta.why;
+    std::replace(why.begin(), why.end(), '|', '/');
+    *out += StrCat("| `", field.path, "` | `", field.value, "` | ", allowed, " | ", field.meta.unit, " | ", why,
+                   field.meta.may_change ? " *" : "", " |\n");
+  }
+}
+
+}  // namespace
+
+std::string WhereKeyBelongs(const std::string& key) {
+  std::string places;
+  for (const ListedField& field : AllFields()) {
+    const size_t dot = field.path.rfind('.');
+    if (dot == std::string::npos || field.path.substr(dot + 1) != key || key == "id") continue;
+    places += StrCat(places.empty() ? "" : " or ", field.path.substr(0, dot));
+  }
+  return places;
+}
+
+std::string ExplainKey(const std::string& path, const LoadedRecipe* loaded) {
+  const std::string schema_path = SchemaPath(path, loaded);
+  std::vector<std::string> names;
+  for (const ListedField& field : AllFields()) {
+    names.push_back(field.path);
+    if (field.path != schema_path) continue;
+    std::string text = StrCat(path, ": ", field.meta.why, "\n  type     ", field.type, "\n");
+    if (field.is_map) return text;
+    if (*field.meta.unit != '\0') text += StrCat("  unit     ", field.meta.unit, "\n");
+    if (const std::string range = RangeOf(field.meta); !range.empty()) text += StrCat("  range    ", range, "\n");
+    text += StrCat("  default  ", field.value, "\n");
+    text += StrCat("  change   ", field.meta.may_change ? "allowed between two starts of a run\n"
+                                                        : "between two starts of a run is an error\n");
+    if (loaded == nullptr) return text;
+    const auto origin = loaded->origins.find(path);
+    return text + StrCat("  here     ", ValueIn(*loaded, path), " (",
+                         origin != loaded->origins.end() ? origin->second : "default", ")\n");
+  }
+  const std::string near = Nearest(path, names), home = WhereKeyBelongs(path);
+  throw RecipeError(StrCat("unknown key ", path, near.empty() ? "" : StrCat("; did you mean ", near, "?"),
+                           home.empty() ? "" : StrCat("; a key of that name belongs to ", home)));
+}
+
+std::string RecipeReferenceMarkdown() {
+  std::string out =
+      "# Recipe reference\n\nEvery key, from the schema in `src/recipe/schema.cc` (a test keeps this page equal to it). "
+      "Any key can be\noverridden on the command line under this name, with a stage's id in place of its kind. Keys "
+      "marked * may change\nbetween two starts of one run; so may a larger `train.steps`. `use: part` merges "
+      "`configs/part.yaml` below the map's\nown keys.\n\n## Recipe\n";
+  AddTable(ListRecipe(Recipe{}), &out);
+  for (const char* kind : StageKinds()) {
+    out += StrCat("\n## Stage `", kind, "`\n");
+    AddTable(ListStage(MakeStage(kind)), &out);
+  }
+  return out;
+}
+
+}  // namespace tern::recipe

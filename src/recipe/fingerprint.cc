@@ -1,0 +1,53 @@
+// See fingerprint.h.
+#include "recipe/fingerprint.h"
+
+#include <cstdlib>
+
+#include "base/error.h"
+#include "recipe/list_visitor.h"
+
+namespace tern::recipe {
+namespace {
+
+void Add(const std::vector<ListedField>& fields, const std::string& prefix, Fingerprint* out) {
+  for (const ListedField& field : fields) {
+    const bool wanted = field.path == prefix || field.path.starts_with(prefix + ".");
+    if (wanted && !field.is_map && !field.meta.may_change) (*out)[field.path] = field.value;
+  }
+}
+
+bool OnlyMoreSteps(const std::string& key, const std::string& before, const std::string& now) {
+  return key.ends_with(".steps") && std::atoll(now.c_str()) > std::atoll(before.c_str());
+}
+
+}  // namespace
+
+Fingerprint FingerprintOf(const Recipe& recipe, const Stage& stage) {
+  Fingerprint out;
+  Add(ListStage(stage), IdOf(stage), &out);
+  const bool prepares = std::holds_alternative<PrepareStage>(stage), trains = std::holds_alternative<TrainStage>(stage);
+  if (prepares || trains) {
+    Add(ListRecipe(recipe), "data", &out);
+    Add(ListRecipe(recipe), "seed", &out);
+  }
+  if (trains) Add(ListRecipe(recipe), "model", &out);
+  return out;
+}
+
+std::vector<std::string> Differences(const Fingerprint& before, const Fingerprint& now) {
+  std::vector<std::string> differences;
+  for (const auto& [key, value] : now) {
+    const auto old = before.find(key);
+    if (old == before.end()) {
+      differences.push_back(StrCat(key, ": is new, ", value));
+    } else if (old->second != value && !OnlyMoreSteps(key, old->second, value)) {
+      differences.push_back(StrCat(key, ": was ", old->second, ", now ", value));
+    }
+  }
+  for (const auto& [key, value] : before) {
+    if (!now.contains(key)) differences.push_back(StrCat(key, ": was ", value, ", is gone"));
+  }
+  return differences;
+}
+
+}  // namespace tern::recipe

@@ -1,0 +1,79 @@
+// See list_visitor.h.
+#include "recipe/list_visitor.h"
+
+#include <charconv>
+
+#include "base/error.h"
+
+namespace tern::recipe {
+namespace {
+
+// Shortest decimal that reads back to the same double.
+std::string Decimal(double value) {
+  char buffer[64];
+  const auto result = std::to_chars(buffer, buffer + sizeof buffer, value);
+  return {buffer, result.ptr};
+}
+
+// Double-quoted YAML: any text survives.
+std::string Quoted(const std::string& text) {
+  std::string out = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\') out += '\\';
+    if (c == '\n') {
+      out += "\\n";
+    } else if (c == '\t') {
+      out += "\\t";
+    } else {
+      out += c;
+    }
+  }
+  return out + "\"";
+}
+
+}  // namespace
+
+void ListVisitor::Add(const char* key, std::string value, std::string type, const Meta& meta) {
+  const std::string path = paths_.back().empty() ? key : StrCat(paths_.back(), ".", key);
+  fields_.push_back({path, std::move(value), std::move(type), meta, static_cast<int>(paths_.size()) - 1});
+}
+
+void ListVisitor::Int(const char* key, int64_t& value, const Meta& meta) {
+  Add(key, std::to_string(value), "whole number", meta);
+}
+void ListVisitor::Real(const char* key, double& value, const Meta& meta) { Add(key, Decimal(value), "number", meta); }
+void ListVisitor::Flag(const char* key, bool& value, const Meta& meta) {
+  Add(key, value ? "true" : "false", "true | false", meta);
+}
+void ListVisitor::Text(const char* key, std::string& value, const Meta& meta) { Add(key, Quoted(value), "text", meta); }
+void ListVisitor::Texts(const char* key, std::vector<std::string>& value, const Meta& meta) {
+  std::string list;
+  for (const std::string& item : value) list += StrCat(list.empty() ? "" : ", ", Quoted(item));
+  Add(key, StrCat("[", list, "]"), "list of text", meta);
+}
+void ListVisitor::Choice(const char* key, int& index, ChoiceNames names, const Meta& meta) {
+  std::string list;
+  for (const char* name : names) list += StrCat(list.empty() ? "" : " | ", name);
+  Add(key, names[static_cast<size_t>(index)], list, meta);
+}
+void ListVisitor::Enter(const char* key, const Meta& meta) {
+  Add(key, "", "map", meta);
+  fields_.back().is_map = true;
+  paths_.push_back(fields_.back().path);
+}
+
+std::vector<ListedField> ListRecipe(const Recipe& recipe) {
+  Recipe copy = recipe;
+  ListVisitor list("");
+  Describe(list, copy);
+  return list.fields();
+}
+
+std::vector<ListedField> ListStage(const Stage& stage) {
+  Stage copy = stage;
+  ListVisitor list(IdOf(stage));
+  Describe(list, copy);
+  return list.fields();
+}
+
+}  // namespace tern::recipe

@@ -1,0 +1,176 @@
+// See read_visitor.h.
+#include "recipe/read_visitor.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <numeric>
+
+#include "base/error.h"
+#include "recipe/explain.h"
+
+namespace tern::recipe {
+namespace {
+
+[[noreturn]] void Fail(const Node& node, const std::string& path, const std::string& found, const std::string& want) {
+  throw RecipeError(StrCat(node.origin, ": ", path, ": found ", found, "; want ", want));
+}
+
+std::string Shown(const Node& node) {
+  switch (node.kind) {
+    case Node::Kind::kScalar: return StrCat('"', node.text, '"');
+    case Node::Kind::kList: return "a list";
+    case Node::Kind::kMap: return "a map";
+  }
+  __builtin_unreachable();
+}
+
+std::string Range(const Meta& meta) {
+  const std::string unit = *meta.unit != '\0' ? StrCat(" ", meta.unit) : "";
+  if (std::isinf(meta.low) && std::isinf(meta.high)) return unit;
+  return StrCat(" from ", meta.low, " to ", meta.high, unit);
+}
+
+template <class Number>
+bool ParseNumber(const std::string& text, Number* out) {
+  const char* begin = text.data();
+  if (*begin == '+') ++begin;
+  const auto [end, error] = std::from_chars(begin, text.data() + text.size(), *out);
+  return error == std::errc() && end == text.data() + text.size();
+}
+
+}  // namespace
+
+std::string Nearest(const std::string& word, const std::vector<std::string>& names) {
+  std::string best;
+  size_t best_distance = std::max<size_t>(2, word.size() / 3) + 1;
+  for (const std::string& name : names) {
+    std::vector<size_t> row(name.size() + 1);
+    std::iota(row.begin(), row.end(), size_t{0});
+    for (size_t i = 1; i <= word.size(); ++i) {
+      size_t diagonal = row[0];
+      row[0] = i;
+      for (size_t j = 1; j <= name.size(); ++j) {
+        const size_t replaced = diagonal + (word[i - 1] == name[j - 1] ? 0 : 1);
+        diagonal = row[j];
+        row[j] = std::min({replaced, row[j] + 1, row[j - 1] + 1});
+      }
+    }
+    if (row.back() < best_distance) {
+      best_distance = row.back();
+      best = name;
+    }
+  }
+  return best;
+}
+
+ReadVisitor::ReadVisitor(const Node& node, std::string path, Origins* origins, std::vector<std::string> skip)
+    : origins_(origins) {
+  if (node.kind != Node::Kind::kMap) Fail(node, path.empty() ? "the recipe" : path, Shown(node), "a map of keys");
+  levels_.push_back({&node, std::move(path), std::move(skip)});
+}
+
+std::string ReadVisitor::PathOf(const std::string& key) const {
+  return levels_.back().path.empty() ? key : StrCat(levels_.back().path, ".", key);
+}
+
+const Node* ReadVisitor::Take(const char* key) {
+  levels_.back().known.push_back(key);
+  const Node* node = levels_.back().node != nullptr ? levels_.back().node->Find(key) : nullptr;
+  return node;
+}
+
+const Node* ReadVisitor::TakeScalar(const char* key, const char* want) {
+  const Node* node = Take(key);
+  (*origins_)[PathOf(key)] = node != nullptr ? node->origin : "default";
+  if (node != nullptr && node->kind != Node::Kind::kScalar) Fail(*node, PathOf(key), Shown(*node), want);
+  return node;
+}
+
+void ReadVisitor::Int(const char* key, int64_t& value, const Meta& meta) {
+  const Node* node = TakeScalar(key, "a whole number");
+  if (node == nullptr) return;
+  int64_t number = 0;
+  const bool whole = ParseNumber(node->text, &number);
+  const double wide = static_cast<double>(number);
+  if (!whole || wide < meta.low || wide > meta.high) {
+    Fail(*node, PathOf(key), Shown(*node), StrCat("a whole number", Range(meta)));
+  }
+  value = number;
+}
+
+void ReadVisitor::Real(const char* key, double& value, const Meta& meta) {
+  const Node* node = TakeScalar(key, "a number");
+  if (node == nullptr) return;
+  double number = 0;
+  if (!ParseNumber(node->text, &number) || !std::isfinite(number) || number < meta.low || number > meta.high) {
+    Fail(*node, PathOf(key), Shown(*node), StrCat("a number", Range(meta)));
+  }
+  value = number;
+}
+
+void ReadVisitor::Flag(const char* key, bool& value, const Meta&) {
+  const Node* node = TakeScalar(key, "true or false");
+  if (node == nullptr) return;
+  if (node->text != "true" && node->text != "false") Fail(*node, PathOf(key), Shown(*node), "true or false");
+  value = node->text == "true";
+}
+
+void ReadVisitor::Text(const char* key, std::string& value, const Meta&) {
+  if (const Node* node = TakeScalar(key, "text")) value = node->text;
+}
+
+void ReadVisitor::Texts(const char* key, std::vector<std::string>& value, const Meta&) {
+  const Node* node = Take(key);
+  (*origins_)[PathOf(key)] = node != nullptr ? node->origin : "default";
+  if (node == nullptr) return;
+  if (node->kind != Node::Kind::kList) Fail(*node, PathOf(key), Shown(*node), "a list, such as [a, b]");
+  value.clear();
+  for (const Node& item : node->items) {
+    if (item.kind != Node::Kind::kScalar) Fail(item, PathOf(key), Shown(item), "text");
+    value.push_back(item.text);
+  }
+}
+
+void ReadVisitor::Choice(const char* key, int& index, ChoiceNames names, const Meta&) {
+  const Node* node = TakeScalar(key, "a word");
+  if (node == nullptr) return;
+  const auto found = std::find(names.begin(), names.end(), node->text);
+  if (found == names.end()) {
+    std::string list;
+    for (const char* name : names) list += StrCat(list.empty() ? "" : " | ", name);
+    const std::string near = Nearest(node->text, {names.begin(), names.end()});
+    Fail(*node, PathOf(key), Shown(*node), list + (near.empty() ? "" : StrCat("; did you mean ", near, "?")));
+  }
+  index = static_cast<int>(found - names.begin());
+}
+
+void ReadVisitor::Enter(const char* key, const Meta&) {
+  const std::string path = PathOf(key);
+  const Node* node = Take(key);
+  if (node != nullptr && node->kind != Node::Kind::kMap) Fail(*node, path, Shown(*node), "a map of keys");
+  levels_.push_back({node, path, {}});
+}
+
+void ReadVisitor::Leave() {
+  CheckUnknown(levels_.back());
+  levels_.pop_back();
+}
+
+void ReadVisitor::CheckUnknown(const Level& level) const {
+  if (level.node == nullptr) return;
+  for (const auto& [key, value] : level.node->fields) {
+    if (std::find(level.known.begin(), level.known.end(), key) != level.known.end()) continue;
+    const std::string path = level.path.empty() ? key : StrCat(level.path, ".", key);
+    std::string hint;
+    if (const std::string near = Nearest(key, level.known); !near.empty()) hint = StrCat("; did you mean ", near, "?");
+    if (const std::string home = WhereKeyBelongs(key); !home.empty()) hint = StrCat("; this key belongs to ", home);
+    std::vector<std::string> known = level.known;
+    std::sort(known.begin(), known.end());
+    std::string list;
+    for (const std::string& name : known) list += StrCat(list.empty() ? "" : ", ", name);
+    throw RecipeError(StrCat(value.origin, ": ", path, ": unknown key", hint, ". Keys here: ", list));
+  }
+}
+
+}  // namespace tern::recipe

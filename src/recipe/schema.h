@@ -1,0 +1,55 @@
+// The one description of every recipe key: name, place in the structs, range or choices, unit, and why one would set it.
+// Reading, writing, explaining, documenting and comparing recipes are visitors over it, so a key exists for all of them or
+// for none. To add a key: a member in recipe.h and one line in schema.cc.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "recipe/recipe.h"
+
+namespace tern::recipe {
+
+struct Meta {
+  const char* why;                                             // One line
+  const char* unit = "";
+  double low = -std::numeric_limits<double>::infinity();      // Allowed range of numbers, ends included
+  double high = std::numeric_limits<double>::infinity();
+  bool may_change = false;                                     // Between two starts of one run, without an error
+};
+
+using ChoiceNames = std::span<const char* const>;
+
+class FieldVisitor {
+ public:
+  virtual ~FieldVisitor() = default;
+  virtual void Int(const char* key, int64_t& value, const Meta& meta) = 0;
+  virtual void Real(const char* key, double& value, const Meta& meta) = 0;
+  virtual void Flag(const char* key, bool& value, const Meta& meta) = 0;
+  virtual void Text(const char* key, std::string& value, const Meta& meta) = 0;
+  virtual void Texts(const char* key, std::vector<std::string>& value, const Meta& meta) = 0;
+  virtual void Choice(const char* key, int& index, ChoiceNames names, const Meta& meta) = 0;
+  // A map below the current one.
+  virtual void Enter(const char* key, const Meta& meta) = 0;
+  virtual void Leave() = 0;
+};
+
+// Visit the keys of one map in their documented order. Describe(Recipe) leaves the stages out: they are a list.
+void Describe(FieldVisitor& visitor, Recipe& recipe);
+void Describe(FieldVisitor& visitor, Stage& stage);
+// The parts of a recipe that other stages depend on.
+void DescribeModel(FieldVisitor& visitor, ModelConfig& model);
+void DescribeData(FieldVisitor& visitor, DataConfig& data);
+
+// Stage kinds in the order of Stage's alternatives: "prepare", "train", ...
+std::span<const char* const> StageKinds();
+const char* KindOf(const Stage& stage);
+std::string& IdOf(Stage& stage);
+const std::string& IdOf(const Stage& stage);
+// A stage of that kind with its defaults. REQUIRES: a name of StageKinds().
+Stage MakeStage(const std::string& kind);
+
+}  // namespace tern::recipe

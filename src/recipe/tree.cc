@@ -1,0 +1,160 @@
+// See tree.h.
+#include "recipe/tree.h"
+
+#include <yaml-cpp/yaml.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "base/error.h"
+#include "base/file.h"
+
+namespace tern::recipe {
+namespace {
+
+constexpr size_t kMaxFileBytes = 1 << 20;
+constexpr int kMaxDepth = 64;
+constexpr int kMaxValues = 100'000;
+
+std::string Place(const std::string& source, const YAML::Mark& mark) {
+  return mark.is_null() ? source : StrCat(source, ":", mark.line + 1, ":", mark.column + 1);
+}
+
+class Converter {
+ public:
+  explicit Converter(std::string source, bool marks) : source_(std::move(source)), marks_(marks) {}
+
+  Node Convert(const YAML::Node& yaml, int depth) {
+    Node node;
+    node.origin = marks_ ? Place(source_, yaml.Mark()) : source_;
+    if (depth > kMaxDepth) Fail(node, StrCat("nested deeper than ", kMaxDepth, " levels"));
+    if (++values_ > kMaxValues) Fail(node, StrCat("more than ", kMaxValues, " values (aliases count each time)"));
+    switch (yaml.Type()) {
+      case YAML::NodeType::Scalar:
+        node.kind = Node::Kind::kScalar;
+        node.text = yaml.Scalar();
+        break;
+      case YAML::NodeType::Sequence:
+        node.kind = Node::Kind::kList;
+        for (const YAML::Node& item : yaml) node.items.push_back(Convert(item, depth + 1));
+        break;
+      case YAML::NodeType::Map: AddFields(yaml, depth, node); break;
+      case YAML::NodeType::Null: Fail(node, "an empty value; give one, {} for an empty map, or drop the key");
+      case YAML::NodeType::Undefined: Fail(node, "an undefined value");
+    }
+    return node;
+  }
+
+ private:
+  [[noreturn]] static void Fail(const Node& node, const std::string& what) {
+    throw RecipeError(StrCat(node.origin, ": found ", what));
+  }
+
+  void AddFields(const YAML::Node& yaml, int depth, Node& node) {
+    node.kind = Node::Kind::kMap;
+    for (const auto& entry : yaml) {
+      if (!entry.first.IsScalar()) Fail(node, "a key that is not plain text");
+      const std::string key = entry.first.Scalar();
+      Node value = Convert(entry.second, depth + 1);
+      if (marks_) value.origin = Place(source_, entry.first.Mark());
+      if (node.Find(key) != nullptr) Fail(value, StrCat("the key ", key, " for the second time in one map"));
+      node.fields.emplace_back(key, std::move(value));
+    }
+  }
+
+  std::string source_;
+  bool marks_;
+  int values_ = 0;
+};
+
+Node ParseYaml(const std::string& yaml, const std::string& source, bool marks) {
+  try {
+    return Converter(source, marks).Convert(YAML::Load(yaml), 0);
+  } catch (const YAML::Exception& error) {
+    throw RecipeError(StrCat(Place(source, error.mark), ": not valid YAML: ", error.msg));
+  }
+}
+
+std::vector<std::string> PartNames(const Node& use) {
+  std::vector<std::string> names;
+  if (use.kind == Node::Kind::kScalar) return {use.text};
+  for (const Node& item : use.items) {
+    if (item.kind == Node::Kind::kScalar) names.push_back(item.text);
+  }
+  if (use.kind != Node::Kind::kList || names.size() != use.items.size()) {
+    throw RecipeError(StrCat(use.origin, ": use: wants the name of a part in configs/, or a list of names"));
+  }
+  return names;
+}
+
+void Resolve(Node& node, const std::string& folder, std::vector<std::string>& open) {
+  for (Node& item : node.items) Resolve(item, folder, open);
+  for (auto& [key, value] : node.fields) {
+    if (key != "use") Resolve(value, folder, open);
+  }
+  const auto use = std::find_if(node.fields.begin(), node.fields.end(), [](const auto& f) { return f.first == "use"; });
+  if (use == node.fields.end()) return;
+  const Node names = use->second;
+  node.fields.erase(use);
+  Node merged;
+  merged.origin = node.origin;
+  for (const std::string& name : PartNames(names)) {
+    const std::string path = StrCat(folder, "/", name, ".yaml");
+    if (std::find(open.begin(), open.end(), path) != open.end()) {
+      throw RecipeError(StrCat(names.origin, ": use: ", name, " leads back to itself"));
+    }
+    if (!std::filesystem::is_regular_file(path)) {
+      throw RecipeError(StrCat(names.origin, ": use: found no part ", name, "; looked for ", path));
+    }
+    Node part = ReadTree(path);
+    if (part.kind != Node::Kind::kMap) throw RecipeError(StrCat(path, ": a part must be a map of keys"));
+    open.push_back(path);
+    Resolve(part, folder, open);
+    open.pop_back();
+    MergeInto(merged, part);
+  }
+  MergeInto(merged, node);
+  node = std::move(merged);
+}
+
+}  // namespace
+
+const Node* Node::Find(const std::string& key) const {
+  for (const auto& [name, value] : fields) {
+    if (name == key) return &value;
+  }
+  return nullptr;
+}
+
+Node* Node::Find(const std::string& key) { return const_cast<Node*>(std::as_const(*this).Find(key)); }
+
+Node ReadTree(const std::string& path) {
+  const std::string yaml = ReadFile(path);
+  if (yaml.size() > kMaxFileBytes) {
+    throw RecipeError(StrCat(path, " has ", yaml.size(), " bytes; a recipe may have ", kMaxFileBytes));
+  }
+  return ParseYaml(yaml, path, /*marks=*/true);
+}
+
+Node ParseValue(const std::string& yaml, const std::string& origin) { return ParseYaml(yaml, origin, /*marks=*/false); }
+
+void MergeInto(Node& base, const Node& over) {
+  if (base.kind != Node::Kind::kMap || over.kind != Node::Kind::kMap) {
+    base = over;
+    return;
+  }
+  for (const auto& [key, value] : over.fields) {
+    if (Node* mine = base.Find(key)) {
+      MergeInto(*mine, value);
+    } else {
+      base.fields.emplace_back(key, value);
+    }
+  }
+}
+
+void ResolveUses(Node& node, const std::string& configs_folder) {
+  std::vector<std::string> open;
+  Resolve(node, configs_folder, open);
+}
+
+}  // namespace tern::recipe
