@@ -1,0 +1,54 @@
+// Rows of tensors as GGUF stores them (docs/formats/block_codecs.md; layouts of ggml-common.h). A row is a whole number of
+// blocks. Ternary types take codes -1, 0, 1 with one d for the whole row; we always write d = 1 and keep the scale in a
+// tensor of its own, because a fp16 d would not be the trained scale.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string_view>
+
+namespace tern::formats {
+
+// Numbers of the file format.
+enum class GgmlType : uint32_t {
+  kF32 = 0,
+  kF16 = 1,
+  kQ8_0 = 8,
+  kI8 = 24,
+  kI16 = 25,
+  kI32 = 26,
+  kI64 = 27,
+  kF64 = 28,
+  kBf16 = 30,
+  kTq1_0 = 34,
+  kTq2_0 = 35,
+  kI2_S = 36,   // Microsoft's fork only; mainline uses 36 for a type it has removed
+};
+
+struct GgmlTypeInfo {
+  GgmlType type;
+  std::string_view name;
+  int64_t block_weights;
+  int64_t block_bytes;
+};
+
+// Every type that tern reads or writes; nothing for other numbers.
+std::optional<GgmlTypeInfo> FindGgmlType(uint32_t number);
+// REQUIRES: a type of FindGgmlType.
+const GgmlTypeInfo& InfoOf(GgmlType type);
+// Bytes of a row of k elements. Throws FormatError when k is no multiple of the block.
+int64_t RowBytes(GgmlType type, int64_t k);
+
+// fp32 rows: F32, F16, BF16 (round to nearest even), Q8_0 (d = amax/127 as fp16, q = round half away of x/d).
+// Throws FormatError for a type that has no float encoder.
+void EncodeRow(GgmlType type, const float* x, int64_t k, uint8_t* out);
+// All of those and TQ1_0, TQ2_0.
+void DecodeRow(GgmlType type, const uint8_t* row, int64_t k, float* out);
+
+// TQ1_0 and TQ2_0 from codes -1, 0, 1, d = 1 in every block. REQUIRES: a ternary type.
+void EncodeTernaryRow(GgmlType type, const int8_t* codes, int64_t k, uint8_t* out);
+// Codes and the d of a row. Throws FormatError when the blocks have different d, or a code is none of -1, 0, 1.
+float DecodeTernaryRow(GgmlType type, const uint8_t* row, int64_t k, int8_t* codes);
+
+}  // namespace tern::formats
