@@ -1,0 +1,24 @@
+// Places in ModelWeights by Hugging Face parameter name, so that every reader fills them by one loop over ParameterTable.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "engine/model_weights.h"
+
+namespace tern::engine {
+
+// Where a reader gets a model's numbers from. Each throws FormatError (file, tensor, found, wanted).
+struct WeightSource {
+  std::function<std::vector<float>(const ParameterSpec&)> norm;        // [D]
+  std::function<DenseMatrix(const ParameterSpec&)> table;              // Embedding and head
+  std::function<LinearMatrix(const ParameterSpec&)> linear;
+};
+
+// Reads every parameter of weights->config into its place.
+void FillWeights(const WeightSource& source, ModelWeights* weights);
+
+// The linear matrix of a parameter, for comparisons. Throws BugError for a name that is none.
+const LinearMatrix& LinearOf(const ModelWeights& weights, const std::string& parameter_name);
+
+}  // namespace tern::engine
