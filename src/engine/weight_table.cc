@@ -74,6 +74,12 @@ void FillWeights(const WeightSource& source, ModelWeights* weights) {
   }
 }
 
+const std::vector<float>& NormOf(const ModelWeights& weights, const std::string& parameter_name) {
+  const LayerName name = Parse(parameter_name);
+  if (name.part.empty()) return weights.final_norm;
+  return weights.layers.at(name.layer).*Find(kNorms, name.part, parameter_name);
+}
+
 const LinearMatrix& LinearOf(const ModelWeights& weights, const std::string& parameter_name) {
   const LayerName name = Parse(parameter_name);
   return weights.layers.at(name.layer).*Find(kLinears, name.part, parameter_name);

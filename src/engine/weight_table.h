@@ -18,7 +18,9 @@ struct WeightSource {
 // Reads every parameter of weights->config into its place.
 void FillWeights(const WeightSource& source, ModelWeights* weights);
 
-// The linear matrix of a parameter, for comparisons. Throws BugError for a name that is none.
+// The gain of a norm, and the matrix of a linear layer, by parameter name, for comparisons. Throw BugError
+// for a name that is none.
+const std::vector<float>& NormOf(const ModelWeights& weights, const std::string& parameter_name);
 const LinearMatrix& LinearOf(const ModelWeights& weights, const std::string& parameter_name);
 
 }  // namespace tern::engine

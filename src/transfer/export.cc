@@ -1,0 +1,59 @@
+// See export.h.
+#include "transfer/export.h"
+
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "engine/hf_model.h"
+#include "transfer/gguf_export.h"
+#include "transfer/hf_export.h"
+#include "transfer/verify.h"
+
+namespace tern::transfer {
+namespace {
+
+namespace fs = std::filesystem;
+
+bool IsFolderFormat(std::string_view format) { return format.starts_with("hf/"); }
+
+}  // namespace
+
+std::string ExportName(const std::string& name, std::string_view format) {
+  const size_t slash = format.find('/');
+  const std::string type(format.substr(slash + 1));
+  return IsFolderFormat(format) ? StrCat(name, "-hf-", type) : StrCat(name, "-", type, ".gguf");
+}
+
+void Export(const model::Decoder& decoder, const text::Tokenizer& tokenizer, const ExportOptions& options,
+            const std::string& path) {
+  const std::string why = WhyFormatCannotHold(decoder.config(), options.format);
+  if (!why.empty()) throw RecipeError(why);
+  const std::string beside = StrCat(path, ".unverified.", ::getpid());
+  std::error_code ignored;
+  fs::remove_all(beside, ignored);
+  try {
+    if (IsFolderFormat(options.format)) {
+      MakeFolders(beside);
+      WriteHfFolder(decoder, tokenizer, options, beside);
+      SyncPath(beside);
+    } else {
+      WriteGguf(decoder, tokenizer, options, beside);
+    }
+    CompareWeights(decoder, engine::LoadModel(beside), options.format);
+    if (IsFolderFormat(options.format)) fs::remove_all(path);
+    fs::rename(beside, path);
+  } catch (const fs::filesystem_error& error) {
+    fs::remove_all(beside, ignored);
+    throw ResourceError(StrCat("cannot put the export in place: ", error.what()));
+  } catch (...) {
+    fs::remove_all(beside, ignored);
+    throw;
+  }
+  const std::string folder = fs::path(path).parent_path().string();
+  SyncPath(folder.empty() ? "." : folder);
+}
+
+}  // namespace tern::transfer

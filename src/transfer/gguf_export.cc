@@ -1,0 +1,151 @@
+// See gguf_export.h. Metadata keys and tensor names are those that llama.cpp reads (docs/formats/gguf.md).
+#include "transfer/gguf_export.h"
+
+#include <memory>
+
+#include "arch/gguf_names.h"
+#include "base/error.h"
+#include "formats/gguf.h"
+#include "kernels/ternary_pack/t2.h"
+#include "quant/ternary.h"
+
+namespace tern::transfer {
+namespace {
+
+using formats::GgmlType;
+using formats::GgufWriter;
+
+// llama.cpp's numbers for the type most weights have (llama_ftype).
+constexpr uint32_t kFileTypeF16 = 1, kFileTypeTq1 = 36, kFileTypeTq2 = 37;
+
+GgmlType LinearType(const std::string& format) {
+  if (format == "gguf/tq2_0") return GgmlType::kTq2_0;
+  if (format == "gguf/tq1_0") return GgmlType::kTq1_0;
+  TERN_CHECK(format == "gguf/f16", format);
+  return GgmlType::kF16;
+}
+
+GgmlType TableType(const std::string& embedding) {
+  if (embedding == "f16") return GgmlType::kF16;
+  if (embedding == "f32") return GgmlType::kF32;
+  TERN_CHECK(embedding == "q8_0", embedding);
+  return GgmlType::kQ8_0;
+}
+
+uint32_t FileType(GgmlType linear) {
+  switch (linear) {
+    case GgmlType::kTq1_0: return kFileTypeTq1;
+    case GgmlType::kTq2_0: return kFileTypeTq2;
+    default: return kFileTypeF16;
+  }
+}
+
+uint32_t U32(int64_t value) { return static_cast<uint32_t>(value); }
+
+void AddModelKeys(const ModelConfig& c, const ExportOptions& options, const std::string& arch, GgufWriter* writer) {
+  const auto key = [&](const char* name) { return StrCat(arch, ".", name); };
+  writer->AddString("general.name", options.name);
+  writer->AddU32("general.quantization_version", 2);
+  writer->AddU32("general.file_type", FileType(LinearType(options.format)));
+  writer->AddU32(key("context_length"), U32(c.context_length));
+  writer->AddU32(key("embedding_length"), U32(c.hidden_size));
+  writer->AddU32(key("block_count"), U32(c.num_layers));
+  writer->AddU32(key("feed_forward_length"), U32(c.intermediate_size));
+  writer->AddU32(key("attention.head_count"), U32(c.num_heads));
+  writer->AddU32(key("attention.head_count_kv"), U32(c.num_kv_heads));
+  writer->AddU32(key("attention.key_length"), U32(c.HeadDim()));
+  writer->AddU32(key("attention.value_length"), U32(c.HeadDim()));
+  writer->AddF32(key("attention.layer_norm_rms_epsilon"), c.norm_eps);
+  writer->AddF32(key("rope.freq_base"), c.rope_theta);
+  writer->AddU32(key("rope.dimension_count"), U32(c.HeadDim()));
+  writer->AddU32(key("vocab_size"), U32(c.vocab_size));
+  writer->AddString(kActivationKey, c.linear == LinearKind::kBitLinear ? "int8_token" : "none");
+}
+
+void AddTokenizer(const text::Tokenizer& tokenizer, GgufWriter* writer) {
+  const text::PieceTable& table = tokenizer.table();
+  std::vector<int32_t> types;
+  for (const text::PieceType type : table.types) types.push_back(static_cast<int32_t>(type));
+  writer->AddString("tokenizer.ggml.model", "llama");
+  writer->AddString("tokenizer.ggml.pre", "default");
+  writer->AddStrings("tokenizer.ggml.tokens", table.pieces);
+  writer->AddF32s("tokenizer.ggml.scores", table.scores);
+  writer->AddI32s("tokenizer.ggml.token_type", types);
+  writer->AddU32("tokenizer.ggml.unknown_token_id", U32(table.unk_id));
+  writer->AddU32("tokenizer.ggml.bos_token_id", U32(table.bos_id));
+  writer->AddU32("tokenizer.ggml.eos_token_id", U32(table.eos_id));
+  writer->AddBool("tokenizer.ggml.add_bos_token", true);
+  writer->AddBool("tokenizer.ggml.add_eos_token", false);
+  writer->AddBool("tokenizer.ggml.add_space_prefix", table.add_space_prefix);
+  writer->AddBool("tokenizer.ggml.remove_extra_whitespaces", table.remove_extra_whitespaces);
+}
+
+// Rows of a float matrix in the wanted type; `permuted`: row r of the file is the model's row that PermutedRow sends there.
+class RowOrder {
+ public:
+  RowOrder(int64_t rows, int64_t head_dim, bool permuted) : model_row_(static_cast<size_t>(rows)) {
+    for (int64_t r = 0; r < rows; ++r) {
+      model_row_[static_cast<size_t>(permuted ? PermutedRow(r, head_dim) : r)] = r;
+    }
+  }
+  int64_t ModelRow(int64_t file_row) const { return model_row_[static_cast<size_t>(file_row)]; }
+
+ private:
+  std::vector<int64_t> model_row_;
+};
+
+void AddFloats(const std::string& name, GgmlType type, const at::Tensor& value, const RowOrder& order,
+               GgufWriter* writer) {
+  const int64_t k = value.size(-1);
+  writer->AddTensor(name, type, value.sizes().vec(), [=](int64_t row, uint8_t* out) {
+    formats::EncodeRow(type, value.const_data_ptr<float>() + order.ModelRow(row) * k, k, out);
+  });
+}
+
+void AddTernary(const std::string& name, GgmlType type, const at::Tensor& latent_NK, const RowOrder& order,
+                GgufWriter* writer) {
+  const quant::TernaryWeight w = quant::QuantizeTernary(latent_NK);
+  writer->AddTensor(name, type, latent_NK.sizes().vec(), [w, type, order](int64_t row, uint8_t* out) {
+    std::vector<int8_t> codes(static_cast<size_t>(w.k));
+    const uint8_t* t2 = w.t2_NC.const_data_ptr<uint8_t>() + order.ModelRow(row) * w.t2_NC.size(1);
+    kernels::UnpackT2Row(t2, w.k, codes.data());
+    formats::EncodeTernaryRow(type, codes.data(), w.k, out);
+  });
+  const float beta = w.beta;
+  writer->AddTensor(ScaleName(name), GgmlType::kF32, {1}, [beta](int64_t, uint8_t* out) {
+    formats::EncodeRow(GgmlType::kF32, &beta, 1, out);
+  });
+}
+
+}  // namespace
+
+void WriteGguf(const model::Decoder& decoder, const text::Tokenizer& tokenizer, const ExportOptions& options,
+               const std::string& path) {
+  const ModelConfig& config = decoder.config();
+  const ArchName arch = ChooseGgufArch(config).name;
+  GgufWriter writer(GgufArchName(arch));
+  AddModelKeys(config, options, GgufArchName(arch), &writer);
+  AddTokenizer(tokenizer, &writer);
+  const GgmlType linear = LinearType(options.format), table = TableType(options.embedding);
+  for (const model::Parameter& parameter : decoder.parameters()) {
+    const std::string name = GgufName(parameter.spec.name);
+    const at::Tensor value = parameter.value.detach();
+    const int64_t rows = value.dim() == 2 ? value.size(0) : 1;
+    const RowOrder order(rows, config.HeadDim(), IsPermuted(arch, parameter.spec.name));
+    switch (parameter.spec.role) {
+      case ParameterRole::kNorm: AddFloats(name, GgmlType::kF32, value, order, &writer); break;
+      case ParameterRole::kEmbedding:
+      case ParameterRole::kHead: AddFloats(name, table, value, order, &writer); break;
+      case ParameterRole::kLinear:
+        if (config.linear == LinearKind::kBitLinear) {
+          AddTernary(name, linear, value, order, &writer);
+        } else {
+          AddFloats(name, linear, value, order, &writer);
+        }
+        break;
+    }
+  }
+  writer.Write(path);
+}
+
+}  // namespace tern::transfer

@@ -1,0 +1,13 @@
+// Writes a decoder as GGUF; see export.h.
+#pragma once
+
+#include <string>
+
+#include "transfer/export.h"
+
+namespace tern::transfer {
+
+void WriteGguf(const model::Decoder& decoder, const text::Tokenizer& tokenizer, const ExportOptions& options,
+               const std::string& path);
+
+}  // namespace tern::transfer

@@ -1,0 +1,137 @@
+// See hf_export.h. Values whose defaults in transformers are wrong for us are written out (hidden_act, tied head, rotary
+// base, dtype).
+#include "transfer/hf_export.h"
+
+#include <deque>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "formats/half.h"
+#include "formats/hf_bitnet.h"
+#include "formats/safetensors.h"
+#include "quant/ternary.h"
+
+namespace tern::transfer {
+namespace {
+
+using nlohmann::json;
+
+struct HfArch {
+  const char* model_type;
+  const char* class_name;
+};
+
+HfArch ArchOf(const ModelConfig& config) {
+  switch (ChooseHfArch(config).name) {
+    case ArchName::kLlama: return {"llama", "LlamaForCausalLM"};
+    case ArchName::kQwen3: return {"qwen3", "Qwen3ForCausalLM"};
+    case ArchName::kBitnet:
+    case ArchName::kBitnet158: return {"bitnet", "BitNetForCausalLM"};
+    case ArchName::kNone: break;
+  }
+  throw RecipeError(ChooseHfArch(config).reason);
+}
+
+bool DividesByScale(const std::string& format) { return format == "hf/bitnet"; }
+
+json ConfigJson(const ModelConfig& c, const text::Tokenizer& tokenizer, const std::string& format) {
+  const HfArch arch = ArchOf(c);
+  json config = {{"architectures", {arch.class_name}},
+                 {"model_type", arch.model_type},
+                 {"vocab_size", c.vocab_size},
+                 {"hidden_size", c.hidden_size},
+                 {"intermediate_size", c.intermediate_size},
+                 {"num_hidden_layers", c.num_layers},
+                 {"num_attention_heads", c.num_heads},
+                 {"num_key_value_heads", c.num_kv_heads},
+                 {"head_dim", c.HeadDim()},
+                 {"max_position_embeddings", c.context_length},
+                 {"rms_norm_eps", c.norm_eps},
+                 {"rope_theta", c.rope_theta},
+                 {"rope_parameters", {{"rope_type", "default"}, {"rope_theta", c.rope_theta}}},
+                 {"hidden_act", ToString(c.activation)},
+                 {"tie_word_embeddings", c.tied_head},
+                 {"initializer_range", c.init_std},
+                 {"attention_bias", false},
+                 {"bos_token_id", tokenizer.bos_id()},
+                 {"eos_token_id", tokenizer.eos_id()},
+                 {"dtype", format == "hf/bf16" ? "bfloat16" : "float32"}};
+  if (c.linear == LinearKind::kBitLinear) {
+    config["quantization_config"] = {{"quant_method", "bitnet"},
+                                     {"linear_class", DividesByScale(format) ? "bitlinear" : "autobitlinear"},
+                                     {"quantization_mode", "offline"},
+                                     {"modules_to_not_convert", {"lm_head"}}};
+  }
+  return config;
+}
+
+// Owns what the safetensors writer points at.
+class TensorStore {
+ public:
+  void AddFloats(const std::string& name, const at::Tensor& value, bool as_bf16) {
+    if (!as_bf16) {
+      writer_.Add(name, "F32", value.sizes().vec(), value.const_data_ptr());
+      return;
+    }
+    auto& bits = halves_.emplace_back(static_cast<size_t>(value.numel()));
+    for (size_t i = 0; i < bits.size(); ++i) bits[i] = formats::Fp32ToBf16(value.const_data_ptr<float>()[i]);
+    writer_.Add(name, "BF16", value.sizes().vec(), bits.data());
+  }
+
+  void AddTernary(const std::string& name, const at::Tensor& latent_NK, bool divides) {
+    const quant::TernaryWeight w = quant::QuantizeTernary(latent_NK);
+    const at::Tensor codes_NK = quant::Dequantize(w, 1.0f).to(at::kChar);
+    const int8_t* codes = codes_NK.const_data_ptr<int8_t>();
+    const int64_t n = latent_NK.size(0), k = latent_NK.size(1);
+    packed_.push_back(formats::PackHfBitnet(std::vector<int8_t>(codes, codes + n * k), n, k));
+    writer_.Add(name, "U8", {n / 4, k}, packed_.back().data());
+    scales_.push_back(divides ? 1.0f / w.beta : w.beta);
+    writer_.Add(name + "_scale", "F32", {1}, &scales_.back());
+  }
+
+  void Write(const std::string& path) const { writer_.Write(path); }
+
+ private:
+  formats::SafetensorsWriter writer_;
+  std::deque<std::vector<uint16_t>> halves_;
+  std::deque<std::vector<uint8_t>> packed_;
+  std::deque<float> scales_;
+};
+
+void WriteJson(const std::string& path, const json& value) { WriteFileAtomically(path, value.dump(2) + "\n"); }
+
+void WriteTokenizerFiles(const text::Tokenizer& tokenizer, int64_t context_length, const std::string& folder) {
+  tokenizer.Save(folder + "/tokenizer.model");
+  WriteFileAtomically(folder + "/tokenizer.json", TokenizerJson(tokenizer));
+  WriteJson(folder + "/tokenizer_config.json", {{"tokenizer_class", "PreTrainedTokenizerFast"},
+                                                {"bos_token", tokenizer.piece(tokenizer.bos_id())},
+                                                {"eos_token", tokenizer.piece(tokenizer.eos_id())},
+                                                {"unk_token", tokenizer.piece(tokenizer.unk_id())},
+                                                {"clean_up_tokenization_spaces", false},
+                                                {"model_max_length", context_length}});
+}
+
+}  // namespace
+
+void WriteHfFolder(const model::Decoder& decoder, const text::Tokenizer& tokenizer, const ExportOptions& options,
+                   const std::string& path) {
+  const ModelConfig& config = decoder.config();
+  TensorStore store;
+  for (const model::Parameter& parameter : decoder.parameters()) {
+    const at::Tensor value = parameter.value.detach();
+    if (parameter.spec.role == ParameterRole::kLinear && config.linear == LinearKind::kBitLinear) {
+      store.AddTernary(parameter.spec.name, value, DividesByScale(options.format));
+    } else {
+      store.AddFloats(parameter.spec.name, value, options.format == "hf/bf16");
+    }
+  }
+  store.Write(path + "/model.safetensors");
+  WriteJson(path + "/config.json", ConfigJson(config, tokenizer, options.format));
+  WriteJson(path + "/generation_config.json",
+            {{"bos_token_id", tokenizer.bos_id()}, {"eos_token_id", tokenizer.eos_id()}});
+  WriteTokenizerFiles(tokenizer, config.context_length, path);
+}
+
+}  // namespace tern::transfer
