@@ -1,0 +1,51 @@
+// See context.h.
+#include "job/context.h"
+
+#include <filesystem>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "checkpoint/checkpoint.h"
+#include "recipe/schema.h"
+#include "train/train.h"
+
+namespace tern::job {
+
+Context::Context(const recipe::LoadedRecipe& the_recipe, std::string run_folder, std::string scripts)
+    : loaded(the_recipe),
+      folder(std::move(run_folder)),
+      fetch_scripts(std::move(scripts)),
+      journal(folder + "/journal.jsonl"),
+      resolved_yaml(recipe::ResolvedYaml(the_recipe)) {}
+
+const text::Tokenizer& Context::Tokenizer() {
+  if (!tokenizer_) tokenizer_ = text::Tokenizer::FromFile(TokenizerPath());
+  return *tokenizer_;
+}
+
+const data::TokenFile& Context::Tokens() {
+  if (!tokens_) tokens_ = data::TokenFile::Open(TokensPath(), Tokenizer());
+  return *tokens_;
+}
+
+std::string CheckpointFolder(Context& context, const std::string& which) {
+  std::string id;
+  for (const recipe::Stage& stage : context.recipe().stages) {
+    if (std::holds_alternative<recipe::TrainStage>(stage)) id = recipe::IdOf(stage);
+  }
+  const std::string folder = context.Path(id);
+  const checkpoint::Found found = which == "best" ? checkpoint::FindBestValid(folder, train::kValidationLoss)
+                                                  : checkpoint::FindNewestValid(folder);
+  for (const auto& refused : found.refused) LogWarn("checkpoint refused: ", refused.path, ": ", refused.reason);
+  TERN_CHECK_INPUT(found.path.has_value(), "there is no valid checkpoint in ", folder);
+  return *found.path;
+}
+
+nlohmann::json StageResult(const Context& context, const std::string& id) {
+  const std::string path = context.Path("stages/" + id + ".json");
+  if (!std::filesystem::exists(path)) return nullptr;
+  return nlohmann::json::parse(ReadFile(path)).value("result", nlohmann::json());
+}
+
+}  // namespace tern::job

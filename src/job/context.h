@@ -1,0 +1,48 @@
+// What every stage of a run sees.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+
+#include "data/token_file.h"
+#include "metrics/journal.h"
+#include "recipe/load.h"
+#include "text/tokenizer.h"
+
+namespace tern::job {
+
+struct Context {
+  // `loaded` must live as long as this. `folder` is the run's; `fetch_scripts` holds what data.fetch names.
+  Context(const recipe::LoadedRecipe& loaded, std::string folder, std::string fetch_scripts);
+
+  const recipe::LoadedRecipe& loaded;
+  std::string folder, fetch_scripts;
+  Journal journal;
+  std::string resolved_yaml;
+  double gemm_flops = 0;                 // Measured when the first train stage begins
+
+  const recipe::Recipe& recipe() const { return loaded.recipe; }
+  std::string Path(const std::string& name) const { return folder + "/" + name; }
+  std::string TokenizerPath() const { return Path("tokenizer.model"); }
+  std::string TokensPath() const { return Path("data.tokens.h5"); }
+  std::string ExportsFolder() const { return Path("exports"); }
+
+  // Opened on first use. REQUIRES: the prepare stage is done.
+  const text::Tokenizer& Tokenizer();
+  const data::TokenFile& Tokens();
+
+ private:
+  std::optional<text::Tokenizer> tokenizer_;
+  std::optional<data::TokenFile> tokens_;
+};
+
+// Folder of the last (or best) valid checkpoint of the last train stage before the end of the recipe. Throws InputError.
+std::string CheckpointFolder(Context& context, const std::string& which);
+
+// The results of finished stages, by id.
+nlohmann::json StageResult(const Context& context, const std::string& id);
+
+}  // namespace tern::job

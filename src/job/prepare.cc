@@ -1,0 +1,86 @@
+// The prepare stage: corpus -> tokenizer -> token file.
+#include <cstdlib>
+#include <filesystem>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "data/corpus.h"
+#include "job/process.h"
+#include "job/stages.h"
+#include "text/train_tokenizer.h"
+
+namespace tern::job {
+namespace {
+
+constexpr const char* kFetched = "{fetched}";
+
+// $TERN_CACHE, else ~/.cache/tern, else .cache/tern of the working directory.
+std::string CacheFolder() {
+  if (const char* cache = std::getenv("TERN_CACHE")) return cache;
+  const char* home = std::getenv("HOME");
+  return StrCat(home != nullptr ? home : ".", "/.cache/tern");
+}
+
+// Files with {fetched} replaced; fetches the corpus when any name needs it.
+std::vector<std::string> ResolveFiles(const Context& context, const std::vector<std::string>& patterns) {
+  std::vector<std::string> files;
+  bool fetched = false;
+  for (std::string pattern : patterns) {
+    const size_t at = pattern.find(kFetched);
+    if (at != std::string::npos) {
+      const std::string& name = context.recipe().data.fetch;
+      if (name.empty()) throw RecipeError(StrCat("data.files: ", pattern, " needs data.fetch, which is empty"));
+      const std::string folder = StrCat(CacheFolder(), "/corpora/", name);
+      if (!fetched) RunProcess({context.fetch_scripts + "/" + name, folder});
+      fetched = true;
+      pattern.replace(at, std::string(kFetched).size(), folder);
+    }
+    files.push_back(std::move(pattern));
+  }
+  return files;
+}
+
+text::Tokenizer MakeTokenizer(const Context& context, const data::Corpus& corpus) {
+  const recipe::TokenizerConfig& config = context.recipe().data.tokenizer;
+  if (!config.file.empty()) {
+    text::Tokenizer tokenizer = text::Tokenizer::FromFile(config.file);
+    if (tokenizer.vocab_size() != config.vocab_size) {
+      throw RecipeError(StrCat("data.tokenizer.vocab_size is ", config.vocab_size, ", and ", config.file, " has ",
+                               tokenizer.vocab_size(), " pieces; set data.tokenizer.vocab_size=", tokenizer.vocab_size()));
+    }
+    return tokenizer;
+  }
+  std::vector<std::string_view> texts;
+  for (const data::Document& document : corpus.train) texts.push_back(document.text);
+  text::TokenizerTraining training;
+  training.vocab_size = config.vocab_size;
+  return text::TrainTokenizer(texts, training);
+}
+
+}  // namespace
+
+nlohmann::json RunStage(Context& context, const recipe::PrepareStage&) {
+  const recipe::DataConfig& config = context.recipe().data;
+  data::CorpusOptions options;
+  options.files = ResolveFiles(context, config.files);
+  options.validation_files = ResolveFiles(context, config.validation_files);
+  options.validation_fraction = config.validation_fraction;
+  options.seed = static_cast<uint64_t>(context.recipe().seed);
+  const data::Corpus corpus = data::LoadCorpus(options);
+  for (const std::string& note : corpus.notes) LogInfo(note);
+  LogInfo("prepare: ", corpus.train.size(), " training and ", corpus.validation.size(), " validation documents");
+  const text::Tokenizer tokenizer = MakeTokenizer(context, corpus);
+  tokenizer.Save(context.TokenizerPath());
+  data::WriteTokenFile(context.TokensPath(), corpus, tokenizer, {context.resolved_yaml, context.recipe().seed});
+  const data::TokenFile& tokens = context.Tokens();
+  nlohmann::json held_out = nlohmann::json::array();
+  for (const data::Document& document : corpus.validation) held_out.push_back(document.name);
+  return {{"train_tokens", tokens.NumTokens(data::Split::kTrain)},
+          {"validation_tokens", tokens.NumTokens(data::Split::kValidation)},
+          {"train_documents", corpus.train.size()},
+          {"validation_documents", held_out},
+          {"vocab_size", tokenizer.vocab_size()},
+          {"tokenizer_sha256", tokenizer.sha256()}};
+}
+
+}  // namespace tern::job

@@ -1,0 +1,140 @@
+// See run.h.
+#include "job/run.h"
+
+#include <filesystem>
+#include <iostream>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/stop_signal.h"
+#include "checkpoint/checkpoint.h"
+#include "job/context.h"
+#include "job/report.h"
+#include "job/stages.h"
+#include "plan/plan.h"
+#include "recipe/check.h"
+#include "recipe/fingerprint.h"
+#include "recipe/schema.h"
+
+namespace tern::job {
+namespace {
+
+namespace fs = std::filesystem;
+
+// The recipe's stages with the prepare stage that a train stage implies.
+std::vector<recipe::Stage> StagesOf(const recipe::Recipe& recipe) {
+  std::vector<recipe::Stage> stages = recipe.stages;
+  if (!std::holds_alternative<recipe::PrepareStage>(stages.front())) {
+    stages.insert(stages.begin(), recipe::PrepareStage{});
+  }
+  return stages;
+}
+
+class StageRecord {
+ public:
+  StageRecord(const Context& context, const recipe::Stage& stage)
+      : path_(context.Path(StrCat("stages/", recipe::IdOf(stage), ".json"))),
+        fingerprint_(recipe::FingerprintOf(context.recipe(), stage)) {
+    if (!fs::exists(path_)) return;
+    try {
+      stored_ = nlohmann::json::parse(ReadFile(path_));
+    } catch (const nlohmann::json::exception& error) {
+      throw FormatError(StrCat(path_, ": ", error.what(), "; delete it to make the stage again"));
+    }
+  }
+
+  bool done() const { return stored_.is_object() && stored_.value("status", "") == "done"; }
+  // A train stage whose recipe now asks for more steps.
+  bool grows() const { return stored_.is_object() && stored_.at("fingerprint").get<recipe::Fingerprint>() != fingerprint_; }
+
+  // Throws RecipeError when the stage was begun or finished with other keys.
+  void CheckUnchanged(const std::string& id) const {
+    if (!stored_.is_object()) return;
+    const auto differences = recipe::Differences(stored_.at("fingerprint").get<recipe::Fingerprint>(), fingerprint_);
+    if (differences.empty()) return;
+    std::string list;
+    for (const std::string& difference : differences) list += "\n  " + difference;
+    throw RecipeError(StrCat("the stage ", id, " of this run was made from another recipe:", list,
+                             "\nMake it again with --restart-from ", id, ", or give this run another name (name=...)"));
+  }
+
+  void Begin() const { Write("begun", nullptr); }
+  void End(const nlohmann::json& result) const { Write("done", result); }
+
+ private:
+  void Write(const char* status, const nlohmann::json& result) const {
+    WriteFileAtomically(path_, nlohmann::json{{"status", status}, {"fingerprint", fingerprint_}, {"result", result}}.dump(2));
+  }
+
+  std::string path_;
+  recipe::Fingerprint fingerprint_;
+  nlohmann::json stored_;
+};
+
+// Forgets a stage and what it made.
+void Forget(const Context& context, const recipe::Stage& stage) {
+  const std::string& id = recipe::IdOf(stage);
+  fs::remove(context.Path(StrCat("stages/", id, ".json")));
+  if (std::holds_alternative<recipe::TrainStage>(stage)) fs::remove_all(context.Path(id));
+  if (std::holds_alternative<recipe::ExportStage>(stage)) fs::remove_all(context.ExportsFolder());
+}
+
+void Restart(const Context& context, const std::vector<recipe::Stage>& stages, const std::string& from) {
+  bool found = false;
+  for (const recipe::Stage& stage : stages) {
+    found = found || recipe::IdOf(stage) == from;
+    if (found) Forget(context, stage);
+  }
+  if (!found) throw UsageError(StrCat("--restart-from ", from, ": the recipe has no stage of that id"));
+}
+
+void RunOne(Context& context, const recipe::Stage& stage, const StageRecord& record) {
+  const std::string& id = recipe::IdOf(stage);
+  record.Begin();
+  context.journal.Append("stage_begun", {{"stage", id}});
+  LogInfo("stage ", id);
+  const nlohmann::json result = std::visit([&](const auto& s) { return RunStage(context, s); }, stage);
+  record.End(result);
+  context.journal.Append("stage_ended", {{"stage", id}, {"result", result}});
+}
+
+}  // namespace
+
+void RunRecipe(const recipe::LoadedRecipe& loaded, const RunOptions& options) {
+  for (const std::string& warning : recipe::CheckRecipe(loaded.recipe)) LogWarn(warning);
+  for (const recipe::Stage& stage : loaded.recipe.stages) {
+    if (const auto* train = std::get_if<recipe::TrainStage>(&stage)) {
+      plan::CheckBudget(loaded.recipe, plan::PlanTraining(loaded.recipe, *train, 0));
+    }
+  }
+  const std::string folder = options.runs_folder + "/" + loaded.recipe.name;
+  MakeFolders(folder + "/stages");
+  const FileLock lock(folder + "/lock");
+  InstallStopSignals();
+  Context context(loaded, folder, options.fetch_scripts);
+  const std::vector<recipe::Stage> stages = StagesOf(loaded.recipe);
+  if (!options.restart_from.empty()) Restart(context, stages, options.restart_from);
+  for (const recipe::Stage& stage : stages) {
+    StageRecord(context, stage).CheckUnchanged(recipe::IdOf(stage));
+    if (std::holds_alternative<recipe::TrainStage>(stage)) {
+      checkpoint::RemoveLeftovers(context.Path(recipe::IdOf(stage)));
+    }
+  }
+  WriteFileAtomically(context.Path("recipe.resolved.yaml"), context.resolved_yaml);
+
+  bool remade = false;  // A stage made again makes those after it stale.
+  for (const recipe::Stage& stage : stages) {
+    const StageRecord record(context, stage);
+    if (record.done() && !record.grows() && !remade) {
+      LogInfo("stage ", recipe::IdOf(stage), " is done");
+      continue;
+    }
+    remade = true;
+    RunOne(context, stage, record);
+  }
+  const std::string expectation = CheckExpectations(context);
+  if (!expectation.empty()) std::cerr << expectation << "\n";
+}
+
+}  // namespace tern::job

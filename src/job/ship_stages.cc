@@ -1,0 +1,110 @@
+// The export, verify and generate stages: from the checkpoint to files and text.
+#include <filesystem>
+#include <iostream>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "engine/generate.h"
+#include "engine/hf_model.h"
+#include "job/stages.h"
+#include "model/checkpoint_io.h"
+#include "recipe/schema.h"
+#include "transfer/export.h"
+#include "transfer/verify.h"
+
+namespace tern::job {
+namespace {
+
+namespace fs = std::filesystem;
+
+int64_t SizeOf(const std::string& path) {
+  if (!fs::is_directory(path)) return static_cast<int64_t>(fs::file_size(path));
+  int64_t size = 0;
+  for (const auto& entry : fs::directory_iterator(path)) size += static_cast<int64_t>(entry.file_size());
+  return size;
+}
+
+// The last export stage of the recipe.
+const recipe::ExportStage& LastExport(const Context& context) {
+  const recipe::ExportStage* last = nullptr;
+  for (const recipe::Stage& stage : context.recipe().stages) {
+    if (const auto* e = std::get_if<recipe::ExportStage>(&stage)) last = e;
+  }
+  TERN_CHECK(last != nullptr, "CheckRecipe lets no verify or generate through without an export");
+  return *last;
+}
+
+std::string ExportPath(const Context& context, const std::string& format) {
+  return context.ExportsFolder() + "/" + transfer::ExportName(context.recipe().name, format);
+}
+
+std::vector<int32_t> VerifyTokens(Context& context, int64_t wanted) {
+  const data::TokenFile& tokens = context.Tokens();
+  const data::Split split = tokens.NumTokens(data::Split::kValidation) > 0 ? data::Split::kValidation : data::Split::kTrain;
+  const int64_t count = std::min({wanted, tokens.NumTokens(split), context.recipe().model.context_length});
+  std::vector<int32_t> ids(static_cast<size_t>(count));
+  tokens.Copy(split, 0, count, ids.data());
+  return ids;
+}
+
+}  // namespace
+
+nlohmann::json RunStage(Context& context, const recipe::ExportStage& stage) {
+  const std::string source = CheckpointFolder(context, stage.checkpoint);
+  const model::Decoder decoder = model::LoadDecoder(checkpoint::CheckpointReader(source));
+  MakeFolders(context.ExportsFolder());
+  nlohmann::json files = nlohmann::json::array();
+  for (const std::string& format : stage.formats) {
+    const std::string path = ExportPath(context, format);
+    transfer::Export(decoder, context.Tokenizer(), {format, stage.embedding, context.recipe().name}, path);
+    LogInfo("exported ", path);
+    context.journal.Append("exported", {{"format", format}, {"path", path}, {"checkpoint", source}});
+    files.push_back({{"format", format}, {"path", path}, {"bytes", SizeOf(path)}});
+  }
+  return {{"checkpoint", source}, {"files", files}};
+}
+
+nlohmann::json RunStage(Context& context, const recipe::VerifyStage& stage) {
+  const recipe::ExportStage& exported = LastExport(context);
+  const model::Decoder decoder =
+      model::LoadDecoder(checkpoint::CheckpointReader(CheckpointFolder(context, exported.checkpoint)));
+  const std::vector<int32_t> tokens = VerifyTokens(context, stage.tokens);
+  nlohmann::json files = nlohmann::json::array();
+  for (const std::string& format : exported.formats) {
+    engine::ModelWeights weights = engine::LoadModel(ExportPath(context, format));
+    const transfer::WeightReport w = transfer::CompareWeights(decoder, weights, format);
+    const transfer::LogitsReport l =
+        transfer::CompareLogits(decoder, std::move(weights), tokens, static_cast<int>(context.recipe().threads));
+    LogInfo("verified ", format, ": ", w.codes, " ternary weights equal, mean KL ", l.mean_kl, " over ", l.tokens, " tokens");
+    files.push_back({{"format", format},
+                     {"ternary_matrices", w.matrices},
+                     {"ternary_weights", w.codes},
+                     {"other_values", w.floats},
+                     {"tokens", l.tokens},
+                     {"mean_kl", l.mean_kl},
+                     {"max_kl", l.max_kl},
+                     {"max_logit_difference", l.max_difference},
+                     {"top1_agreement", l.top1_agreement}});
+  }
+  return {{"bound_mean_kl", transfer::kMaxMeanKl}, {"files", files}};
+}
+
+nlohmann::json RunStage(Context& context, const recipe::GenerateStage& stage) {
+  const std::string path = ExportPath(context, LastExport(context).formats.front());
+  const engine::Engine engine(engine::LoadModel(path), static_cast<int>(context.recipe().threads));
+  engine::GenerateOptions options;
+  options.max_tokens = stage.tokens;
+  options.sampling = {stage.temperature, stage.top_k, stage.top_p, static_cast<uint64_t>(context.recipe().seed)};
+  std::cout << stage.prompt << std::flush;
+  const engine::GenerateResult result = engine::Generate(
+      engine, stage.prompt, options, [](std::string_view piece) { std::cout << piece << std::flush; });
+  std::cout << "\n";
+  return {{"model", path},
+          {"prompt", stage.prompt},
+          {"text", result.text},
+          {"new_tokens", result.new_tokens},
+          {"tokens_per_second", static_cast<double>(result.new_tokens) / std::max(result.decode_seconds, 1e-9)}};
+}
+
+}  // namespace tern::job

@@ -1,0 +1,19 @@
+// One function a stage kind: does the work and returns what the report tells (docs/formats/run_folder.md).
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include "job/context.h"
+#include "recipe/recipe.h"
+
+namespace tern::job {
+
+nlohmann::json RunStage(Context& context, const recipe::PrepareStage& stage);
+nlohmann::json RunStage(Context& context, const recipe::TrainStage& stage);
+nlohmann::json RunStage(Context& context, const recipe::EvalStage& stage);
+nlohmann::json RunStage(Context& context, const recipe::ExportStage& stage);
+nlohmann::json RunStage(Context& context, const recipe::VerifyStage& stage);
+nlohmann::json RunStage(Context& context, const recipe::GenerateStage& stage);
+nlohmann::json RunStage(Context& context, const recipe::ReportStage& stage);
+
+}  // namespace tern::job

@@ -1,0 +1,80 @@
+// The train and eval stages.
+#include <sys/resource.h>
+
+#include <iostream>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/progress.h"
+#include "base/stop_signal.h"
+#include "eval/perplexity.h"
+#include "job/stages.h"
+#include "model/checkpoint_io.h"
+#include "plan/plan.h"
+#include "train/train.h"
+
+namespace tern::job {
+namespace {
+
+int64_t PeakRssBytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_maxrss * 1024;  // Linux counts in KiB.
+}
+
+void CheckDevice(const recipe::TrainStage& stage) {
+  if (stage.device == "cuda") {
+    throw ResourceError(StrCat(stage.id, ".device is cuda: training on GPUs is not in this version; want cpu or auto"));
+  }
+}
+
+}  // namespace
+
+nlohmann::json RunStage(Context& context, const recipe::TrainStage& stage) {
+  CheckDevice(stage);
+  const data::TokenFile& tokens = context.Tokens();
+  if (context.gemm_flops == 0) context.gemm_flops = plan::MeasureGemmPeak();
+  const plan::TrainPlan plan = plan::PlanTraining(context.recipe(), stage, context.gemm_flops);
+  std::cerr << plan::FormatPlan(context.recipe(), stage, plan);
+  plan::CheckBudget(context.recipe(), plan);
+  const train::TrainResult result =
+      train::Train({context.recipe(), stage, context.Path(stage.id), context.folder, tokens, context.journal,
+                    context.resolved_yaml, context.gemm_flops});
+  const double share = result.tokens_per_second *
+                       plan::FlopsPerToken(context.recipe().model, stage.sequence_length) / context.gemm_flops;
+  return {{"steps", result.steps},
+          {"loss", result.loss},
+          {"validation_loss", result.validation_loss},
+          {"tokens_per_second", result.tokens_per_second},
+          {"share_of_gemm_peak", share},
+          {"seconds_of_last_process", result.seconds},
+          {"parameters", plan.parameters},
+          {"predicted_memory_bytes", plan.memory_bytes},
+          {"peak_memory_bytes", PeakRssBytes()}};
+}
+
+nlohmann::json RunStage(Context& context, const recipe::EvalStage& stage) {
+  const checkpoint::CheckpointReader reader(CheckpointFolder(context, "last"));
+  const model::Decoder decoder = model::LoadDecoder(reader);
+  eval::PerplexityOptions options;
+  options.split = data::SplitFromName(stage.split);
+  options.sequence_length = decoder.config().context_length;
+  options.max_tokens = stage.tokens;
+  options.packing = context.recipe().data.packing == recipe::Packing::kDocuments ? data::Packing::kDocuments
+                                                                                : data::Packing::kStream;
+  ProgressLine progress(stage.id, "windows", {});
+  options.progress = [&](int64_t done, int64_t) { progress.Update(done); };
+  const eval::PerplexityResult result = eval::Perplexity(decoder, context.Tokens(), options);
+  progress.Finish();
+  if (!result.complete) {
+    throw StoppedError(StrCat("stopped by ", SignalName(StopSignal()), " during ", stage.id,
+                              "; run the same command again to go on"));
+  }
+  return {{"split", stage.split},
+          {"loss", result.loss},
+          {"perplexity", result.perplexity},
+          {"tokens", result.tokens},
+          {"sequence_length", options.sequence_length}};
+}
+
+}  // namespace tern::job
