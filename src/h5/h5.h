@@ -1,6 +1,8 @@
 // HDF5 behind RAII and one checking wrapper: every failed call throws FormatError (reading) or ResourceError (writing)
-// with the file, the object and HDF5's own innermost message. Row-major, native little-endian types. Not thread-safe:
-// HDF5 1.10 as Debian builds it is not.
+// with the file, the object and HDF5's own innermost message, or the system's when it refused a read or write. A full
+// disk never crashes: the file closes, and the call that met it throws (file_driver.h). Row-major, little-endian types.
+// Files use the 1.10 format, whose metadata carry checksums, as data chunks do; a file that a killed writer left open is
+// refused. Functions may be called from any thread: one lock serializes them, because HDF5 itself is not thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +30,8 @@ struct WriteOptions {
 class File {
  public:
   static File Create(const std::string& path);                 // Truncates.
-  static File OpenForReading(const std::string& path);         // FormatError when it is not HDF5, torn or too short.
+  // FormatError when it is not HDF5, torn or too short; InputError when there is no such file.
+  static File OpenForReading(const std::string& path);
   ~File();
   File(File&&) noexcept;
   File& operator=(File&&) noexcept;
@@ -40,6 +43,7 @@ class File {
   void Append(const std::string& name, Type type, const void* data, int64_t count);
 
   bool Has(const std::string& name) const;
+  // FormatError also when the dataset claims to be larger than the file: its size is safe to allocate.
   DatasetInfo Info(const std::string& name) const;
   // Reads the whole dataset; `type` must equal the stored one and `size_bytes` the stored size.
   void Read(const std::string& name, Type type, void* out, int64_t size_bytes) const;
@@ -48,7 +52,7 @@ class File {
   // Names of all datasets below `group`, in name order, absolute.
   std::vector<std::string> ListDatasets(const std::string& group = "/") const;
 
-  // Attributes of an object ("/" for the file). Strings are UTF-8.
+  // Attributes of an object ("/" for the file), each set once. Strings are UTF-8 without NUL, of any length.
   void SetAttribute(const std::string& object, const std::string& key, const std::string& value);
   void SetAttribute(const std::string& object, const std::string& key, int64_t value);
   std::string StringAttribute(const std::string& object, const std::string& key) const;
