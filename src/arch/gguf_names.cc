@@ -47,7 +47,8 @@ std::string GgufName(std::string_view parameter_name) {
     const size_t dot = rest.find('.');
     const std::string_view part = rest.substr(dot + 1, rest.size() - dot - 1 - kWeight.size());
     for (const NamePair& pair : kLayer) {
-      if (pair.hugging_face == part) return StrCat("blk.", rest.substr(0, dot), ".", pair.gguf, kWeight);
+      if (pair.hugging_face == part)
+        return StrCat("blk.", rest.substr(0, dot), ".", pair.gguf, kWeight);
     }
   }
   throw BugError(StrCat("no GGUF name for ", parameter_name));

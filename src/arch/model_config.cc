@@ -10,7 +10,8 @@ namespace {
 
 constexpr int64_t kMaxVocabulary = 1 << 24;
 constexpr int64_t kMaxWidth = 1 << 20;
-// 127 * K must stay below 2^24, so that the integer sum of a row is exact as fp32 (ARCHITECTURE.md, "Numbers").
+// 127 * K must stay below 2^24, so that the integer sum of a row is exact as fp32 (ARCHITECTURE.md,
+// "Numbers").
 constexpr int64_t kMaxBitLinearInputs = (1 << 24) / 127;
 
 void CheckRange(const char* field, int64_t value, int64_t low, int64_t high) {
@@ -21,7 +22,8 @@ void CheckRange(const char* field, int64_t value, int64_t low, int64_t high) {
 
 void CheckDivides(const char* field, int64_t value, const char* divisor_field, int64_t divisor) {
   if (value % divisor != 0) {
-    throw RecipeError(StrCat("model.", field, " = ", value, " is not a multiple of model.", divisor_field, " = ", divisor));
+    throw RecipeError(StrCat("model.", field, " = ", value, " is not a multiple of model.",
+                             divisor_field, " = ", divisor));
   }
 }
 
@@ -63,16 +65,19 @@ void ValidateModelConfig(const ModelConfig& c) {
   CheckDivides("num_heads", c.num_heads, "num_kv_heads", c.num_kv_heads);
   if (c.head_dim == 0) CheckDivides("hidden_size", c.hidden_size, "num_heads", c.num_heads);
   if (c.HeadDim() % 2 != 0) {
-    throw RecipeError(StrCat("a head is ", c.HeadDim(), " wide; rotary embedding needs an even width"));
+    throw RecipeError(
+        StrCat("a head is ", c.HeadDim(), " wide; rotary embedding needs an even width"));
   }
+  CheckRange("num_heads * head_dim", c.num_heads * c.HeadDim(), 1, kMaxWidth);
   if (c.linear == LinearKind::kBitLinear) {
     for (const int64_t inputs : {c.hidden_size, c.intermediate_size, c.num_heads * c.HeadDim()}) {
-      CheckRange("hidden_size, intermediate_size or heads * head_dim (inputs of a BitLinear)", inputs, 1,
-                 kMaxBitLinearInputs);
+      CheckRange("hidden_size, intermediate_size or heads * head_dim (inputs of a BitLinear)",
+                 inputs, 1, kMaxBitLinearInputs);
     }
   }
   const auto positive = [](const char* field, float value) {
-    if (!(value > 0) || !std::isfinite(value)) throw RecipeError(StrCat("model.", field, " is ", value, "; want above 0"));
+    if (!(value > 0) || !std::isfinite(value))
+      throw RecipeError(StrCat("model.", field, " is ", value, "; want above 0"));
   };
   positive("rope_theta", c.rope_theta);
   positive("norm_eps", c.norm_eps);
@@ -87,10 +92,12 @@ int64_t ParameterSpec::Count() const {
 
 std::vector<ParameterSpec> ParameterTable(const ModelConfig& c) {
   std::vector<ParameterSpec> table;
-  table.push_back({"model.embed_tokens.weight", {c.vocab_size, c.hidden_size}, ParameterRole::kEmbedding});
+  table.push_back(
+      {"model.embed_tokens.weight", {c.vocab_size, c.hidden_size}, ParameterRole::kEmbedding});
   for (int64_t layer = 0; layer < c.num_layers; ++layer) AddLayer(c, layer, &table);
   table.push_back({"model.norm.weight", {c.hidden_size}, ParameterRole::kNorm});
-  if (!c.tied_head) table.push_back({"lm_head.weight", {c.vocab_size, c.hidden_size}, ParameterRole::kHead});
+  if (!c.tied_head)
+    table.push_back({"lm_head.weight", {c.vocab_size, c.hidden_size}, ParameterRole::kHead});
   return table;
 }
 
@@ -102,16 +109,20 @@ int64_t CountParameters(const ModelConfig& config) {
 
 std::string_view ToString(Activation activation) {
   switch (activation) {
-    case Activation::kSilu: return "silu";
-    case Activation::kRelu2: return "relu2";
+    case Activation::kSilu:
+      return "silu";
+    case Activation::kRelu2:
+      return "relu2";
   }
   __builtin_unreachable();
 }
 
 std::string_view ToString(LinearKind linear) {
   switch (linear) {
-    case LinearKind::kDense: return "dense";
-    case LinearKind::kBitLinear: return "bitlinear";
+    case LinearKind::kDense:
+      return "dense";
+    case LinearKind::kBitLinear:
+      return "bitlinear";
   }
   __builtin_unreachable();
 }

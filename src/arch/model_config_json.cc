@@ -34,7 +34,8 @@ Enum FromWord(const std::string& word, std::initializer_list<Enum> values, const
   for (const Enum value : values) {
     if (ToString(value) == word) return value;
   }
-  throw FormatError(StrCat("model config: ", field, " is \"", word, "\", which this version does not know"));
+  throw FormatError(
+      StrCat("model config: ", field, " is \"", word, "\", which this version does not know"));
 }
 
 void Assign(Activation& out, const nlohmann::json& value, const char* field) {
@@ -75,8 +76,8 @@ ModelConfig ModelConfigFromJson(const nlohmann::json& json) {
       throw FormatError(StrCat("model config: ", name, ": ", error.what()));
     }
   });
-  TERN_CHECK_FORMAT(json.size() == fields, "model config has ", json.size(), " fields, this version knows ", fields,
-                    "; it was written by another version");
+  TERN_CHECK_FORMAT(json.size() == fields, "model config has ", json.size(),
+                    " fields, this version knows ", fields, "; it was written by another version");
   return config;
 }
 

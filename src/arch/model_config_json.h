@@ -1,4 +1,5 @@
-// ModelConfig as JSON, as checkpoints and reports store it: every field under its own name, enums as words.
+// ModelConfig as JSON, as checkpoints and reports store it: every field under its own name, enums
+// as words.
 #pragma once
 
 #include <nlohmann/json.hpp>
