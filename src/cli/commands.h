@@ -14,11 +14,8 @@ void AddPlanCommand(CLI::App& app);
 void AddExportCommand(CLI::App& app);
 void AddVerifyCommand(CLI::App& app);
 void AddEvalCommand(CLI::App& app);
-void AddLogitsCommand(CLI::App& app);
 void AddBenchCommand(CLI::App& app);
-void AddTokenizerCommand(CLI::App& app);
 void AddReportCommand(CLI::App& app);
-void AddInspectCommand(CLI::App& app);
 void AddDoctorCommand(CLI::App& app);
 
 }  // namespace tern::cli

@@ -1,28 +1,21 @@
-// See block_codec.h.
+// See block_codec.h. One table of types with their row functions; the ternary blocks themselves are
+// in tq_blocks.cc.
 #include "formats/block_codec.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <vector>
 
 #include "base/error.h"
 #include "formats/half.h"
+#include "formats/tq_blocks.h"
 
 namespace tern::formats {
 namespace {
 
-constexpr GgmlTypeInfo kTypes[] = {
-    {GgmlType::kF32, "F32", 1, 4},      {GgmlType::kF16, "F16", 1, 2},      {GgmlType::kQ8_0, "Q8_0", 32, 34},
-    {GgmlType::kI8, "I8", 1, 1},        {GgmlType::kI16, "I16", 1, 2},      {GgmlType::kI32, "I32", 1, 4},
-    {GgmlType::kI64, "I64", 1, 8},      {GgmlType::kF64, "F64", 1, 8},      {GgmlType::kBf16, "BF16", 1, 2},
-    {GgmlType::kTq1_0, "TQ1_0", 256, 54}, {GgmlType::kTq2_0, "TQ2_0", 256, 66},
-};
-
 constexpr uint16_t kHalfOne = 0x3C00;
-constexpr int64_t kTernaryBlock = 256;
-constexpr int64_t kTq2Bytes = 66, kTq2DOffset = 64;
-constexpr int64_t kTq1Bytes = 54, kTq1DOffset = 52;
+constexpr int64_t kQ8Weights = 32, kQ8Bytes = 34;
+constexpr float kLargestHalf = 65504.0f;
 
 uint16_t Load16(const uint8_t* p) {
   uint16_t value;
@@ -31,75 +24,147 @@ uint16_t Load16(const uint8_t* p) {
 }
 void Store16(uint8_t* p, uint16_t value) { std::memcpy(p, &value, sizeof value); }
 
-// TQ2_0: two halves of 128 weights in 32 bytes; byte m of a half holds weights m + 32 n at bits 2n.
-void PackTq2(const int8_t* codes, uint8_t* block) {
-  for (int64_t half = 0; half < 2; ++half) {
-    for (int64_t m = 0; m < 32; ++m) {
-      unsigned byte = 0;
-      for (int64_t n = 0; n < 4; ++n) byte |= static_cast<unsigned>(codes[half * 128 + m + 32 * n] + 1) << (2 * n);
-      block[half * 32 + m] = static_cast<uint8_t>(byte);
-    }
-  }
-  Store16(block + kTq2DOffset, kHalfOne);
+void EncodeF32(const float* x, int64_t k, uint8_t* out) {
+  if (k > 0) std::memcpy(out, x, static_cast<size_t>(k) * sizeof(float));
+}
+void DecodeF32(const uint8_t* row, int64_t k, float* out) {
+  if (k > 0) std::memcpy(out, row, static_cast<size_t>(k) * sizeof(float));
 }
 
-bool UnpackTq2(const uint8_t* block, int8_t* codes) {
-  bool valid = true;
-  for (int64_t i = 0; i < kTernaryBlock; ++i) {
-    const int64_t half = i / 128, m = i % 32, n = i % 128 / 32;
-    const int code = block[half * 32 + m] >> (2 * n) & 3;
-    valid = valid && code != 3;
-    codes[i] = static_cast<int8_t>(code - 1);
-  }
-  return valid;
+template <uint16_t (*kConvert)(float)>
+void EncodeHalves(const float* x, int64_t k, uint8_t* out) {
+  for (int64_t i = 0; i < k; ++i) Store16(out + 2 * i, kConvert(x[i]));
+}
+template <float (*kConvert)(uint16_t)>
+void DecodeHalves(const uint8_t* row, int64_t k, float* out) {
+  for (int64_t i = 0; i < k; ++i) out[i] = kConvert(Load16(row + 2 * i));
 }
 
-// TQ1_0 stores five trits t0..t4 (0, 1, 2; t0 first) of v = sum t_n 3^(4-n) as ceil(v * 256 / 243): multiplying the byte
-// by 3^n modulo 256 and taking the top of three more times gives t_n back. Weights of byte b: 160 of them as 5 x 32 in bytes
-// 0..31, 80 as 5 x 16 in bytes 32..47, 16 as 4 x 4 in bytes 48..51 (fifth trit 0).
-struct Tq1Part {
-  int64_t first_byte, bytes, first_weight, trits;
-};
-constexpr Tq1Part kTq1Parts[] = {{0, 32, 0, 5}, {32, 16, 160, 5}, {48, 4, 240, 4}};
-constexpr unsigned kPowersOfThree[] = {1, 3, 9, 27, 81};
-
-void PackTq1(const int8_t* codes, uint8_t* block) {
-  for (const Tq1Part& part : kTq1Parts) {
-    for (int64_t b = 0; b < part.bytes; ++b) {
-      unsigned value = 0;
-      for (int64_t n = 0; n < 5; ++n) {
-        const int trit = n < part.trits ? codes[part.first_weight + n * part.bytes + b] + 1 : 0;
-        value = value * 3 + static_cast<unsigned>(trit);
-      }
-      block[part.first_byte + b] = static_cast<uint8_t>((value * 256 + 242) / 243);
-    }
-  }
-  Store16(block + kTq1DOffset, kHalfOne);
-}
-
-bool UnpackTq1(const uint8_t* block, int8_t* codes) {
-  for (const Tq1Part& part : kTq1Parts) {
-    for (int64_t b = 0; b < part.bytes; ++b) {
-      for (int64_t n = 0; n < part.trits; ++n) {
-        const unsigned shifted = block[part.first_byte + b] * kPowersOfThree[n] & 255u;
-        codes[part.first_weight + n * part.bytes + b] = static_cast<int8_t>(static_cast<int>(shifted * 3 >> 8) - 1);
-      }
-    }
-  }
-  return true;   // Three values only can come out.
-}
-
-void EncodeQ8Block(const float* x, uint8_t* block) {
+// Largest magnitude of a block, checked: the block types cannot say NaN or Inf.
+float CheckedAmax(const float* x, int64_t count, float divisor) {
   float amax = 0;
-  for (int64_t i = 0; i < 32; ++i) amax = std::max(amax, std::fabs(x[i]));
-  const float d = amax / 127.0f, inverse = d != 0 ? 1.0f / d : 0.0f;
-  Store16(block, Fp32ToFp16(d));
-  for (int64_t i = 0; i < 32; ++i) block[2 + i] = static_cast<uint8_t>(static_cast<int8_t>(std::round(x[i] * inverse)));
+  for (int64_t i = 0; i < count; ++i) {
+    TERN_CHECK_INPUT(std::isfinite(x[i]), "a row to be quantized holds ", x[i],
+                     " at element ", i, " of a block; block types hold finite numbers only");
+    amax = std::max(amax, std::fabs(x[i]));
+  }
+  TERN_CHECK_INPUT(amax / divisor <= kLargestHalf, "a row to be quantized holds ", amax,
+                   "; the scale of its block would be beyond fp16");
+  return amax;
 }
 
-void DecodeQ8Block(const uint8_t* block, float* out) {
-  const float d = Fp16ToFp32(Load16(block));
-  for (int64_t i = 0; i < 32; ++i) out[i] = d * static_cast<float>(static_cast<int8_t>(block[2 + i]));
+// 1/d, or 0 where that is not a number of fp32: then d is 0 as fp16, too.
+float Inverse(float d) {
+  const float inverse = 1.0f / d;
+  return std::isfinite(inverse) ? inverse : 0.0f;
+}
+
+void EncodeQ8(const float* x, int64_t k, uint8_t* out) {
+  for (; k > 0; k -= kQ8Weights, x += kQ8Weights, out += kQ8Bytes) {
+    const float d = CheckedAmax(x, kQ8Weights, 127.0f) / 127.0f, inverse = Inverse(d);
+    Store16(out, Fp32ToFp16(d));
+    for (int64_t i = 0; i < kQ8Weights; ++i) {
+      out[2 + i] = static_cast<uint8_t>(static_cast<int8_t>(std::round(x[i] * inverse)));
+    }
+  }
+}
+void DecodeQ8(const uint8_t* row, int64_t k, float* out) {
+  for (; k > 0; k -= kQ8Weights, row += kQ8Bytes, out += kQ8Weights) {
+    const float d = Fp16ToFp32(Load16(row));
+    for (int64_t i = 0; i < kQ8Weights; ++i) {
+      out[i] = d * static_cast<float>(static_cast<int8_t>(row[2 + i]));
+    }
+  }
+}
+
+// What differs between the two ternary types.
+struct Tq1 {
+  static constexpr int64_t kBytes = kTq1Bytes, kScaleOffset = kTq1ScaleOffset;
+  static void Pack(const int8_t* codes, uint8_t* block) { PackTq1(codes, block); }
+  static bool Unpack(const uint8_t* block, int8_t* codes) {
+    UnpackTq1(block, codes);
+    return true;  // Nothing but -1, 0, 1 can come out.
+  }
+};
+struct Tq2 {
+  static constexpr int64_t kBytes = kTq2Bytes, kScaleOffset = kTq2ScaleOffset;
+  static void Pack(const int8_t* codes, uint8_t* block) { PackTq2(codes, block); }
+  static bool Unpack(const uint8_t* block, int8_t* codes) { return UnpackTq2(block, codes); }
+};
+
+template <class Tq>
+void EncodeTqFloats(const float* x, int64_t k, uint8_t* out) {
+  for (; k > 0; k -= kTqWeights, x += kTqWeights, out += Tq::kBytes) {
+    const float d = CheckedAmax(x, kTqWeights, 1.0f), inverse = Inverse(d);
+    int8_t codes[kTqWeights];
+    for (int64_t i = 0; i < kTqWeights; ++i) {
+      codes[i] = static_cast<int8_t>(std::round(x[i] * inverse));
+    }
+    Tq::Pack(codes, out);
+    Store16(out + Tq::kScaleOffset, Fp32ToFp16(d));
+  }
+}
+template <class Tq>
+void DecodeTqFloats(const uint8_t* row, int64_t k, float* out) {
+  for (; k > 0; k -= kTqWeights, row += Tq::kBytes, out += kTqWeights) {
+    int8_t codes[kTqWeights];
+    Tq::Unpack(row, codes);
+    const float d = Fp16ToFp32(Load16(row + Tq::kScaleOffset));
+    for (int64_t i = 0; i < kTqWeights; ++i) out[i] = d * static_cast<float>(codes[i]);
+  }
+}
+
+template <class Tq>
+void EncodeTqCodes(const int8_t* codes, int64_t k, uint8_t* out) {
+  for (; k > 0; k -= kTqWeights, codes += kTqWeights, out += Tq::kBytes) {
+    Tq::Pack(codes, out);
+    Store16(out + Tq::kScaleOffset, kHalfOne);
+  }
+}
+template <class Tq>
+float DecodeTqCodes(const uint8_t* row, int64_t k, int8_t* codes) {
+  const int64_t blocks = k / kTqWeights;
+  const uint16_t d = blocks > 0 ? Load16(row + Tq::kScaleOffset) : kHalfOne;
+  for (int64_t b = 0; b < blocks; ++b, row += Tq::kBytes, codes += kTqWeights) {
+    TERN_CHECK_FORMAT(Tq::Unpack(row, codes), "block ", b,
+                      " of a ternary row holds a code that is none of -1, 0, 1");
+    TERN_CHECK_FORMAT(Load16(row + Tq::kScaleOffset) == d, "blocks 0 and ", b,
+                      " of a ternary row have different scales; this is not a ternary model with "
+                      "one scale a matrix");
+  }
+  return Fp16ToFp32(d);
+}
+
+struct Codec {
+  GgmlTypeInfo info;
+  void (*encode)(const float* x, int64_t k, uint8_t* out);  // Null: not a type of weights
+  void (*decode)(const uint8_t* row, int64_t k, float* out);
+};
+constexpr Codec kCodecs[] = {
+    {{GgmlType::kF32, "F32", 1, 4}, EncodeF32, DecodeF32},
+    {{GgmlType::kF16, "F16", 1, 2}, EncodeHalves<Fp32ToFp16>, DecodeHalves<Fp16ToFp32>},
+    {{GgmlType::kQ8_0, "Q8_0", kQ8Weights, kQ8Bytes}, EncodeQ8, DecodeQ8},
+    {{GgmlType::kI8, "I8", 1, 1}, nullptr, nullptr},
+    {{GgmlType::kI16, "I16", 1, 2}, nullptr, nullptr},
+    {{GgmlType::kI32, "I32", 1, 4}, nullptr, nullptr},
+    {{GgmlType::kI64, "I64", 1, 8}, nullptr, nullptr},
+    {{GgmlType::kF64, "F64", 1, 8}, nullptr, nullptr},
+    {{GgmlType::kBf16, "BF16", 1, 2}, EncodeHalves<Fp32ToBf16>, DecodeHalves<Bf16ToFp32>},
+    {{GgmlType::kTq1_0, "TQ1_0", kTqWeights, kTq1Bytes}, EncodeTqFloats<Tq1>, DecodeTqFloats<Tq1>},
+    {{GgmlType::kTq2_0, "TQ2_0", kTqWeights, kTq2Bytes}, EncodeTqFloats<Tq2>, DecodeTqFloats<Tq2>},
+};
+
+const Codec* FindCodec(uint32_t number) {
+  for (const Codec& codec : kCodecs) {
+    if (static_cast<uint32_t>(codec.info.type) == number) return &codec;
+  }
+  return nullptr;
+}
+
+const Codec& CodecOf(GgmlType type) {
+  const Codec* codec = FindCodec(static_cast<uint32_t>(type));
+  TERN_CHECK(codec != nullptr, "no block layout for type ", static_cast<uint32_t>(type));
+  return *codec;
 }
 
 bool IsTernary(GgmlType type) { return type == GgmlType::kTq1_0 || type == GgmlType::kTq2_0; }
@@ -107,21 +172,15 @@ bool IsTernary(GgmlType type) { return type == GgmlType::kTq1_0 || type == GgmlT
 }  // namespace
 
 std::optional<GgmlTypeInfo> FindGgmlType(uint32_t number) {
-  for (const GgmlTypeInfo& info : kTypes) {
-    if (static_cast<uint32_t>(info.type) == number) return info;
-  }
-  return std::nullopt;
+  const Codec* codec = FindCodec(number);
+  return codec != nullptr ? std::optional(codec->info) : std::nullopt;
 }
 
-const GgmlTypeInfo& InfoOf(GgmlType type) {
-  for (const GgmlTypeInfo& info : kTypes) {
-    if (info.type == type) return info;
-  }
-  throw BugError(StrCat("no block layout for type ", static_cast<uint32_t>(type)));
-}
+const GgmlTypeInfo& InfoOf(GgmlType type) { return CodecOf(type).info; }
 
 int64_t RowBytes(GgmlType type, int64_t k) {
   const GgmlTypeInfo& info = InfoOf(type);
+  TERN_CHECK(k >= 0, k);
   TERN_CHECK_FORMAT(k % info.block_weights == 0, "rows of ", k, " elements cannot be ", info.name,
                     ", whose blocks have ", info.block_weights);
   return k / info.block_weights * info.block_bytes;
@@ -129,77 +188,31 @@ int64_t RowBytes(GgmlType type, int64_t k) {
 
 void EncodeRow(GgmlType type, const float* x, int64_t k, uint8_t* out) {
   RowBytes(type, k);
-  switch (type) {
-    case GgmlType::kF32: std::memcpy(out, x, static_cast<size_t>(k) * sizeof(float)); return;
-    case GgmlType::kF16:
-      for (int64_t i = 0; i < k; ++i) Store16(out + 2 * i, Fp32ToFp16(x[i]));
-      return;
-    case GgmlType::kBf16:
-      for (int64_t i = 0; i < k; ++i) Store16(out + 2 * i, Fp32ToBf16(x[i]));
-      return;
-    case GgmlType::kQ8_0:
-      for (int64_t b = 0; b < k / 32; ++b) EncodeQ8Block(x + 32 * b, out + 34 * b);
-      return;
-    default: throw FormatError(StrCat("float rows cannot be written as ", InfoOf(type).name));
-  }
+  const Codec& codec = CodecOf(type);
+  TERN_CHECK_FORMAT(codec.encode != nullptr, "float rows cannot be written as ", codec.info.name);
+  codec.encode(x, k, out);
 }
 
 void DecodeRow(GgmlType type, const uint8_t* row, int64_t k, float* out) {
   RowBytes(type, k);
-  switch (type) {
-    case GgmlType::kF32: std::memcpy(out, row, static_cast<size_t>(k) * sizeof(float)); return;
-    case GgmlType::kF16:
-      for (int64_t i = 0; i < k; ++i) out[i] = Fp16ToFp32(Load16(row + 2 * i));
-      return;
-    case GgmlType::kBf16:
-      for (int64_t i = 0; i < k; ++i) out[i] = Bf16ToFp32(Load16(row + 2 * i));
-      return;
-    case GgmlType::kQ8_0:
-      for (int64_t b = 0; b < k / 32; ++b) DecodeQ8Block(row + 34 * b, out + 32 * b);
-      return;
-    case GgmlType::kTq1_0:
-    case GgmlType::kTq2_0: {
-      const bool two = type == GgmlType::kTq2_0;
-      int8_t codes[kTernaryBlock];
-      for (int64_t b = 0; b < k / kTernaryBlock; ++b) {
-        const uint8_t* block = row + b * (two ? kTq2Bytes : kTq1Bytes);
-        two ? UnpackTq2(block, codes) : UnpackTq1(block, codes);
-        const float d = Fp16ToFp32(Load16(block + (two ? kTq2DOffset : kTq1DOffset)));
-        for (int64_t i = 0; i < kTernaryBlock; ++i) out[b * kTernaryBlock + i] = d * static_cast<float>(codes[i]);
-      }
-      return;
-    }
-    default: throw FormatError(StrCat("rows of ", InfoOf(type).name, " cannot be read as floats"));
-  }
+  const Codec& codec = CodecOf(type);
+  TERN_CHECK_FORMAT(codec.decode != nullptr, "rows of ", codec.info.name,
+                    " cannot be read as floats");
+  codec.decode(row, k, out);
 }
 
 void EncodeTernaryRow(GgmlType type, const int8_t* codes, int64_t k, uint8_t* out) {
   TERN_CHECK(IsTernary(type), InfoOf(type).name);
   RowBytes(type, k);
-  for (int64_t b = 0; b < k / kTernaryBlock; ++b) {
-    if (type == GgmlType::kTq2_0) {
-      PackTq2(codes + b * kTernaryBlock, out + b * kTq2Bytes);
-    } else {
-      PackTq1(codes + b * kTernaryBlock, out + b * kTq1Bytes);
-    }
-  }
+  type == GgmlType::kTq1_0 ? EncodeTqCodes<Tq1>(codes, k, out)
+                           : EncodeTqCodes<Tq2>(codes, k, out);
 }
 
 float DecodeTernaryRow(GgmlType type, const uint8_t* row, int64_t k, int8_t* codes) {
   TERN_CHECK(IsTernary(type), InfoOf(type).name);
   RowBytes(type, k);
-  const bool two = type == GgmlType::kTq2_0;
-  uint16_t d_bits = kHalfOne;
-  for (int64_t b = 0; b < k / kTernaryBlock; ++b) {
-    const uint8_t* block = row + b * (two ? kTq2Bytes : kTq1Bytes);
-    const bool valid = two ? UnpackTq2(block, codes + b * kTernaryBlock) : UnpackTq1(block, codes + b * kTernaryBlock);
-    TERN_CHECK_FORMAT(valid, "block ", b, " of a ", InfoOf(type).name, " row holds a code that is none of -1, 0, 1");
-    const uint16_t bits = Load16(block + (two ? kTq2DOffset : kTq1DOffset));
-    TERN_CHECK_FORMAT(b == 0 || bits == d_bits, "blocks 0 and ", b, " of a ", InfoOf(type).name,
-                      " row have different scales; this is not a ternary model with one scale a matrix");
-    d_bits = bits;
-  }
-  return Fp16ToFp32(d_bits);
+  return type == GgmlType::kTq1_0 ? DecodeTqCodes<Tq1>(row, k, codes)
+                                  : DecodeTqCodes<Tq2>(row, k, codes);
 }
 
 }  // namespace tern::formats

@@ -23,7 +23,7 @@ enum class GgmlType : uint32_t {
   kBf16 = 30,
   kTq1_0 = 34,
   kTq2_0 = 35,
-  kI2_S = 36,   // Microsoft's fork only; mainline uses 36 for a type it has removed
+  kI2_S = 36,  // Microsoft's fork only, whole tensors (i2_s.h); mainline's 36 is a removed type
 };
 
 struct GgmlTypeInfo {
@@ -40,15 +40,19 @@ const GgmlTypeInfo& InfoOf(GgmlType type);
 // Bytes of a row of k elements. Throws FormatError when k is no multiple of the block.
 int64_t RowBytes(GgmlType type, int64_t k);
 
-// fp32 rows: F32, F16, BF16 (round to nearest even), Q8_0 (d = amax/127 as fp16, q = round half away of x/d).
-// Throws FormatError for a type that has no float encoder.
+// fp32 rows: F32, F16, BF16 (round to nearest even), Q8_0 (d = amax/127 as fp16, q = x/d rounded
+// half away from zero), TQ1_0 and TQ2_0 (d = amax as fp16: only right for rows that are ternary
+// already; the exporters use EncodeTernaryRow). Byte-equal to ggml's reference quantizers. Throws
+// FormatError for a type that has no float encoder, InputError when a block type meets NaN, Inf or
+// a scale that fp16 cannot hold.
 void EncodeRow(GgmlType type, const float* x, int64_t k, uint8_t* out);
-// All of those and TQ1_0, TQ2_0.
+// The same types. Throws FormatError for one that is not read as floats.
 void DecodeRow(GgmlType type, const uint8_t* row, int64_t k, float* out);
 
 // TQ1_0 and TQ2_0 from codes -1, 0, 1, d = 1 in every block. REQUIRES: a ternary type.
 void EncodeTernaryRow(GgmlType type, const int8_t* codes, int64_t k, uint8_t* out);
-// Codes and the d of a row. Throws FormatError when the blocks have different d, or a code is none of -1, 0, 1.
+// Codes and the d of a row. Throws FormatError when the blocks have different d, or a code is none
+// of -1, 0, 1. REQUIRES: a ternary type.
 float DecodeTernaryRow(GgmlType type, const uint8_t* row, int64_t k, int8_t* codes);
 
 }  // namespace tern::formats

@@ -8,7 +8,8 @@ namespace {
 
 constexpr int64_t kRowsPerByte = 4;
 
-int64_t PackedRows(int64_t n) {
+int64_t PackedRows(int64_t n, int64_t k) {
+  TERN_CHECK(n >= 0 && k >= 0, "[", n, ", ", k, "]");
   TERN_CHECK_FORMAT(n % kRowsPerByte == 0, n, " output rows cannot be packed four in a byte");
   return n / kRowsPerByte;
 }
@@ -16,25 +17,31 @@ int64_t PackedRows(int64_t n) {
 }  // namespace
 
 std::vector<uint8_t> PackHfBitnet(const std::vector<int8_t>& codes, int64_t n, int64_t k) {
-  const int64_t rows = PackedRows(n);
-  TERN_CHECK(static_cast<int64_t>(codes.size()) == n * k, codes.size(), " codes for [", n, ", ", k, "]");
-  std::vector<uint8_t> packed(static_cast<size_t>(rows * k));
-  for (int64_t i = 0; i < n * k; ++i) {
-    const int64_t stripe = i / (rows * k);
-    packed[static_cast<size_t>(i % (rows * k))] |=
-        static_cast<uint8_t>(static_cast<unsigned>(codes[static_cast<size_t>(i)] + 1) << (2 * stripe));
+  const int64_t stripe = PackedRows(n, k) * k;  // Codes of a quarter of the rows
+  TERN_CHECK(static_cast<int64_t>(codes.size()) == n * k, codes.size(), " codes for [", n, ", ", k,
+             "]");
+  std::vector<uint8_t> packed(static_cast<size_t>(stripe));
+  for (int64_t s = 0; s < kRowsPerByte; ++s) {
+    const int8_t* from = codes.data() + s * stripe;
+    for (int64_t i = 0; i < stripe; ++i) {
+      packed[static_cast<size_t>(i)] |=
+          static_cast<uint8_t>(static_cast<unsigned>(from[i] + 1) << (2 * s));
+    }
   }
   return packed;
 }
 
 std::vector<int8_t> UnpackHfBitnet(const uint8_t* packed, int64_t n, int64_t k) {
-  const int64_t rows = PackedRows(n);
+  const int64_t stripe = PackedRows(n, k) * k;
   std::vector<int8_t> codes(static_cast<size_t>(n * k));
-  for (int64_t i = 0; i < n * k; ++i) {
-    const int64_t stripe = i / (rows * k), byte = i % (rows * k);
-    const int code = packed[byte] >> (2 * stripe) & 3;
-    TERN_CHECK_FORMAT(code != 3, "byte ", byte, " of a packed ternary matrix holds the code 3, which is no weight");
-    codes[static_cast<size_t>(i)] = static_cast<int8_t>(code - 1);
+  for (int64_t s = 0; s < kRowsPerByte; ++s) {
+    int8_t* to = codes.data() + s * stripe;
+    for (int64_t i = 0; i < stripe; ++i) {
+      const int code = packed[i] >> (2 * s) & 3;
+      TERN_CHECK_FORMAT(code != 3, "byte ", i,
+                        " of a packed ternary matrix holds the code 3, which is no weight");
+      to[i] = static_cast<int8_t>(code - 1);
+    }
   }
   return codes;
 }

@@ -29,7 +29,13 @@ struct DenseLinearFunction : torch::autograd::Function<DenseLinearFunction> {
 }  // namespace
 
 bool HasNativeBf16(const at::Device& device) {
-  return !device.is_cpu() || kernels::ActiveIsa() == kernels::Isa::kAvx512;
+  if (!device.is_cpu()) return true;
+#if defined(__x86_64__)
+  // TERN_ISA below avx512 switches it off, so that tests reach both ways on one machine.
+  return kernels::ActiveIsa() == kernels::Isa::kAvx512 && __builtin_cpu_supports("avx512bf16");
+#else
+  return false;
+#endif
 }
 
 at::Tensor RoundTo(const at::Tensor& x, ComputeType compute) {

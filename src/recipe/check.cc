@@ -20,21 +20,58 @@ class Checker {
     std::set<std::string> ids;
     for (const Stage& stage : recipe_.stages) {
       if (!ids.insert(IdOf(stage)).second) {
-        throw RecipeError(StrCat("stages: two stages have the id ", IdOf(stage), "; give the second one id: another_name"));
+        throw RecipeError(StrCat("stages: two stages have the id ", IdOf(stage),
+                                 "; give the second one id: another_name"));
       }
       std::visit([&](const auto& s) { Check(s); }, stage);
       kinds_seen_.insert(KindOf(stage));
     }
+    CheckExpectation();
     return warnings_;
   }
 
  private:
   void CheckData() {
-    if (recipe_.data.files.empty()) {
-      throw RecipeError("data.files: empty; name at least one text file, such as 'data.files=[my/*.txt]'");
+    const DataConfig& data = recipe_.data;
+    if (data.files.empty()) {
+      throw RecipeError(
+          "data.files: found nothing; want at least one text file, such as [my/*.txt]");
     }
-    const bool safe = !recipe_.name.empty() && recipe_.name.find('/') == std::string::npos && recipe_.name[0] != '.';
-    if (!safe) throw RecipeError(StrCat("name: found \"", recipe_.name, "\"; want a folder name without / or a leading dot"));
+    for (const auto* files : {&data.files, &data.validation_files}) {
+      for (const std::string& file : *files) {
+        if (data.fetch.empty() && file.find("{fetched}") != std::string::npos) {
+          throw RecipeError(StrCat("data.fetch: found nothing, and data.files has \"", file,
+                                   "\"; want the name of a script in scripts/fetch"));
+        }
+      }
+    }
+    const std::string& name = recipe_.name;
+    const bool plain = !name.empty() && name[0] != '.' &&
+                       std::none_of(name.begin(), name.end(),
+                                    [](unsigned char c) { return c < 0x20 || c == '/'; });
+    if (!plain) {
+      throw RecipeError(
+          StrCat("name: found \"", name, "\"; want a folder name without / or a leading dot"));
+    }
+  }
+
+  bool HoldsOutText() const {
+    return recipe_.data.validation_fraction > 0 || !recipe_.data.validation_files.empty();
+  }
+
+  // What stages must be there for the recipe to keep its word.
+  void CheckExpectation() {
+    if (recipe_.expect.validation_perplexity_below <= 0) return;
+    const bool measured =
+        std::any_of(recipe_.stages.begin(), recipe_.stages.end(), [](const Stage& stage) {
+          const auto* eval = std::get_if<EvalStage>(&stage);
+          return eval != nullptr && eval->split == "validation";
+        });
+    if (!measured) {
+      throw RecipeError(
+          "expect.validation_perplexity_below: found no stage that measures it; want - eval: "
+          "{perplexity: {split: validation}}");
+    }
   }
 
   void Needs(const Stage& stage, const char* kind) {
@@ -49,60 +86,105 @@ class Checker {
   void Check(const TrainStage& t) {
     const std::string at = t.id + ".";
     if (t.sequence_length > recipe_.model.context_length) {
-      throw RecipeError(StrCat(at, "sequence_length = ", t.sequence_length, " is longer than model.context_length = ",
-                               recipe_.model.context_length));
+      throw RecipeError(
+          StrCat(at, "sequence_length = ", t.sequence_length,
+                 " is longer than model.context_length = ", recipe_.model.context_length));
     }
     const int64_t unit = t.sequence_length * std::max<int64_t>(t.micro_batch, 1);
     if (t.tokens_per_step % unit != 0) {
       const int64_t below = t.tokens_per_step / unit * unit;
-      throw RecipeError(StrCat(at, "tokens_per_step = ", t.tokens_per_step, " is not a multiple of ",
-                               t.micro_batch > 0 ? "micro_batch x " : "", "sequence_length = ", unit, "; try ",
-                               below > 0 ? below : unit));
+      throw RecipeError(StrCat(at, "tokens_per_step = ", t.tokens_per_step,
+                               " is not a multiple of ", t.micro_batch > 0 ? "micro_batch x " : "",
+                               "sequence_length = ", unit, "; try ", below > 0 ? below : unit));
     }
-    if (t.schedule.warmup_steps >= t.steps) {
-      throw RecipeError(StrCat(at, "schedule.warmup_steps = ", t.schedule.warmup_steps, " is not below ", at, "steps = ",
-                               t.steps));
-    }
+    CheckSchedule(t);
+    CheckScaling(t);
     CheckPrecision(t);
     if (t.device != "auto" && t.device != "cpu" && t.device != "cuda") {
       throw RecipeError(StrCat(at, "device: found \"", t.device, "\"; want auto | cpu | cuda"));
     }
   }
 
+  void CheckSchedule(const TrainStage& t) {
+    const ScheduleConfig& s = t.schedule;
+    const std::string at = t.id + ".schedule.";
+    if (s.warmup_steps >= t.steps) {
+      throw RecipeError(StrCat(at, "warmup_steps = ", s.warmup_steps, " is not below ", t.id,
+                               ".steps = ", t.steps));
+    }
+    const auto not_above_peak = [&](const char* key, double rate) {
+      if (rate > s.peak_lr) {
+        throw RecipeError(StrCat(at, key, " = ", rate, " is above ", at, "peak_lr = ", s.peak_lr));
+      }
+    };
+    if (s.kind != ScheduleKind::kConstant) not_above_peak("final_lr", s.final_lr);
+    if (s.kind != ScheduleKind::kTwoStage) return;
+    not_above_peak("second_lr", s.second_lr);
+    if (s.final_lr > s.second_lr) {
+      throw RecipeError(
+          StrCat(at, "final_lr = ", s.final_lr, " is above ", at, "second_lr = ", s.second_lr));
+    }
+  }
+
+  void CheckScaling(const TrainStage& t) {
+    const LossScalingConfig& s = t.loss_scaling;
+    if (s.mode == ScalingMode::kDynamic && s.initial < s.floor) {
+      throw RecipeError(StrCat(t.id, ".loss_scaling.initial = ", s.initial, " is below ", t.id,
+                               ".loss_scaling.floor = ", s.floor));
+    }
+    if (s.mode != ScalingMode::kOff && t.precision == Precision::kFp32) {
+      warnings_.push_back(
+          StrCat(t.id, ".loss_scaling has no use with precision fp32; set loss_scaling.mode: off"));
+    }
+  }
+
   void CheckPrecision(const TrainStage& t) {
     if (t.precision != Precision::kFp16) return;
     if (recipe_.model.activation == Activation::kRelu2) {
-      throw RecipeError(StrCat(t.id, ".precision: fp16 overflows with model.activation: relu2; want bf16 or fp32"));
+      throw RecipeError(StrCat(
+          t.id, ".precision: fp16 overflows with model.activation: relu2; want bf16 or fp32"));
     }
     if (t.loss_scaling.mode == ScalingMode::kOff) {
-      warnings_.push_back(StrCat(t.id, ".precision is fp16 and loss_scaling.mode is off: small gradients become 0; set "
-                                 "loss_scaling.mode: dynamic"));
+      warnings_.push_back(
+          StrCat(t.id,
+                 ".precision is fp16 and loss_scaling.mode is off: small gradients become 0; set "
+                 "loss_scaling.mode: dynamic"));
     }
   }
 
   void Check(const EvalStage& e) {
     Needs(e, "train");
+    if (e.split == "validation" && !HoldsOutText()) {
+      throw RecipeError(StrCat("data.validation_fraction: found 0, and ", e.id,
+                               " wants validation text; want above 0, "
+                               "or data.validation_files"));
+    }
     if (e.split != "validation" && e.split != "train") {
-      throw RecipeError(StrCat(e.id, ".perplexity.split: found \"", e.split, "\"; want validation | train"));
+      throw RecipeError(
+          StrCat(e.id, ".perplexity.split: found \"", e.split, "\"; want validation | train"));
     }
   }
 
   void Check(const ExportStage& e) {
     Needs(e, "train");
-    if (e.formats.empty()) throw RecipeError(StrCat(e.id, ".formats: empty; name at least one, such as gguf/tq2_0"));
+    if (e.formats.empty())
+      throw RecipeError(StrCat(e.id, ".formats: empty; name at least one, such as gguf/tq2_0"));
     for (const std::string& format : e.formats) {
       const std::string why = WhyFormatCannotHold(recipe_.model, format);
       if (!why.empty()) throw RecipeError(StrCat(e.id, ".formats: ", why));
     }
     if (e.embedding != "f16" && e.embedding != "f32" && e.embedding != "q8_0") {
-      throw RecipeError(StrCat(e.id, ".embedding: found \"", e.embedding, "\"; want f16 | f32 | q8_0"));
+      throw RecipeError(
+          StrCat(e.id, ".embedding: found \"", e.embedding, "\"; want f16 | f32 | q8_0"));
     }
     if (e.embedding == "q8_0" && recipe_.model.hidden_size % 32 != 0) {
-      throw RecipeError(StrCat(e.id, ".embedding: q8_0 wants rows of a multiple of 32; model.hidden_size = ",
-                               recipe_.model.hidden_size));
+      throw RecipeError(
+          StrCat(e.id, ".embedding: q8_0 wants rows of a multiple of 32; model.hidden_size = ",
+                 recipe_.model.hidden_size));
     }
     if (e.checkpoint != "last" && e.checkpoint != "best") {
-      throw RecipeError(StrCat(e.id, ".checkpoint: found \"", e.checkpoint, "\"; want last | best"));
+      throw RecipeError(
+          StrCat(e.id, ".checkpoint: found \"", e.checkpoint, "\"; want last | best"));
     }
   }
 
@@ -117,5 +199,18 @@ class Checker {
 }  // namespace
 
 std::vector<std::string> CheckRecipe(const Recipe& recipe) { return Checker(recipe).Run(); }
+
+std::vector<std::string> CheckRecipe(const LoadedRecipe& loaded) {
+  try {
+    return CheckRecipe(loaded.recipe);
+  } catch (const RecipeError& error) {
+    // The message opens with the key path that the rule is about; say where its value comes from.
+    const std::string message = error.what();
+    const std::string key = message.substr(0, message.find_first_of(" :"));
+    const auto origin = loaded.origins.find(key);
+    const bool written = origin != loaded.origins.end() && origin->second != "default";
+    throw RecipeError(StrCat(written ? origin->second : loaded.path, ": ", message));
+  }
+}
 
 }  // namespace tern::recipe

@@ -23,7 +23,7 @@ std::vector<ListedField> AllFields() {
 
 std::string RangeOf(const Meta& meta) {
   if (std::isinf(meta.low) || std::isinf(meta.high) || meta.low == meta.high) return "";
-  return StrCat(meta.low, " to ", meta.high);
+  return StrCat(ShortNumber(meta.low), " to ", ShortNumber(meta.high));
 }
 
 // The schema's path for a path whose first part may be the id of a stage of the recipe.
@@ -59,8 +59,8 @@ void AddTable(const std::vector<ListedField>& fields, std::string* out) {
     std::replace(allowed.begin(), allowed.end(), '|', '/');
     std::string why = field.meta.why;
     std::replace(why.begin(), why.end(), '|', '/');
-    *out += StrCat("| `", field.path, "` | `", field.value, "` | ", allowed, " | ", field.meta.unit, " | ", why,
-                   field.meta.may_change ? " *" : "", " |\n");
+    *out += StrCat("| `", field.path, "` | `", field.value, "` | ", allowed, " | ", field.meta.unit,
+                   " | ", why, field.meta.may_change ? " *" : "", " |\n");
   }
 }
 
@@ -70,8 +70,10 @@ std::string WhereKeyBelongs(const std::string& key) {
   std::string places;
   for (const ListedField& field : AllFields()) {
     const size_t dot = field.path.rfind('.');
-    if (dot == std::string::npos || field.path.substr(dot + 1) != key || key == "id") continue;
-    places += StrCat(places.empty() ? "" : " or ", field.path.substr(0, dot));
+    const std::string name = dot == std::string::npos ? field.path : field.path.substr(dot + 1);
+    if (name != key || key == "id") continue;
+    places += places.empty() ? "" : " or ";
+    places += dot == std::string::npos ? "the recipe itself" : field.path.substr(0, dot);
   }
   return places;
 }
@@ -85,25 +87,31 @@ std::string ExplainKey(const std::string& path, const LoadedRecipe* loaded) {
     std::string text = StrCat(path, ": ", field.meta.why, "\n  type     ", field.type, "\n");
     if (field.is_map) return text;
     if (*field.meta.unit != '\0') text += StrCat("  unit     ", field.meta.unit, "\n");
-    if (const std::string range = RangeOf(field.meta); !range.empty()) text += StrCat("  range    ", range, "\n");
+    if (const std::string range = RangeOf(field.meta); !range.empty())
+      text += StrCat("  range    ", range, "\n");
     text += StrCat("  default  ", field.value, "\n");
-    text += StrCat("  change   ", field.meta.may_change ? "allowed between two starts of a run\n"
-                                                        : "between two starts of a run is an error\n");
+    text +=
+        StrCat("  change   ", field.meta.may_change ? "allowed between two starts of a run\n"
+                                                    : "between two starts of a run is an error\n");
     if (loaded == nullptr) return text;
     const auto origin = loaded->origins.find(path);
     return text + StrCat("  here     ", ValueIn(*loaded, path), " (",
                          origin != loaded->origins.end() ? origin->second : "default", ")\n");
   }
   const std::string near = Nearest(path, names), home = WhereKeyBelongs(path);
-  throw RecipeError(StrCat("unknown key ", path, near.empty() ? "" : StrCat("; did you mean ", near, "?"),
+  throw RecipeError(StrCat("unknown key ", path,
+                           near.empty() ? "" : StrCat("; did you mean ", near, "?"),
                            home.empty() ? "" : StrCat("; a key of that name belongs to ", home)));
 }
 
 std::string RecipeReferenceMarkdown() {
   std::string out =
-      "# Recipe reference\n\nEvery key, from the schema in `src/recipe/schema.cc` (a test keeps this page equal to it). "
-      "Any key can be\noverridden on the command line under this name, with a stage's id in place of its kind. Keys "
-      "marked * may change\nbetween two starts of one run; so may a larger `train.steps`. `use: part` merges "
+      "# Recipe reference\n\nEvery key, from the schema in `src/recipe/schema.cc` (a test keeps "
+      "this page equal to it). "
+      "Any key can be\noverridden on the command line under this name, with a stage's id in place "
+      "of its kind. Keys "
+      "marked * may change\nbetween two starts of one run; so may a larger `train.steps`. `use: "
+      "part` merges "
       "`configs/part.yaml` below the map's\nown keys.\n\n## Recipe\n";
   AddTable(ListRecipe(Recipe{}), &out);
   for (const char* kind : StageKinds()) {

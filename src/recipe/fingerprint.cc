@@ -25,7 +25,8 @@ bool OnlyMoreSteps(const std::string& key, const std::string& before, const std:
 Fingerprint FingerprintOf(const Recipe& recipe, const Stage& stage) {
   Fingerprint out;
   Add(ListStage(stage), IdOf(stage), &out);
-  const bool prepares = std::holds_alternative<PrepareStage>(stage), trains = std::holds_alternative<TrainStage>(stage);
+  const bool prepares = std::holds_alternative<PrepareStage>(stage),
+             trains = std::holds_alternative<TrainStage>(stage);
   if (prepares || trains) {
     Add(ListRecipe(recipe), "data", &out);
     Add(ListRecipe(recipe), "seed", &out);

@@ -1,5 +1,5 @@
-// Flattens structs into a list of keys with their values as YAML text: the basis of resolved recipes, explanations,
-// fingerprints and the reference page.
+// Flattens structs into a list of keys with their values as YAML text: the basis of resolved
+// recipes, explanations, fingerprints and the reference page.
 #pragma once
 
 #include <string>
@@ -10,11 +10,11 @@
 namespace tern::recipe {
 
 struct ListedField {
-  std::string path;          // "train.schedule.peak_lr"
-  std::string value;         // As YAML; empty for a map
-  std::string type;          // "whole number", "number", "true | false", "text", "list", "a | b | c", "map"
+  std::string path;   // "train.schedule.peak_lr"
+  std::string value;  // As YAML; empty for a map
+  std::string type;  // "whole number", "number", "true | false", "text", "list", "a | b | c", "map"
   Meta meta;
-  int depth = 0;             // 0: key of the outermost map
+  int depth = 0;  // 0: key of the outermost map
   bool is_map = false;
 };
 
@@ -39,6 +39,10 @@ class ListVisitor : public FieldVisitor {
   std::vector<std::string> paths_;
   std::vector<ListedField> fields_;
 };
+
+// Shortest decimal that reads back to the same number, whole numbers up to 2^53 without an
+// exponent.
+std::string ShortNumber(double value);
 
 // Keys of the recipe without its stages, and of one stage (paths begin with its id).
 std::vector<ListedField> ListRecipe(const Recipe& recipe);

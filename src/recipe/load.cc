@@ -2,10 +2,13 @@
 #include "recipe/load.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cstdlib>
 #include <filesystem>
+#include <set>
 
 #include "base/error.h"
+#include "recipe/list_visitor.h"
 #include "recipe/schema.h"
 #include "recipe/tree.h"
 
@@ -14,7 +17,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Keys and stage kinds of the design that this version does not have.
+constexpr const char* kCommandLine = "command line";  // Origin of overrides
+// Stage kinds of the design that this version does not have.
 constexpr const char* kLaterStages[] = {"import", "quantize", "prune"};
 
 std::string ConfigsFolder(const std::string& recipe_path) {
@@ -25,78 +29,168 @@ std::string ConfigsFolder(const std::string& recipe_path) {
   }
 }
 
-// The stage list's item of that id, or null.
+// Keys of the outermost map.
+std::vector<std::string> TopKeys() {
+  std::vector<std::string> keys = {"stages", "parallel", "teacher"};
+  for (const ListedField& field : ListRecipe(Recipe{})) {
+    if (field.depth == 0) keys.push_back(field.path);
+  }
+  return keys;
+}
+
+bool IsStage(const Node& item) { return item.kind == Node::Kind::kMap && item.fields.size() == 1; }
+
+// The id of a stage: given, or its kind.
+std::string IdIn(const Node& item) {
+  const auto& [kind, body] = item.fields.front();
+  const Node* given = body.Find("id");
+  return given != nullptr ? given->text : kind;
+}
+
+// The body of the first stage of that id, or null.
 Node* FindStage(Node& root, const std::string& id) {
   Node* stages = root.Find("stages");
   if (stages == nullptr) return nullptr;
   for (Node& item : stages->items) {
-    if (item.kind != Node::Kind::kMap || item.fields.size() != 1) continue;
-    auto& [kind, body] = item.fields.front();
-    const Node* given = body.Find("id");
-    if ((given != nullptr ? given->text : kind) == id) return &body;
+    if (IsStage(item) && IdIn(item) == id) return &item.fields.front().second;
   }
   return nullptr;
 }
 
-// One "a.b.c=value" merged into the tree.
-void ApplyOverride(Node& root, const std::string& override) {
-  const size_t equals = override.find('=');
-  if (equals == std::string::npos || equals == 0) {
-    throw RecipeError(StrCat("command line: found ", override, "; want key=value, such as train.steps=100"));
+// An id stands before the dot of an override and in names of files.
+void CheckId(const Node& item) {
+  const std::string id = IdIn(item);
+  const std::string& origin = item.fields.front().second.origin;
+  const bool plain = !id.empty() && std::all_of(id.begin(), id.end(), [](unsigned char c) {
+    return std::isalnum(c) != 0 || c == '_' || c == '-';
+  });
+  if (!plain) {
+    throw RecipeError(
+        StrCat(origin, ": stages: found the id \"", id, "\"; want letters, digits, _ and -"));
   }
-  const std::string path = override.substr(0, equals), origin = "command line";
-  Node value = ParseValue(override.substr(equals + 1), origin);
-  std::vector<std::string> parts;
+  const std::vector<std::string> keys = TopKeys();
+  if (std::find(keys.begin(), keys.end(), id) != keys.end()) {
+    throw RecipeError(StrCat(origin, ": stages: found the id ", id,
+                             ", which is a key of the recipe; want another name"));
+  }
+}
+
+struct Override {
+  std::string text;                // As given
+  std::vector<std::string> parts;  // Of the key path
+  Node value;
+};
+
+Override ParseOverride(const std::string& text) {
+  const size_t equals = text.find('=');
+  if (equals == std::string::npos || equals == 0) {
+    throw RecipeError(
+        StrCat(kCommandLine, ": found ", text, "; want key=value, such as train.steps=100"));
+  }
+  Override result{text, {}, ParseValue(text.substr(equals + 1), kCommandLine)};
+  const std::string path = text.substr(0, equals);
   for (size_t begin = 0; begin <= path.size();) {
     const size_t end = std::min(path.find('.', begin), path.size());
-    parts.push_back(path.substr(begin, end - begin));
+    result.parts.push_back(path.substr(begin, end - begin));
     begin = end + 1;
   }
-  Node* target = &root;
-  size_t first = 0;
-  if (Node* stage = FindStage(root, parts[0]); stage != nullptr && parts.size() > 1) {
-    target = stage;
-    first = 1;
+  return result;
+}
+
+bool HoldsUse(const Node& node) {
+  return std::any_of(node.items.begin(), node.items.end(), HoldsUse) ||
+         std::any_of(node.fields.begin(), node.fields.end(), [](const auto& field) {
+           return field.first == "use" || HoldsUse(field.second);
+         });
+}
+
+// Names a part, so it must be merged before parts are read.
+bool NamesPart(const Override& over) { return over.parts.back() == "use" || HoldsUse(over.value); }
+
+// Refuses a first word that is neither a key of the recipe nor the id of a stage.
+void CheckTarget(const Node& root, const Override& over) {
+  std::vector<std::string> names = TopKeys();
+  std::string ids;
+  if (const Node* stages = root.Find("stages"); stages != nullptr) {
+    for (const Node& item : stages->items) {
+      if (!IsStage(item)) continue;
+      names.push_back(IdIn(item));
+      ids += StrCat(ids.empty() ? "" : ", ", names.back());
+    }
   }
-  Node over = std::move(value);
-  for (size_t i = parts.size(); i-- > first;) {
+  if (std::find(names.begin(), names.end(), over.parts[0]) != names.end()) return;
+  const std::string near = Nearest(over.parts[0], names);
+  throw RecipeError(StrCat(kCommandLine, ": ", over.text.substr(0, over.text.find('=')),
+                           ": found no key or stage ", over.parts[0],
+                           near.empty() ? "" : StrCat("; did you mean ", near, "?"),
+                           ". Stages of this recipe: ", ids));
+}
+
+// Merges "a.b.c=value" into the tree; the first part may be the id of a stage.
+void ApplyOverride(Node& root, const Override& override) {
+  CheckTarget(root, override);
+  Node* stage = FindStage(root, override.parts[0]);
+  Node over = override.value;
+  for (size_t i = override.parts.size(); i-- > (stage != nullptr ? 1 : 0);) {
     Node wrapped;
-    wrapped.origin = origin;
-    wrapped.fields.emplace_back(parts[i], std::move(over));
+    wrapped.origin = kCommandLine;
+    wrapped.fields.emplace_back(override.parts[i], std::move(over));
     over = std::move(wrapped);
   }
-  MergeInto(*target, over);
+  MergeInto(stage != nullptr ? *stage : root, over);
+}
+
+// The file with parts and overrides merged.
+Node ReadMerged(const std::string& path, const std::vector<std::string>& texts) {
+  Node root = ReadTree(path);
+  if (root.kind != Node::Kind::kMap) throw RecipeError(StrCat(path, ": a recipe is a map of keys"));
+  std::vector<Override> overrides;
+  for (const std::string& text : texts) overrides.push_back(ParseOverride(text));
+  for (const Override& over : overrides) {
+    if (NamesPart(over)) ApplyOverride(root, over);
+  }
+  ResolveUses(root, ConfigsFolder(path));
+  for (const Override& over : overrides) {
+    if (!NamesPart(over)) ApplyOverride(root, over);
+  }
+  return root;
 }
 
 void CheckParallel(const Node& root) {
   const Node* parallel = root.Find("parallel");
   if (parallel == nullptr) return;
-  const bool plain = parallel->kind == Node::Kind::kMap &&
-                     std::all_of(parallel->fields.begin(), parallel->fields.end(), [](const auto& field) {
-                       return field.first == "data" && field.second.text == "auto";
-                     });
+  const bool plain =
+      parallel->kind == Node::Kind::kMap &&
+      std::all_of(parallel->fields.begin(), parallel->fields.end(), [](const auto& field) {
+        return field.first == "data" && field.second.text == "auto";
+      });
   if (!plain) {
-    throw RecipeError(StrCat(parallel->origin, ": parallel: this version runs one process; want {data: auto}"));
+    throw RecipeError(
+        StrCat(parallel->origin, ": parallel: this version runs one process; want {data: auto}"));
   }
 }
 
 Stage ReadStage(const Node& item, Origins* origins) {
-  if (item.kind != Node::Kind::kMap || item.fields.size() != 1) {
-    throw RecipeError(StrCat(item.origin, ": stages: want one kind a list item, such as - train: {steps: 100}"));
+  if (!IsStage(item)) {
+    throw RecipeError(
+        StrCat(item.origin, ": stages: want one kind a list item, such as - train: {steps: 100}"));
   }
   const auto& [kind, body] = item.fields.front();
   const std::vector<std::string> kinds(StageKinds().begin(), StageKinds().end());
   if (std::find(kinds.begin(), kinds.end(), kind) == kinds.end()) {
-    const bool later = std::find(std::begin(kLaterStages), std::end(kLaterStages), kind) != std::end(kLaterStages);
+    const bool later =
+        std::find(std::begin(kLaterStages), std::end(kLaterStages), kind) != std::end(kLaterStages);
     const std::string near = Nearest(kind, kinds);
     throw RecipeError(StrCat(body.origin, ": stages: ",
-                             later ? StrCat("the stage ", kind, " is not in this version")
-                                   : StrCat("unknown stage ", kind, near.empty() ? "" : StrCat("; did you mean ", near, "?")),
+                             later
+                                 ? StrCat("the stage ", kind, " is not in this version")
+                                 : StrCat("unknown stage ", kind,
+                                          near.empty() ? "" : StrCat("; did you mean ", near, "?")),
                              ". Stages: prepare, train, eval, export, verify, generate, report"));
   }
+  CheckId(item);
   Stage stage = MakeStage(kind);
-  const Node* id = body.Find("id");
-  ReadVisitor reader(body, id != nullptr ? id->text : kind, origins);
+  ReadVisitor reader(body, IdIn(item), origins);
   Describe(reader, stage);
   reader.Finish();
   return stage;
@@ -107,11 +201,7 @@ Stage ReadStage(const Node& item, Origins* origins) {
 LoadedRecipe LoadRecipe(const std::string& path, const std::vector<std::string>& overrides) {
   LoadedRecipe loaded;
   loaded.path = path;
-  Node root = ReadTree(path);
-  if (root.kind != Node::Kind::kMap) throw RecipeError(StrCat(path, ": a recipe is a map of keys"));
-  ResolveUses(root, ConfigsFolder(path));
-  for (const std::string& override : overrides) ApplyOverride(root, override);
-  ResolveUses(root, ConfigsFolder(path));   // An override may name a part, too.
+  const Node root = ReadMerged(path, overrides);
   if (const Node* teacher = root.Find("teacher")) {
     throw RecipeError(StrCat(teacher->origin, ": teacher: distillation is not in this version"));
   }
@@ -119,12 +209,24 @@ LoadedRecipe LoadRecipe(const std::string& path, const std::vector<std::string>&
   ReadVisitor reader(root, "", &loaded.origins, {"stages", "parallel"});
   Describe(reader, loaded.recipe);
   reader.Finish();
-  if (loaded.recipe.name.empty()) throw RecipeError(StrCat(path, ": name: missing; it names the run folder"));
+  if (loaded.recipe.name.empty()) {
+    throw RecipeError(StrCat(root.origin, ": name: missing; want the name of the run folder"));
+  }
   const Node* stages = root.Find("stages");
   if (stages == nullptr || stages->kind != Node::Kind::kList || stages->items.empty()) {
-    throw RecipeError(StrCat(stages != nullptr ? stages->origin : path, ": stages: want a list with at least one stage"));
+    throw RecipeError(StrCat(stages != nullptr ? stages->origin : root.origin,
+                             ": stages: want a list with at least one stage"));
   }
-  for (const Node& item : stages->items) loaded.recipe.stages.push_back(ReadStage(item, &loaded.origins));
+  std::set<std::string> ids;
+  for (const Node& item : stages->items) {
+    loaded.recipe.stages.push_back(ReadStage(item, &loaded.origins));
+    const std::string& id = IdOf(loaded.recipe.stages.back());
+    if (!ids.insert(id).second) {
+      throw RecipeError(StrCat(item.fields.front().second.origin,
+                               ": stages: found a second stage with the id ", id,
+                               "; want an own one, such as id: ", id, "_2"));
+    }
+  }
   loaded.recipe.model.vocab_size = loaded.recipe.data.tokenizer.vocab_size;
   return loaded;
 }

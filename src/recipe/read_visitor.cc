@@ -8,19 +8,24 @@
 
 #include "base/error.h"
 #include "recipe/explain.h"
+#include "recipe/list_visitor.h"
 
 namespace tern::recipe {
 namespace {
 
-[[noreturn]] void Fail(const Node& node, const std::string& path, const std::string& found, const std::string& want) {
+[[noreturn]] void Fail(const Node& node, const std::string& path, const std::string& found,
+                       const std::string& want) {
   throw RecipeError(StrCat(node.origin, ": ", path, ": found ", found, "; want ", want));
 }
 
 std::string Shown(const Node& node) {
   switch (node.kind) {
-    case Node::Kind::kScalar: return StrCat('"', node.text, '"');
-    case Node::Kind::kList: return "a list";
-    case Node::Kind::kMap: return "a map";
+    case Node::Kind::kScalar:
+      return StrCat(node.quoted ? "the text \"" : "\"", node.text, '"');
+    case Node::Kind::kList:
+      return "a list";
+    case Node::Kind::kMap:
+      return "a map";
   }
   __builtin_unreachable();
 }
@@ -28,15 +33,16 @@ std::string Shown(const Node& node) {
 std::string Range(const Meta& meta) {
   const std::string unit = *meta.unit != '\0' ? StrCat(" ", meta.unit) : "";
   if (std::isinf(meta.low) && std::isinf(meta.high)) return unit;
-  return StrCat(" from ", meta.low, " to ", meta.high, unit);
+  return StrCat(" from ", ShortNumber(meta.low), " to ", ShortNumber(meta.high), unit);
 }
 
+bool InRange(double value, const Meta& meta) { return value >= meta.low && value <= meta.high; }
+
 template <class Number>
-bool ParseNumber(const std::string& text, Number* out) {
-  const char* begin = text.data();
-  if (*begin == '+') ++begin;
-  const auto [end, error] = std::from_chars(begin, text.data() + text.size(), *out);
-  return error == std::errc() && end == text.data() + text.size();
+bool ParseNumber(const Node& node, Number* out) {
+  const std::string& text = node.text;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), *out);
+  return !node.quoted && error == std::errc() && end == text.data() + text.size();
 }
 
 }  // namespace
@@ -64,9 +70,11 @@ std::string Nearest(const std::string& word, const std::vector<std::string>& nam
   return best;
 }
 
-ReadVisitor::ReadVisitor(const Node& node, std::string path, Origins* origins, std::vector<std::string> skip)
+ReadVisitor::ReadVisitor(const Node& node, std::string path, Origins* origins,
+                         std::vector<std::string> skip)
     : origins_(origins) {
-  if (node.kind != Node::Kind::kMap) Fail(node, path.empty() ? "the recipe" : path, Shown(node), "a map of keys");
+  if (node.kind != Node::Kind::kMap)
+    Fail(node, path.empty() ? "the recipe" : path, Shown(node), "a map of keys");
   levels_.push_back({&node, std::move(path), std::move(skip)});
 }
 
@@ -76,24 +84,34 @@ std::string ReadVisitor::PathOf(const std::string& key) const {
 
 const Node* ReadVisitor::Take(const char* key) {
   levels_.back().known.push_back(key);
-  const Node* node = levels_.back().node != nullptr ? levels_.back().node->Find(key) : nullptr;
-  return node;
+  return levels_.back().node != nullptr ? levels_.back().node->Find(key) : nullptr;
+}
+
+void ReadVisitor::Missing(const char* key, const std::string& want) const {
+  auto level = levels_.end();
+  do --level;
+  while (level->node == nullptr);  // The outermost map is always there.
+  throw RecipeError(StrCat(level->node->origin, ": ", PathOf(key), ": missing; want ", want));
 }
 
 const Node* ReadVisitor::TakeScalar(const char* key, const char* want) {
   const Node* node = Take(key);
   (*origins_)[PathOf(key)] = node != nullptr ? node->origin : "default";
-  if (node != nullptr && node->kind != Node::Kind::kScalar) Fail(*node, PathOf(key), Shown(*node), want);
+  if (node != nullptr && node->kind != Node::Kind::kScalar)
+    Fail(*node, PathOf(key), Shown(*node), want);
   return node;
 }
 
 void ReadVisitor::Int(const char* key, int64_t& value, const Meta& meta) {
   const Node* node = TakeScalar(key, "a whole number");
-  if (node == nullptr) return;
+  if (node == nullptr) {
+    // A default outside of the allowed range means that the key has none.
+    if (!InRange(static_cast<double>(value), meta))
+      Missing(key, StrCat("a whole number", Range(meta)));
+    return;
+  }
   int64_t number = 0;
-  const bool whole = ParseNumber(node->text, &number);
-  const double wide = static_cast<double>(number);
-  if (!whole || wide < meta.low || wide > meta.high) {
+  if (!ParseNumber(*node, &number) || !InRange(static_cast<double>(number), meta)) {
     Fail(*node, PathOf(key), Shown(*node), StrCat("a whole number", Range(meta)));
   }
   value = number;
@@ -103,7 +121,7 @@ void ReadVisitor::Real(const char* key, double& value, const Meta& meta) {
   const Node* node = TakeScalar(key, "a number");
   if (node == nullptr) return;
   double number = 0;
-  if (!ParseNumber(node->text, &number) || !std::isfinite(number) || number < meta.low || number > meta.high) {
+  if (!ParseNumber(*node, &number) || !std::isfinite(number) || !InRange(number, meta)) {
     Fail(*node, PathOf(key), Shown(*node), StrCat("a number", Range(meta)));
   }
   value = number;
@@ -112,7 +130,8 @@ void ReadVisitor::Real(const char* key, double& value, const Meta& meta) {
 void ReadVisitor::Flag(const char* key, bool& value, const Meta&) {
   const Node* node = TakeScalar(key, "true or false");
   if (node == nullptr) return;
-  if (node->text != "true" && node->text != "false") Fail(*node, PathOf(key), Shown(*node), "true or false");
+  if (node->quoted || (node->text != "true" && node->text != "false"))
+    Fail(*node, PathOf(key), Shown(*node), "true or false");
   value = node->text == "true";
 }
 
@@ -124,7 +143,8 @@ void ReadVisitor::Texts(const char* key, std::vector<std::string>& value, const 
   const Node* node = Take(key);
   (*origins_)[PathOf(key)] = node != nullptr ? node->origin : "default";
   if (node == nullptr) return;
-  if (node->kind != Node::Kind::kList) Fail(*node, PathOf(key), Shown(*node), "a list, such as [a, b]");
+  if (node->kind != Node::Kind::kList)
+    Fail(*node, PathOf(key), Shown(*node), "a list, such as [a, b]");
   value.clear();
   for (const Node& item : node->items) {
     if (item.kind != Node::Kind::kScalar) Fail(item, PathOf(key), Shown(item), "text");
@@ -140,7 +160,8 @@ void ReadVisitor::Choice(const char* key, int& index, ChoiceNames names, const M
     std::string list;
     for (const char* name : names) list += StrCat(list.empty() ? "" : " | ", name);
     const std::string near = Nearest(node->text, {names.begin(), names.end()});
-    Fail(*node, PathOf(key), Shown(*node), list + (near.empty() ? "" : StrCat("; did you mean ", near, "?")));
+    Fail(*node, PathOf(key), Shown(*node),
+         list + (near.empty() ? "" : StrCat("; did you mean ", near, "?")));
   }
   index = static_cast<int>(found - names.begin());
 }
@@ -148,7 +169,8 @@ void ReadVisitor::Choice(const char* key, int& index, ChoiceNames names, const M
 void ReadVisitor::Enter(const char* key, const Meta&) {
   const std::string path = PathOf(key);
   const Node* node = Take(key);
-  if (node != nullptr && node->kind != Node::Kind::kMap) Fail(*node, path, Shown(*node), "a map of keys");
+  if (node != nullptr && node->kind != Node::Kind::kMap)
+    Fail(*node, path, Shown(*node), "a map of keys");
   levels_.push_back({node, path, {}});
 }
 
@@ -163,13 +185,18 @@ void ReadVisitor::CheckUnknown(const Level& level) const {
     if (std::find(level.known.begin(), level.known.end(), key) != level.known.end()) continue;
     const std::string path = level.path.empty() ? key : StrCat(level.path, ".", key);
     std::string hint;
-    if (const std::string near = Nearest(key, level.known); !near.empty()) hint = StrCat("; did you mean ", near, "?");
-    if (const std::string home = WhereKeyBelongs(key); !home.empty()) hint = StrCat("; this key belongs to ", home);
+    if (const std::string near = Nearest(key, level.known); !near.empty()) {
+      hint = StrCat("; did you mean ", near, "?");
+    }
+    if (const std::string home = WhereKeyBelongs(key); !home.empty()) {
+      hint = StrCat("; ", key, " belongs under ", home);
+    }
     std::vector<std::string> known = level.known;
     std::sort(known.begin(), known.end());
     std::string list;
     for (const std::string& name : known) list += StrCat(list.empty() ? "" : ", ", name);
-    throw RecipeError(StrCat(value.origin, ": ", path, ": unknown key", hint, ". Keys here: ", list));
+    throw RecipeError(
+        StrCat(value.origin, ": ", path, ": unknown key", hint, ". Keys here: ", list));
   }
 }
 

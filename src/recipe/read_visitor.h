@@ -1,4 +1,6 @@
-// Fills recipe structs from a tree: strict about types, ranges and unknown keys.
+// Fills recipe structs from a tree: strict about types, ranges, missing and unknown keys. An error
+// names file, line and column of the key, its path, what was found and what is wanted. A number
+// whose default is out of its range is required. Rules across keys are not here but in check.h.
 #pragma once
 
 #include <map>
@@ -10,13 +12,16 @@
 
 namespace tern::recipe {
 
-// Origin of each value by key path ("train.schedule.peak_lr" -> "file:line:column" | "command line" | "default").
+// Origin of each value by key path ("train.schedule.peak_lr" -> "file:line:column" | "command line"
+// | "default").
 using Origins = std::map<std::string, std::string>;
 
 class ReadVisitor : public FieldVisitor {
  public:
-  // `path` is the key path of `node`, empty for the recipe itself. `skip`: keys that the caller handles.
-  ReadVisitor(const Node& node, std::string path, Origins* origins, std::vector<std::string> skip = {});
+  // `path` is the key path of `node`, empty for the recipe itself. `skip`: keys that the caller
+  // handles.
+  ReadVisitor(const Node& node, std::string path, Origins* origins,
+              std::vector<std::string> skip = {});
 
   void Int(const char* key, int64_t& value, const Meta& meta) override;
   void Real(const char* key, double& value, const Meta& meta) override;
@@ -32,13 +37,14 @@ class ReadVisitor : public FieldVisitor {
 
  private:
   struct Level {
-    const Node* node;                  // Null: the map is absent, everything below keeps its default
+    const Node* node;  // Null: the map is absent, everything below keeps its default
     std::string path;
     std::vector<std::string> known;
   };
   // The value of `key`, or null when absent; notes its origin and that the key is known.
   const Node* Take(const char* key);
   const Node* TakeScalar(const char* key, const char* want);
+  [[noreturn]] void Missing(const char* key, const std::string& want) const;
   void CheckUnknown(const Level& level) const;
   std::string PathOf(const std::string& key) const;
 

@@ -1,6 +1,7 @@
-// The typed recipe: what a user may write in YAML, after merging `use:` parts and command-line overrides. Plain structs;
-// the schema that names, documents and bounds each key is in schema.cc, the YAML reader in parse.cc. A key that is not
-// here does not exist: the reader refuses it. Units are in the names or in the comments.
+// The typed recipe: what a user may write in YAML, after merging `use:` parts and command-line
+// overrides. Plain structs; the schema that names, documents and bounds each key is in schema.cc,
+// the YAML reader in load.cc. A key that is not here does not exist: the reader refuses it. Units
+// are in the names or in the comments.
 #pragma once
 
 #include <cstdint>
@@ -12,27 +13,31 @@
 
 namespace tern::recipe {
 
-// ---- data ----------------------------------------------------------------------------------------------------------
+// ---- data
+// ----------------------------------------------------------------------------------------------------------
 struct TokenizerConfig {
-  std::string file;                    // An existing SentencePiece model; empty: train one on the training documents
-  int64_t vocab_size = 4096;           // Pieces of a trained tokenizer, byte pieces included
+  std::string file;  // An existing SentencePiece model; empty: train one on the training documents
+  int64_t vocab_size = 4096;  // Pieces of a trained tokenizer, byte pieces included
 };
 
 enum class Packing {
-  kStream,      // Windows of the concatenated documents; attention may look across a border
-  kDocuments,   // As kStream, but attention and positions stop at document borders
+  kStream,     // Windows of the concatenated documents; attention may look across a border
+  kDocuments,  // As kStream, but attention and positions stop at document borders
 };
 
 struct DataConfig {
-  std::string fetch;                   // Name of a script in scripts/fetch that brings a public corpus; empty: none
-  std::vector<std::string> files;      // UTF-8 text files or globs, a document each; "{fetched}" is the fetched folder
-  double validation_fraction = 0.1;    // Share of whole documents held out, by bytes, chosen by seed
-  std::vector<std::string> validation_files;  // Globs that name the held-out documents instead; then the share is ignored
+  std::string fetch;  // Name of a script in scripts/fetch that brings a public corpus; empty: none
+  std::vector<std::string>
+      files;  // UTF-8 text files or globs, a document each; "{fetched}" is the fetched folder
+  double validation_fraction = 0.1;  // Share of whole documents held out, by bytes, chosen by seed
+  std::vector<std::string> validation_files;  // Globs that name the held-out documents instead;
+                                              // then the share is ignored
   TokenizerConfig tokenizer;
   Packing packing = Packing::kStream;
 };
 
-// ---- train ---------------------------------------------------------------------------------------------------------
+// ---- train
+// ---------------------------------------------------------------------------------------------------------
 enum class Precision { kFp32, kBf16, kFp16 };
 enum class ScheduleKind { kTwoStage, kCosine, kLinear, kWsd, kConstant };
 enum class ScalingMode { kOff, kStatic, kDynamic };
@@ -40,95 +45,106 @@ enum class ActivationCheckpointing { kNone, kBlock };
 enum class AttentionBackend { kAuto, kMath, kFlash, kMemoryEfficient, kCudnn };
 enum class FaultAction { kStop, kSkip, kRollback };
 
-struct OptimizerConfig {               // AdamW (arXiv 1711.05101), libtorch's fused step
+struct OptimizerConfig {  // AdamW (arXiv 1711.05101), libtorch's fused step
   double beta1 = 0.9;
   double beta2 = 0.95;
   double epsilon = 1e-8;
-  double weight_decay = 0.1;           // On matrices only: never on norms, embeddings or scales
-  double weight_decay_until = 0.5;     // Share of the steps after which it is 0 (b1.58: the switch); 1 keeps it
-  double clip_norm = 1.0;              // Global gradient norm; 0 switches clipping off
+  double weight_decay = 0.1;  // On matrices only: never on norms, embeddings or scales
+  double weight_decay_until =
+      0.5;                 // Share of the steps after which it is 0 (b1.58: the switch); 1 keeps it
+  double clip_norm = 1.0;  // Global gradient norm; 0 switches clipping off
 };
 
 struct ScheduleConfig {
   ScheduleKind kind = ScheduleKind::kTwoStage;
   double peak_lr = 1.5e-3;
-  double second_lr = 1e-3;             // two_stage: the rate at the switch, from which stage 2 falls
-  double final_lr = 0.0;               // Rate at the last step
-  double switch_at = 0.5;              // two_stage: share of the steps of stage 1
-  double decay_share = 0.2;            // wsd: share of the steps of the final decay
-  int64_t warmup_steps = 0;            // Linear from 0
+  double second_lr = 1e-3;   // two_stage: the rate at the switch, from which stage 2 falls
+  double final_lr = 0.0;     // Rate at the last step
+  double switch_at = 0.5;    // two_stage: share of the steps of stage 1
+  double decay_share = 0.2;  // wsd: share of the steps of the final decay
+  int64_t warmup_steps = 0;  // Linear from 0
 };
 
 struct LossScalingConfig {
   ScalingMode mode = ScalingMode::kOff;
-  double initial = 65536.0;            // The scale itself when static
+  double initial = 65536.0;  // The scale itself when static
   double growth = 2.0;
   double backoff = 0.5;
-  int64_t growth_interval = 2000;      // Good steps in a row before it grows
-  double floor = 1.0;                  // Below it the run stops with a numeric error
+  int64_t growth_interval = 2000;  // Good steps in a row before it grows
+  double floor = 1.0;              // Below it the run stops with a numeric error
 };
 
 struct FaultPolicy {
-  FaultAction nonfinite = FaultAction::kStop;    // Loss or gradient norm is NaN or Inf (without loss scaling)
-  FaultAction spike = FaultAction::kSkip;        // Loss more than spike_sigmas above its running mean
-  double spike_sigmas = 0.0;                     // 0: spikes are not looked for
-  int64_t max_events = 10;                       // More than these in a run stop it, whatever the action
+  FaultAction nonfinite =
+      FaultAction::kStop;  // Loss or gradient norm is NaN or Inf (without loss scaling)
+  FaultAction spike = FaultAction::kSkip;  // Loss more than spike_sigmas above its running mean
+  double spike_sigmas = 0.0;               // 0: spikes are not looked for
+  int64_t max_events = 10;                 // More than these in a run stop it, whatever the action
 };
 
 struct TrainStage {
   std::string id = "train";
   int64_t steps = 300;
-  int64_t tokens_per_step = 4096;      // B * T * accumulation * ranks
-  int64_t sequence_length = 256;       // T
-  int64_t micro_batch = 0;             // B, sequences a forward; 0: tokens_per_step in one forward if at most 8 sequences
+  int64_t tokens_per_step = 4096;  // B * T * accumulation * ranks
+  int64_t sequence_length = 256;   // T
+  int64_t micro_batch =
+      0;  // B, sequences a forward; 0: tokens_per_step in one forward if at most 8 sequences
   Precision precision = Precision::kBf16;
-  std::string device = "auto";         // auto | cpu | cuda
+  std::string device = "auto";  // auto | cpu | cuda
   OptimizerConfig optimizer;
   ScheduleConfig schedule;
   LossScalingConfig loss_scaling;
   ActivationCheckpointing activation_checkpointing = ActivationCheckpointing::kNone;
   AttentionBackend attention = AttentionBackend::kAuto;
-  int64_t loss_chunk_tokens = 512;     // Rows of logits held at once by the chunked cross-entropy
-  int64_t eval_every = 100;            // Steps; 0: only at the end
-  int64_t eval_tokens = 65536;         // Validation tokens of a periodic evaluation; 0: all
-  int64_t checkpoint_every = 100;      // Steps
+  int64_t loss_chunk_tokens = 512;  // Rows of logits held at once by the chunked cross-entropy
+  int64_t eval_every = 100;         // Steps; 0: only at the end
+  int64_t eval_tokens = 65536;      // Validation tokens of a periodic evaluation; 0: all
+  int64_t checkpoint_every = 100;   // Steps
   int64_t keep_last = 2;
-  bool keep_best = true;               // By validation loss
-  int64_t health_every = 20;           // Steps between ternary health records
+  bool keep_best = true;      // By validation loss
+  int64_t health_every = 20;  // Steps between ternary health records
   FaultPolicy faults;
 };
 
-// ---- other stages --------------------------------------------------------------------------------------------------
-struct PrepareStage { std::string id = "prepare"; };
+// ---- other stages
+// --------------------------------------------------------------------------------------------------
+struct PrepareStage {
+  std::string id = "prepare";
+};
 struct EvalStage {
   std::string id = "eval";
-  std::string split = "validation";    // perplexity: {split: ...}
-  int64_t tokens = 0;                  // 0: all
+  std::string split = "validation";  // perplexity: {split: ...}
+  int64_t tokens = 0;                // 0: all
 };
 struct ExportStage {
   std::string id = "export";
-  std::vector<std::string> formats;    // gguf/tq2_0, gguf/tq1_0, gguf/f16, hf/bitnet, hf/autobitnet, hf/bf16
-  std::string embedding = "f16";       // Type of embedding and head in GGUF: f16 | q8_0
-  std::string checkpoint = "last";     // last | best
+  std::vector<std::string>
+      formats;  // gguf/tq2_0, gguf/tq1_0, gguf/f16, hf/bitnet, hf/autobitnet, hf/bf16
+  std::string embedding = "f16";    // Type of embedding and head in GGUF: f16 | f32 | q8_0
+  std::string checkpoint = "last";  // last | best
 };
 struct VerifyStage {
   std::string id = "verify";
-  int64_t tokens = 64;                 // Validation tokens whose logits are compared
+  int64_t tokens = 64;  // Validation tokens whose logits are compared
 };
 struct GenerateStage {
   std::string id = "generate";
   std::string prompt = "To be, or not";
   int64_t tokens = 64;
-  double temperature = 0.0;            // 0: greedy
-  int64_t top_k = 0;                   // 0: all
+  double temperature = 0.0;  // 0: greedy
+  int64_t top_k = 0;         // 0: all
   double top_p = 1.0;
 };
-struct ReportStage { std::string id = "report"; };
+struct ReportStage {
+  std::string id = "report";
+};
 
-using Stage = std::variant<PrepareStage, TrainStage, EvalStage, ExportStage, VerifyStage, GenerateStage, ReportStage>;
+using Stage = std::variant<PrepareStage, TrainStage, EvalStage, ExportStage, VerifyStage,
+                           GenerateStage, ReportStage>;
 
-// ---- the job -------------------------------------------------------------------------------------------------------
-struct BudgetConfig {                  // 0: not limited
+// ---- the job
+// -------------------------------------------------------------------------------------------------------
+struct BudgetConfig {  // 0: not limited
   double minutes = 0;
   double memory_gib = 0;
 };
@@ -137,10 +153,10 @@ struct ExpectConfig {
 };
 
 struct Recipe {
-  std::string name;                    // Run folder: checkpoints/<name>
+  std::string name;  // Run folder: checkpoints/<name>
   int64_t seed = 42;
-  int64_t threads = 0;                 // 0: all processors
-  ModelConfig model;                   // vocab_size comes from data.tokenizer
+  int64_t threads = 0;  // 0: all processors
+  ModelConfig model;    // vocab_size comes from data.tokenizer
   DataConfig data;
   std::vector<Stage> stages;
   BudgetConfig budget;

@@ -17,7 +17,8 @@ std::string Lines(const std::vector<ListedField>& fields, const Origins& origins
       continue;
     }
     const auto origin = origins.find(field.path);
-    yaml += StrCat(" ", field.value, "  # ", origin != origins.end() ? origin->second : "default", "\n");
+    yaml += StrCat(" ", field.value, "  # ", origin != origins.end() ? origin->second : "default",
+                   "\n");
   }
   return yaml;
 }
@@ -25,7 +26,8 @@ std::string Lines(const std::vector<ListedField>& fields, const Origins& origins
 }  // namespace
 
 std::string ResolvedYaml(const LoadedRecipe& loaded) {
-  std::string yaml = StrCat("# Resolved from ", loaded.path, ": every key with its value and where it came from.\n",
+  std::string yaml = StrCat("# Resolved from ", loaded.path,
+                            ": every key with its value and where it came from.\n",
                             Lines(ListRecipe(loaded.recipe), loaded.origins, 0), "stages:\n");
   for (const Stage& stage : loaded.recipe.stages) {
     yaml += StrCat("  - ", KindOf(stage), ":\n", Lines(ListStage(stage), loaded.origins, 6));

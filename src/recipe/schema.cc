@@ -1,13 +1,17 @@
 // See schema.h.
 #include "recipe/schema.h"
 
+#include <algorithm>
+#include <charconv>
+
 #include "base/error.h"
 
 namespace tern::recipe {
 namespace {
 
 constexpr double kBillion = 1e9;
-constexpr const char* kKinds[] = {"prepare", "train", "eval", "export", "verify", "generate", "report"};
+constexpr const char* kKinds[] = {"prepare", "train",    "eval",  "export",
+                                  "verify",  "generate", "report"};
 static_assert(std::size(kKinds) == std::variant_size_v<Stage>);
 
 constexpr const char* kActivations[] = {"silu", "relu2"};
@@ -18,6 +22,10 @@ constexpr const char* kSchedules[] = {"two_stage", "cosine", "linear", "wsd", "c
 constexpr const char* kScalings[] = {"off", "static", "dynamic"};
 constexpr const char* kCheckpointings[] = {"none", "block"};
 constexpr const char* kAttentions[] = {"auto", "math", "flash", "memory_efficient", "cudnn"};
+constexpr const char* kDevices[] = {"auto", "cpu", "cuda"};
+constexpr const char* kSplits[] = {"validation", "train"};
+constexpr const char* kEmbeddings[] = {"f16", "f32", "q8_0"};
+constexpr const char* kExported[] = {"last", "best"};
 constexpr const char* kFaults[] = {"stop", "skip", "rollback"};
 
 template <class Enum>
@@ -27,8 +35,28 @@ void Choice(FieldVisitor& v, const char* key, Enum& value, ChoiceNames names, co
   value = static_cast<Enum>(index);
 }
 
-void Float(FieldVisitor& v, const char* key, float& value, const Meta& meta) {
+// A word kept as text. REQUIRES: value is one of names.
+void Word(FieldVisitor& v, const char* key, std::string& value, ChoiceNames names,
+          const Meta& meta) {
+  const auto found = std::find(names.begin(), names.end(), value);
+  TERN_CHECK(found != names.end(), key, " is ", value);
+  int index = static_cast<int>(found - names.begin());
+  v.Choice(key, index, names, meta);
+  value = names[static_cast<size_t>(index)];
+}
+
+// The double whose shortest decimal is the float's: 1e-05, not 9.999999747378752e-06. Narrows back
+// to the same float.
+double Widened(float value) {
+  char buffer[64];
+  const auto end = std::to_chars(buffer, buffer + sizeof buffer, value).ptr;
   double wide = value;
+  std::from_chars(buffer, end, wide);
+  return wide;
+}
+
+void Float(FieldVisitor& v, const char* key, float& value, const Meta& meta) {
+  double wide = Widened(value);
   v.Real(key, wide, meta);
   value = static_cast<float>(wide);
 }
@@ -37,66 +65,91 @@ void DescribeOptimizer(FieldVisitor& v, OptimizerConfig& o) {
   v.Real("beta1", o.beta1, {"Decay of the mean of gradients (AdamW)", "", 0, 0.999999});
   v.Real("beta2", o.beta2, {"Decay of the mean of squared gradients", "", 0, 0.9999999});
   v.Real("epsilon", o.epsilon, {"Keeps the division finite", "", 1e-20, 1});
-  v.Real("weight_decay", o.weight_decay, {"Pull of matrices towards 0; norms and embeddings never decay", "", 0, 10});
+  v.Real("weight_decay", o.weight_decay,
+         {"Pull of matrices towards 0; norms and embeddings never decay", "", 0, 10});
   v.Real("weight_decay_until", o.weight_decay_until,
-         {"After this share of the steps the decay is 0, as b1.58 does at its switch; 1 keeps it", "share of steps", 0, 1});
-  v.Real("clip_norm", o.clip_norm, {"Gradients longer than this are shortened to it; 0 switches clipping off", "", 0, 1e9});
+         {"After this share of the steps the decay is 0, as b1.58 does at its switch; 1 keeps it",
+          "share of steps", 0, 1});
+  v.Real("clip_norm", o.clip_norm,
+         {"Gradients longer than this are shortened to it; 0 switches clipping off", "", 0, 1e9});
 }
 
 void DescribeSchedule(FieldVisitor& v, ScheduleConfig& s) {
-  Choice(v, "kind", s.kind, kSchedules, {"Shape of the learning rate; two_stage is BitNet b1.58's"});
+  Choice(v, "kind", s.kind, kSchedules,
+         {"Shape of the learning rate; two_stage is BitNet b1.58's"});
   v.Real("peak_lr", s.peak_lr, {"Rate after warm-up", "", 0, 100});
-  v.Real("second_lr", s.second_lr, {"two_stage: rate at the switch, from which stage 2 falls", "", 0, 100});
+  v.Real("second_lr", s.second_lr,
+         {"two_stage: rate at the switch, from which stage 2 falls", "", 0, 100});
   v.Real("final_lr", s.final_lr, {"Rate at the last step", "", 0, 100});
-  v.Real("switch_at", s.switch_at, {"two_stage: where stage 2 begins", "share of steps", 0.01, 0.99});
-  v.Real("decay_share", s.decay_share, {"wsd: length of the final decay", "share of steps", 0.001, 1});
+  v.Real("switch_at", s.switch_at,
+         {"two_stage: where stage 2 begins", "share of steps", 0.01, 0.99});
+  v.Real("decay_share", s.decay_share,
+         {"wsd: length of the final decay", "share of steps", 0.001, 1});
   v.Int("warmup_steps", s.warmup_steps, {"Linear rise from 0", "steps", 0, kBillion});
 }
 
 void DescribeScaling(FieldVisitor& v, LossScalingConfig& s) {
-  Choice(v, "mode", s.mode, kScalings, {"Multiplies the loss so that small fp16 gradients survive; bf16 rarely needs it"});
+  Choice(v, "mode", s.mode, kScalings,
+         {"Multiplies the loss so that small fp16 gradients survive; bf16 rarely needs it"});
   v.Real("initial", s.initial, {"First scale; the scale itself when static", "", 1e-6, 1e12});
   v.Real("growth", s.growth, {"Factor after growth_interval good steps", "", 1, 1e6});
   v.Real("backoff", s.backoff, {"Factor after an overflow", "", 1e-6, 0.999});
-  v.Int("growth_interval", s.growth_interval, {"Good steps in a row before it grows", "steps", 1, kBillion});
+  v.Int("growth_interval", s.growth_interval,
+        {"Good steps in a row before it grows", "steps", 1, kBillion});
   v.Real("floor", s.floor, {"A dynamic scale below this stops the run", "", 1e-9, 1e12});
 }
 
 void DescribeFaults(FieldVisitor& v, FaultPolicy& f) {
-  Choice(v, "nonfinite", f.nonfinite, kFaults, {"When loss or gradients are NaN or Inf (without loss scaling)"});
+  Choice(v, "nonfinite", f.nonfinite, kFaults,
+         {"When loss or gradients are NaN or Inf (without loss scaling)"});
   Choice(v, "spike", f.spike, kFaults, {"When the loss jumps above spike_sigmas"});
-  v.Real("spike_sigmas", f.spike_sigmas, {"Height of a spike above the running mean; 0: not looked for", "sigma", 0, 1e6});
-  v.Int("max_events", f.max_events, {"More faults than these stop the run, whatever the action", "faults", 0, kBillion});
+  v.Real("spike_sigmas", f.spike_sigmas,
+         {"Height of a spike above the running mean; 0: not looked for", "sigma", 0, 1e6});
+  v.Int("max_events", f.max_events,
+        {"More faults than these stop the run, whatever the action", "faults", 0, kBillion});
 }
 
 // Runs `describe(v, part)` inside the map `key`.
 template <class Part, class Function>
-void Section(FieldVisitor& v, const char* key, Part& part, const char* why, const Function& describe) {
+void Section(FieldVisitor& v, const char* key, Part& part, const char* why,
+             const Function& describe) {
   v.Enter(key, {why});
   describe(v, part);
   v.Leave();
 }
 
 void DescribeTrain(FieldVisitor& v, TrainStage& t) {
-  v.Int("steps", t.steps, {"Updates of the whole stage; may grow between two starts", "optimizer steps", 1, kBillion});
-  v.Int("tokens_per_step", t.tokens_per_step, {"Batch: sequences x length x accumulation, all ranks", "tokens", 1, kBillion});
+  v.Int(
+      "steps", t.steps,
+      {"Updates of the whole stage; may grow between two starts", "optimizer steps", 1, kBillion});
+  v.Int("tokens_per_step", t.tokens_per_step,
+        {"Batch: sequences x length x accumulation, all ranks", "tokens", 1, kBillion});
   v.Int("sequence_length", t.sequence_length, {"Context seen in training", "tokens", 1, 1 << 24});
-  v.Int("micro_batch", t.micro_batch, {"Sequences a forward pass; 0: up to 8. Lower it to save memory", "sequences", 0, kBillion});
-  Choice(v, "precision", t.precision, kPrecisions, {"Operands of dense products; masters and sums stay fp32"});
-  v.Text("device", t.device, {"auto | cpu | cuda"});
+  v.Int(
+      "micro_batch", t.micro_batch,
+      {"Sequences a forward pass; 0: up to 8. Lower it to save memory", "sequences", 0, kBillion});
+  Choice(v, "precision", t.precision, kPrecisions,
+         {"Operands of dense products; masters and sums stay fp32"});
+  Word(v, "device", t.device, kDevices, {"auto takes a GPU when there is one"});
   Section(v, "optimizer", t.optimizer, "AdamW", DescribeOptimizer);
   Section(v, "schedule", t.schedule, "Learning rate over the steps", DescribeSchedule);
   Section(v, "loss_scaling", t.loss_scaling, "For fp16", DescribeScaling);
   Choice(v, "activation_checkpointing", t.activation_checkpointing, kCheckpointings,
          {"block keeps only each block's input and runs it again: less memory, a third more work"});
-  Choice(v, "attention", t.attention, kAttentions, {"Back end of attention on GPUs; CPUs have one"});
-  v.Int("loss_chunk_tokens", t.loss_chunk_tokens, {"Rows of logits held at once", "tokens", 1, kBillion});
-  v.Int("eval_every", t.eval_every, {"Between two evaluations; 0: only at the end", "steps", 0, kBillion, true});
-  v.Int("eval_tokens", t.eval_tokens, {"Length of a periodic evaluation; 0: all", "tokens", 0, 1e12, true});
-  v.Int("checkpoint_every", t.checkpoint_every, {"Between two checkpoints", "steps", 1, kBillion, true});
+  Choice(v, "attention", t.attention, kAttentions,
+         {"Back end of attention on GPUs; CPUs have one"});
+  v.Int("loss_chunk_tokens", t.loss_chunk_tokens,
+        {"Rows of logits held at once", "tokens", 1, kBillion});
+  v.Int("eval_every", t.eval_every,
+        {"Between two evaluations; 0: only at the end", "steps", 0, kBillion, true});
+  v.Int("eval_tokens", t.eval_tokens,
+        {"Length of a periodic evaluation; 0: all", "tokens", 0, 1e12, true});
+  v.Int("checkpoint_every", t.checkpoint_every,
+        {"Between two checkpoints", "steps", 1, kBillion, true});
   v.Int("keep_last", t.keep_last, {"Newest checkpoints kept", "checkpoints", 1, 1000, true});
   v.Flag("keep_best", t.keep_best, {"Also keep the one of lowest validation loss", "", 0, 0, true});
-  v.Int("health_every", t.health_every, {"Between two ternary health records; 0: none", "steps", 0, kBillion, true});
+  v.Int("health_every", t.health_every,
+        {"Between two ternary health records; 0: none", "steps", 0, kBillion, true});
   Section(v, "faults", t.faults, "What to do when numbers go bad", DescribeFaults);
 }
 
@@ -104,14 +157,15 @@ void DescribeStage(FieldVisitor&, PrepareStage&) {}
 void DescribeStage(FieldVisitor& v, TrainStage& s) { DescribeTrain(v, s); }
 void DescribeStage(FieldVisitor& v, EvalStage& s) {
   v.Enter("perplexity", {"exp of the mean negative log-likelihood, every token predicted once"});
-  v.Text("split", s.split, {"validation | train"});
+  Word(v, "split", s.split, kSplits, {"Documents that are read"});
   v.Int("tokens", s.tokens, {"Predicted tokens at most; 0: all", "tokens", 0, 1e12});
   v.Leave();
 }
 void DescribeStage(FieldVisitor& v, ExportStage& s) {
-  v.Texts("formats", s.formats, {"gguf/tq2_0, gguf/tq1_0, gguf/f16, hf/bitnet, hf/autobitnet, hf/bf16"});
-  v.Text("embedding", s.embedding, {"Type of embedding and head in GGUF: f16 | f32 | q8_0"});
-  v.Text("checkpoint", s.checkpoint, {"last | best"});
+  v.Texts("formats", s.formats,
+          {"gguf/tq2_0, gguf/tq1_0, gguf/f16, hf/bitnet, hf/autobitnet, hf/bf16"});
+  Word(v, "embedding", s.embedding, kEmbeddings, {"Type of embedding and head in GGUF"});
+  Word(v, "checkpoint", s.checkpoint, kExported, {"Which checkpoint of the training is shipped"});
 }
 void DescribeStage(FieldVisitor& v, VerifyStage& s) {
   v.Int("tokens", s.tokens, {"Validation tokens whose logits are compared", "tokens", 1, 1 << 20});
@@ -134,25 +188,33 @@ void DescribeModel(FieldVisitor& v, ModelConfig& m) {
   v.Int("num_heads", m.num_heads, {"Query heads", "", 1, 10000});
   v.Int("num_kv_heads", m.num_kv_heads, {"Key and value heads; divides num_heads", "", 1, 10000});
   v.Int("head_dim", m.head_dim, {"Width of a head; 0: hidden_size / num_heads", "", 0, 1 << 20});
-  v.Int("context_length", m.context_length, {"Longest sequence the model runs", "tokens", 1, 1 << 24});
+  v.Int("context_length", m.context_length,
+        {"Longest sequence the model runs", "tokens", 1, 1 << 24});
   Float(v, "rope_theta", m.rope_theta, {"Base of the rotary frequencies", "", 1, 1e12});
   Float(v, "norm_eps", m.norm_eps, {"Keeps RMSNorm finite", "", 1e-12, 1});
-  Choice(v, "activation", m.activation, kActivations, {"Gate of the FFN; relu2 runs in Microsoft's fork of llama.cpp only"});
+  Choice(v, "activation", m.activation, kActivations,
+         {"Gate of the FFN; relu2 runs in Microsoft's fork of llama.cpp only"});
   Choice(v, "linear", m.linear, kLinears, {"bitlinear: ternary weights and int8 activations"});
   v.Flag("sub_norms", m.sub_norms, {"RMSNorm before o_proj and down_proj, as b1.58-2B-4T"});
   v.Flag("qk_norm", m.qk_norm, {"RMSNorm over each head of q and k, as Qwen3"});
   v.Flag("tied_head", m.tied_head, {"The head is the embedding"});
-  Float(v, "init_std", m.init_std, {"Standard deviation of every matrix at the start", "", 1e-6, 10});
+  Float(v, "init_std", m.init_std,
+        {"Standard deviation of every matrix at the start", "", 1e-6, 10});
 }
 
 void DescribeData(FieldVisitor& v, DataConfig& d) {
-  v.Text("fetch", d.fetch, {"Script in scripts/fetch that brings a public corpus; its folder is {fetched}"});
-  v.Texts("files", d.files, {"UTF-8 text files or globs, a document each, relative to the current folder"});
-  v.Real("validation_fraction", d.validation_fraction, {"Whole documents held out, chosen by seed", "share of bytes", 0, 0.99});
-  v.Texts("validation_files", d.validation_files, {"Globs that name the held-out documents instead"});
+  v.Text("fetch", d.fetch,
+         {"Script in scripts/fetch that brings a public corpus; its folder is {fetched}"});
+  v.Texts("files", d.files,
+          {"UTF-8 text files or globs, a document each, relative to the current folder"});
+  v.Real("validation_fraction", d.validation_fraction,
+         {"Whole documents held out, chosen by seed", "share of bytes", 0, 0.99});
+  v.Texts("validation_files", d.validation_files,
+          {"Globs that name the held-out documents instead"});
   v.Enter("tokenizer", {"SentencePiece BPE with byte fallback"});
   v.Text("file", d.tokenizer.file, {"An existing model; empty: train one"});
-  v.Int("vocab_size", d.tokenizer.vocab_size, {"Pieces of a trained tokenizer, 256 bytes included", "pieces", 260, 1 << 20});
+  v.Int("vocab_size", d.tokenizer.vocab_size,
+        {"Pieces of a trained tokenizer, 256 bytes included", "pieces", 260, 1 << 20});
   v.Leave();
   Choice(v, "packing", d.packing, kPackings, {"documents: attention stops at document borders"});
 }
@@ -168,7 +230,8 @@ void Describe(FieldVisitor& v, Recipe& r) {
   v.Real("memory_gib", r.budget.memory_gib, {"0: this machine's memory", "GiB", 0, 1e6, true});
   v.Leave();
   v.Enter("expect", {"Checked at the end; missed: exit code 4"});
-  v.Real("validation_perplexity_below", r.expect.validation_perplexity_below, {"0: nothing expected", "", 0, 1e12, true});
+  v.Real("validation_perplexity_below", r.expect.validation_perplexity_below,
+         {"0: nothing expected", "", 0, 1e12, true});
   v.Leave();
 }
 

@@ -1,6 +1,7 @@
-// The one description of every recipe key: name, place in the structs, range or choices, unit, and why one would set it.
-// Reading, writing, explaining, documenting and comparing recipes are visitors over it, so a key exists for all of them or
-// for none. To add a key: a member in recipe.h and one line in schema.cc.
+// The one description of every recipe key: name, place in the structs, range or choices, unit, and
+// why one would set it. Reading, writing, explaining, documenting and comparing recipes are
+// visitors over it, so a key exists for all of them or for none. To add a key: a member in recipe.h
+// and one line in schema.cc.
 #pragma once
 
 #include <cstdint>
@@ -14,11 +15,11 @@
 namespace tern::recipe {
 
 struct Meta {
-  const char* why;                                             // One line
+  const char* why;  // One line
   const char* unit = "";
-  double low = -std::numeric_limits<double>::infinity();      // Allowed range of numbers, ends included
+  double low = -std::numeric_limits<double>::infinity();  // Allowed range of numbers, ends included
   double high = std::numeric_limits<double>::infinity();
-  bool may_change = false;                                     // Between two starts of one run, without an error
+  bool may_change = false;  // Between two starts of one run, without an error
 };
 
 using ChoiceNames = std::span<const char* const>;
@@ -37,7 +38,8 @@ class FieldVisitor {
   virtual void Leave() = 0;
 };
 
-// Visit the keys of one map in their documented order. Describe(Recipe) leaves the stages out: they are a list.
+// Visit the keys of one map in their documented order. Describe(Recipe) leaves the stages out: they
+// are a list.
 void Describe(FieldVisitor& visitor, Recipe& recipe);
 void Describe(FieldVisitor& visitor, Stage& stage);
 // The parts of a recipe that other stages depend on.

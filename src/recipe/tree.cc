@@ -28,19 +28,29 @@ class Converter {
     Node node;
     node.origin = marks_ ? Place(source_, yaml.Mark()) : source_;
     if (depth > kMaxDepth) Fail(node, StrCat("nested deeper than ", kMaxDepth, " levels"));
-    if (++values_ > kMaxValues) Fail(node, StrCat("more than ", kMaxValues, " values (aliases count each time)"));
+    if (++values_ > kMaxValues)
+      Fail(node, StrCat("more than ", kMaxValues, " values (aliases count each time)"));
+    // yaml-cpp: "?" for a plain value, "!" for a quoted one, else the tag that was written.
+    if (yaml.Tag() != "" && yaml.Tag() != "?" && yaml.Tag() != "!") {
+      Fail(node, StrCat("the tag ", yaml.Tag(), "; want plain YAML without tags"));
+    }
     switch (yaml.Type()) {
       case YAML::NodeType::Scalar:
         node.kind = Node::Kind::kScalar;
         node.text = yaml.Scalar();
+        node.quoted = yaml.Tag() == "!";
         break;
       case YAML::NodeType::Sequence:
         node.kind = Node::Kind::kList;
         for (const YAML::Node& item : yaml) node.items.push_back(Convert(item, depth + 1));
         break;
-      case YAML::NodeType::Map: AddFields(yaml, depth, node); break;
-      case YAML::NodeType::Null: Fail(node, "an empty value; give one, {} for an empty map, or drop the key");
-      case YAML::NodeType::Undefined: Fail(node, "an undefined value");
+      case YAML::NodeType::Map:
+        AddFields(yaml, depth, node);
+        break;
+      case YAML::NodeType::Null:
+        Fail(node, "an empty value; give one, {} for an empty map, or drop the key");
+      case YAML::NodeType::Undefined:
+        Fail(node, "an undefined value");
     }
     return node;
   }
@@ -57,7 +67,8 @@ class Converter {
       const std::string key = entry.first.Scalar();
       Node value = Convert(entry.second, depth + 1);
       if (marks_) value.origin = Place(source_, entry.first.Mark());
-      if (node.Find(key) != nullptr) Fail(value, StrCat("the key ", key, " for the second time in one map"));
+      if (node.Find(key) != nullptr)
+        Fail(value, StrCat("the key ", key, " for the second time in one map"));
       node.fields.emplace_back(key, std::move(value));
     }
   }
@@ -69,7 +80,12 @@ class Converter {
 
 Node ParseYaml(const std::string& yaml, const std::string& source, bool marks) {
   try {
-    return Converter(source, marks).Convert(YAML::Load(yaml), 0);
+    const std::vector<YAML::Node> documents = YAML::LoadAll(yaml);
+    if (documents.size() != 1) {
+      throw RecipeError(
+          StrCat(source, ": found ", documents.size(), " YAML documents; want exactly one"));
+    }
+    return Converter(source, marks).Convert(documents.front(), 0);
   } catch (const YAML::Exception& error) {
     throw RecipeError(StrCat(Place(source, error.mark), ": not valid YAML: ", error.msg));
   }
@@ -82,7 +98,8 @@ std::vector<std::string> PartNames(const Node& use) {
     if (item.kind == Node::Kind::kScalar) names.push_back(item.text);
   }
   if (use.kind != Node::Kind::kList || names.size() != use.items.size()) {
-    throw RecipeError(StrCat(use.origin, ": use: wants the name of a part in configs/, or a list of names"));
+    throw RecipeError(
+        StrCat(use.origin, ": use: wants the name of a part in configs/, or a list of names"));
   }
   return names;
 }
@@ -92,13 +109,18 @@ void Resolve(Node& node, const std::string& folder, std::vector<std::string>& op
   for (auto& [key, value] : node.fields) {
     if (key != "use") Resolve(value, folder, open);
   }
-  const auto use = std::find_if(node.fields.begin(), node.fields.end(), [](const auto& f) { return f.first == "use"; });
+  const auto use = std::find_if(node.fields.begin(), node.fields.end(),
+                                [](const auto& f) { return f.first == "use"; });
   if (use == node.fields.end()) return;
   const Node names = use->second;
   node.fields.erase(use);
   Node merged;
   merged.origin = node.origin;
   for (const std::string& name : PartNames(names)) {
+    if (name.empty() || name.front() == '/' || name.find("..") != std::string::npos) {
+      throw RecipeError(
+          StrCat(names.origin, ": use: found \"", name, "\"; want the name of a part in configs/"));
+    }
     const std::string path = StrCat(folder, "/", name, ".yaml");
     if (std::find(open.begin(), open.end(), path) != open.end()) {
       throw RecipeError(StrCat(names.origin, ": use: ", name, " leads back to itself"));
@@ -107,7 +129,8 @@ void Resolve(Node& node, const std::string& folder, std::vector<std::string>& op
       throw RecipeError(StrCat(names.origin, ": use: found no part ", name, "; looked for ", path));
     }
     Node part = ReadTree(path);
-    if (part.kind != Node::Kind::kMap) throw RecipeError(StrCat(path, ": a part must be a map of keys"));
+    if (part.kind != Node::Kind::kMap)
+      throw RecipeError(StrCat(path, ": a part must be a map of keys"));
     open.push_back(path);
     Resolve(part, folder, open);
     open.pop_back();
@@ -126,17 +149,24 @@ const Node* Node::Find(const std::string& key) const {
   return nullptr;
 }
 
-Node* Node::Find(const std::string& key) { return const_cast<Node*>(std::as_const(*this).Find(key)); }
+Node* Node::Find(const std::string& key) {
+  return const_cast<Node*>(std::as_const(*this).Find(key));
+}
 
 Node ReadTree(const std::string& path) {
-  const std::string yaml = ReadFile(path);
-  if (yaml.size() > kMaxFileBytes) {
-    throw RecipeError(StrCat(path, " has ", yaml.size(), " bytes; a recipe may have ", kMaxFileBytes));
+  std::error_code unreadable;  // ReadFile reports it.
+  const auto size_bytes = std::filesystem::file_size(path, unreadable);
+  if (!unreadable && size_bytes > kMaxFileBytes) {
+    throw RecipeError(
+        StrCat(path, " has ", size_bytes, " bytes; a recipe may have ", kMaxFileBytes));
   }
+  const std::string yaml = ReadFile(path);
   return ParseYaml(yaml, path, /*marks=*/true);
 }
 
-Node ParseValue(const std::string& yaml, const std::string& origin) { return ParseYaml(yaml, origin, /*marks=*/false); }
+Node ParseValue(const std::string& yaml, const std::string& origin) {
+  return ParseYaml(yaml, origin, /*marks=*/false);
+}
 
 void MergeInto(Node& base, const Node& over) {
   if (base.kind != Node::Kind::kMap || over.kind != Node::Kind::kMap) {

@@ -1,0 +1,17 @@
+// The verbs that need no libtorch, one file each; mounted by tern-engine and by tern. Every function adds a subcommand whose
+// callback does the work and throws typed errors.
+#pragma once
+
+namespace CLI {
+class App;
+}
+
+namespace tern::engine_cli {
+
+void AddGenerateCommand(CLI::App& app);
+void AddLogitsCommand(CLI::App& app);
+void AddTokenizerCommand(CLI::App& app);
+void AddInspectCommand(CLI::App& app);
+void AddDoctorCommand(CLI::App& app);
+
+}  // namespace tern::engine_cli

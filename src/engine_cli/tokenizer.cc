@@ -1,0 +1,90 @@
+// tern tokenizer train | encode | decode.
+#include <CLI/CLI.hpp>
+#include <iostream>
+#include <iterator>
+#include <sstream>
+
+#include "base/error.h"
+#include "data/corpus.h"
+#include "engine/hf_model.h"
+#include "engine_cli/commands.h"
+#include "text/train_tokenizer.h"
+
+namespace tern::engine_cli {
+namespace {
+
+struct Flags {
+  std::vector<std::string> files;
+  std::string model, output, text;
+  int64_t vocab_size = 4096;
+};
+
+std::string StandardInput() { return {std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()}; }
+
+// A SentencePiece model, or the tokenizer inside a GGUF file or a Hugging Face folder.
+text::Tokenizer Load(const std::string& path) {
+  if (path.ends_with(".model")) return text::Tokenizer::FromFile(path);
+  engine::ModelWeights weights = engine::LoadModel(path);
+  TERN_CHECK_INPUT(weights.tokenizer.has_value(), path, " has no tokenizer");
+  return std::move(*weights.tokenizer);
+}
+
+void Train(const Flags& flags) {
+  data::CorpusOptions options;
+  options.files = flags.files;
+  options.validation_fraction = 0;
+  const data::Corpus corpus = data::LoadCorpus(options);
+  std::vector<std::string_view> texts;
+  for (const data::Document& document : corpus.train) texts.push_back(document.text);
+  const text::Tokenizer tokenizer = text::TrainTokenizer(texts, {flags.vocab_size});
+  tokenizer.Save(flags.output);
+  std::cout << flags.output << ": " << tokenizer.vocab_size() << " pieces, SHA-256 " << tokenizer.sha256() << "\n";
+}
+
+void Encode(const Flags& flags) {
+  const text::Tokenizer tokenizer = Load(flags.model);
+  const char* separator = "";
+  for (const int32_t id : tokenizer.Encode(flags.text.empty() ? StandardInput() : flags.text)) {
+    std::cout << separator << id;
+    separator = " ";
+  }
+  std::cout << "\n";
+}
+
+void Decode(const Flags& flags) {
+  const text::Tokenizer tokenizer = Load(flags.model);
+  std::istringstream in(flags.text.empty() ? StandardInput() : flags.text);
+  std::vector<int32_t> ids;
+  for (int32_t id; in >> id;) ids.push_back(id);
+  TERN_CHECK_INPUT(in.eof(), "after ", ids.size(), " token ids comes something that is no number");
+  std::cout << tokenizer.Decode(ids);
+}
+
+}  // namespace
+
+void AddTokenizerCommand(CLI::App& app) {
+  CLI::App* tokenizer = app.add_subcommand("tokenizer", "Train a tokenizer; encode and decode text");
+  tokenizer->require_subcommand(1);
+  auto flags = std::make_shared<Flags>();
+
+  CLI::App* train = tokenizer->add_subcommand("train", "BPE with byte fallback from text files");
+  train->footer("Example: tern tokenizer train my/*.txt --vocab-size 4096 -o my.model");
+  train->add_option("files", flags->files, "UTF-8 text files")->required();
+  train->add_option("--vocab-size", flags->vocab_size, "Pieces, 256 bytes included")->capture_default_str();
+  train->add_option("-o,--output", flags->output, "Model file to write")->required();
+  train->callback([flags] { Train(*flags); });
+
+  CLI::App* encode = tokenizer->add_subcommand("encode", "Text to token ids, without BOS and EOS");
+  encode->footer("Examples:\n  tern tokenizer encode my.model --text \"To be\"\n  tern tokenizer encode model.gguf < text.txt");
+  encode->add_option("model", flags->model, "Tokenizer .model, GGUF file or Hugging Face folder")->required();
+  encode->add_option("--text", flags->text, "Default: standard input");
+  encode->callback([flags] { Encode(*flags); });
+
+  CLI::App* decode = tokenizer->add_subcommand("decode", "Token ids to text");
+  decode->footer("Example: tern tokenizer decode my.model --ids \"45 12 7\"");
+  decode->add_option("model", flags->model, "Tokenizer .model, GGUF file or Hugging Face folder")->required();
+  decode->add_option("--ids", flags->text, "Default: standard input");
+  decode->callback([flags] { Decode(*flags); });
+}
+
+}  // namespace tern::engine_cli
