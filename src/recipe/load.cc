@@ -87,7 +87,12 @@ Override ParseOverride(const std::string& text) {
     throw RecipeError(
         StrCat(kCommandLine, ": found ", text, "; want key=value, such as train.steps=100"));
   }
-  Override result{text, {}, ParseValue(text.substr(equals + 1), kCommandLine)};
+  const std::string value = text.substr(equals + 1);
+  if (value.empty()) {
+    throw RecipeError(StrCat(kCommandLine, ": found ", text, " without a value; want one, or '",
+                             text, "\"\"' for none"));
+  }
+  Override result{text, {}, ParseValue(value, kCommandLine)};
   const std::string path = text.substr(0, equals);
   for (size_t begin = 0; begin <= path.size();) {
     const size_t end = std::min(path.find('.', begin), path.size());

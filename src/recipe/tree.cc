@@ -48,7 +48,7 @@ class Converter {
         AddFields(yaml, depth, node);
         break;
       case YAML::NodeType::Null:
-        Fail(node, "an empty value; give one, {} for an empty map, or drop the key");
+        Fail(node, "an empty value; want one, or {} for an empty map");
       case YAML::NodeType::Undefined:
         Fail(node, "an undefined value");
     }
@@ -56,8 +56,11 @@ class Converter {
   }
 
  private:
+  [[noreturn]] static void FailAt(const std::string& origin, const std::string& what) {
+    throw RecipeError(StrCat(origin, ": found ", what));
+  }
   [[noreturn]] static void Fail(const Node& node, const std::string& what) {
-    throw RecipeError(StrCat(node.origin, ": found ", what));
+    FailAt(node.origin, what);
   }
 
   void AddFields(const YAML::Node& yaml, int depth, Node& node) {
@@ -65,8 +68,11 @@ class Converter {
     for (const auto& entry : yaml) {
       if (!entry.first.IsScalar()) Fail(node, "a key that is not plain text");
       const std::string key = entry.first.Scalar();
+      const std::string origin = marks_ ? Place(source_, entry.first.Mark()) : source_;
+      if (entry.second.IsNull())
+        FailAt(origin, StrCat("no value for the key ", key, "; want one, or {} for an empty map"));
       Node value = Convert(entry.second, depth + 1);
-      if (marks_) value.origin = Place(source_, entry.first.Mark());
+      value.origin = origin;
       if (node.Find(key) != nullptr)
         Fail(value, StrCat("the key ", key, " for the second time in one map"));
       node.fields.emplace_back(key, std::move(value));
@@ -81,13 +87,14 @@ class Converter {
 Node ParseYaml(const std::string& yaml, const std::string& source, bool marks) {
   try {
     const std::vector<YAML::Node> documents = YAML::LoadAll(yaml);
-    if (documents.size() != 1) {
-      throw RecipeError(
-          StrCat(source, ": found ", documents.size(), " YAML documents; want exactly one"));
+    if (documents.empty()) throw RecipeError(StrCat(source, ": found nothing; want a value"));
+    if (documents.size() > 1) {
+      throw RecipeError(StrCat(source, ": found ", documents.size(), " YAML documents; want one"));
     }
     return Converter(source, marks).Convert(documents.front(), 0);
   } catch (const YAML::Exception& error) {
-    throw RecipeError(StrCat(Place(source, error.mark), ": not valid YAML: ", error.msg));
+    throw RecipeError(
+        StrCat(marks ? Place(source, error.mark) : source, ": not valid YAML: ", error.msg));
   }
 }
 
