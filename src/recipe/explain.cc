@@ -10,6 +10,30 @@
 namespace tern::recipe {
 namespace {
 
+constexpr const char* kPageHead =
+    R"(# Recipe reference
+
+A recipe is one YAML file: a name, a seed, a model, data, and an ordered list of stages. This page has every key; it is
+written from the schema in `src/recipe/schema.cc`, and a test keeps it so. `tern recipe explain KEY` tells the same about
+one key, `tern recipe show RECIPE` the whole recipe with the origin of each value.
+
+- **Strict.** An unknown, misplaced, ill-typed or doubled key is an error with file, line, column and the nearest valid
+  key. Text in quotes is text: `steps: "100"` is refused.
+- **Parts.** `use: model/bitnet_3m` merges `configs/model/bitnet_3m.yaml`; of a list of parts, later ones win over
+  earlier ones, and keys beside `use` over all of them. `configs` is the nearest folder of that name beside or above the
+  recipe's file, or `$TERN_CONFIGS`.
+- **Overrides.** `tern run RECIPE train.steps=100 name=mine 'data.files=[my/*.txt]' model.use=model/bitnet_6m`: any key
+  under its name here, the value read as YAML, with a stage's id in place of its kind. They win over the file.
+- **Files.** Relative names in `data.files` and `data.validation_files` are relative to the folder in which tern is
+  started, not to the recipe's.
+- **Stages** run in their order. A stage's id is its kind; a second one of a kind must give `id`.
+- **Later changes.** A run goes on only with the recipe it was begun with. Keys marked * may change between two starts;
+  so may `train.steps`, to a larger number.
+- `parallel: {data: auto}` is the only value of `parallel` in this version.
+
+## Recipe
+)";
+
 // The whole schema with its defaults; a stage's keys are under its kind.
 std::vector<ListedField> AllFields() {
   Recipe defaults;
@@ -59,8 +83,9 @@ void AddTable(const std::vector<ListedField>& fields, std::string* out) {
     std::replace(allowed.begin(), allowed.end(), '|', '/');
     std::string why = field.meta.why;
     std::replace(why.begin(), why.end(), '|', '/');
-    *out += StrCat("| `", field.path, "` | `", field.value, "` | ", allowed, " | ", field.meta.unit,
-                   " | ", why, field.meta.may_change ? " *" : "", " |\n");
+    *out += StrCat("| `", field.path, "` | ",
+                   field.meta.required ? "required" : StrCat("`", field.value, "`"), " | ", allowed,
+                   " | ", field.meta.unit, " | ", why, field.meta.may_change ? " *" : "", " |\n");
   }
 }
 
@@ -89,7 +114,8 @@ std::string ExplainKey(const std::string& path, const LoadedRecipe* loaded) {
     if (*field.meta.unit != '\0') text += StrCat("  unit     ", field.meta.unit, "\n");
     if (const std::string range = RangeOf(field.meta); !range.empty())
       text += StrCat("  range    ", range, "\n");
-    text += StrCat("  default  ", field.value, "\n");
+    text +=
+        StrCat("  default  ", field.meta.required ? "none, it must be given" : field.value, "\n");
     text +=
         StrCat("  change   ", field.meta.may_change ? "allowed between two starts of a run\n"
                                                     : "between two starts of a run is an error\n");
@@ -105,14 +131,7 @@ std::string ExplainKey(const std::string& path, const LoadedRecipe* loaded) {
 }
 
 std::string RecipeReferenceMarkdown() {
-  std::string out =
-      "# Recipe reference\n\nEvery key, from the schema in `src/recipe/schema.cc` (a test keeps "
-      "this page equal to it). "
-      "Any key can be\noverridden on the command line under this name, with a stage's id in place "
-      "of its kind. Keys "
-      "marked * may change\nbetween two starts of one run; so may a larger `train.steps`. `use: "
-      "part` merges "
-      "`configs/part.yaml` below the map's\nown keys.\n\n## Recipe\n";
+  std::string out = kPageHead;
   AddTable(ListRecipe(Recipe{}), &out);
   for (const char* kind : StageKinds()) {
     out += StrCat("\n## Stage `", kind, "`\n");

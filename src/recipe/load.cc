@@ -214,9 +214,6 @@ LoadedRecipe LoadRecipe(const std::string& path, const std::vector<std::string>&
   ReadVisitor reader(root, "", &loaded.origins, {"stages", "parallel"});
   Describe(reader, loaded.recipe);
   reader.Finish();
-  if (loaded.recipe.name.empty()) {
-    throw RecipeError(StrCat(root.origin, ": name: missing; want the name of the run folder"));
-  }
   const Node* stages = root.Find("stages");
   if (stages == nullptr || stages->kind != Node::Kind::kList || stages->items.empty()) {
     throw RecipeError(StrCat(stages != nullptr ? stages->origin : root.origin,

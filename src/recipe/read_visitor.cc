@@ -87,7 +87,8 @@ const Node* ReadVisitor::Take(const char* key) {
   return levels_.back().node != nullptr ? levels_.back().node->Find(key) : nullptr;
 }
 
-void ReadVisitor::Missing(const char* key, const std::string& want) const {
+void ReadVisitor::CheckOptional(const char* key, const std::string& want, const Meta& meta) const {
+  if (!meta.required) return;
   auto level = levels_.end();
   do --level;
   while (level->node == nullptr);  // The outermost map is always there.
@@ -104,12 +105,7 @@ const Node* ReadVisitor::TakeScalar(const char* key, const char* want) {
 
 void ReadVisitor::Int(const char* key, int64_t& value, const Meta& meta) {
   const Node* node = TakeScalar(key, "a whole number");
-  if (node == nullptr) {
-    // A default outside of the allowed range means that the key has none.
-    if (!InRange(static_cast<double>(value), meta))
-      Missing(key, StrCat("a whole number", Range(meta)));
-    return;
-  }
+  if (node == nullptr) return CheckOptional(key, StrCat("a whole number", Range(meta)), meta);
   int64_t number = 0;
   if (!ParseNumber(*node, &number) || !InRange(static_cast<double>(number), meta)) {
     Fail(*node, PathOf(key), Shown(*node), StrCat("a whole number", Range(meta)));
@@ -119,7 +115,7 @@ void ReadVisitor::Int(const char* key, int64_t& value, const Meta& meta) {
 
 void ReadVisitor::Real(const char* key, double& value, const Meta& meta) {
   const Node* node = TakeScalar(key, "a number");
-  if (node == nullptr) return;
+  if (node == nullptr) return CheckOptional(key, StrCat("a number", Range(meta)), meta);
   double number = 0;
   if (!ParseNumber(*node, &number) || !std::isfinite(number) || !InRange(number, meta)) {
     Fail(*node, PathOf(key), Shown(*node), StrCat("a number", Range(meta)));
@@ -135,14 +131,16 @@ void ReadVisitor::Flag(const char* key, bool& value, const Meta&) {
   value = node->text == "true";
 }
 
-void ReadVisitor::Text(const char* key, std::string& value, const Meta&) {
-  if (const Node* node = TakeScalar(key, "text")) value = node->text;
+void ReadVisitor::Text(const char* key, std::string& value, const Meta& meta) {
+  const Node* node = TakeScalar(key, "text");
+  if (node == nullptr) return CheckOptional(key, "text", meta);
+  value = node->text;
 }
 
-void ReadVisitor::Texts(const char* key, std::vector<std::string>& value, const Meta&) {
+void ReadVisitor::Texts(const char* key, std::vector<std::string>& value, const Meta& meta) {
   const Node* node = Take(key);
   (*origins_)[PathOf(key)] = node != nullptr ? node->origin : "default";
-  if (node == nullptr) return;
+  if (node == nullptr) return CheckOptional(key, "a list, such as [a, b]", meta);
   if (node->kind != Node::Kind::kList)
     Fail(*node, PathOf(key), Shown(*node), "a list, such as [a, b]");
   value.clear();

@@ -1,6 +1,6 @@
 // Fills recipe structs from a tree: strict about types, ranges, missing and unknown keys. An error
-// names file, line and column of the key, its path, what was found and what is wanted. A number
-// whose default is out of its range is required. Rules across keys are not here but in check.h.
+// names file, line and column of the key, its path, what was found and what is wanted. Rules
+// across keys are not here but in check.h.
 #pragma once
 
 #include <map>
@@ -44,7 +44,8 @@ class ReadVisitor : public FieldVisitor {
   // The value of `key`, or null when absent; notes its origin and that the key is known.
   const Node* Take(const char* key);
   const Node* TakeScalar(const char* key, const char* want);
-  [[noreturn]] void Missing(const char* key, const std::string& want) const;
+  // Throws for an absent key that has no default.
+  void CheckOptional(const char* key, const std::string& want, const Meta& meta) const;
   void CheckUnknown(const Level& level) const;
   std::string PathOf(const std::string& key) const;
 

@@ -163,7 +163,8 @@ void DescribeStage(FieldVisitor& v, EvalStage& s) {
 }
 void DescribeStage(FieldVisitor& v, ExportStage& s) {
   v.Texts("formats", s.formats,
-          {"gguf/tq2_0, gguf/tq1_0, gguf/f16, hf/bitnet, hf/autobitnet, hf/bf16"});
+          {.why = "gguf/tq2_0, gguf/tq1_0, gguf/f16, i2_s, hf/bitnet, hf/autobitnet, hf/bf16",
+           .required = true});
   Word(v, "embedding", s.embedding, kEmbeddings, {"Type of embedding and head in GGUF"});
   Word(v, "checkpoint", s.checkpoint, kExported, {"Which checkpoint of the training is shipped"});
 }
@@ -182,14 +183,17 @@ void DescribeStage(FieldVisitor&, ReportStage&) {}
 }  // namespace
 
 void DescribeModel(FieldVisitor& v, ModelConfig& m) {
-  v.Int("hidden_size", m.hidden_size, {"Width D", "", 1, 1 << 20});
-  v.Int("intermediate_size", m.intermediate_size, {"Width of the gated FFN", "", 1, 1 << 20});
-  v.Int("num_layers", m.num_layers, {"Decoder blocks", "", 1, 10000});
-  v.Int("num_heads", m.num_heads, {"Query heads", "", 1, 10000});
-  v.Int("num_kv_heads", m.num_kv_heads, {"Key and value heads; divides num_heads", "", 1, 10000});
+  const auto size = [&](const char* key, int64_t& value, const char* why, const char* unit,
+                        double high) {
+    v.Int(key, value, {.why = why, .unit = unit, .low = 1, .high = high, .required = true});
+  };
+  size("hidden_size", m.hidden_size, "Width D", "", 1 << 20);
+  size("intermediate_size", m.intermediate_size, "Width of the gated FFN", "", 1 << 20);
+  size("num_layers", m.num_layers, "Decoder blocks", "", 10000);
+  size("num_heads", m.num_heads, "Query heads", "", 10000);
+  size("num_kv_heads", m.num_kv_heads, "Key and value heads; divides num_heads", "", 10000);
   v.Int("head_dim", m.head_dim, {"Width of a head; 0: hidden_size / num_heads", "", 0, 1 << 20});
-  v.Int("context_length", m.context_length,
-        {"Longest sequence the model runs", "tokens", 1, 1 << 24});
+  size("context_length", m.context_length, "Longest sequence the model runs", "tokens", 1 << 24);
   Float(v, "rope_theta", m.rope_theta, {"Base of the rotary frequencies", "", 1, 1e12});
   Float(v, "norm_eps", m.norm_eps, {"Keeps RMSNorm finite", "", 1e-12, 1});
   Choice(v, "activation", m.activation, kActivations,
@@ -206,7 +210,8 @@ void DescribeData(FieldVisitor& v, DataConfig& d) {
   v.Text("fetch", d.fetch,
          {"Script in scripts/fetch that brings a public corpus; its folder is {fetched}"});
   v.Texts("files", d.files,
-          {"UTF-8 text files or globs, a document each, relative to the current folder"});
+          {.why = "UTF-8 text files or globs, a document each, relative to the current folder",
+           .required = true});
   v.Real("validation_fraction", d.validation_fraction,
          {"Whole documents held out, chosen by seed", "share of bytes", 0, 0.99});
   v.Texts("validation_files", d.validation_files,
@@ -220,7 +225,7 @@ void DescribeData(FieldVisitor& v, DataConfig& d) {
 }
 
 void Describe(FieldVisitor& v, Recipe& r) {
-  v.Text("name", r.name, {"Run folder: checkpoints/<name>"});
+  v.Text("name", r.name, {.why = "Run folder: checkpoints/NAME", .required = true});
   v.Int("seed", r.seed, {"Of initialisation, data order and split", "", 0, 9e15});
   v.Int("threads", r.threads, {"0: all processors", "threads", 0, 4096, true});
   Section(v, "model", r.model, "What is trained", DescribeModel);

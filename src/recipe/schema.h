@@ -20,6 +20,7 @@ struct Meta {
   double low = -std::numeric_limits<double>::infinity();  // Allowed range of numbers, ends included
   double high = std::numeric_limits<double>::infinity();
   bool may_change = false;  // Between two starts of one run, without an error
+  bool required = false;    // Has no default
 };
 
 using ChoiceNames = std::span<const char* const>;

@@ -124,6 +124,10 @@ TEST(LoadErrorTest, MissingRequiredKeys) {
               {"want a whole number from 1 to 10000"});
   ExpectError("name: a\nstages: [{train: {}}]\n", "recipe.yaml:1:1: model.hidden_size: missing",
               {});
+  ExpectError(GoodRecipeWith("  files: [\"my/*.txt\"]", "  packing: stream"),
+              "recipe.yaml:3:1: data.files: missing", {"want a list"});
+  ExpectError(GoodRecipeWith("formats: [gguf/tq2_0]", "embedding: f16"),
+              "recipe.yaml:8:5: export.formats: missing", {"want a list"});
   std::string no_stages = kGoodRecipe;
   no_stages.erase(no_stages.find("stages:"));
   ExpectError(no_stages, "recipe.yaml:1:1: stages: ", {"at least one stage"});
