@@ -44,8 +44,8 @@ void DecodeHalves(const uint8_t* row, int64_t k, float* out) {
 float CheckedAmax(const float* x, int64_t count, float divisor) {
   float amax = 0;
   for (int64_t i = 0; i < count; ++i) {
-    TERN_CHECK_INPUT(std::isfinite(x[i]), "a row to be quantized holds ", x[i],
-                     " at element ", i, " of a block; block types hold finite numbers only");
+    TERN_CHECK_INPUT(std::isfinite(x[i]), "a row to be quantized holds ", x[i], " at element ", i,
+                     " of a block; block types hold finite numbers only");
     amax = std::max(amax, std::fabs(x[i]));
   }
   TERN_CHECK_INPUT(amax / divisor <= kLargestHalf, "a row to be quantized holds ", amax,
@@ -204,8 +204,7 @@ void DecodeRow(GgmlType type, const uint8_t* row, int64_t k, float* out) {
 void EncodeTernaryRow(GgmlType type, const int8_t* codes, int64_t k, uint8_t* out) {
   TERN_CHECK(IsTernary(type), InfoOf(type).name);
   RowBytes(type, k);
-  type == GgmlType::kTq1_0 ? EncodeTqCodes<Tq1>(codes, k, out)
-                           : EncodeTqCodes<Tq2>(codes, k, out);
+  type == GgmlType::kTq1_0 ? EncodeTqCodes<Tq1>(codes, k, out) : EncodeTqCodes<Tq2>(codes, k, out);
 }
 
 float DecodeTernaryRow(GgmlType type, const uint8_t* row, int64_t k, int8_t* codes) {

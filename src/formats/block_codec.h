@@ -1,6 +1,7 @@
-// Rows of tensors as GGUF stores them (docs/formats/block_codecs.md; layouts of ggml-common.h). A row is a whole number of
-// blocks. Ternary types take codes -1, 0, 1 with one d for the whole row; we always write d = 1 and keep the scale in a
-// tensor of its own, because a fp16 d would not be the trained scale.
+// Rows of tensors as GGUF stores them (docs/formats/block_codecs.md; layouts of ggml-common.h). A
+// row is a whole number of blocks. Ternary types take codes -1, 0, 1 with one d for the whole row;
+// we always write d = 1 and keep the scale in a tensor of its own, because a fp16 d would not be
+// the trained scale.
 #pragma once
 
 #include <cstdint>

@@ -1,13 +1,14 @@
-// GGUF version 3 (docs/formats/gguf.md): typed metadata, then tensors, in one file that is mapped and never copied. The
-// reader trusts nothing: every count, length, offset and type is checked against the file's size before it is used, and
-// an error names the file and the byte offset. Shapes here are row-major ([N, K]); the file has them reversed.
+// GGUF version 3 (docs/formats/gguf.md): typed metadata, then tensors, in one file that is mapped
+// and never copied. The reader trusts nothing: every count, length, offset and type is checked
+// against the file's size before it is used, and an error names the file and the byte offset.
+// Shapes here are row-major ([N, K]); the file has them reversed.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <map>
-#include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -22,21 +23,24 @@ namespace tern::formats {
 struct GgufTensor {
   std::string name;
   GgmlType type;
-  std::vector<int64_t> shape;            // Row-major
-  std::span<const std::byte> bytes;      // In the mapping; lives as long as the reader
-  int64_t rows() const;                  // Product of all but the last axis
-  int64_t row_elements() const;          // Last axis
+  std::vector<int64_t> shape;        // Row-major
+  std::span<const std::byte> bytes;  // In the mapping; lives as long as the reader
+  int64_t rows() const;              // Product of all but the last axis
+  int64_t row_elements() const;      // Last axis
   const uint8_t* row(int64_t index) const;
 };
 
 class GgufReader {
  public:
-  // Throws InputError when the file cannot be read, FormatError when it is not a GGUF that tern can trust.
+  // Throws InputError when the file cannot be read, FormatError when it is not a GGUF that tern can
+  // trust: cut short, counts beyond the limits of gguf_parser.cc, a key or tensor twice, a type it
+  // does not know, tensors that overlap, are not aligned or reach beyond the end.
   explicit GgufReader(const std::string& path);
 
   const std::string& path() const { return file_.path(); }
   bool Has(const std::string& key) const { return metadata_.contains(key); }
-  // Throw FormatError when the key is missing or of another type. Integers of any width are taken when they fit.
+  // Throw FormatError when the key is missing or of another type. Integers of any width are taken
+  // when they fit.
   std::string String(const std::string& key) const;
   int64_t Int(const std::string& key) const;
   double Real(const std::string& key) const;
@@ -45,15 +49,17 @@ class GgufReader {
   std::vector<double> Numbers(const std::string& key) const;
 
   const std::vector<GgufTensor>& tensors() const { return tensors_; }
-  const GgufTensor* Find(std::string_view name) const;   // Null when absent
+  const GgufTensor* Find(std::string_view name) const;  // Null when absent
   // Throws FormatError when absent.
   const GgufTensor& Get(std::string_view name) const;
-  // The metadata as JSON, arrays cut to `max_items`.
+  // The metadata as JSON: arrays as {"items": count, "first": the first `max_items`}. Bytes that
+  // are no UTF-8 become U+FFFD, so that any dump works.
   nlohmann::json Metadata(size_t max_items) const;
 
  private:
   friend class GgufParser;
-  using Value = std::variant<bool, int64_t, double, std::string, std::vector<std::string>, std::vector<double>>;
+  using Value = std::variant<bool, int64_t, double, std::string, std::vector<std::string>,
+                             std::vector<double>>;
   template <class T>
   const T& Typed(const std::string& key, const char* want) const;
 
@@ -62,12 +68,17 @@ class GgufReader {
   std::vector<GgufTensor> tensors_;
 };
 
-// Collects metadata and tensors and writes them in one pass. Tensor data is asked for row by row while writing, so a model
-// is never held twice.
+// Collects metadata and tensors and writes them in one pass. Tensor data is asked for row by row
+// while writing, so a model is never held twice.
 class GgufWriter {
  public:
-  explicit GgufWriter(const std::string& architecture) { AddString("general.architecture", architecture); }
+  // Errors of the caller (a key or tensor twice, a shape that is none, a name beyond the 63 bytes
+  // that llama.cpp reads) are BugError.
+  explicit GgufWriter(const std::string& architecture) {
+    AddString("general.architecture", architecture);
+  }
 
+  // Text may be any bytes.
   void AddString(const std::string& key, const std::string& value);
   void AddU32(const std::string& key, uint32_t value);
   void AddF32(const std::string& key, float value);
@@ -76,9 +87,11 @@ class GgufWriter {
   void AddF32s(const std::string& key, const std::vector<float>& values);
   void AddI32s(const std::string& key, const std::vector<int32_t>& values);
 
-  // write_row(row, out) fills RowBytes(type, K) bytes. Shape is row-major.
+  // Throws FormatError when the last axis is no multiple of the type's block. write_row(row, out)
+  // fills RowBytes(type, K) bytes. Shape is row-major.
   using RowWriter = std::function<void(int64_t row, uint8_t* out)>;
-  void AddTensor(const std::string& name, GgmlType type, const std::vector<int64_t>& shape, RowWriter write_row);
+  void AddTensor(const std::string& name, GgmlType type, const std::vector<int64_t>& shape,
+                 RowWriter write_row);
 
   // Atomically. Throws ResourceError (disk full, read-only folder).
   void Write(const std::string& path) const;
@@ -92,8 +105,11 @@ class GgufWriter {
   };
   void AddKey(const std::string& key, uint32_t type);
 
-  std::string metadata_;   // Encoded
-  uint64_t num_keys_ = 0;
+  // Everything before the tensors' data, without padding.
+  std::string Head() const;
+
+  std::string metadata_;  // Encoded
+  std::set<std::string> keys_;
   std::vector<Tensor> tensors_;
 };
 

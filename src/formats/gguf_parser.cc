@@ -14,15 +14,29 @@ namespace {
 // Limits far above any real model and far below what could hurt: the largest vocabularies with
 // scores and merges have some 1.5 million array items and 30 MB of metadata.
 constexpr uint64_t kMaxKeys = 1 << 16, kMaxTensors = 1 << 16, kMaxDims = 4, kMaxNameBytes = 65535;
-constexpr uint64_t kMaxArrayItems = 1 << 22;       // Of all arrays together
-constexpr uint64_t kMaxHeaderBytes = 1 << 28;      // Everything before the tensors' data
+constexpr uint64_t kMaxArrayItems = 1 << 22;   // Of all arrays together
+constexpr uint64_t kMaxHeaderBytes = 1 << 28;  // Everything before the tensors' data
 constexpr int64_t kMaxAxis = int64_t{1} << 40;
 constexpr uint64_t kMaxAlignment = 1 << 20;
 constexpr uint64_t kDefaultAlignment = 32;
 constexpr uint32_t kMagic = 0x46554747, kVersion = 3;  // "GGUF"
 
 // Types of metadata values, by number.
-enum : uint32_t { kU8, kI8, kU16, kI16, kU32, kI32, kF32, kBool, kString, kArray, kU64, kI64, kF64 };
+enum : uint32_t {
+  kU8,
+  kI8,
+  kU16,
+  kI16,
+  kU32,
+  kI32,
+  kF32,
+  kBool,
+  kString,
+  kArray,
+  kU64,
+  kI64,
+  kF64
+};
 
 }  // namespace
 
@@ -37,7 +51,8 @@ class GgufParser {
     if (const uint32_t version = Number<uint32_t>(); version != kVersion) {
       Fail(StrCat("GGUF version ", version, "; want ", kVersion));
     }
-    const uint64_t num_tensors = Count(kMaxTensors, "tensors"), num_keys = Count(kMaxKeys, "metadata keys");
+    const uint64_t num_tensors = Count(kMaxTensors, "tensors"),
+                   num_keys = Count(kMaxKeys, "metadata keys");
     for (uint64_t i = 0; i < num_keys; ++i) ReadKey();
     std::vector<uint64_t> offsets;
     for (uint64_t i = 0; i < num_tensors; ++i) offsets.push_back(ReadTensorInfo());
@@ -53,7 +68,8 @@ class GgufParser {
     if (at_ + std::min(size, kMaxHeaderBytes) > kMaxHeaderBytes) {
       Fail(StrCat("metadata of more than ", kMaxHeaderBytes, " bytes"));
     }
-    if (size > bytes_.size() - at_) Fail(StrCat("the file ends here, ", size, " more bytes are announced"));
+    if (size > bytes_.size() - at_)
+      Fail(StrCat("the file ends here, ", size, " more bytes are announced"));
     const std::byte* data = bytes_.data() + at_;
     at_ += size;
     return data;
@@ -66,12 +82,14 @@ class GgufParser {
   }
   uint64_t Count(uint64_t limit, const char* what) {
     const uint64_t count = Number<uint64_t>();
-    if (count > limit) Fail(StrCat(count, " ", what, " are announced; at most ", limit, " are believed"));
+    if (count > limit)
+      Fail(StrCat(count, " ", what, " are announced; at most ", limit, " are believed"));
     return count;
   }
   std::string Text(uint64_t limit) {
     const uint64_t size = Number<uint64_t>();
-    if (size > limit) Fail(StrCat("a text of ", size, " bytes; at most ", limit, " are believed here"));
+    if (size > limit)
+      Fail(StrCat("a text of ", size, " bytes; at most ", limit, " are believed here"));
     const std::byte* data = Take(size);
     return {reinterpret_cast<const char*>(data), size};
   }
@@ -80,23 +98,34 @@ class GgufParser {
     const std::string key = Text(kMaxNameBytes);
     const uint32_t type = Number<uint32_t>();
     GgufReader::Value value = type == kArray ? Array() : Scalar(type);
-    if (!out_.metadata_.emplace(key, std::move(value)).second) Fail(StrCat("the key ", key, " for the second time"));
+    if (!out_.metadata_.emplace(key, std::move(value)).second)
+      Fail(StrCat("the key ", key, " for the second time"));
   }
 
   GgufReader::Value Scalar(uint32_t type) {
     switch (type) {
-      case kU8: return int64_t{Number<uint8_t>()};
-      case kI8: return int64_t{Number<int8_t>()};
-      case kU16: return int64_t{Number<uint16_t>()};
-      case kI16: return int64_t{Number<int16_t>()};
-      case kU32: return int64_t{Number<uint32_t>()};
-      case kI32: return int64_t{Number<int32_t>()};
-      case kF32: return double{Number<float>()};
-      case kF64: return Number<double>();
-      case kI64: return Number<int64_t>();
+      case kU8:
+        return int64_t{Number<uint8_t>()};
+      case kI8:
+        return int64_t{Number<int8_t>()};
+      case kU16:
+        return int64_t{Number<uint16_t>()};
+      case kI16:
+        return int64_t{Number<int16_t>()};
+      case kU32:
+        return int64_t{Number<uint32_t>()};
+      case kI32:
+        return int64_t{Number<int32_t>()};
+      case kF32:
+        return double{Number<float>()};
+      case kF64:
+        return Number<double>();
+      case kI64:
+        return Number<int64_t>();
       case kU64: {
         const uint64_t value = Number<uint64_t>();
-        if (value > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) Fail("an integer above 2^63");
+        if (value > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()))
+          Fail("an integer above 2^63");
         return static_cast<int64_t>(value);
       }
       case kBool: {
@@ -104,8 +133,10 @@ class GgufParser {
         if (value > 1) Fail(StrCat("a truth value of ", int{value}));
         return value == 1;
       }
-      case kString: return Text(bytes_.size());
-      default: Fail(StrCat("unknown metadata type ", type));
+      case kString:
+        return Text(bytes_.size());
+      default:
+        Fail(StrCat("unknown metadata type ", type));
     }
   }
 
@@ -114,6 +145,7 @@ class GgufParser {
     const uint64_t count = Count(kMaxArrayItems - array_items_, "more array items");
     array_items_ += count;
     if (type == kArray) Fail("an array of arrays");
+    if (type > kF64) Fail(StrCat("an array of the unknown type ", type));
     if (type == kString) {
       std::vector<std::string> texts;
       for (uint64_t i = 0; i < count; ++i) texts.push_back(Text(kMaxNameBytes));
@@ -138,10 +170,12 @@ class GgufParser {
     GgufTensor tensor;
     tensor.name = Text(kMaxNameBytes);
     const uint32_t dims = Number<uint32_t>();
-    if (dims < 1 || dims > kMaxDims) Fail(StrCat("tensor ", tensor.name, " has ", dims, " axes; want 1 to 4"));
+    if (dims < 1 || dims > kMaxDims)
+      Fail(StrCat("tensor ", tensor.name, " has ", dims, " axes; want 1 to 4"));
     for (uint32_t d = 0; d < dims; ++d) {
       const int64_t size = Number<int64_t>();
-      if (size < 1 || size > kMaxAxis) Fail(StrCat("tensor ", tensor.name, " has an axis of ", size));
+      if (size < 1 || size > kMaxAxis)
+        Fail(StrCat("tensor ", tensor.name, " has an axis of ", size));
       tensor.shape.insert(tensor.shape.begin(), size);
     }
     const uint32_t type = Number<uint32_t>();
@@ -154,7 +188,8 @@ class GgufParser {
                         "TQ2_0)"));
     }
     tensor.type = info->type;
-    if (!names_.insert(tensor.name).second) Fail(StrCat("the tensor ", tensor.name, " for the second time"));
+    if (!names_.insert(tensor.name).second)
+      Fail(StrCat("the tensor ", tensor.name, " for the second time"));
     out_.tensors_.push_back(std::move(tensor));
     return Number<uint64_t>();
   }
@@ -162,11 +197,13 @@ class GgufParser {
   uint64_t SizeOf(const GgufTensor& tensor) const {
     const GgmlTypeInfo& info = InfoOf(tensor.type);
     if (tensor.row_elements() % info.block_weights != 0) {
-      Fail(StrCat("tensor ", tensor.name, " has rows of ", tensor.row_elements(), ", and blocks of ", info.name, " have ",
-                  info.block_weights));
+      Fail(StrCat("tensor ", tensor.name, " has rows of ", tensor.row_elements(),
+                  ", and blocks of ", info.name, " have ", info.block_weights));
     }
-    unsigned __int128 size = static_cast<uint64_t>(tensor.row_elements() / info.block_weights * info.block_bytes);
-    for (size_t d = 0; d + 1 < tensor.shape.size(); ++d) size *= static_cast<uint64_t>(tensor.shape[d]);
+    unsigned __int128 size =
+        static_cast<uint64_t>(tensor.row_elements() / info.block_weights * info.block_bytes);
+    for (size_t d = 0; d + 1 < tensor.shape.size(); ++d)
+      size *= static_cast<uint64_t>(tensor.shape[d]);
     if (size > bytes_.size()) Fail(StrCat("tensor ", tensor.name, " is larger than the file"));
     return static_cast<uint64_t>(size);
   }

@@ -19,13 +19,16 @@ const uint8_t* GgufTensor::row(int64_t index) const {
 template <class T>
 const T& GgufReader::Typed(const std::string& key, const char* want) const {
   const auto found = metadata_.find(key);
-  TERN_CHECK_FORMAT(found != metadata_.end(), path(), ": the key ", key, " is missing; want ", want);
+  TERN_CHECK_FORMAT(found != metadata_.end(), path(), ": the key ", key, " is missing; want ",
+                    want);
   const T* value = std::get_if<T>(&found->second);
   TERN_CHECK_FORMAT(value != nullptr, path(), ": the key ", key, " has another type; want ", want);
   return *value;
 }
 
-std::string GgufReader::String(const std::string& key) const { return Typed<std::string>(key, "text"); }
+std::string GgufReader::String(const std::string& key) const {
+  return Typed<std::string>(key, "text");
+}
 int64_t GgufReader::Int(const std::string& key) const { return Typed<int64_t>(key, "an integer"); }
 double GgufReader::Real(const std::string& key) const { return Typed<double>(key, "a number"); }
 bool GgufReader::Flag(const std::string& key) const { return Typed<bool>(key, "true or false"); }
@@ -37,7 +40,8 @@ std::vector<double> GgufReader::Numbers(const std::string& key) const {
 }
 
 const GgufTensor* GgufReader::Find(std::string_view name) const {
-  const auto found = std::find_if(tensors_.begin(), tensors_.end(), [&](const auto& t) { return t.name == name; });
+  const auto found =
+      std::find_if(tensors_.begin(), tensors_.end(), [&](const auto& t) { return t.name == name; });
   return found == tensors_.end() ? nullptr : &*found;
 }
 
@@ -48,19 +52,29 @@ const GgufTensor& GgufReader::Get(std::string_view name) const {
 }
 
 nlohmann::json GgufReader::Metadata(size_t max_items) const {
-  nlohmann::json json = nlohmann::json::object();
+  using nlohmann::json;
+  const auto shown = [max_items](const auto& array) {
+    const size_t count = std::min(array.size(), max_items);
+    return json{{"items", array.size()},
+                {"first", std::vector(array.begin(), array.begin() + static_cast<long>(count))}};
+  };
+  json out = json::object();
   for (const auto& [key, value] : metadata_) {
-    std::visit(
-        [&, &name = key](const auto& v) {
-          if constexpr (requires { v.push_back(v.front()); } && !std::is_same_v<decltype(v), const std::string&>) {
-            json[name] = {{"items", v.size()}, {"first", std::vector(v.begin(), v.begin() + std::min(v.size(), max_items))}};
-          } else {
-            json[name] = v;
-          }
-        },
-        value);
+    if (const auto* texts = std::get_if<std::vector<std::string>>(&value)) {
+      out[key] = shown(*texts);
+    } else if (const auto* numbers = std::get_if<std::vector<double>>(&value)) {
+      out[key] = shown(*numbers);
+    } else if (const auto* text = std::get_if<std::string>(&value)) {
+      out[key] = *text;
+    } else if (const auto* integer = std::get_if<int64_t>(&value)) {
+      out[key] = *integer;
+    } else if (const auto* real = std::get_if<double>(&value)) {
+      out[key] = *real;
+    } else {
+      out[key] = std::get<bool>(value);
+    }
   }
-  return json;
+  return json::parse(out.dump(-1, ' ', false, json::error_handler_t::replace));
 }
 
 }  // namespace tern::formats

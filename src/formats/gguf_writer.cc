@@ -1,4 +1,5 @@
 // GgufWriter of gguf.h.
+#include <algorithm>
 #include <cstring>
 
 #include "base/atomic_file.h"
@@ -8,8 +9,10 @@
 namespace tern::formats {
 namespace {
 
-constexpr uint64_t kAlignment = 32;   // The format's default; not written as a key
+constexpr uint64_t kAlignment = 32;  // The format's default; not written as a key
 constexpr uint32_t kVersion = 3;
+constexpr size_t kMaxTensorName = 63, kMaxDims = 4;  // GGML_MAX_NAME counts the final zero
+constexpr int64_t kBufferBytes = 1 << 20;            // Rows of one write
 enum : uint32_t { kU32 = 4, kI32 = 5, kF32 = 6, kBool = 7, kString = 8, kArray = 9 };
 
 template <class T>
@@ -24,14 +27,20 @@ void PutText(std::string& out, const std::string& text) {
   out += text;
 }
 
+int64_t RowsOf(const std::vector<int64_t>& shape) {
+  int64_t rows = 1;
+  for (size_t d = 0; d + 1 < shape.size(); ++d) rows *= shape[d];
+  return rows;
+}
+
 uint64_t Aligned(uint64_t size) { return (size + kAlignment - 1) / kAlignment * kAlignment; }
 
 }  // namespace
 
 void GgufWriter::AddKey(const std::string& key, uint32_t type) {
+  TERN_CHECK(keys_.insert(key).second, key, " is added twice");
   PutText(metadata_, key);
   Put(metadata_, type);
-  ++num_keys_;
 }
 
 void GgufWriter::AddString(const std::string& key, const std::string& value) {
@@ -69,46 +78,58 @@ void GgufWriter::AddI32s(const std::string& key, const std::vector<int32_t>& val
   for (const int32_t value : values) Put(metadata_, value);
 }
 
-void GgufWriter::AddTensor(const std::string& name, GgmlType type, const std::vector<int64_t>& shape,
-                           RowWriter write_row) {
-  TERN_CHECK(!shape.empty(), name);
+void GgufWriter::AddTensor(const std::string& name, GgmlType type,
+                           const std::vector<int64_t>& shape, RowWriter write_row) {
+  TERN_CHECK(!name.empty() && name.size() <= kMaxTensorName, "\"", name, "\" has ", name.size(),
+             " bytes; llama.cpp reads at most ", kMaxTensorName);
+  TERN_CHECK(!shape.empty() && shape.size() <= kMaxDims, name, " has ", shape.size(), " axes");
+  for (const int64_t size : shape) TERN_CHECK(size > 0, name, " has an axis of ", size);
+  for (const Tensor& tensor : tensors_) TERN_CHECK(tensor.name != name, name, " is added twice");
+  RowBytes(type, shape.back());
   tensors_.push_back({name, type, shape, std::move(write_row)});
 }
 
-void GgufWriter::Write(const std::string& path) const {
-  std::string head;
-  head.append("GGUF");
+std::string GgufWriter::Head() const {
+  std::string head("GGUF");
   Put(head, kVersion);
   Put(head, static_cast<uint64_t>(tensors_.size()));
-  Put(head, num_keys_);
+  Put(head, static_cast<uint64_t>(keys_.size()));
   head += metadata_;
   uint64_t offset = 0;
-  const auto rows_of = [](const Tensor& tensor) {
-    int64_t rows = 1;
-    for (size_t d = 0; d + 1 < tensor.shape.size(); ++d) rows *= tensor.shape[d];
-    return rows;
-  };
   for (const Tensor& tensor : tensors_) {
     PutText(head, tensor.name);
     Put(head, static_cast<uint32_t>(tensor.shape.size()));
     for (auto size = tensor.shape.rbegin(); size != tensor.shape.rend(); ++size) Put(head, *size);
     Put(head, static_cast<uint32_t>(tensor.type));
     Put(head, offset);
-    offset += Aligned(static_cast<uint64_t>(rows_of(tensor) * RowBytes(tensor.type, tensor.shape.back())));
+    offset += Aligned(
+        static_cast<uint64_t>(RowsOf(tensor.shape) * RowBytes(tensor.type, tensor.shape.back())));
   }
+  return head;
+}
+
+void GgufWriter::Write(const std::string& path) const {
   AtomicFile file(path);
   const auto pad = [&file] {
     static constexpr char kZeros[kAlignment] = {};
     const uint64_t position = static_cast<uint64_t>(file.position());
     file.Write(kZeros, Aligned(position) - position);
   };
+  const std::string head = Head();
   file.Write(head.data(), head.size());
   pad();
+  std::vector<uint8_t> buffer;
   for (const Tensor& tensor : tensors_) {
-    std::vector<uint8_t> row(static_cast<size_t>(RowBytes(tensor.type, tensor.shape.back())));
-    for (int64_t r = 0; r < rows_of(tensor); ++r) {
-      tensor.write_row(r, row.data());
-      file.Write(row.data(), row.size());
+    const int64_t rows = RowsOf(tensor.shape);
+    const int64_t row_bytes = RowBytes(tensor.type, tensor.shape.back());
+    const int64_t at_once = std::clamp<int64_t>(kBufferBytes / row_bytes, 1, rows);
+    buffer.resize(static_cast<size_t>(at_once * row_bytes));
+    for (int64_t begin = 0; begin < rows; begin += at_once) {
+      const int64_t end = std::min(begin + at_once, rows);
+      for (int64_t r = begin; r < end; ++r) {
+        tensor.write_row(r, buffer.data() + (r - begin) * row_bytes);
+      }
+      file.Write(buffer.data(), static_cast<size_t>((end - begin) * row_bytes));
     }
     pad();
   }

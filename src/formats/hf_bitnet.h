@@ -1,5 +1,6 @@
-// Hugging Face's packed ternary layout (transformers, quant_method "bitnet"): uint8 [N/4, K]; byte row r holds output rows
-// r, r + N/4, r + 2N/4, r + 3N/4 at bits 0-1, 2-3, 4-5, 6-7; a code is weight + 1. See docs/formats/hf_bitnet.md.
+// Hugging Face's packed ternary layout (transformers, quant_method "bitnet"): uint8 [N/4, K]; byte
+// row r holds output rows r, r + N/4, r + 2N/4, r + 3N/4 at bits 0-1, 2-3, 4-5, 6-7; a code is
+// weight + 1. See docs/formats/hf_bitnet.md.
 #pragma once
 
 #include <cstdint>

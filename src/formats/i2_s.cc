@@ -62,8 +62,8 @@ I2sMatrix UnpackI2s(std::span<const uint8_t> bytes, int64_t n, int64_t k) {
     out += kBlockWeights;
   }
   std::memcpy(&matrix.scale, in, sizeof matrix.scale);
-  TERN_CHECK_FORMAT(std::isfinite(matrix.scale) && matrix.scale > 0, "the scale of an I2_S matrix is ",
-                    matrix.scale, "; want a number above 0");
+  TERN_CHECK_FORMAT(std::isfinite(matrix.scale) && matrix.scale > 0,
+                    "the scale of an I2_S matrix is ", matrix.scale, "; want a number above 0");
   return matrix;
 }
 

@@ -4,8 +4,8 @@
 namespace tern::formats {
 namespace {
 
-// Weights of byte b of a TQ1_0 part: first_weight + n * bytes + b for trit n. 160 weights are 5 x 32
-// in bytes 0..31, 80 are 5 x 16 in bytes 32..47, 16 are 4 x 4 in bytes 48..51 (fifth trit 0).
+// Weights of byte b of a TQ1_0 part: first_weight + n * bytes + b for trit n. 160 weights are 5 x
+// 32 in bytes 0..31, 80 are 5 x 16 in bytes 32..47, 16 are 4 x 4 in bytes 48..51 (fifth trit 0).
 struct Tq1Part {
   int64_t first_byte, bytes, first_weight, trits;
 };
