@@ -31,6 +31,20 @@ one key, `tern recipe show RECIPE` the whole recipe with the origin of each valu
   so may `train.steps`, to a larger number.
 - `parallel: {data: auto}` is the only value of `parallel` in this version.
 
+## Recipes and parts that come with tern
+
+| file | what |
+| --- | --- |
+| `recipes/quickstart.yaml` | a ternary model of 3 M parameters on Shakespeare: train, measure, ship, verify, write |
+| `recipes/quickstart_dense.yaml` | its dense twin |
+| `recipes/bitnet_700m_100b.yaml` | BitNet b1.58 700M as published, on your text |
+| `recipes/bitnet_1_3b_100b.yaml` | BitNet b1.58 1.3B as published, on your text |
+| `recipes/bitnet_3b_100b.yaml` | BitNet b1.58 3B as published, on your text |
+| `recipes/bitnet_2b4t.yaml` | the shape of BitNet b1.58-2B-4T, on your text |
+| `use:` in `model` | model/bitnet_3m, model/bitnet_6m, model/bitnet_31m; the published shapes model/bitnet_700m, model/bitnet_1_3b, model/bitnet_3b, model/bitnet_2b4t |
+| `use:` in `data` | data/shakespeare: the corpus of the quickstart |
+| `use:` in a train stage | train/bitnet_two_stage, train/dense_cosine |
+
 ## Recipe
 )";
 

@@ -163,7 +163,7 @@ void DescribeStage(FieldVisitor& v, EvalStage& s) {
 }
 void DescribeStage(FieldVisitor& v, ExportStage& s) {
   v.Texts("formats", s.formats,
-          {.why = "gguf/tq2_0, gguf/tq1_0, gguf/f16, i2_s, hf/bitnet, hf/autobitnet, hf/bf16",
+          {.why = "gguf/tq2_0, gguf/tq1_0, gguf/f16, hf/bitnet, hf/autobitnet, hf/bf16",
            .required = true});
   Word(v, "embedding", s.embedding, kEmbeddings, {"Type of embedding and head in GGUF"});
   Word(v, "checkpoint", s.checkpoint, kExported, {"Which checkpoint of the training is shipped"});
