@@ -20,8 +20,8 @@ class Checker {
     std::set<std::string> ids;
     for (const Stage& stage : recipe_.stages) {
       if (!ids.insert(IdOf(stage)).second) {
-        throw RecipeError(StrCat("stages: two stages have the id ", IdOf(stage),
-                                 "; give the second one id: another_name"));
+        throw RecipeError(
+            StrCat("stages: found a second stage with the id ", IdOf(stage), "; want another id"));
       }
       std::visit([&](const auto& s) { Check(s); }, stage);
       kinds_seen_.insert(KindOf(stage));
@@ -76,7 +76,8 @@ class Checker {
 
   void Needs(const Stage& stage, const char* kind) {
     if (!kinds_seen_.contains(kind)) {
-      throw RecipeError(StrCat("stages: ", IdOf(stage), " needs a ", kind, " stage before it"));
+      throw RecipeError(StrCat("stages: ", IdOf(stage), " needs ", *kind == 'e' ? "an " : "a ",
+                               kind, " stage before it"));
     }
   }
 

@@ -1,10 +1,12 @@
 // See tree.h.
 #include "recipe/tree.h"
 
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
 #include <filesystem>
+#include <sstream>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -84,14 +86,41 @@ class Converter {
   int values_ = 0;
 };
 
+// Events of a document that nobody wants.
+class IgnoreEvents : public YAML::EventHandler {
+ public:
+  void OnDocumentStart(const YAML::Mark&) override {}
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                const std::string&) override {}
+  void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                       YAML::EmitterStyle::value) override {}
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                  YAML::EmitterStyle::value) override {}
+  void OnMapEnd() override {}
+};
+
+// YAML::Load reads the first document and ignores what follows ("{a: b} c"); YAML::LoadAll (0.7)
+// does not end on ",".
+YAML::Node LoadOnly(const std::string& yaml, const std::string& source) {
+  std::istringstream stream(yaml);
+  YAML::Parser parser(stream);
+  IgnoreEvents ignore;
+  if (!parser.HandleNextDocument(ignore))
+    throw RecipeError(StrCat(source, ": found nothing; want a value"));
+  if (parser.HandleNextDocument(ignore)) {
+    throw RecipeError(
+        StrCat(source, ": found more after the first YAML document; want one document"));
+  }
+  return YAML::Load(yaml);
+}
+
 Node ParseYaml(const std::string& yaml, const std::string& source, bool marks) {
   try {
-    const std::vector<YAML::Node> documents = YAML::LoadAll(yaml);
-    if (documents.empty()) throw RecipeError(StrCat(source, ": found nothing; want a value"));
-    if (documents.size() > 1) {
-      throw RecipeError(StrCat(source, ": found ", documents.size(), " YAML documents; want one"));
-    }
-    return Converter(source, marks).Convert(documents.front(), 0);
+    return Converter(source, marks).Convert(LoadOnly(yaml, source), 0);
   } catch (const YAML::Exception& error) {
     throw RecipeError(
         StrCat(marks ? Place(source, error.mark) : source, ": not valid YAML: ", error.msg));

@@ -145,8 +145,11 @@ TEST(LoadErrorTest, DuplicateKeysNullsTagsAndSecondDocuments) {
   ExpectError(GoodRecipeWith("name: small", "name: ~"),
               "recipe.yaml:1:1: ", {"no value for the key name"});
   ExpectError(GoodRecipeWith("steps: 100", "steps: !!int 100"), "recipe.yaml:6:", {"the tag"});
-  ExpectError(std::string(kGoodRecipe) + "---\nname: b\n", "recipe.yaml: ", {"2 YAML documents"});
+  ExpectError(std::string(kGoodRecipe) + "---\nname: b\n",
+              "recipe.yaml: ", {"more after the first YAML document"});
   ExpectError("", "recipe.yaml: ", {"found nothing"});
+  ExpectError("{name: a} b", "recipe.yaml: ", {"more after the first"});
+  ExpectError(",", "recipe.yaml: ", {});  // yaml-cpp 0.7's LoadAll never ends on this.
   ExpectError("[a, b]", "recipe.yaml: ", {"map of keys"});
   ExpectError("{[a]: b}", "recipe.yaml:1:", {"a key that is not plain text"});
 }

@@ -24,6 +24,7 @@ class RecipeFile {
     std::filesystem::create_directories(folder_ / "configs");
     WriteText(path_, yaml);
   }
+  void Rewrite(const std::string& yaml) const { WriteText(path_, yaml); }
   void AddPart(const std::string& name, const std::string& yaml) const {
     WriteText(folder_ / ("configs/" + name + ".yaml"), yaml);
   }
