@@ -202,9 +202,12 @@ class GgufParser {
     }
     unsigned __int128 size =
         static_cast<uint64_t>(tensor.row_elements() / info.block_weights * info.block_bytes);
-    for (size_t d = 0; d + 1 < tensor.shape.size(); ++d)
+    for (size_t d = 0;; ++d) {
+      // Before each factor, because four axes can exceed 128 bits.
+      if (size > bytes_.size()) Fail(StrCat("tensor ", tensor.name, " is larger than the file"));
+      if (d + 1 == tensor.shape.size()) break;
       size *= static_cast<uint64_t>(tensor.shape[d]);
-    if (size > bytes_.size()) Fail(StrCat("tensor ", tensor.name, " is larger than the file"));
+    }
     return static_cast<uint64_t>(size);
   }
 
