@@ -13,7 +13,8 @@
 
 namespace tern {
 
-AtomicFile::AtomicFile(const std::string& path) : path_(path), beside_(StrCat(path, ".tmp.", ::getpid())) {
+AtomicFile::AtomicFile(const std::string& path)
+    : path_(path), beside_(StrCat(path, ".tmp.", ::getpid())) {
   fd_ = ::open(beside_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (fd_ < 0) throw ResourceError(StrCat("cannot create ", beside_, ": ", std::strerror(errno)));
 }
@@ -37,7 +38,8 @@ void AtomicFile::Write(const void* data, size_t size_bytes) {
 }
 
 void AtomicFile::Commit() {
-  if (::fsync(fd_) != 0) throw ResourceError(StrCat("cannot sync ", beside_, ": ", std::strerror(errno)));
+  if (::fsync(fd_) != 0)
+    throw ResourceError(StrCat("cannot sync ", beside_, ": ", std::strerror(errno)));
   if (::rename(beside_.c_str(), path_.c_str()) != 0) {
     throw ResourceError(StrCat("cannot rename to ", path_, ": ", std::strerror(errno)));
   }

@@ -1,5 +1,5 @@
-// Streams a file to a name beside its own and renames it into place when whole: at any moment the path is the old file or
-// the new one. Dropped without Commit, it leaves nothing behind.
+// Streams a file to a name beside its own and renames it into place when whole: at any moment the
+// path is the old file or the new one. Dropped without Commit, it leaves nothing behind.
 #pragma once
 
 #include <cstdint>

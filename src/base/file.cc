@@ -145,7 +145,8 @@ FileLock::FileLock(const std::string& path) {
     char holder[32] = {};
     const ssize_t n = ::read(fd_, holder, sizeof holder - 1);
     ::close(fd_);
-    throw ResourceError(StrCat("another run holds ", path, n > 0 ? StrCat(" (process ", holder, ")") : "",
+    throw ResourceError(StrCat("another run holds ", path,
+                               n > 0 ? StrCat(" (process ", holder, ")") : "",
                                "; wait for it, stop it, or give this run another name (name=...)"));
   }
   const std::string pid = std::to_string(::getpid());

@@ -1,6 +1,7 @@
-// Files that survive a crash: whole-file reads, read-only mappings, and replacement by write-beside, fsync, rename.
-// Every function throws InputError for a path the user gave that cannot be read, ResourceError when the system refuses
-// (disk full, read-only folder), with the path and the system's own words.
+// Files that survive a crash: whole-file reads, read-only mappings, and replacement by
+// write-beside, fsync, rename. Every function throws InputError for a path the user gave that
+// cannot be read, ResourceError when the system refuses (disk full, read-only folder), with the
+// path and the system's own words.
 #pragma once
 
 #include <cstddef>
@@ -14,8 +15,8 @@ namespace tern {
 // The whole file as bytes.
 std::string ReadFile(const std::string& path);
 
-// Writes `bytes` to a temporary name in the same folder, fsyncs it, renames it to `path` and fsyncs the folder: at any
-// moment `path` is the old file or the new one, never a part.
+// Writes `bytes` to a temporary name in the same folder, fsyncs it, renames it to `path` and fsyncs
+// the folder: at any moment `path` is the old file or the new one, never a part.
 void WriteFileAtomically(const std::string& path, std::string_view bytes);
 
 // Appends `line` and a newline in one write; the reader must drop a torn last line.
@@ -46,8 +47,9 @@ class MappedFile {
   size_t size_ = 0;
 };
 
-// Exclusive lock of a run folder: flock on `path`, held until destruction or the end of the process, however it ends.
-// Throws ResourceError that names the holder's process when another process has it.
+// Exclusive lock of a run folder: flock on `path`, held until destruction or the end of the
+// process, however it ends. Throws ResourceError that names the holder's process when another
+// process has it.
 class FileLock {
  public:
   explicit FileLock(const std::string& path);

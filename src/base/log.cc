@@ -23,10 +23,18 @@ std::shared_ptr<spdlog::logger> MakeLogger() {
 void LogMessage(LogLevel level, const std::string& message) {
   static const std::shared_ptr<spdlog::logger> logger = MakeLogger();
   switch (level) {
-    case LogLevel::kDebug: logger->debug("{}", message); return;
-    case LogLevel::kInfo: logger->info("{}", message); return;
-    case LogLevel::kWarn: logger->warn("{}", message); return;
-    case LogLevel::kError: logger->error("{}", message); return;
+    case LogLevel::kDebug:
+      logger->debug("{}", message);
+      return;
+    case LogLevel::kInfo:
+      logger->info("{}", message);
+      return;
+    case LogLevel::kWarn:
+      logger->warn("{}", message);
+      return;
+    case LogLevel::kError:
+      logger->error("{}", message);
+      return;
   }
 }
 

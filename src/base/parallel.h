@@ -1,5 +1,6 @@
-// How the deploy half and the kernels run loops on several threads without owning the threads: the caller passes a
-// runner (libtorch's pool in the trainer, ThreadPool in the engine), so that one process never has two pools at work.
+// How the deploy half and the kernels run loops on several threads without owning the threads: the
+// caller passes a runner (libtorch's pool in the trainer, ThreadPool in the engine), so that one
+// process never has two pools at work.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +11,8 @@ namespace tern {
 // Body of a parallel loop: works on [begin, end).
 using RangeBody = std::function<void(int64_t begin, int64_t end)>;
 
-// Calls body on disjoint ranges that cover [0, n), each at least `grain` long (but the last), and returns when all are
-// done. REQUIRES: the body's result must not depend on how the ranges are cut.
+// Calls body on disjoint ranges that cover [0, n), each at least `grain` long (but the last), and
+// returns when all are done. REQUIRES: the body's result must not depend on how the ranges are cut.
 using ParallelFor = std::function<void(int64_t n, int64_t grain, const RangeBody& body)>;
 
 // Runs everything in the calling thread.

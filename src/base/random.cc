@@ -34,21 +34,25 @@ std::array<uint32_t, 4> Philox4x32(std::array<uint32_t, 4> c, std::array<uint32_
   return c;
 }
 
-RandomStream::RandomStream(uint64_t seed, std::string_view name, uint64_t counter) : counter_(counter) {
+RandomStream::RandomStream(uint64_t seed, std::string_view name, uint64_t counter)
+    : counter_(counter) {
   const uint64_t name_hash = HashName(name);
-  const auto mixed = Philox4x32({static_cast<uint32_t>(name_hash), static_cast<uint32_t>(name_hash >> 32), 0, 0},
-                                {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
+  const auto mixed =
+      Philox4x32({static_cast<uint32_t>(name_hash), static_cast<uint32_t>(name_hash >> 32), 0, 0},
+                 {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
   key_ = {mixed[0], mixed[1]};
 }
 
 uint64_t RandomStream::At(uint64_t index) const {
-  const auto block = Philox4x32({static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32), 0, 0}, key_);
+  const auto block =
+      Philox4x32({static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32), 0, 0}, key_);
   return block[0] | uint64_t{block[1]} << 32;
 }
 
 float RandomStream::NextNormal() {
   const uint64_t bits = NextU64();
-  const double u = (static_cast<double>(bits >> 32) + 0.5) * 0x1.0p-32;  // In (0, 1): log is finite.
+  const double u =
+      (static_cast<double>(bits >> 32) + 0.5) * 0x1.0p-32;  // In (0, 1): log is finite.
   const double v = static_cast<double>(bits & 0xFFFFFFFFu) * 0x1.0p-32;
   return static_cast<float>(std::sqrt(-2.0 * std::log(u)) * std::cos(2.0 * std::numbers::pi * v));
 }
@@ -57,11 +61,14 @@ uint64_t PermuteIndex(uint64_t index, uint64_t size, uint64_t key) {
   TERN_CHECK(index < size, "index ", index, " of a permutation of ", size);
   const int half_bits = std::max(1, (static_cast<int>(std::bit_width(size - 1)) + 1) / 2);
   const uint64_t mask = (uint64_t{1} << half_bits) - 1;
-  const std::array<uint32_t, 2> philox_key = {static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32)};
-  do {  // The network permutes [0, 4^half_bits), less than 4 * size: a few walks at most bring us below size.
+  const std::array<uint32_t, 2> philox_key = {static_cast<uint32_t>(key),
+                                              static_cast<uint32_t>(key >> 32)};
+  do {  // The network permutes [0, 4^half_bits), less than 4 * size: a few walks at most bring us
+        // below size.
     uint64_t left = index >> half_bits, right = index & mask;
     for (uint32_t round = 0; round < 4; ++round) {
-      const auto f = Philox4x32({static_cast<uint32_t>(right), static_cast<uint32_t>(right >> 32), round, 1}, philox_key);
+      const auto f = Philox4x32(
+          {static_cast<uint32_t>(right), static_cast<uint32_t>(right >> 32), round, 1}, philox_key);
       const uint64_t mixed = (left ^ (f[0] | uint64_t{f[1]} << 32)) & mask;
       left = right;
       right = mixed;

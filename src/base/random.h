@@ -1,6 +1,7 @@
-// Counter-based random numbers (Philox 4x32-10: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
-// A stream is named and seeded; its whole state is one 64-bit counter, so it can be stored, resumed and sharded: value i
-// of a stream is a pure function of (seed, name, i), whoever asks and in whatever order.
+// Counter-based random numbers (Philox 4x32-10: Salmon et al., "Parallel random numbers: as easy as
+// 1, 2, 3", SC 2011). A stream is named and seeded; its whole state is one 64-bit counter, so it
+// can be stored, resumed and sharded: value i of a stream is a pure function of (seed, name, i),
+// whoever asks and in whatever order.
 #pragma once
 
 #include <array>
@@ -33,8 +34,9 @@ class RandomStream {
   uint64_t counter_;
 };
 
-// A bijection of [0, size) onto itself chosen by `key`: element `index` of a pseudo-random permutation without a table
-// (balanced Feistel network with cycle walking). REQUIRES: index < size.
+// A bijection of [0, size) onto itself chosen by `key`: element `index` of a pseudo-random
+// permutation without a table (balanced Feistel network with cycle walking). REQUIRES: index <
+// size.
 uint64_t PermuteIndex(uint64_t index, uint64_t size, uint64_t key);
 
 }  // namespace tern

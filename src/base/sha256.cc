@@ -12,19 +12,22 @@
 namespace tern {
 
 Sha256::Sha256() : context_(EVP_MD_CTX_new()) {
-  TERN_CHECK(EVP_DigestInit_ex(static_cast<EVP_MD_CTX*>(context_), EVP_sha256(), nullptr) == 1, "libcrypto");
+  TERN_CHECK(EVP_DigestInit_ex(static_cast<EVP_MD_CTX*>(context_), EVP_sha256(), nullptr) == 1,
+             "libcrypto");
 }
 
 Sha256::~Sha256() { EVP_MD_CTX_free(static_cast<EVP_MD_CTX*>(context_)); }
 
 void Sha256::Update(const void* data, size_t size_bytes) {
-  TERN_CHECK(EVP_DigestUpdate(static_cast<EVP_MD_CTX*>(context_), data, size_bytes) == 1, "libcrypto");
+  TERN_CHECK(EVP_DigestUpdate(static_cast<EVP_MD_CTX*>(context_), data, size_bytes) == 1,
+             "libcrypto");
 }
 
 std::string Sha256::HexDigest() {
   std::array<unsigned char, 32> digest{};
   unsigned int size = 0;
-  TERN_CHECK(EVP_DigestFinal_ex(static_cast<EVP_MD_CTX*>(context_), digest.data(), &size) == 1, "libcrypto");
+  TERN_CHECK(EVP_DigestFinal_ex(static_cast<EVP_MD_CTX*>(context_), digest.data(), &size) == 1,
+             "libcrypto");
   static constexpr char kDigits[] = "0123456789abcdef";
   std::string hex;
   for (const unsigned char byte : digest) hex.append({kDigits[byte >> 4], kDigits[byte & 15]});
@@ -42,7 +45,8 @@ std::string Sha256OfFile(const std::string& path) {
   Sha256 hash;
   constexpr size_t kPart = size_t{1} << 20;
   const auto bytes = file.bytes();
-  for (size_t at = 0; at < bytes.size(); at += kPart) hash.Update(bytes.data() + at, std::min(kPart, bytes.size() - at));
+  for (size_t at = 0; at < bytes.size(); at += kPart)
+    hash.Update(bytes.data() + at, std::min(kPart, bytes.size() - at));
   return hash.HexDigest();
 }
 

@@ -1,5 +1,6 @@
-// SIGTERM, SIGINT and SIGUSR1 ask a run to save and stop (exit code 75). The handler only sets a flag; long loops poll it,
-// in training and in evaluation. A second SIGINT or SIGTERM ends the process at once, as the default handler would.
+// SIGTERM, SIGINT and SIGUSR1 ask a run to save and stop (exit code 75). The handler only sets a
+// flag; long loops poll it, in training and in evaluation. A second SIGINT or SIGTERM ends the
+// process at once, as the default handler would.
 #pragma once
 
 namespace tern {

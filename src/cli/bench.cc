@@ -1,4 +1,6 @@
 // tern bench train: speed of training steps on random tokens.
+#include "train/bench.h"
+
 #include <CLI/CLI.hpp>
 #include <iostream>
 #include <nlohmann/json.hpp>
@@ -6,7 +8,6 @@
 #include "base/progress.h"
 #include "cli/commands.h"
 #include "cli/threads.h"
-#include "train/bench.h"
 
 namespace tern::cli {
 namespace {
@@ -46,8 +47,9 @@ void RunBenchTrain(const BenchTrainFlags& flags) {
   }
   std::cout << flags.shape << " " << flags.precision << (flags.dense ? " dense" : "") << ": "
             << FormatSi(result.tokens_per_second) << "tokens/s, " << static_cast<int>(100 * share)
-            << " % of this machine's fp32 GEMM peak (" << FormatSi(result.gemm_flops) << "FLOP/s), peak memory "
-            << FormatBytes(static_cast<double>(result.peak_rss_bytes)) << "\n";
+            << " % of this machine's fp32 GEMM peak (" << FormatSi(result.gemm_flops)
+            << "FLOP/s), peak memory " << FormatBytes(static_cast<double>(result.peak_rss_bytes))
+            << "\n";
 }
 
 }  // namespace
@@ -55,15 +57,22 @@ void RunBenchTrain(const BenchTrainFlags& flags) {
 void AddBenchCommand(CLI::App& app) {
   CLI::App* bench = app.add_subcommand("bench", "Measure speed on this machine");
   bench->require_subcommand(1);
-  CLI::App* train = bench->add_subcommand("train", "Training steps on random tokens, batch 8 x 256");
+  CLI::App* train =
+      bench->add_subcommand("train", "Training steps on random tokens, batch 8 x 256");
   train->footer("Example: tern bench train --shape d512 --precision bf16 --threads 2");
   auto flags = std::make_shared<BenchTrainFlags>();
-  train->add_option("--shape", flags->shape, "d256 | d512")->check(CLI::IsMember({"d256", "d512"}))->capture_default_str();
+  train->add_option("--shape", flags->shape, "d256 | d512")
+      ->check(CLI::IsMember({"d256", "d512"}))
+      ->capture_default_str();
   train->add_option("--precision", flags->precision, "fp32 | bf16 | fp16")
       ->check(CLI::IsMember({"fp32", "bf16", "fp16"}))
       ->capture_default_str();
-  train->add_option("--steps", flags->steps, "Steps that count")->check(CLI::PositiveNumber)->capture_default_str();
-  train->add_option("--warmup", flags->warmup, "Steps before")->check(CLI::NonNegativeNumber)->capture_default_str();
+  train->add_option("--steps", flags->steps, "Steps that count")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  train->add_option("--warmup", flags->warmup, "Steps before")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   train->add_option("--threads", flags->threads, "0: all processors")->capture_default_str();
   train->add_flag("--dense", flags->dense, "Dense linear layers instead of BitLinear");
   train->add_flag("--json", flags->json, "One JSON object instead of text");

@@ -5,11 +5,11 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "checkpoint/checkpoint.h"
 #include "cli/commands.h"
 #include "cli/threads.h"
 #include "data/token_file.h"
-#include "base/file.h"
 #include "engine/hf_model.h"
 #include "eval/perplexity.h"
 #include "model/checkpoint_io.h"
@@ -20,7 +20,8 @@ namespace tern::cli {
 namespace {
 
 struct Flags {
-  std::string checkpoint, format, output, embedding = "f16", tokenizer, file, tokens, split = "validation";
+  std::string checkpoint, format, output, embedding = "f16", tokenizer, file, tokens,
+                                          split = "validation";
   int64_t max_tokens = 0, threads = 0;
   bool json = false;
 };
@@ -32,7 +33,8 @@ std::string TokenizerPath(const Flags& flags) {
   for (auto at = run; at != at.parent_path(); at = at.parent_path()) {
     if (std::filesystem::exists(at / "tokenizer.model")) return (at / "tokenizer.model").string();
   }
-  throw UsageError(StrCat("found no tokenizer.model above ", flags.checkpoint, "; name it with --tokenizer"));
+  throw UsageError(
+      StrCat("found no tokenizer.model above ", flags.checkpoint, "; name it with --tokenizer"));
 }
 
 void RunExport(const Flags& flags) {
@@ -44,12 +46,15 @@ void RunExport(const Flags& flags) {
   std::cout << flags.output << "\n";
 }
 
-// The format of a file by its look; only the meaning of the scale and the types of tables depend on it.
+// The format of a file by its look; only the meaning of the scale and the types of tables depend on
+// it.
 std::string FormatOf(const std::string& path) {
   if (!std::filesystem::is_directory(path)) return "gguf/tq2_0";
   const auto config = nlohmann::json::parse(ReadFile(path + "/config.json"));
   if (!config.contains("quantization_config")) return "hf/bf16";
-  return config["quantization_config"].value("linear_class", "bitlinear") == "bitlinear" ? "hf/bitnet" : "hf/autobitnet";
+  return config["quantization_config"].value("linear_class", "bitlinear") == "bitlinear"
+             ? "hf/bitnet"
+             : "hf/autobitnet";
 }
 
 void RunVerify(const Flags& flags) {
@@ -60,45 +65,60 @@ void RunVerify(const Flags& flags) {
   std::vector<int32_t> tokens;
   constexpr int64_t kTokens = 64;
   for (int64_t i = 0; i < std::min(kTokens, decoder.config().context_length); ++i) {
-    tokens.push_back(static_cast<int32_t>(i * 7919 % decoder.config().vocab_size));  // A fixed spread over the vocabulary.
+    tokens.push_back(static_cast<int32_t>(
+        i * 7919 % decoder.config().vocab_size));  // A fixed spread over the vocabulary.
   }
-  const transfer::LogitsReport l = transfer::CompareLogits(decoder, std::move(weights), tokens, static_cast<int>(flags.threads));
-  std::cout << flags.file << ": " << w.codes << " ternary weights and " << w.floats << " other values equal; logits of "
-            << l.tokens << " tokens: mean KL " << l.mean_kl << " (bound " << transfer::kMaxMeanKl << "), top-1 agreement "
-            << 100 * l.top1_agreement << " %\n";
+  const transfer::LogitsReport l =
+      transfer::CompareLogits(decoder, std::move(weights), tokens, static_cast<int>(flags.threads));
+  std::cout << flags.file << ": " << w.codes << " ternary weights and " << w.floats
+            << " other values equal; logits of " << l.tokens << " tokens: mean KL " << l.mean_kl
+            << " (bound " << transfer::kMaxMeanKl << "), top-1 agreement " << 100 * l.top1_agreement
+            << " %\n";
 }
 
 void RunEval(const Flags& flags) {
   SetThreads(flags.threads);
   const model::Decoder decoder = model::LoadDecoder(checkpoint::CheckpointReader(flags.checkpoint));
   const data::TokenFile tokens = data::TokenFile::Open(flags.tokens);
-  TERN_CHECK_INPUT(tokens.vocab_size() == decoder.config().vocab_size, flags.tokens, " has a vocabulary of ",
-                   tokens.vocab_size(), ", the model ", decoder.config().vocab_size);
+  TERN_CHECK_INPUT(tokens.vocab_size() == decoder.config().vocab_size, flags.tokens,
+                   " has a vocabulary of ", tokens.vocab_size(), ", the model ",
+                   decoder.config().vocab_size);
   eval::PerplexityOptions options;
   options.split = data::SplitFromName(flags.split);
   options.sequence_length = decoder.config().context_length;
   options.max_tokens = flags.max_tokens;
   const eval::PerplexityResult result = eval::Perplexity(decoder, tokens, options);
   if (flags.json) {
-    std::cout << nlohmann::json{{"perplexity", result.perplexity}, {"loss", result.loss}, {"tokens", result.tokens}}.dump()
+    std::cout << nlohmann::json{{"perplexity", result.perplexity},
+                                {"loss", result.loss},
+                                {"tokens", result.tokens}}
+                     .dump()
               << "\n";
     return;
   }
-  std::cout << "perplexity " << result.perplexity << " on " << result.tokens << " " << flags.split << " tokens, windows of "
-            << options.sequence_length << "\n";
+  std::cout << "perplexity " << result.perplexity << " on " << result.tokens << " " << flags.split
+            << " tokens, windows of " << options.sequence_length << "\n";
 }
 
 }  // namespace
 
 void AddExportCommand(CLI::App& app) {
-  CLI::App* command = app.add_subcommand("export", "Write a checkpoint in a format that engines load");
-  command->footer("Example: tern export checkpoints/quickstart/train/step-00000300 --format gguf/tq2_0 -o model.gguf");
+  CLI::App* command =
+      app.add_subcommand("export", "Write a checkpoint in a format that engines load");
+  command->footer(
+      "Example: tern export checkpoints/quickstart/train/step-00000300 --format gguf/tq2_0 -o "
+      "model.gguf");
   auto flags = std::make_shared<Flags>();
-  command->add_option("checkpoint", flags->checkpoint, "Checkpoint folder or its state.h5")->required();
-  command->add_option("--format", flags->format, "gguf/tq2_0, gguf/tq1_0, gguf/f16, hf/bitnet, hf/autobitnet, hf/bf16")->required();
+  command->add_option("checkpoint", flags->checkpoint, "Checkpoint folder or its state.h5")
+      ->required();
+  command
+      ->add_option("--format", flags->format,
+                   "gguf/tq2_0, gguf/tq1_0, gguf/f16, hf/bitnet, hf/autobitnet, hf/bf16")
+      ->required();
   command->add_option("-o,--output", flags->output, "File, or folder for hf/...")->required();
   command->add_option("--embedding", flags->embedding, "GGUF: type of embedding and head")
-      ->check(CLI::IsMember({"f16", "f32", "q8_0"}))->capture_default_str();
+      ->check(CLI::IsMember({"f16", "f32", "q8_0"}))
+      ->capture_default_str();
   command->add_option("--tokenizer", flags->tokenizer, "tokenizer.model; default: the run's");
   command->add_option("--threads", flags->threads, "0: all processors");
   command->callback([flags] { RunExport(*flags); });
@@ -106,7 +126,8 @@ void AddExportCommand(CLI::App& app) {
 
 void AddVerifyCommand(CLI::App& app) {
   CLI::App* command = app.add_subcommand("verify", "Prove that an export is its checkpoint");
-  command->footer("Example: tern verify model.gguf --against checkpoints/quickstart/train/step-00000300");
+  command->footer(
+      "Example: tern verify model.gguf --against checkpoints/quickstart/train/step-00000300");
   auto flags = std::make_shared<Flags>();
   command->add_option("file", flags->file, "GGUF file or Hugging Face folder")->required();
   command->add_option("--against", flags->checkpoint, "Checkpoint")->required();
@@ -116,7 +137,9 @@ void AddVerifyCommand(CLI::App& app) {
 
 void AddEvalCommand(CLI::App& app) {
   CLI::App* command = app.add_subcommand("eval", "Perplexity of a checkpoint on a token file");
-  command->footer("Example: tern eval checkpoints/quickstart/train/step-00000300 --tokens checkpoints/quickstart/data.tokens.h5");
+  command->footer(
+      "Example: tern eval checkpoints/quickstart/train/step-00000300 --tokens "
+      "checkpoints/quickstart/data.tokens.h5");
   auto flags = std::make_shared<Flags>();
   command->add_option("checkpoint", flags->checkpoint, "Checkpoint")->required();
   command->add_option("--tokens", flags->tokens, "Token file")->required();

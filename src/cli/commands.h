@@ -1,5 +1,5 @@
-// The verbs of `tern`, one file each. Every function adds a subcommand whose callback does the work and throws typed
-// errors; main.cc turns those into one line on stderr and an exit code.
+// The verbs of `tern`, one file each. Every function adds a subcommand whose callback does the work
+// and throws typed errors; main.cc turns those into one line on stderr and an exit code.
 #pragma once
 
 namespace CLI {

@@ -1,10 +1,11 @@
 // tern plan RECIPE: what a recipe will cost, before anything is loaded.
+#include "plan/plan.h"
+
 #include <CLI/CLI.hpp>
 #include <iostream>
 
 #include "cli/commands.h"
 #include "cli/threads.h"
-#include "plan/plan.h"
 #include "recipe/check.h"
 #include "recipe/load.h"
 
@@ -27,7 +28,8 @@ void AddPlanCommand(CLI::App& app) {
     const double gemm_flops = plan::MeasureGemmPeak();
     for (const recipe::Stage& stage : loaded.recipe.stages) {
       if (const auto* train = std::get_if<recipe::TrainStage>(&stage)) {
-        std::cout << plan::FormatPlan(loaded.recipe, *train, plan::PlanTraining(loaded.recipe, *train, gemm_flops));
+        std::cout << plan::FormatPlan(loaded.recipe, *train,
+                                      plan::PlanTraining(loaded.recipe, *train, gemm_flops));
       }
     }
   });

@@ -34,7 +34,8 @@ void AddRecipeCommand(CLI::App& app) {
   check->footer("Example: tern recipe check recipes/quickstart.yaml");
   const auto check_flags = AddRecipeArguments(check);
   check->callback([check_flags] {
-    const recipe::LoadedRecipe loaded = recipe::LoadRecipe(check_flags->recipe, check_flags->overrides);
+    const recipe::LoadedRecipe loaded =
+        recipe::LoadRecipe(check_flags->recipe, check_flags->overrides);
     for (const std::string& warning : recipe::CheckRecipe(loaded.recipe)) LogWarn(warning);
     std::cout << check_flags->recipe << ": sound, " << loaded.recipe.stages.size() << " stages\n";
   });
@@ -43,12 +44,15 @@ void AddRecipeCommand(CLI::App& app) {
   show->footer("Example: tern recipe show recipes/quickstart.yaml train.steps=100");
   const auto show_flags = AddRecipeArguments(show);
   show->callback([show_flags] {
-    std::cout << recipe::ResolvedYaml(recipe::LoadRecipe(show_flags->recipe, show_flags->overrides));
+    std::cout << recipe::ResolvedYaml(
+        recipe::LoadRecipe(show_flags->recipe, show_flags->overrides));
   });
 
   CLI::App* explain = recipe->add_subcommand("explain", "Default, range and reason of a key");
-  explain->footer("Examples:\n  tern recipe explain train.steps\n  tern recipe explain train.schedule.peak_lr --recipe "
-                  "recipes/quickstart.yaml");
+  explain->footer(
+      "Examples:\n  tern recipe explain train.steps\n  tern recipe explain train.schedule.peak_lr "
+      "--recipe "
+      "recipes/quickstart.yaml");
   auto flags = std::make_shared<RecipeFlags>();
   explain->add_option("key", flags->key, "Key path, such as train.steps")->required();
   explain->add_option("--recipe", flags->recipe, "Also tell its value in this recipe");

@@ -12,8 +12,10 @@ namespace {
 
 constexpr int32_t kNoTarget = -1;
 
-// Reads window [start, start + targets] into row `row`; columns past `targets` get token 0 and no target.
-void FillRow(const TokenFile& tokens, Split split, int64_t start, int64_t targets, int64_t row, Batch* batch) {
+// Reads window [start, start + targets] into row `row`; columns past `targets` get token 0 and no
+// target.
+void FillRow(const TokenFile& tokens, Split split, int64_t start, int64_t targets, int64_t row,
+             Batch* batch) {
   std::vector<int32_t> window(static_cast<size_t>(targets + 1));
   tokens.Copy(split, start, targets + 1, window.data());
   const int64_t at = row * batch->tokens;
@@ -24,7 +26,8 @@ void FillRow(const TokenFile& tokens, Split split, int64_t start, int64_t target
 // Positions, document ids, and no target across a border.
 void MarkDocuments(const TokenFile& tokens, Split split, int64_t start, int64_t row, Batch* batch) {
   const std::vector<int64_t>& documents = tokens.Documents(split);
-  auto next = std::upper_bound(documents.begin(), documents.end(), start);   // First document that begins later
+  auto next = std::upper_bound(documents.begin(), documents.end(),
+                               start);  // First document that begins later
   int32_t position = 0, document = 0;
   for (int64_t t = 0; t < batch->tokens; ++t) {
     if (next != documents.end() && start + t == *next) {
@@ -64,12 +67,13 @@ uint64_t Batch::Hash() const {
   return std::stoull(hash.HexDigest().substr(0, 16), nullptr, 16);
 }
 
-Batch MakeBatch(const TokenFile& tokens, Split split, const std::vector<int64_t>& starts, int64_t sequence_length,
-                Packing packing) {
+Batch MakeBatch(const TokenFile& tokens, Split split, const std::vector<int64_t>& starts,
+                int64_t sequence_length, Packing packing) {
   Batch batch = EmptyBatch(static_cast<int64_t>(starts.size()), sequence_length, packing);
   for (size_t row = 0; row < starts.size(); ++row) {
     FillRow(tokens, split, starts[row], sequence_length, static_cast<int64_t>(row), &batch);
-    if (packing == Packing::kDocuments) MarkDocuments(tokens, split, starts[row], static_cast<int64_t>(row), &batch);
+    if (packing == Packing::kDocuments)
+      MarkDocuments(tokens, split, starts[row], static_cast<int64_t>(row), &batch);
   }
   return batch;
 }
@@ -85,8 +89,8 @@ std::vector<EvalWindow> EvalWindows(const TokenFile& tokens, Split split, int64_
   return windows;
 }
 
-Batch MakeEvalBatch(const TokenFile& tokens, Split split, const std::vector<EvalWindow>& windows, int64_t first,
-                    int64_t count, int64_t sequence_length, Packing packing) {
+Batch MakeEvalBatch(const TokenFile& tokens, Split split, const std::vector<EvalWindow>& windows,
+                    int64_t first, int64_t count, int64_t sequence_length, Packing packing) {
   Batch batch = EmptyBatch(count, sequence_length, packing);
   for (int64_t row = 0; row < count; ++row) {
     const EvalWindow& window = windows.at(static_cast<size_t>(first + row));

@@ -24,7 +24,8 @@ Document ReadDocument(const std::string& path, Corpus* corpus) {
   Document document{path, ReadFile(path)};
   TERN_CHECK_INPUT(!document.text.empty(), path, " is empty; a document needs text");
   text::CheckText(document.text, path);
-  corpus->sources.push_back({path, static_cast<int64_t>(document.text.size()), Sha256Hex(document.text)});
+  corpus->sources.push_back(
+      {path, static_cast<int64_t>(document.text.size()), Sha256Hex(document.text)});
   return document;
 }
 
@@ -51,11 +52,14 @@ void CutInTwo(Document document, double fraction, Corpus* corpus) {
     border = NearestBorder(document.text, mark, std::min(at, size - 1));
     if (border != std::string::npos) break;
   }
-  TERN_CHECK_INPUT(border != std::string::npos, document.name,
-                   " is the only document and has no border to cut it at for validation; give more files, or "
-                   "data.validation_fraction=0");
-  corpus->validation.push_back({StrCat(document.name, "[", border, ":", size, "]"), document.text.substr(border)});
-  corpus->train.push_back({StrCat(document.name, "[0:", border, "]"), document.text.substr(0, border)});
+  TERN_CHECK_INPUT(
+      border != std::string::npos, document.name,
+      " is the only document and has no border to cut it at for validation; give more files, or "
+      "data.validation_fraction=0");
+  corpus->validation.push_back(
+      {StrCat(document.name, "[", border, ":", size, "]"), document.text.substr(border)});
+  corpus->train.push_back(
+      {StrCat(document.name, "[0:", border, "]"), document.text.substr(0, border)});
   corpus->notes.push_back(StrCat(document.name, " is the only document: its last ", size - border,
                                  " bytes are held out for validation"));
 }
@@ -63,9 +67,9 @@ void CutInTwo(Document document, double fraction, Corpus* corpus) {
 // Whole documents in a seeded order go to validation until their bytes come nearest to the share.
 void SplitByShare(std::vector<Document> documents, const CorpusOptions& options, Corpus* corpus) {
   const size_t count = documents.size();
-  const double all = std::accumulate(documents.begin(), documents.end(), 0.0, [](double sum, const Document& d) {
-    return sum + static_cast<double>(d.text.size());
-  });
+  const double all = std::accumulate(
+      documents.begin(), documents.end(), 0.0,
+      [](double sum, const Document& d) { return sum + static_cast<double>(d.text.size()); });
   const uint64_t key = RandomStream(options.seed, "data/split").At(0);
   std::set<size_t> held_out;
   double bytes = 0;
@@ -83,7 +87,8 @@ void SplitByShare(std::vector<Document> documents, const CorpusOptions& options,
   }
 }
 
-void SplitByName(const std::vector<std::string>& files, const std::vector<std::string>& held_out, Corpus* corpus) {
+void SplitByName(const std::vector<std::string>& files, const std::vector<std::string>& held_out,
+                 Corpus* corpus) {
   for (const std::string& path : held_out) corpus->validation.push_back(ReadDocument(path, corpus));
   for (const std::string& path : files) {
     if (std::find(held_out.begin(), held_out.end(), path) == held_out.end()) {
@@ -101,11 +106,14 @@ std::vector<std::string> ExpandGlobs(const std::vector<std::string>& patterns) {
   for (const std::string& pattern : patterns) {
     glob_t found{};
     const int status = ::glob(pattern.c_str(), 0, nullptr, &found);
-    const std::vector<std::string> paths(found.gl_pathv, found.gl_pathv + (status == 0 ? found.gl_pathc : 0));
+    const std::vector<std::string> paths(found.gl_pathv,
+                                         found.gl_pathv + (status == 0 ? found.gl_pathc : 0));
     ::globfree(&found);
-    TERN_CHECK_INPUT(!paths.empty(), "data.files: ", pattern, " matches no file (in ", fs::current_path().string(), ")");
+    TERN_CHECK_INPUT(!paths.empty(), "data.files: ", pattern, " matches no file (in ",
+                     fs::current_path().string(), ")");
     for (const std::string& path : paths) {
-      TERN_CHECK_INPUT(!fs::is_directory(path), "data.files: ", path, " is a folder; name its files, such as ", path, "/*.txt");
+      TERN_CHECK_INPUT(!fs::is_directory(path), "data.files: ", path,
+                       " is a folder; name its files, such as ", path, "/*.txt");
       files.insert(path);
     }
   }
@@ -114,13 +122,15 @@ std::vector<std::string> ExpandGlobs(const std::vector<std::string>& patterns) {
 
 Corpus LoadCorpus(const CorpusOptions& options) {
   if (!(options.validation_fraction >= 0 && options.validation_fraction < 1)) {
-    throw RecipeError(StrCat("data.validation_fraction is ", options.validation_fraction, "; want 0 up to below 1"));
+    throw RecipeError(StrCat("data.validation_fraction is ", options.validation_fraction,
+                             "; want 0 up to below 1"));
   }
   Corpus corpus;
   const std::vector<std::string> files = ExpandGlobs(options.files);
   if (!options.validation_files.empty()) {
     SplitByName(files, ExpandGlobs(options.validation_files), &corpus);
-    TERN_CHECK_INPUT(!corpus.train.empty(), "data.validation_files name every file; nothing is left to train on");
+    TERN_CHECK_INPUT(!corpus.train.empty(),
+                     "data.validation_files name every file; nothing is left to train on");
     return corpus;
   }
   std::vector<Document> documents;

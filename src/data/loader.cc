@@ -13,7 +13,8 @@
 namespace tern::data {
 namespace {
 
-Batch MakeStep(const TokenFile& tokens, const Sampler& sampler, const LoaderOptions& options, int64_t step) {
+Batch MakeStep(const TokenFile& tokens, const Sampler& sampler, const LoaderOptions& options,
+               int64_t step) {
   std::vector<int64_t> starts;
   for (int64_t i = 0; i < options.sequences_per_step; ++i) {
     starts.push_back(sampler.WindowStart(step * options.sequences_per_step + i));
@@ -38,8 +39,10 @@ Batch BatchOfStep(const TokenFile& tokens, const LoaderOptions& options, int64_t
 }
 
 Batch MicroBatch(const Batch& batch, int64_t micro, int64_t micros) {
-  TERN_CHECK(micros > 0 && batch.batch % micros == 0 && micro >= 0 && micro < micros, micro, " of ", micros);
-  const int64_t rows = batch.batch / micros, begin = micro * rows * batch.tokens, count = rows * batch.tokens;
+  TERN_CHECK(micros > 0 && batch.batch % micros == 0 && micro >= 0 && micro < micros, micro, " of ",
+             micros);
+  const int64_t rows = batch.batch / micros, begin = micro * rows * batch.tokens,
+                count = rows * batch.tokens;
   return {rows,
           batch.tokens,
           Part(batch.inputs, begin, count),
@@ -50,7 +53,10 @@ Batch MicroBatch(const Batch& batch, int64_t micro, int64_t micros) {
 
 struct BatchLoader::Impl {
   Impl(const TokenFile& the_tokens, const LoaderOptions& the_options)
-      : tokens(the_tokens), options(the_options), sampler(MakeSampler(tokens, options)), next(options.first_step) {
+      : tokens(the_tokens),
+        options(the_options),
+        sampler(MakeSampler(tokens, options)),
+        next(options.first_step) {
     thread = std::thread([this] { Produce(); });
   }
 
@@ -68,7 +74,10 @@ struct BatchLoader::Impl {
       for (int64_t step = options.first_step;; ++step) {
         Batch batch = MakeStep(tokens, sampler, options, step);
         std::unique_lock lock(mutex);
-        changed.wait(lock, [&] { return stopping || static_cast<int64_t>(queue.size()) < std::max<int64_t>(1, options.prefetch); });
+        changed.wait(lock, [&] {
+          return stopping ||
+                 static_cast<int64_t>(queue.size()) < std::max<int64_t>(1, options.prefetch);
+        });
         if (stopping) return;
         queue.push_back(std::move(batch));
         changed.notify_all();
@@ -85,7 +94,7 @@ struct BatchLoader::Impl {
   const Sampler sampler;
   std::mutex mutex;
   std::condition_variable changed;
-  std::deque<Batch> queue;          // Guarded by mutex, as all below
+  std::deque<Batch> queue;  // Guarded by mutex, as all below
   std::exception_ptr failure;
   bool stopping = false;
   int64_t next;

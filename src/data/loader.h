@@ -1,5 +1,6 @@
-// Batches of training steps, prepared ahead by one thread. Step s takes samples [s * B, (s + 1) * B) of the Sampler, so the
-// loader can start at any step and has no state to save. Micro-batch j of m is rows [j * B/m, (j + 1) * B/m) of the step.
+// Batches of training steps, prepared ahead by one thread. Step s takes samples [s * B, (s + 1) *
+// B) of the Sampler, so the loader can start at any step and has no state to save. Micro-batch j of
+// m is rows [j * B/m, (j + 1) * B/m) of the step.
 #pragma once
 
 #include <cstdint>
@@ -11,12 +12,12 @@
 namespace tern::data {
 
 struct LoaderOptions {
-  int64_t sequence_length = 256;        // T
-  int64_t sequences_per_step = 16;      // B of a whole step, all ranks
+  int64_t sequence_length = 256;    // T
+  int64_t sequences_per_step = 16;  // B of a whole step, all ranks
   uint64_t seed = 42;
   Packing packing = Packing::kStream;
   int64_t first_step = 0;
-  int64_t prefetch = 4;                 // Steps prepared ahead at most
+  int64_t prefetch = 4;  // Steps prepared ahead at most
   Split split = Split::kTrain;
 };
 
@@ -28,15 +29,17 @@ Batch MicroBatch(const Batch& batch, int64_t micro, int64_t micros);
 
 class BatchLoader {
  public:
-  // `tokens` must live as long as this. Throws InputError when the split is shorter than one window.
+  // `tokens` must live as long as this. Throws InputError when the split is shorter than one
+  // window.
   BatchLoader(const TokenFile& tokens, const LoaderOptions& options);
-  ~BatchLoader();                       // Stops the thread, whatever it is at.
+  ~BatchLoader();  // Stops the thread, whatever it is at.
   BatchLoader(const BatchLoader&) = delete;
   BatchLoader& operator=(const BatchLoader&) = delete;
 
-  // The next step's batch, waiting for it if need be. Rethrows what the thread threw. For one consumer thread.
+  // The next step's batch, waiting for it if need be. Rethrows what the thread threw. For one
+  // consumer thread.
   Batch Next();
-  int64_t next_step() const;            // The step that Next() gives
+  int64_t next_step() const;  // The step that Next() gives
 
  private:
   struct Impl;

@@ -1,7 +1,8 @@
-// Which window of the token stream is sample i: a pure function of (number of tokens, T, seed, i). Nothing else enters:
-// not ranks, not micro-batches, not accumulation, not what ran before. So a run resumes at any step, on any number of
-// ranks, with the same samples in the same order. An epoch visits every window once, in the order of a keyed permutation
-// (base/random.h); each epoch shifts all windows by its own offset, so that borders fall elsewhere.
+// Which window of the token stream is sample i: a pure function of (number of tokens, T, seed, i).
+// Nothing else enters: not ranks, not micro-batches, not accumulation, not what ran before. So a
+// run resumes at any step, on any number of ranks, with the same samples in the same order. An
+// epoch visits every window once, in the order of a keyed permutation (base/random.h); each epoch
+// shifts all windows by its own offset, so that borders fall elsewhere.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +11,8 @@ namespace tern::data {
 
 class Sampler {
  public:
-  // Windows have sequence_length + 1 tokens: inputs and next-token targets; neighbours share the border token. Throws
-  // InputError when not even one window fits.
+  // Windows have sequence_length + 1 tokens: inputs and next-token targets; neighbours share the
+  // border token. Throws InputError when not even one window fits.
   Sampler(int64_t num_tokens, int64_t sequence_length, uint64_t seed);
 
   // First token of sample `index` (>= 0); start + sequence_length < num_tokens.

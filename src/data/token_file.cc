@@ -16,11 +16,11 @@ namespace tern::data {
 namespace {
 
 constexpr int64_t kMaxU16Vocab = 65536;
-constexpr int64_t kRowsPerChunk = 1 << 18;   // Tokens in one checksummed chunk
+constexpr int64_t kRowsPerChunk = 1 << 18;  // Tokens in one checksummed chunk
 constexpr Split kSplits[] = {Split::kTrain, Split::kValidation};
 
 struct SplitData {
-  std::vector<uint16_t> narrow;      // One of the two is in use
+  std::vector<uint16_t> narrow;  // One of the two is in use
   std::vector<uint32_t> wide;
   std::vector<int64_t> documents;
   int64_t text_bytes = 0;
@@ -32,12 +32,14 @@ std::string TokensName(Split split) { return StrCat("/", SplitName(split), "/tok
 std::string DocumentsName(Split split) { return StrCat("/", SplitName(split), "/documents"); }
 
 template <class T>
-void Append(h5::File& file, const std::string& name, h5::Type type, const std::vector<int32_t>& ids) {
+void Append(h5::File& file, const std::string& name, h5::Type type,
+            const std::vector<int32_t>& ids) {
   const std::vector<T> values(ids.begin(), ids.end());
   file.Append(name, type, values.data(), static_cast<int64_t>(values.size()));
 }
 
-void WriteSplit(h5::File& file, Split split, const std::vector<Document>& documents, const text::Tokenizer& tokenizer) {
+void WriteSplit(h5::File& file, Split split, const std::vector<Document>& documents,
+                const text::Tokenizer& tokenizer) {
   const bool narrow = tokenizer.vocab_size() <= kMaxU16Vocab;
   const h5::Type type = narrow ? h5::Type::kU16 : h5::Type::kU32;
   const std::string name = TokensName(split);
@@ -53,14 +55,16 @@ void WriteSplit(h5::File& file, Split split, const std::vector<Document>& docume
     text_bytes += static_cast<int64_t>(document.text.size());
     narrow ? Append<uint16_t>(file, name, type, ids) : Append<uint32_t>(file, name, type, ids);
   }
-  file.Write(DocumentsName(split), h5::Type::kI64, {static_cast<int64_t>(offsets.size())}, offsets.data());
+  file.Write(DocumentsName(split), h5::Type::kI64, {static_cast<int64_t>(offsets.size())},
+             offsets.data());
   file.SetAttribute(StrCat("/", SplitName(split)), "text_bytes", text_bytes);
 }
 
 std::string SourcesJson(const std::vector<Source>& sources) {
   nlohmann::json json = nlohmann::json::array();
   for (const Source& source : sources) {
-    json.push_back({{"path", source.path}, {"size_bytes", source.size_bytes}, {"sha256", source.sha256}});
+    json.push_back(
+        {{"path", source.path}, {"size_bytes", source.size_bytes}, {"sha256", source.sha256}});
   }
   return json.dump();
 }
@@ -81,8 +85,10 @@ std::string ReadText(const h5::File& file, const std::string& name) {
 
 const char* SplitName(Split split) {
   switch (split) {
-    case Split::kTrain: return "train";
-    case Split::kValidation: return "validation";
+    case Split::kTrain:
+      return "train";
+    case Split::kValidation:
+      return "validation";
   }
   __builtin_unreachable();
 }
@@ -111,7 +117,8 @@ void WriteTokenFile(const std::string& path, const Corpus& corpus, const text::T
     WriteText(file, "/recipe", options.recipe);
     file.Close();
     SyncPath(beside);
-    if (std::rename(beside.c_str(), path.c_str()) != 0) throw ResourceError(StrCat("cannot rename to ", path));
+    if (std::rename(beside.c_str(), path.c_str()) != 0)
+      throw ResourceError(StrCat("cannot rename to ", path));
   } catch (...) {
     ::unlink(beside.c_str());
     throw;
@@ -131,8 +138,8 @@ struct TokenFile::Impl {
     SplitData& data = Of(split);
     const h5::DatasetInfo info = file.Info(TokensName(split));
     const h5::Type want = vocab_size <= kMaxU16Vocab ? h5::Type::kU16 : h5::Type::kU32;
-    TERN_CHECK_FORMAT(info.shape.size() == 1 && info.type == want, path, ": ", TokensName(split), " is no list of ",
-                      want == h5::Type::kU16 ? "uint16" : "uint32");
+    TERN_CHECK_FORMAT(info.shape.size() == 1 && info.type == want, path, ": ", TokensName(split),
+                      " is no list of ", want == h5::Type::kU16 ? "uint16" : "uint32");
     if (want == h5::Type::kU16) {
       data.narrow.resize(static_cast<size_t>(info.shape[0]));
       file.Read(TokensName(split), want, data.narrow.data(), info.shape[0] * 2);
@@ -151,14 +158,17 @@ struct TokenFile::Impl {
   void CheckSplit(Split split) const {
     const SplitData& data = Of(split);
     const auto bad = [&](const auto& ids) {
-      return std::find_if(ids.begin(), ids.end(), [&](auto id) { return id >= static_cast<uint64_t>(vocab_size); }) - ids.begin();
+      return std::find_if(ids.begin(), ids.end(),
+                          [&](auto id) { return id >= static_cast<uint64_t>(vocab_size); }) -
+             ids.begin();
     };
     const int64_t at = data.narrow.empty() ? bad(data.wide) : bad(data.narrow);
-    TERN_CHECK_FORMAT(at == data.size(), path, ": ", TokensName(split), ": token ", at, " is not below the vocabulary of ",
-                      vocab_size);
+    TERN_CHECK_FORMAT(at == data.size(), path, ": ", TokensName(split), ": token ", at,
+                      " is not below the vocabulary of ", vocab_size);
     const auto& d = data.documents;
     const bool covers = d.empty() ? data.size() == 0
-                                  : d.front() == 0 && d.back() < data.size() && std::is_sorted(d.begin(), d.end()) &&
+                                  : d.front() == 0 && d.back() < data.size() &&
+                                        std::is_sorted(d.begin(), d.end()) &&
                                         std::adjacent_find(d.begin(), d.end()) == d.end();
     TERN_CHECK_FORMAT(covers, path, ": ", DocumentsName(split), " does not cover the tokens");
   }
@@ -166,7 +176,8 @@ struct TokenFile::Impl {
   void ReadSources(const std::string& text) {
     try {
       for (const auto& source : nlohmann::json::parse(text)) {
-        sources.push_back({source.at("path").get<std::string>(), source.at("size_bytes").get<int64_t>(),
+        sources.push_back({source.at("path").get<std::string>(),
+                           source.at("size_bytes").get<int64_t>(),
                            source.at("sha256").get<std::string>()});
       }
     } catch (const nlohmann::json::exception& error) {
@@ -185,10 +196,11 @@ TokenFile TokenFile::Open(const std::string& path) {
   auto impl = std::make_unique<Impl>();
   impl->path = path;
   const h5::File file = h5::File::OpenForReading(path);
-  TERN_CHECK_FORMAT(file.HasAttribute("/", "format_version"), path, " is not a token file: no format_version");
+  TERN_CHECK_FORMAT(file.HasAttribute("/", "format_version"), path,
+                    " is not a token file: no format_version");
   const int64_t version = file.IntAttribute("/", "format_version");
-  TERN_CHECK_FORMAT(version == kTokenFileVersion, path, " has format version ", version, "; this version reads ",
-                    kTokenFileVersion);
+  TERN_CHECK_FORMAT(version == kTokenFileVersion, path, " has format version ", version,
+                    "; this version reads ", kTokenFileVersion);
   impl->vocab_size = file.IntAttribute("/", "vocab_size");
   TERN_CHECK_FORMAT(impl->vocab_size > 0, path, ": vocab_size is ", impl->vocab_size);
   impl->tokenizer_sha256 = file.StringAttribute("/", "tokenizer_sha256");
@@ -201,14 +213,15 @@ TokenFile TokenFile::Open(const std::string& path) {
 
 TokenFile TokenFile::Open(const std::string& path, const text::Tokenizer& tokenizer) {
   TokenFile file = Open(path);
-  TERN_CHECK_FORMAT(file.tokenizer_sha256() == tokenizer.sha256(), path, " was made with the tokenizer ",
-                    file.tokenizer_sha256(), ", this run has ", tokenizer.sha256(),
-                    "; make the tokens again (--restart-from prepare)");
+  TERN_CHECK_FORMAT(file.tokenizer_sha256() == tokenizer.sha256(), path,
+                    " was made with the tokenizer ", file.tokenizer_sha256(), ", this run has ",
+                    tokenizer.sha256(), "; make the tokens again (--restart-from prepare)");
   return file;
 }
 
 TokenFile TokenFile::FromTokens(const std::vector<std::vector<int32_t>>& train,
-                                const std::vector<std::vector<int32_t>>& validation, int64_t vocab_size) {
+                                const std::vector<std::vector<int32_t>>& validation,
+                                int64_t vocab_size) {
   auto impl = std::make_unique<Impl>();
   impl->path = "tokens in memory";
   impl->vocab_size = vocab_size;
@@ -227,8 +240,8 @@ int64_t TokenFile::NumTokens(Split split) const { return impl_->Of(split).size()
 
 void TokenFile::Copy(Split split, int64_t begin, int64_t count, int32_t* out) const {
   const SplitData& data = impl_->Of(split);
-  TERN_CHECK(begin >= 0 && count >= 0 && begin <= data.size() - count, "tokens [", begin, ", ", begin + count, ") of ",
-             data.size());
+  TERN_CHECK(begin >= 0 && count >= 0 && begin <= data.size() - count, "tokens [", begin, ", ",
+             begin + count, ") of ", data.size());
   if (!data.narrow.empty()) {
     std::copy_n(data.narrow.begin() + begin, count, out);
   } else {
@@ -236,7 +249,9 @@ void TokenFile::Copy(Split split, int64_t begin, int64_t count, int32_t* out) co
   }
 }
 
-const std::vector<int64_t>& TokenFile::Documents(Split split) const { return impl_->Of(split).documents; }
+const std::vector<int64_t>& TokenFile::Documents(Split split) const {
+  return impl_->Of(split).documents;
+}
 int64_t TokenFile::TextBytes(Split split) const { return impl_->Of(split).text_bytes; }
 int64_t TokenFile::vocab_size() const { return impl_->vocab_size; }
 const std::string& TokenFile::tokenizer_sha256() const { return impl_->tokenizer_sha256; }

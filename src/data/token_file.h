@@ -1,7 +1,7 @@
-// `*.tokens.h5`: the tokens of a corpus, ready to train on (docs/formats/tokens.md). Every document is BOS, its tokens,
-// EOS. The file names the tokenizer it belongs to by hash and is refused with another. Written beside and renamed: at any
-// moment the name is an old file or a whole new one. A reader holds all tokens in memory (2 or 4 bytes each) and is
-// thread-safe.
+// `*.tokens.h5`: the tokens of a corpus, ready to train on (docs/formats/tokens.md). Every document
+// is BOS, its tokens, EOS. The file names the tokenizer it belongs to by hash and is refused with
+// another. Written beside and renamed: at any moment the name is an old file or a whole new one. A
+// reader holds all tokens in memory (2 or 4 bytes each) and is thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -17,30 +17,32 @@ namespace tern::data {
 inline constexpr int64_t kTokenFileVersion = 1;
 
 enum class Split { kTrain, kValidation };
-const char* SplitName(Split split);               // "train", "validation"
+const char* SplitName(Split split);  // "train", "validation"
 // Throws UsageError for another name.
 Split SplitFromName(const std::string& name);
 
 struct TokenFileOptions {
-  std::string recipe;         // YAML text that made it; kept as it is
+  std::string recipe;  // YAML text that made it; kept as it is
   int64_t seed = 0;
 };
 
-// Encodes and writes a corpus. Throws ResourceError when it cannot be written (nothing is left behind), InputError when
-// the tokenizer has no BOS or EOS.
+// Encodes and writes a corpus. Throws ResourceError when it cannot be written (nothing is left
+// behind), InputError when the tokenizer has no BOS or EOS.
 void WriteTokenFile(const std::string& path, const Corpus& corpus, const text::Tokenizer& tokenizer,
                     const TokenFileOptions& options);
 
 class TokenFile {
  public:
-  // Throws FormatError when the file is damaged, of another version, or internally inconsistent (an id >= vocab_size,
-  // document offsets that do not cover the tokens); the message names the dataset.
+  // Throws FormatError when the file is damaged, of another version, or internally inconsistent (an
+  // id >= vocab_size, document offsets that do not cover the tokens); the message names the
+  // dataset.
   static TokenFile Open(const std::string& path);
   // As Open, and refuses a file that belongs to another tokenizer; the message names both hashes.
   static TokenFile Open(const std::string& path, const text::Tokenizer& tokenizer);
   // For tests and synthetic data: documents of the two splits as they are.
   static TokenFile FromTokens(const std::vector<std::vector<int32_t>>& train,
-                              const std::vector<std::vector<int32_t>>& validation, int64_t vocab_size);
+                              const std::vector<std::vector<int32_t>>& validation,
+                              int64_t vocab_size);
 
   TokenFile(TokenFile&&) noexcept;
   TokenFile& operator=(TokenFile&&) noexcept;

@@ -14,13 +14,14 @@
 namespace tern::engine {
 namespace {
 
-constexpr int64_t kChunkTokens = 128;   // Prefill is cut into chunks, so that its buffers stay small
+constexpr int64_t kChunkTokens = 128;  // Prefill is cut into chunks, so that its buffers stay small
 
 std::vector<float> Norm(const std::vector<float>& x, const std::vector<float>& gain, float eps,
                         const ParallelFor& parallel) {
   const int64_t d = static_cast<int64_t>(gain.size()), rows = static_cast<int64_t>(x.size()) / d;
   std::vector<float> y(x.size()), inverse_rms(static_cast<size_t>(rows));
-  kernels::RmsNormForward(x.data(), gain.data(), rows, d, eps, y.data(), inverse_rms.data(), parallel);
+  kernels::RmsNormForward(x.data(), gain.data(), rows, d, eps, y.data(), inverse_rms.data(),
+                          parallel);
   return y;
 }
 
@@ -43,29 +44,33 @@ Engine::Engine(ModelWeights weights, int num_threads)
   const size_t table = static_cast<size_t>(c.context_length * c.HeadDim() / 2);
   rope_cos_.resize(table);
   rope_sin_.resize(table);
-  kernels::RopeTable(c.context_length, c.HeadDim(), c.rope_theta, rope_cos_.data(), rope_sin_.data());
+  kernels::RopeTable(c.context_length, c.HeadDim(), c.rope_theta, rope_cos_.data(),
+                     rope_sin_.data());
 }
 
 Session::Session(const Engine& engine, int64_t capacity) : engine_(engine) {
   const ModelConfig& c = engine.config();
   capacity_ = capacity <= 0 ? c.context_length : std::min(capacity, c.context_length);
   const size_t size = static_cast<size_t>(capacity_ * c.num_kv_heads * c.HeadDim());
-  for (int64_t l = 0; l < c.num_layers; ++l) caches_.push_back({std::vector<float>(size), std::vector<float>(size)});
+  for (int64_t l = 0; l < c.num_layers; ++l)
+    caches_.push_back({std::vector<float>(size), std::vector<float>(size)});
 }
 
 std::vector<float> Session::Append(std::span<const int32_t> tokens, LogitsOf which) {
   const int64_t count = static_cast<int64_t>(tokens.size());
   TERN_CHECK_INPUT(count > 0, "no tokens to run; the prompt is empty");
-  TERN_CHECK_INPUT(size_ + count <= capacity_, "the sequence would have ", size_ + count, " tokens; this model runs ",
-                   capacity_, " at most. Shorten the prompt or ask for fewer new tokens");
+  TERN_CHECK_INPUT(size_ + count <= capacity_, "the sequence would have ", size_ + count,
+                   " tokens; this model runs ", capacity_,
+                   " at most. Shorten the prompt or ask for fewer new tokens");
   for (const int32_t token : tokens) {
-    TERN_CHECK_INPUT(token >= 0 && token < engine_.config().vocab_size, "token id ", token, " is outside of 0 to ",
-                     engine_.config().vocab_size - 1);
+    TERN_CHECK_INPUT(token >= 0 && token < engine_.config().vocab_size, "token id ", token,
+                     " is outside of 0 to ", engine_.config().vocab_size - 1);
   }
   std::vector<float> logits;
   for (int64_t begin = 0; begin < count; begin += kChunkTokens) {
     const int64_t size = std::min(kChunkTokens, count - begin);
-    std::vector<float> part = Chunk(tokens.subspan(static_cast<size_t>(begin), static_cast<size_t>(size)), which);
+    std::vector<float> part =
+        Chunk(tokens.subspan(static_cast<size_t>(begin), static_cast<size_t>(size)), which);
     if (which == LogitsOf::kLast) {
       logits = std::move(part);
     } else {
@@ -79,10 +84,12 @@ std::vector<float> Session::Chunk(std::span<const int32_t> tokens, LogitsOf whic
   const ModelWeights& w = engine_.weights();
   const int64_t m = static_cast<int64_t>(tokens.size()), d = w.config.hidden_size;
   positions_.resize(static_cast<size_t>(m));
-  for (int64_t i = 0; i < m; ++i) positions_[static_cast<size_t>(i)] = static_cast<int32_t>(size_ + i);
+  for (int64_t i = 0; i < m; ++i)
+    positions_[static_cast<size_t>(i)] = static_cast<int32_t>(size_ + i);
   std::vector<float> x_MD(static_cast<size_t>(m * d));
   for (int64_t i = 0; i < m; ++i) {
-    std::copy_n(w.embedding.values.data() + tokens[static_cast<size_t>(i)] * d, d, x_MD.data() + i * d);
+    std::copy_n(w.embedding.values.data() + tokens[static_cast<size_t>(i)] * d, d,
+                x_MD.data() + i * d);
   }
   for (size_t l = 0; l < w.layers.size(); ++l) {
     Attention(w.layers[l], caches_[l], m, x_MD);
@@ -95,13 +102,14 @@ std::vector<float> Session::Chunk(std::span<const int32_t> tokens, LogitsOf whic
   return MultiplyDense(h_MD.data() + (m - rows) * d, rows, head, engine_.parallel());
 }
 
-void Session::Attention(const LayerWeights& layer, LayerCache& cache, int64_t m, std::vector<float>& x_MD) {
+void Session::Attention(const LayerWeights& layer, LayerCache& cache, int64_t m,
+                        std::vector<float>& x_MD) {
   const ModelWeights& w = engine_.weights();
   const ModelConfig& c = w.config;
   const ParallelFor& parallel = engine_.parallel();
   const int64_t e = c.HeadDim(), kv = c.num_kv_heads * e;
-  auto qkv = MultiplyAll(Norm(x_MD, layer.input_norm, c.norm_eps, parallel), m, {&layer.q, &layer.k, &layer.v},
-                         w.activation, parallel);
+  auto qkv = MultiplyAll(Norm(x_MD, layer.input_norm, c.norm_eps, parallel), m,
+                         {&layer.q, &layer.k, &layer.v}, w.activation, parallel);
   std::vector<float>&q = qkv[0], &k = qkv[1], &v = qkv[2];
   if (c.qk_norm) {
     q = Norm(q, layer.q_norm, c.norm_eps, parallel);
@@ -120,9 +128,11 @@ void Session::Attention(const LayerWeights& layer, LayerCache& cache, int64_t m,
   AddTo(x_MD, MultiplyAll(out, m, {&layer.o}, w.activation, parallel)[0]);
 }
 
-std::vector<float> Session::Attend(const LayerCache& cache, const std::vector<float>& q, int64_t m) const {
+std::vector<float> Session::Attend(const LayerCache& cache, const std::vector<float>& q,
+                                   int64_t m) const {
   const ModelConfig& c = engine_.config();
-  const int64_t e = c.HeadDim(), heads = c.num_heads, kv = c.num_kv_heads * e, group = heads / c.num_kv_heads;
+  const int64_t e = c.HeadDim(), heads = c.num_heads, kv = c.num_kv_heads * e,
+                group = heads / c.num_kv_heads;
   const float scale = 1.0f / std::sqrt(static_cast<float>(e));
   std::vector<float> out(q.size());
   engine_.parallel()(m * heads, /*grain=*/1, [&](int64_t begin, int64_t end) {
@@ -155,12 +165,14 @@ std::vector<float> Session::Attend(const LayerCache& cache, const std::vector<fl
 void Session::FeedForward(const LayerWeights& layer, int64_t m, std::vector<float>& x_MD) {
   const ModelWeights& w = engine_.weights();
   const ParallelFor& parallel = engine_.parallel();
-  auto gate_up = MultiplyAll(Norm(x_MD, layer.post_norm, w.config.norm_eps, parallel), m, {&layer.gate, &layer.up},
-                             w.activation, parallel);
+  auto gate_up = MultiplyAll(Norm(x_MD, layer.post_norm, w.config.norm_eps, parallel), m,
+                             {&layer.gate, &layer.up}, w.activation, parallel);
   std::vector<float>& h = gate_up[0];
-  const auto gate = w.config.activation == Activation::kSilu ? kernels::GateActivation::kSilu
-                                                             : kernels::GateActivation::kSquaredRelu;
-  kernels::GatedFfnForward(gate, h.data(), gate_up[1].data(), static_cast<int64_t>(h.size()), h.data(), parallel);
+  const auto gate = w.config.activation == Activation::kSilu
+                        ? kernels::GateActivation::kSilu
+                        : kernels::GateActivation::kSquaredRelu;
+  kernels::GatedFfnForward(gate, h.data(), gate_up[1].data(), static_cast<int64_t>(h.size()),
+                           h.data(), parallel);
   if (w.config.sub_norms) h = Norm(h, layer.ffn_sub_norm, w.config.norm_eps, parallel);
   AddTo(x_MD, MultiplyAll(h, m, {&layer.down}, w.activation, parallel)[0]);
 }

@@ -1,6 +1,7 @@
-// Runs a packed model on the CPU without libtorch. BitLinear layers compute the trainer's integers and scales
-// (ARCHITECTURE.md, "Numbers of BitLinear"); norms, RoPE and softmax are fp32. A Session is one sequence with its key-value
-// cache. An engine may serve several sessions, one call at a time.
+// Runs a packed model on the CPU without libtorch. BitLinear layers compute the trainer's integers
+// and scales (ARCHITECTURE.md, "Numbers of BitLinear"); norms, RoPE and softmax are fp32. A Session
+// is one sequence with its key-value cache. An engine may serve several sessions, one call at a
+// time.
 #pragma once
 
 #include <cstdint>
@@ -14,13 +15,14 @@ namespace tern::engine {
 
 class Engine {
  public:
-  // num_threads < 1: all processors. Takes the weights; throws BugError when their shapes do not fit the config.
+  // num_threads < 1: all processors. Takes the weights; throws BugError when their shapes do not
+  // fit the config.
   Engine(ModelWeights weights, int num_threads);
 
   const ModelWeights& weights() const { return weights_; }
   const ModelConfig& config() const { return weights_.config; }
   const ParallelFor& parallel() const { return parallel_; }
-  const std::vector<float>& rope_cos() const { return rope_cos_; }   // [context, E/2]
+  const std::vector<float>& rope_cos() const { return rope_cos_; }  // [context, E/2]
   const std::vector<float>& rope_sin() const { return rope_sin_; }
 
  private:
@@ -34,12 +36,13 @@ enum class LogitsOf { kLast, kAll };
 
 class Session {
  public:
-  // `capacity`: tokens this sequence may hold, at most the model's context; 0: the whole context. The cache is
-  // 2 * layers * capacity * kv_heads * head_dim fp32. The engine must outlive the session.
+  // `capacity`: tokens this sequence may hold, at most the model's context; 0: the whole context.
+  // The cache is 2 * layers * capacity * kv_heads * head_dim fp32. The engine must outlive the
+  // session.
   explicit Session(const Engine& engine, int64_t capacity = 0);
 
-  // Appends tokens to the sequence and returns logits [count or 1, V], fp32. Throws InputError for ids outside of the
-  // vocabulary and when the sequence would pass its capacity.
+  // Appends tokens to the sequence and returns logits [count or 1, V], fp32. Throws InputError for
+  // ids outside of the vocabulary and when the sequence would pass its capacity.
   std::vector<float> Append(std::span<const int32_t> tokens, LogitsOf which = LogitsOf::kLast);
 
   int64_t size() const { return size_; }
@@ -59,7 +62,7 @@ class Session {
   const Engine& engine_;
   int64_t capacity_, size_ = 0;
   std::vector<LayerCache> caches_;
-  std::vector<int32_t> positions_;   // Of the chunk at work
+  std::vector<int32_t> positions_;  // Of the chunk at work
 };
 
 }  // namespace tern::engine

@@ -10,13 +10,17 @@
 namespace tern::engine {
 namespace {
 
-double Now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+double Now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 }  // namespace
 
-GenerateResult Generate(const Engine& engine, std::string_view prompt, const GenerateOptions& options,
+GenerateResult Generate(const Engine& engine, std::string_view prompt,
+                        const GenerateOptions& options,
                         const std::function<void(std::string_view)>& on_text) {
-  TERN_CHECK_INPUT(engine.weights().tokenizer.has_value(), engine.weights().source, " has no tokenizer");
+  TERN_CHECK_INPUT(engine.weights().tokenizer.has_value(), engine.weights().source,
+                   " has no tokenizer");
   const text::Tokenizer& tokenizer = *engine.weights().tokenizer;
   std::vector<int32_t> tokens;
   if (tokenizer.bos_id() >= 0) tokens.push_back(tokenizer.bos_id());
@@ -26,7 +30,7 @@ GenerateResult Generate(const Engine& engine, std::string_view prompt, const Gen
   Session session(engine, static_cast<int64_t>(tokens.size()) + options.max_tokens);
   Sampler sampler(options.sampling);
   text::StreamDecoder decoder(tokenizer);
-  for (const int32_t id : prompt_ids) decoder.Push(id);   // A character may begin in the prompt.
+  for (const int32_t id : prompt_ids) decoder.Push(id);  // A character may begin in the prompt.
   GenerateResult result;
   result.prompt_tokens = static_cast<int64_t>(tokens.size());
   const auto emit = [&](const std::string& piece) {

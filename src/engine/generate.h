@@ -17,15 +17,17 @@ struct GenerateOptions {
 };
 
 struct GenerateResult {
-  std::string text;             // Without the prompt
+  std::string text;  // Without the prompt
   int64_t prompt_tokens = 0, new_tokens = 0;
-  bool ended = false;           // The model said end of text; else the limit or the context ended it
+  bool ended = false;  // The model said end of text; else the limit or the context ended it
   double prefill_seconds = 0, decode_seconds = 0;
 };
 
-// Runs BOS + prompt, then new tokens until EOS, max_tokens or the end of the context. `on_text` gets each whole piece.
-// Throws InputError when the model has no tokenizer or the prompt does not fit.
-GenerateResult Generate(const Engine& engine, std::string_view prompt, const GenerateOptions& options,
+// Runs BOS + prompt, then new tokens until EOS, max_tokens or the end of the context. `on_text`
+// gets each whole piece. Throws InputError when the model has no tokenizer or the prompt does not
+// fit.
+GenerateResult Generate(const Engine& engine, std::string_view prompt,
+                        const GenerateOptions& options,
                         const std::function<void(std::string_view)>& on_text);
 
 }  // namespace tern::engine

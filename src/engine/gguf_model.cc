@@ -21,7 +21,8 @@ bool IsTernary(GgmlType type) { return type == GgmlType::kTq1_0 || type == GgmlT
 
 class GgufLoader {
  public:
-  explicit GgufLoader(const std::string& path) : file_(path), arch_name_(file_.String("general.architecture")) {
+  explicit GgufLoader(const std::string& path)
+      : file_(path), arch_name_(file_.String("general.architecture")) {
     arch_ = ArchFromGgufName(arch_name_);
     TERN_CHECK_FORMAT(arch_ != ArchName::kNone, path, ": the architecture is ", arch_name_,
                       "; this version runs llama, qwen3, bitnet and bitnet-b1.58");
@@ -42,7 +43,9 @@ class GgufLoader {
 
  private:
   std::string Key(const char* name) const { return StrCat(arch_name_, ".", name); }
-  int64_t IntOr(const char* name, int64_t fallback) const { return file_.Has(Key(name)) ? file_.Int(Key(name)) : fallback; }
+  int64_t IntOr(const char* name, int64_t fallback) const {
+    return file_.Has(Key(name)) ? file_.Int(Key(name)) : fallback;
+  }
 
   ModelConfig Config() {
     ModelConfig c;
@@ -53,15 +56,17 @@ class GgufLoader {
     c.num_kv_heads = IntOr("attention.head_count_kv", c.num_heads);
     c.head_dim = IntOr("attention.key_length", 0);
     c.context_length = file_.Int(Key("context_length"));
-    if (file_.Has(Key("rope.freq_base"))) c.rope_theta = static_cast<float>(file_.Real(Key("rope.freq_base")));
+    if (file_.Has(Key("rope.freq_base")))
+      c.rope_theta = static_cast<float>(file_.Real(Key("rope.freq_base")));
     c.norm_eps = static_cast<float>(file_.Real(Key("attention.layer_norm_rms_epsilon")));
     c.vocab_size = file_.Get("token_embd.weight").rows();
     c.activation = arch_ == ArchName::kBitnet158 ? Activation::kRelu2 : Activation::kSilu;
     c.sub_norms = arch_ == ArchName::kBitnet || arch_ == ArchName::kBitnet158;
     c.qk_norm = arch_ == ArchName::kQwen3;
     c.tied_head = file_.Find("output.weight") == nullptr;
-    const bool ternary = std::any_of(file_.tensors().begin(), file_.tensors().end(),
-                                     [](const GgufTensor& tensor) { return IsTernary(tensor.type); });
+    const bool ternary =
+        std::any_of(file_.tensors().begin(), file_.tensors().end(),
+                    [](const GgufTensor& tensor) { return IsTernary(tensor.type); });
     c.linear = ternary ? LinearKind::kBitLinear : LinearKind::kDense;
     try {
       ValidateModelConfig(c);
@@ -75,10 +80,12 @@ class GgufLoader {
     if (file_.Has(kActivationKey)) {
       const std::string rule = file_.String(kActivationKey);
       if (rule == "int8_token") return ActivationRule::kInt8Token;
-      TERN_CHECK_FORMAT(rule == "none", file_.path(), ": ", kActivationKey, " is ", rule, "; want int8_token or none");
+      TERN_CHECK_FORMAT(rule == "none", file_.path(), ": ", kActivationKey, " is ", rule,
+                        "; want int8_token or none");
       return ActivationRule::kNone;
     }
-    LogInfo(file_.path(), " does not say how activations are quantized (", kActivationKey, "): they stay floats");
+    LogInfo(file_.path(), " does not say how activations are quantized (", kActivationKey,
+            "): they stay floats");
     return ActivationRule::kNone;
   }
 
@@ -89,8 +96,8 @@ class GgufLoader {
       for (const int64_t size : shape) text += StrCat(text.empty() ? "" : ", ", size);
       return StrCat("[", text, "]");
     };
-    TERN_CHECK_FORMAT(tensor.shape == spec.shape, file_.path(), ": ", tensor.name, " is ", shown(tensor.shape), "; want ",
-                      shown(spec.shape));
+    TERN_CHECK_FORMAT(tensor.shape == spec.shape, file_.path(), ": ", tensor.name, " is ",
+                      shown(tensor.shape), "; want ", shown(spec.shape));
     return tensor;
   }
 
@@ -105,14 +112,17 @@ class GgufLoader {
   int64_t FileRow(const ParameterSpec& spec, int64_t row) const {
     if (!IsPermuted(arch_, spec.name)) return row;
     const int64_t heads = file_.Int(Key("attention.head_count"));
-    return PermutedRow(row, IntOr("attention.key_length", file_.Int(Key("embedding_length")) / heads));
+    return PermutedRow(row,
+                       IntOr("attention.key_length", file_.Int(Key("embedding_length")) / heads));
   }
 
   DenseMatrix Table(const ParameterSpec& spec) const {
     const GgufTensor& tensor = Checked(spec);
-    DenseMatrix matrix{std::vector<float>(static_cast<size_t>(spec.Count())), spec.shape[0], spec.shape[1]};
+    DenseMatrix matrix{std::vector<float>(static_cast<size_t>(spec.Count())), spec.shape[0],
+                       spec.shape[1]};
     for (int64_t n = 0; n < matrix.n; ++n) {
-      formats::DecodeRow(tensor.type, tensor.row(FileRow(spec, n)), matrix.k, matrix.values.data() + n * matrix.k);
+      formats::DecodeRow(tensor.type, tensor.row(FileRow(spec, n)), matrix.k,
+                         matrix.values.data() + n * matrix.k);
     }
     return matrix;
   }
@@ -127,10 +137,13 @@ class GgufLoader {
     std::vector<int8_t> codes(static_cast<size_t>(matrix.k));
     float d = 1;
     for (int64_t n = 0; n < matrix.n; ++n) {
-      const float row_d = formats::DecodeTernaryRow(tensor.type, tensor.row(FileRow(spec, n)), matrix.k, codes.data());
-      TERN_CHECK_FORMAT(n == 0 || row_d == d, file_.path(), ": rows of ", tensor.name, " have different scales");
+      const float row_d = formats::DecodeTernaryRow(tensor.type, tensor.row(FileRow(spec, n)),
+                                                    matrix.k, codes.data());
+      TERN_CHECK_FORMAT(n == 0 || row_d == d, file_.path(), ": rows of ", tensor.name,
+                        " have different scales");
       d = row_d;
-      kernels::PackT2Row(codes.data(), matrix.k, matrix.t2.data() + n * kernels::T2RowBytes(matrix.k));
+      kernels::PackT2Row(codes.data(), matrix.k,
+                         matrix.t2.data() + n * kernels::T2RowBytes(matrix.k));
     }
     matrix.scale = d * Scale(ScaleName(tensor.name), d);
     return matrix;
@@ -140,26 +153,30 @@ class GgufLoader {
     const GgufTensor* scale = file_.Find(name);
     if (scale == nullptr) {
       // d = 1 everywhere and no scale: a writer forgot it, and the model would compute garbage.
-      TERN_CHECK_FORMAT(d != 1.0f, file_.path(), ": ", name, " is missing, and the blocks' own scale is 1");
+      TERN_CHECK_FORMAT(d != 1.0f, file_.path(), ": ", name,
+                        " is missing, and the blocks' own scale is 1");
       return 1.0f;
     }
-    TERN_CHECK_FORMAT(scale->type == GgmlType::kF32 && scale->rows() * scale->row_elements() == 1, file_.path(), ": ",
-                      name, " is not one F32 number");
+    TERN_CHECK_FORMAT(scale->type == GgmlType::kF32 && scale->rows() * scale->row_elements() == 1,
+                      file_.path(), ": ", name, " is not one F32 number");
     float value = 0;
     formats::DecodeRow(GgmlType::kF32, scale->row(0), 1, &value);
     return value;
   }
 
   std::optional<text::Tokenizer> Tokenizer() const {
-    const std::string model = file_.Has("tokenizer.ggml.model") ? file_.String("tokenizer.ggml.model") : "none";
+    const std::string model =
+        file_.Has("tokenizer.ggml.model") ? file_.String("tokenizer.ggml.model") : "none";
     if (model == "none") return std::nullopt;
     if (model != "llama") {
-      LogWarn(file_.path(), ": tokenizer ", model, " is not read by this version (it reads SentencePiece, \"llama\")");
+      LogWarn(file_.path(), ": tokenizer ", model,
+              " is not read by this version (it reads SentencePiece, \"llama\")");
       return std::nullopt;
     }
     text::PieceTable table;
     table.pieces = file_.Strings("tokenizer.ggml.tokens");
-    for (const double score : file_.Numbers("tokenizer.ggml.scores")) table.scores.push_back(static_cast<float>(score));
+    for (const double score : file_.Numbers("tokenizer.ggml.scores"))
+      table.scores.push_back(static_cast<float>(score));
     for (const double type : file_.Numbers("tokenizer.ggml.token_type")) {
       table.types.push_back(static_cast<text::PieceType>(static_cast<int32_t>(type)));
     }
@@ -169,7 +186,9 @@ class GgufLoader {
     table.unk_id = id("tokenizer.ggml.unknown_token_id", 0);
     table.bos_id = id("tokenizer.ggml.bos_token_id", 1);
     table.eos_id = id("tokenizer.ggml.eos_token_id", 2);
-    const auto flag = [&](const char* key, bool fallback) { return file_.Has(key) ? file_.Flag(key) : fallback; };
+    const auto flag = [&](const char* key, bool fallback) {
+      return file_.Has(key) ? file_.Flag(key) : fallback;
+    };
     table.add_space_prefix = flag("tokenizer.ggml.add_space_prefix", true);
     table.remove_extra_whitespaces = flag("tokenizer.ggml.remove_extra_whitespaces", false);
     return text::Tokenizer::FromPieces(table);

@@ -1,4 +1,5 @@
-// A model from a GGUF file: architectures llama, qwen3, bitnet (mainline, SiLU) and bitnet-b1.58 (squared ReLU).
+// A model from a GGUF file: architectures llama, qwen3, bitnet (mainline, SiLU) and bitnet-b1.58
+// (squared ReLU).
 #pragma once
 
 #include <string>
@@ -7,9 +8,10 @@
 
 namespace tern::engine {
 
-// Ternary matrices (TQ1_0, TQ2_0) become T2 exactly; the scale is the tensor `<name>.scale` times the blocks' d. F32, F16,
-// BF16 and Q8_0 matrices are dense. Without the key tern.activation a ternary file runs with float activations, and a
-// message says so. Throws InputError, FormatError (file, key or tensor, found, wanted).
+// Ternary matrices (TQ1_0, TQ2_0) become T2 exactly; the scale is the tensor `<name>.scale` times
+// the blocks' d. F32, F16, BF16 and Q8_0 matrices are dense. Without the key tern.activation a
+// ternary file runs with float activations, and a message says so. Throws InputError, FormatError
+// (file, key or tensor, found, wanted).
 ModelWeights LoadGguf(const std::string& path);
 
 }  // namespace tern::engine

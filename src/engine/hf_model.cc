@@ -46,7 +46,8 @@ class HfLoader {
                  [this](const ParameterSpec& spec) { return Linear(spec); }},
                 &weights);
     const std::string tokenizer = folder_ + "/tokenizer.model";
-    if (std::filesystem::exists(tokenizer)) weights.tokenizer = text::Tokenizer::FromFile(tokenizer);
+    if (std::filesystem::exists(tokenizer))
+      weights.tokenizer = text::Tokenizer::FromFile(tokenizer);
     return weights;
   }
 
@@ -68,23 +69,27 @@ class HfLoader {
     if (!config_.contains("quantization_config")) return;
     const json& q = config_["quantization_config"];
     const std::string method = Get<std::string>(q, "quant_method");
-    TERN_CHECK_FORMAT(method == "bitnet", folder_, ": quant_method is ", method, "; this version reads bitnet");
+    TERN_CHECK_FORMAT(method == "bitnet", folder_, ": quant_method is ", method,
+                      "; this version reads bitnet");
     const std::string mode = q.value("quantization_mode", std::string("offline"));
-    TERN_CHECK_FORMAT(mode == "offline", folder_, ": quantization_mode is ", mode, "; this version reads offline (packed)");
+    TERN_CHECK_FORMAT(mode == "offline", folder_, ": quantization_mode is ", mode,
+                      "; this version reads offline (packed)");
     const std::string linear_class = q.value("linear_class", std::string("bitlinear"));
-    TERN_CHECK_FORMAT(linear_class == "bitlinear" || linear_class == "autobitlinear", folder_, ": linear_class is ",
-                      linear_class, "; want bitlinear or autobitlinear: the meaning of weight_scale depends on it");
+    TERN_CHECK_FORMAT(
+        linear_class == "bitlinear" || linear_class == "autobitlinear", folder_,
+        ": linear_class is ", linear_class,
+        "; want bitlinear or autobitlinear: the meaning of weight_scale depends on it");
     meaning_ = linear_class == "bitlinear" ? ScaleMeaning::kDivide : ScaleMeaning::kMultiply;
     packed_ = true;
-    LogInfo(folder_, ": ", linear_class, ", so products are ", meaning_ == ScaleMeaning::kDivide ? "divided" : "multiplied",
-            " by weight_scale");
+    LogInfo(folder_, ": ", linear_class, ", so products are ",
+            meaning_ == ScaleMeaning::kDivide ? "divided" : "multiplied", " by weight_scale");
   }
 
   ModelConfig Config() const {
     ModelConfig c;
     const std::string type = Get<std::string>(config_, "model_type");
-    TERN_CHECK_FORMAT(type == "bitnet" || type == "llama" || type == "qwen3", folder_, ": model_type is ", type,
-                      "; this version reads bitnet, llama and qwen3");
+    TERN_CHECK_FORMAT(type == "bitnet" || type == "llama" || type == "qwen3", folder_,
+                      ": model_type is ", type, "; this version reads bitnet, llama and qwen3");
     c.vocab_size = Get<int64_t>(config_, "vocab_size");
     c.hidden_size = Get<int64_t>(config_, "hidden_size");
     c.intermediate_size = Get<int64_t>(config_, "intermediate_size");
@@ -94,10 +99,12 @@ class HfLoader {
     c.head_dim = GetOr<int64_t>("head_dim", 0);
     c.context_length = Get<int64_t>(config_, "max_position_embeddings");
     c.norm_eps = Get<float>(config_, "rms_norm_eps");
-    c.rope_theta = config_.contains("rope_parameters") ? Get<float>(config_["rope_parameters"], "rope_theta")
-                                                       : Get<float>(config_, "rope_theta");
+    c.rope_theta = config_.contains("rope_parameters")
+                       ? Get<float>(config_["rope_parameters"], "rope_theta")
+                       : Get<float>(config_, "rope_theta");
     const std::string act = Get<std::string>(config_, "hidden_act");
-    TERN_CHECK_FORMAT(act == "silu" || act == "relu2", folder_, ": hidden_act is ", act, "; want silu or relu2");
+    TERN_CHECK_FORMAT(act == "silu" || act == "relu2", folder_, ": hidden_act is ", act,
+                      "; want silu or relu2");
     c.activation = act == "silu" ? Activation::kSilu : Activation::kRelu2;
     c.sub_norms = type == "bitnet";
     c.qk_norm = type == "qwen3";
@@ -113,15 +120,17 @@ class HfLoader {
 
   std::vector<float> Floats(const std::string& name, const std::vector<int64_t>& shape) const {
     const SafetensorsTensor& tensor = tensors_.Get(name);
-    TERN_CHECK_FORMAT(tensor.shape == shape, folder_, ": ", name, " has another shape than config.json says");
-    const size_t count = tensor.bytes.size() / static_cast<size_t>(formats::SafetensorsElementBytes(tensor.dtype));
+    TERN_CHECK_FORMAT(tensor.shape == shape, folder_, ": ", name,
+                      " has another shape than config.json says");
+    const size_t count =
+        tensor.bytes.size() / static_cast<size_t>(formats::SafetensorsElementBytes(tensor.dtype));
     std::vector<float> values(count);
     if (tensor.dtype == "F32") {
       std::memcpy(values.data(), tensor.bytes.data(), tensor.bytes.size());
       return values;
     }
-    TERN_CHECK_FORMAT(tensor.dtype == "F16" || tensor.dtype == "BF16", folder_, ": ", name, " is ", tensor.dtype,
-                      "; want F32, F16 or BF16");
+    TERN_CHECK_FORMAT(tensor.dtype == "F16" || tensor.dtype == "BF16", folder_, ": ", name, " is ",
+                      tensor.dtype, "; want F32, F16 or BF16");
     for (size_t i = 0; i < count; ++i) {
       uint16_t bits;
       std::memcpy(&bits, tensor.bytes.data() + 2 * i, sizeof bits);
@@ -134,18 +143,21 @@ class HfLoader {
     const int64_t n = spec.shape[0], k = spec.shape[1];
     if (!packed_) return DenseMatrix{Floats(spec.name, spec.shape), n, k};
     const SafetensorsTensor& tensor = tensors_.Get(spec.name);
-    TERN_CHECK_FORMAT(tensor.dtype == "U8" && tensor.shape == (std::vector<int64_t>{n / 4, k}), folder_, ": ", spec.name,
-                      " is no packed U8 [", n / 4, ", ", k, "]");
-    const auto codes = formats::UnpackHfBitnet(reinterpret_cast<const uint8_t*>(tensor.bytes.data()), n, k);
+    TERN_CHECK_FORMAT(tensor.dtype == "U8" && tensor.shape == (std::vector<int64_t>{n / 4, k}),
+                      folder_, ": ", spec.name, " is no packed U8 [", n / 4, ", ", k, "]");
+    const auto codes =
+        formats::UnpackHfBitnet(reinterpret_cast<const uint8_t*>(tensor.bytes.data()), n, k);
     TernaryMatrix matrix;
     matrix.n = n;
     matrix.k = k;
     matrix.t2.resize(static_cast<size_t>(n * kernels::T2RowBytes(k)));
     for (int64_t row = 0; row < n; ++row) {
-      kernels::PackT2Row(codes.data() + row * k, k, matrix.t2.data() + row * kernels::T2RowBytes(k));
+      kernels::PackT2Row(codes.data() + row * k, k,
+                         matrix.t2.data() + row * kernels::T2RowBytes(k));
     }
     const float stored = Floats(spec.name + "_scale", {1}).at(0);
-    TERN_CHECK_FORMAT(stored > 0, folder_, ": ", spec.name, "_scale is ", stored, "; want a number above 0");
+    TERN_CHECK_FORMAT(stored > 0, folder_, ": ", spec.name, "_scale is ", stored,
+                      "; want a number above 0");
     matrix.scale = meaning_ == ScaleMeaning::kMultiply ? stored : 1.0f / stored;
     return matrix;
   }

@@ -1,5 +1,6 @@
-// A model from a Hugging Face folder: BitNetForCausalLM (packed; both meanings of weight_scale), LlamaForCausalLM and
-// Qwen3ForCausalLM, packed or dense. Which meaning holds is decided by quantization_config.linear_class and said aloud.
+// A model from a Hugging Face folder: BitNetForCausalLM (packed; both meanings of weight_scale),
+// LlamaForCausalLM and Qwen3ForCausalLM, packed or dense. Which meaning holds is decided by
+// quantization_config.linear_class and said aloud.
 #pragma once
 
 #include <string>
@@ -8,8 +9,8 @@
 
 namespace tern::engine {
 
-// Reads config.json, model.safetensors (or its shards) and tokenizer.model. Throws InputError, FormatError (file, key or
-// tensor, found, wanted), also for a linear_class it does not know.
+// Reads config.json, model.safetensors (or its shards) and tokenizer.model. Throws InputError,
+// FormatError (file, key or tensor, found, wanted), also for a linear_class it does not know.
 ModelWeights LoadHfFolder(const std::string& folder);
 
 // Any model path: a GGUF file or a Hugging Face folder.

@@ -11,10 +11,12 @@
 namespace tern::engine {
 namespace {
 
-constexpr int64_t kLanes = 16;      // Partial sums of a dot product: enough for two vectors of AVX2 or one of AVX-512
-constexpr int64_t kRowGrain = 64;   // Weight rows a thread takes at least
+constexpr int64_t kLanes =
+    16;  // Partial sums of a dot product: enough for two vectors of AVX2 or one of AVX-512
+constexpr int64_t kRowGrain = 64;  // Weight rows a thread takes at least
 
-// Lane l adds elements l, l + 16, ...; lanes are added left to right. The compiler can vectorise this without reordering.
+// Lane l adds elements l, l + 16, ...; lanes are added left to right. The compiler can vectorise
+// this without reordering.
 float Dot(const float* a, const float* b, int64_t n) {
   std::array<float, kLanes> sums{};
   int64_t i = 0;
@@ -37,7 +39,8 @@ struct QuantizedInput {
 
 QuantizedInput Quantize(const std::vector<float>& x, int64_t m, int64_t k) {
   const int64_t ldq = kernels::T2PaddedK(k);
-  QuantizedInput in{std::vector<int8_t>(static_cast<size_t>(m * ldq)), std::vector<float>(static_cast<size_t>(m)),
+  QuantizedInput in{std::vector<int8_t>(static_cast<size_t>(m * ldq)),
+                    std::vector<float>(static_cast<size_t>(m)),
                     std::vector<int32_t>(static_cast<size_t>(m)), ldq};
   kernels::AbsmaxQuantize(x.data(), 0, m, k, k, in.q.data(), ldq, in.gamma.data(), in.sum.data());
   return in;
@@ -74,7 +77,8 @@ int64_t Inputs(const LinearMatrix& w) {
 
 }  // namespace
 
-std::vector<float> MultiplyDense(const float* x, int64_t m, const DenseMatrix& w, const ParallelFor& parallel) {
+std::vector<float> MultiplyDense(const float* x, int64_t m, const DenseMatrix& w,
+                                 const ParallelFor& parallel) {
   std::vector<float> y(static_cast<size_t>(m * w.n));
   parallel(w.n, kRowGrain, [&](int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; ++n) {
@@ -87,14 +91,15 @@ std::vector<float> MultiplyDense(const float* x, int64_t m, const DenseMatrix& w
 }
 
 std::vector<std::vector<float>> MultiplyAll(const std::vector<float>& x, int64_t m,
-                                            const std::vector<const LinearMatrix*>& matrices, ActivationRule rule,
-                                            const ParallelFor& parallel) {
+                                            const std::vector<const LinearMatrix*>& matrices,
+                                            ActivationRule rule, const ParallelFor& parallel) {
   const int64_t k = Inputs(*matrices.front());
   TERN_CHECK(static_cast<int64_t>(x.size()) == m * k, x.size(), " inputs for ", m, " rows of ", k);
   std::optional<QuantizedInput> quantized;
   std::vector<std::vector<float>> outputs;
   for (const LinearMatrix* matrix : matrices) {
-    TERN_CHECK(Inputs(*matrix) == k, "matrices of one group with ", k, " and ", Inputs(*matrix), " inputs");
+    TERN_CHECK(Inputs(*matrix) == k, "matrices of one group with ", k, " and ", Inputs(*matrix),
+               " inputs");
     if (const auto* dense = std::get_if<DenseMatrix>(matrix)) {
       outputs.push_back(MultiplyDense(x.data(), m, *dense, parallel));
       continue;

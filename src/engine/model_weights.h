@@ -1,5 +1,6 @@
-// A model as the engine holds it: configuration, packed weights, tokenizer. Read from GGUF or Hugging Face folders
-// (gguf_model.h, hf_model.h); both readers give the same weights for files made from one checkpoint.
+// A model as the engine holds it: configuration, packed weights, tokenizer. Read from GGUF or
+// Hugging Face folders (gguf_model.h, hf_model.h); both readers give the same weights for files
+// made from one checkpoint.
 #pragma once
 
 #include <cstdint>
@@ -15,39 +16,41 @@ namespace tern::engine {
 
 // Ternary weights in T2 (kernels/ternary_pack/t2.h) with one scale a matrix.
 struct TernaryMatrix {
-  std::vector<uint8_t> t2;   // [n, T2RowBytes(k)]
-  float scale = 1;           // beta
+  std::vector<uint8_t> t2;  // [n, T2RowBytes(k)]
+  float scale = 1;          // beta
   int64_t n = 0, k = 0;
 };
 
-// Dense weights, expanded to fp32 when loaded: this engine is about being right; packed dense kernels come with speed.
+// Dense weights, expanded to fp32 when loaded: this engine is about being right; packed dense
+// kernels come with speed.
 struct DenseMatrix {
-  std::vector<float> values;   // [n, k]
+  std::vector<float> values;  // [n, k]
   int64_t n = 0, k = 0;
 };
 
 using LinearMatrix = std::variant<TernaryMatrix, DenseMatrix>;
 
 struct LayerWeights {
-  std::vector<float> input_norm, q_norm, k_norm, attn_sub_norm, post_norm, ffn_sub_norm;   // Empty: not there
+  std::vector<float> input_norm, q_norm, k_norm, attn_sub_norm, post_norm,
+      ffn_sub_norm;  // Empty: not there
   LinearMatrix q, k, v, o, gate, up, down;
 };
 
 // How a ternary layer treats its inputs.
 enum class ActivationRule {
-  kInt8Token,   // W1.58A8: absmax int8 a token, integer product
-  kNone,        // Float activations (a foreign ternary file without the key tern.activation)
+  kInt8Token,  // W1.58A8: absmax int8 a token, integer product
+  kNone,       // Float activations (a foreign ternary file without the key tern.activation)
 };
 
 struct ModelWeights {
   ModelConfig config;
   ActivationRule activation = ActivationRule::kInt8Token;
-  DenseMatrix embedding;                 // [V, D], the file's own values
-  std::optional<DenseMatrix> head;       // Absent: tied to the embedding
+  DenseMatrix embedding;            // [V, D], the file's own values
+  std::optional<DenseMatrix> head;  // Absent: tied to the embedding
   std::vector<float> final_norm;
   std::vector<LayerWeights> layers;
-  std::optional<text::Tokenizer> tokenizer;   // Absent when the file has none
-  std::string source;                    // Path, for messages
+  std::optional<text::Tokenizer> tokenizer;  // Absent when the file has none
+  std::string source;                        // Path, for messages
 };
 
 }  // namespace tern::engine

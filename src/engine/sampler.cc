@@ -14,7 +14,8 @@ namespace {
 void CheckLogits(std::span<const float> logits) {
   float highest = -INFINITY;
   for (size_t i = 0; i < logits.size(); ++i) {
-    if (std::isnan(logits[i])) throw NumericError(StrCat("logit of token ", i, " is NaN: the model file is damaged"));
+    if (std::isnan(logits[i]))
+      throw NumericError(StrCat("logit of token ", i, " is NaN: the model file is damaged"));
     highest = std::max(highest, logits[i]);
   }
   if (!std::isfinite(highest)) throw NumericError("no logit is finite: the model file is damaged");
@@ -22,12 +23,15 @@ void CheckLogits(std::span<const float> logits) {
 
 }  // namespace
 
-Sampler::Sampler(const SamplingOptions& options) : options_(options), stream_(options.seed, "sampling") {
+Sampler::Sampler(const SamplingOptions& options)
+    : options_(options), stream_(options.seed, "sampling") {
   if (!(options.temperature >= 0) || !std::isfinite(options.temperature)) {
     throw UsageError(StrCat("temperature is ", options.temperature, "; want 0 or more"));
   }
-  if (options.top_k < 0) throw UsageError(StrCat("top-k is ", options.top_k, "; want 0 (all) or more"));
-  if (!(options.top_p >= 0 && options.top_p <= 1)) throw UsageError(StrCat("top-p is ", options.top_p, "; want 0 to 1"));
+  if (options.top_k < 0)
+    throw UsageError(StrCat("top-k is ", options.top_k, "; want 0 (all) or more"));
+  if (!(options.top_p >= 0 && options.top_p <= 1))
+    throw UsageError(StrCat("top-p is ", options.top_p, "; want 0 to 1"));
 }
 
 int32_t Sampler::Next(std::span<const float> logits) {
@@ -55,12 +59,13 @@ int32_t Sampler::Next(std::span<const float> logits) {
   size_t count = 0;
   do kept += weights[count++];
   while (count < weights.size() && kept < options_.top_p * all);
-  double draw = static_cast<double>(stream_.NextU64() >> 11) * 0x1.0p-53 * kept;   // Uniform in [0, kept).
+  double draw =
+      static_cast<double>(stream_.NextU64() >> 11) * 0x1.0p-53 * kept;  // Uniform in [0, kept).
   for (size_t i = 0; i < count; ++i) {
     if (draw < weights[i]) return order[i];
     draw -= weights[i];
   }
-  return order[count - 1];   // Rounding of the sum.
+  return order[count - 1];  // Rounding of the sum.
 }
 
 }  // namespace tern::engine

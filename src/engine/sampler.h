@@ -1,5 +1,5 @@
-// Chooses the next token from logits: greedy, temperature, top-k and top-p (nucleus, Holtzman et al., arXiv 1904.09751).
-// Deterministic: a seeded counter-based stream, ties to the lowest id.
+// Chooses the next token from logits: greedy, temperature, top-k and top-p (nucleus, Holtzman et
+// al., arXiv 1904.09751). Deterministic: a seeded counter-based stream, ties to the lowest id.
 #pragma once
 
 #include <cstdint>
@@ -10,9 +10,9 @@
 namespace tern::engine {
 
 struct SamplingOptions {
-  double temperature = 0;   // 0: greedy
-  int64_t top_k = 0;        // Keep the k most probable; 0: all
-  double top_p = 1;         // Then the fewest whose probability reaches p (one at least)
+  double temperature = 0;  // 0: greedy
+  int64_t top_k = 0;       // Keep the k most probable; 0: all
+  double top_p = 1;        // Then the fewest whose probability reaches p (one at least)
   uint64_t seed = 42;
 };
 

@@ -10,7 +10,7 @@ namespace {
 
 struct NormPlace {
   const char* part;
-  std::vector<float> LayerWeights::* member;
+  std::vector<float> LayerWeights::*member;
 };
 constexpr NormPlace kNorms[] = {{"input_layernorm", &LayerWeights::input_norm},
                                 {"self_attn.q_norm", &LayerWeights::q_norm},
@@ -20,16 +20,17 @@ constexpr NormPlace kNorms[] = {{"input_layernorm", &LayerWeights::input_norm},
                                 {"mlp.ffn_sub_norm", &LayerWeights::ffn_sub_norm}};
 struct LinearPlace {
   const char* part;
-  LinearMatrix LayerWeights::* member;
+  LinearMatrix LayerWeights::*member;
 };
-constexpr LinearPlace kLinears[] = {{"self_attn.q_proj", &LayerWeights::q}, {"self_attn.k_proj", &LayerWeights::k},
-                                    {"self_attn.v_proj", &LayerWeights::v}, {"self_attn.o_proj", &LayerWeights::o},
-                                    {"mlp.gate_proj", &LayerWeights::gate}, {"mlp.up_proj", &LayerWeights::up},
-                                    {"mlp.down_proj", &LayerWeights::down}};
+constexpr LinearPlace kLinears[] = {
+    {"self_attn.q_proj", &LayerWeights::q}, {"self_attn.k_proj", &LayerWeights::k},
+    {"self_attn.v_proj", &LayerWeights::v}, {"self_attn.o_proj", &LayerWeights::o},
+    {"mlp.gate_proj", &LayerWeights::gate}, {"mlp.up_proj", &LayerWeights::up},
+    {"mlp.down_proj", &LayerWeights::down}};
 
 struct LayerName {
   size_t layer = 0;
-  std::string part;   // "self_attn.q_proj"; empty for a name outside of the layers
+  std::string part;  // "self_attn.q_proj"; empty for a name outside of the layers
 };
 
 LayerName Parse(const std::string& name) {
@@ -58,8 +59,12 @@ void FillWeights(const WeightSource& source, ModelWeights* weights) {
   for (const ParameterSpec& spec : ParameterTable(weights->config)) {
     const LayerName name = Parse(spec.name);
     switch (spec.role) {
-      case ParameterRole::kEmbedding: weights->embedding = source.table(spec); break;
-      case ParameterRole::kHead: weights->head = source.table(spec); break;
+      case ParameterRole::kEmbedding:
+        weights->embedding = source.table(spec);
+        break;
+      case ParameterRole::kHead:
+        weights->head = source.table(spec);
+        break;
       case ParameterRole::kLinear:
         weights->layers[name.layer].*Find(kLinears, name.part, spec.name) = source.linear(spec);
         break;

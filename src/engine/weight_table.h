@@ -1,4 +1,5 @@
-// Places in ModelWeights by Hugging Face parameter name, so that every reader fills them by one loop over ParameterTable.
+// Places in ModelWeights by Hugging Face parameter name, so that every reader fills them by one
+// loop over ParameterTable.
 #pragma once
 
 #include <functional>
@@ -8,18 +9,19 @@
 
 namespace tern::engine {
 
-// Where a reader gets a model's numbers from. Each throws FormatError (file, tensor, found, wanted).
+// Where a reader gets a model's numbers from. Each throws FormatError (file, tensor, found,
+// wanted).
 struct WeightSource {
-  std::function<std::vector<float>(const ParameterSpec&)> norm;        // [D]
-  std::function<DenseMatrix(const ParameterSpec&)> table;              // Embedding and head
+  std::function<std::vector<float>(const ParameterSpec&)> norm;  // [D]
+  std::function<DenseMatrix(const ParameterSpec&)> table;        // Embedding and head
   std::function<LinearMatrix(const ParameterSpec&)> linear;
 };
 
 // Reads every parameter of weights->config into its place.
 void FillWeights(const WeightSource& source, ModelWeights* weights);
 
-// The gain of a norm, and the matrix of a linear layer, by parameter name, for comparisons. Throw BugError
-// for a name that is none.
+// The gain of a norm, and the matrix of a linear layer, by parameter name, for comparisons. Throw
+// BugError for a name that is none.
 const std::vector<float>& NormOf(const ModelWeights& weights, const std::string& parameter_name);
 const LinearMatrix& LinearOf(const ModelWeights& weights, const std::string& parameter_name);
 

@@ -1,5 +1,5 @@
-// The verbs that need no libtorch, one file each; mounted by tern-engine and by tern. Every function adds a subcommand whose
-// callback does the work and throws typed errors.
+// The verbs that need no libtorch, one file each; mounted by tern-engine and by tern. Every
+// function adds a subcommand whose callback does the work and throws typed errors.
 #pragma once
 
 namespace CLI {

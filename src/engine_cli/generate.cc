@@ -1,10 +1,11 @@
 // tern generate: text from a packed model, streamed to stdout; speeds on stderr.
+#include "engine/generate.h"
+
 #include <CLI/CLI.hpp>
 #include <iostream>
 #include <nlohmann/json.hpp>
 
 #include "base/progress.h"
-#include "engine/generate.h"
 #include "engine/hf_model.h"
 #include "engine_cli/commands.h"
 
@@ -24,8 +25,10 @@ void Run(const Flags& flags) {
     if (!flags.json) std::cout << piece << std::flush;
   };
   if (!flags.json) std::cout << flags.prompt << std::flush;
-  const engine::GenerateResult result = engine::Generate(engine, flags.prompt, flags.options, stream);
-  const double rate = static_cast<double>(result.new_tokens) / std::max(result.decode_seconds, 1e-9);
+  const engine::GenerateResult result =
+      engine::Generate(engine, flags.prompt, flags.options, stream);
+  const double rate =
+      static_cast<double>(result.new_tokens) / std::max(result.decode_seconds, 1e-9);
   if (flags.json) {
     std::cout << nlohmann::json{{"prompt", flags.prompt},
                                 {"text", result.text},
@@ -40,21 +43,26 @@ void Run(const Flags& flags) {
     return;
   }
   std::cout << "\n";
-  std::cerr << result.prompt_tokens << " prompt tokens in " << FormatDuration(result.prefill_seconds) << ", "
-            << result.new_tokens << " new tokens, " << FormatSi(rate) << "tokens/s\n";
+  std::cerr << result.prompt_tokens << " prompt tokens in "
+            << FormatDuration(result.prefill_seconds) << ", " << result.new_tokens
+            << " new tokens, " << FormatSi(rate) << "tokens/s\n";
 }
 
 }  // namespace
 
 void AddGenerateCommand(CLI::App& app) {
   CLI::App* command = app.add_subcommand("generate", "Let a model write");
-  command->footer("Example: tern generate model.gguf -p \"To be, or not\" -n 64 --temperature 0.8 --top-p 0.95");
+  command->footer(
+      "Example: tern generate model.gguf -p \"To be, or not\" -n 64 --temperature 0.8 --top-p "
+      "0.95");
   auto flags = std::make_shared<Flags>();
   command->add_option("model", flags->model, "GGUF file or Hugging Face folder")->required();
   command->add_option("-p,--prompt", flags->prompt, "Text to continue")->required();
   command->add_option("-n,--tokens", flags->options.max_tokens, "New tokens at most")
-      ->check(CLI::PositiveNumber)->capture_default_str();
-  command->add_option("--temperature", flags->options.sampling.temperature, "0: greedy")->capture_default_str();
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->add_option("--temperature", flags->options.sampling.temperature, "0: greedy")
+      ->capture_default_str();
   command->add_option("--top-k", flags->options.sampling.top_k, "0: all")->capture_default_str();
   command->add_option("--top-p", flags->options.sampling.top_p, "1: all")->capture_default_str();
   command->add_option("--seed", flags->options.sampling.seed, "Of sampling")->capture_default_str();

@@ -17,7 +17,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-constexpr size_t kShownItems = 4;   // Of a metadata array
+constexpr size_t kShownItems = 4;  // Of a metadata array
 
 json DescribeGguf(const std::string& path) {
   const formats::GgufReader file(path);
@@ -35,25 +35,39 @@ json DescribeSafetensors(const std::string& path) {
   const formats::SafetensorsReader file(path);
   json tensors = json::array();
   for (const auto& [name, tensor] : file.tensors()) {
-    tensors.push_back({{"name", name}, {"type", tensor.dtype}, {"shape", tensor.shape}, {"bytes", tensor.bytes.size()}});
+    tensors.push_back({{"name", name},
+                       {"type", tensor.dtype},
+                       {"shape", tensor.shape},
+                       {"bytes", tensor.bytes.size()}});
   }
   json description = {{"kind", "safetensors"}, {"tensors", tensors}};
-  if (fs::exists(path + "/config.json")) description["metadata"] = json::parse(ReadFile(path + "/config.json"));
+  if (fs::exists(path + "/config.json"))
+    description["metadata"] = json::parse(ReadFile(path + "/config.json"));
   return description;
 }
 
 const char* TypeName(h5::Type type) {
   switch (type) {
-    case h5::Type::kF32: return "F32";
-    case h5::Type::kF64: return "F64";
-    case h5::Type::kF16: return "F16";
-    case h5::Type::kU8: return "U8";
-    case h5::Type::kI8: return "I8";
-    case h5::Type::kU16: return "U16";
-    case h5::Type::kI32: return "I32";
-    case h5::Type::kU32: return "U32";
-    case h5::Type::kI64: return "I64";
-    case h5::Type::kU64: return "U64";
+    case h5::Type::kF32:
+      return "F32";
+    case h5::Type::kF64:
+      return "F64";
+    case h5::Type::kF16:
+      return "F16";
+    case h5::Type::kU8:
+      return "U8";
+    case h5::Type::kI8:
+      return "I8";
+    case h5::Type::kU16:
+      return "U16";
+    case h5::Type::kI32:
+      return "I32";
+    case h5::Type::kU32:
+      return "U32";
+    case h5::Type::kI64:
+      return "I64";
+    case h5::Type::kU64:
+      return "U64";
   }
   __builtin_unreachable();
 }
@@ -63,12 +77,19 @@ json DescribeCheckpoint(const std::string& path) {
   const checkpoint::CheckpointReader reader(path);
   json tensors = json::array();
   for (const checkpoint::TensorInfo& tensor : reader.tensors()) {
-    tensors.push_back({{"name", tensor.name}, {"type", TypeName(tensor.type)}, {"shape", tensor.shape}, {"bytes", tensor.size_bytes}});
+    tensors.push_back({{"name", tensor.name},
+                       {"type", TypeName(tensor.type)},
+                       {"shape", tensor.shape},
+                       {"bytes", tensor.size_bytes}});
   }
   json state = reader.meta().state;
   state.erase("recipe");
   return {{"kind", "checkpoint"},
-          {"metadata", {{"step", reader.meta().step}, {"sha256", reader.sha256()}, {"metrics", reader.meta().metrics}, {"state", state}}},
+          {"metadata",
+           {{"step", reader.meta().step},
+            {"sha256", reader.sha256()},
+            {"metrics", reader.meta().metrics},
+            {"state", state}}},
           {"tensors", tensors}};
 }
 
@@ -79,7 +100,8 @@ json DescribeHdf5(const std::string& path) {
     const h5::DatasetInfo info = file.Info(name);
     int64_t bytes = h5::SizeOf(info.type);
     for (const int64_t size : info.shape) bytes *= size;
-    tensors.push_back({{"name", name}, {"type", TypeName(info.type)}, {"shape", info.shape}, {"bytes", bytes}});
+    tensors.push_back(
+        {{"name", name}, {"type", TypeName(info.type)}, {"shape", info.shape}, {"bytes", bytes}});
   }
   json attributes = json::object();
   for (const std::string& key : file.AttributeNames("/")) {
@@ -98,25 +120,29 @@ json Describe(const std::string& path) {
     return DescribeSafetensors(path);
   }
   const MappedFile file(path);
-  const std::string_view head(reinterpret_cast<const char*>(file.bytes().data()), std::min<size_t>(8, file.bytes().size()));
+  const std::string_view head(reinterpret_cast<const char*>(file.bytes().data()),
+                              std::min<size_t>(8, file.bytes().size()));
   if (head.starts_with("GGUF")) return DescribeGguf(path);
   if (head.starts_with("\x89HDF")) {
     const bool checkpoint = fs::exists(fs::path(path).parent_path() / "manifest.json");
     return checkpoint ? DescribeCheckpoint(path) : DescribeHdf5(path);
   }
-  if (path.ends_with(".safetensors") || path.ends_with(".safetensors.index.json")) return DescribeSafetensors(path);
-  throw FormatError(StrCat(path, " is no file that tern writes or reads: GGUF, safetensors, checkpoint, token file"));
+  if (path.ends_with(".safetensors") || path.ends_with(".safetensors.index.json"))
+    return DescribeSafetensors(path);
+  throw FormatError(StrCat(
+      path, " is no file that tern writes or reads: GGUF, safetensors, checkpoint, token file"));
 }
 
 void Print(const std::string& path, const json& description) {
   std::cout << path << ": " << description["kind"].get<std::string>() << "\n";
   if (description.contains("metadata")) {
-    for (const auto& [key, value] : description["metadata"].items()) std::cout << "  " << key << ": " << value.dump() << "\n";
+    for (const auto& [key, value] : description["metadata"].items())
+      std::cout << "  " << key << ": " << value.dump() << "\n";
   }
   int64_t bytes = 0;
   for (const json& tensor : description["tensors"]) {
-    std::cout << "  " << tensor["name"].get<std::string>() << "  " << tensor["type"].get<std::string>() << "  "
-              << tensor["shape"].dump() << "\n";
+    std::cout << "  " << tensor["name"].get<std::string>() << "  "
+              << tensor["type"].get<std::string>() << "  " << tensor["shape"].dump() << "\n";
     bytes += tensor["bytes"].get<int64_t>();
   }
   std::cout << "  " << description["tensors"].size() << " tensors, " << bytes << " bytes\n";
@@ -125,14 +151,16 @@ void Print(const std::string& path, const json& description) {
 }  // namespace
 
 void AddInspectCommand(CLI::App& app) {
-  CLI::App* command = app.add_subcommand("inspect", "Look inside a GGUF, safetensors, checkpoint or token file");
+  CLI::App* command =
+      app.add_subcommand("inspect", "Look inside a GGUF, safetensors, checkpoint or token file");
   command->footer("Example: tern inspect checkpoints/quickstart/exports/quickstart-tq2_0.gguf");
   struct Flags {
     std::string path;
     bool json = false;
   };
   auto flags = std::make_shared<Flags>();
-  command->add_option("file", flags->path, "File, checkpoint folder or Hugging Face folder")->required();
+  command->add_option("file", flags->path, "File, checkpoint folder or Hugging Face folder")
+      ->required();
   command->add_flag("--json", flags->json, "JSON instead of text");
   command->callback([flags] {
     const json description = Describe(flags->path);

@@ -11,12 +11,15 @@
 namespace tern::engine_cli {
 
 int RunMain(CLI::App& app, int argc, char** argv) {
-  std::signal(SIGXFSZ, SIG_IGN);   // A file-size limit is a full disk: an error to report, not a reason to die.
+  std::signal(
+      SIGXFSZ,
+      SIG_IGN);  // A file-size limit is a full disk: an error to report, not a reason to die.
   try {
     app.parse(argc, argv);
     return static_cast<int>(ExitCode::kOk);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? static_cast<int>(ExitCode::kOk) : static_cast<int>(ExitCode::kUsage);
+    return app.exit(error) == 0 ? static_cast<int>(ExitCode::kOk)
+                                : static_cast<int>(ExitCode::kUsage);
   } catch (const Error& error) {
     std::cerr << "error: " << error.what() << "\n";
     return static_cast<int>(error.code());
@@ -24,7 +27,8 @@ int RunMain(CLI::App& app, int argc, char** argv) {
     std::cerr << "error: out of memory; lower train.micro_batch, or take a smaller model\n";
     return static_cast<int>(ExitCode::kResource);
   } catch (const std::exception& error) {
-    std::cerr << "error: unexpected: " << error.what() << "\nThis is a bug in tern; please report it with the command.\n";
+    std::cerr << "error: unexpected: " << error.what()
+              << "\nThis is a bug in tern; please report it with the command.\n";
     return static_cast<int>(ExitCode::kBug);
   }
 }

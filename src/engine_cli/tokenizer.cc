@@ -19,7 +19,9 @@ struct Flags {
   int64_t vocab_size = 4096;
 };
 
-std::string StandardInput() { return {std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()}; }
+std::string StandardInput() {
+  return {std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
+}
 
 // A SentencePiece model, or the tokenizer inside a GGUF file or a Hugging Face folder.
 text::Tokenizer Load(const std::string& path) {
@@ -38,7 +40,8 @@ void Train(const Flags& flags) {
   for (const data::Document& document : corpus.train) texts.push_back(document.text);
   const text::Tokenizer tokenizer = text::TrainTokenizer(texts, {flags.vocab_size});
   tokenizer.Save(flags.output);
-  std::cout << flags.output << ": " << tokenizer.vocab_size() << " pieces, SHA-256 " << tokenizer.sha256() << "\n";
+  std::cout << flags.output << ": " << tokenizer.vocab_size() << " pieces, SHA-256 "
+            << tokenizer.sha256() << "\n";
 }
 
 void Encode(const Flags& flags) {
@@ -63,26 +66,32 @@ void Decode(const Flags& flags) {
 }  // namespace
 
 void AddTokenizerCommand(CLI::App& app) {
-  CLI::App* tokenizer = app.add_subcommand("tokenizer", "Train a tokenizer; encode and decode text");
+  CLI::App* tokenizer =
+      app.add_subcommand("tokenizer", "Train a tokenizer; encode and decode text");
   tokenizer->require_subcommand(1);
   auto flags = std::make_shared<Flags>();
 
   CLI::App* train = tokenizer->add_subcommand("train", "BPE with byte fallback from text files");
   train->footer("Example: tern tokenizer train my/*.txt --vocab-size 4096 -o my.model");
   train->add_option("files", flags->files, "UTF-8 text files")->required();
-  train->add_option("--vocab-size", flags->vocab_size, "Pieces, 256 bytes included")->capture_default_str();
+  train->add_option("--vocab-size", flags->vocab_size, "Pieces, 256 bytes included")
+      ->capture_default_str();
   train->add_option("-o,--output", flags->output, "Model file to write")->required();
   train->callback([flags] { Train(*flags); });
 
   CLI::App* encode = tokenizer->add_subcommand("encode", "Text to token ids, without BOS and EOS");
-  encode->footer("Examples:\n  tern tokenizer encode my.model --text \"To be\"\n  tern tokenizer encode model.gguf < text.txt");
-  encode->add_option("model", flags->model, "Tokenizer .model, GGUF file or Hugging Face folder")->required();
+  encode->footer(
+      "Examples:\n  tern tokenizer encode my.model --text \"To be\"\n  tern tokenizer encode "
+      "model.gguf < text.txt");
+  encode->add_option("model", flags->model, "Tokenizer .model, GGUF file or Hugging Face folder")
+      ->required();
   encode->add_option("--text", flags->text, "Default: standard input");
   encode->callback([flags] { Encode(*flags); });
 
   CLI::App* decode = tokenizer->add_subcommand("decode", "Token ids to text");
   decode->footer("Example: tern tokenizer decode my.model --ids \"45 12 7\"");
-  decode->add_option("model", flags->model, "Tokenizer .model, GGUF file or Hugging Face folder")->required();
+  decode->add_option("model", flags->model, "Tokenizer .model, GGUF file or Hugging Face folder")
+      ->required();
   decode->add_option("--ids", flags->text, "Default: standard input");
   decode->callback([flags] { Decode(*flags); });
 }

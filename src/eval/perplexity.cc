@@ -15,7 +15,7 @@
 namespace tern::eval {
 namespace {
 
-constexpr int64_t kChunkRows = 512;   // Rows of logits held at once
+constexpr int64_t kChunkRows = 512;  // Rows of logits held at once
 
 // Windows whose targets together stay within max_tokens (at least one window); 0 keeps all.
 int64_t WindowsWithin(const std::vector<data::EvalWindow>& windows, int64_t max_tokens) {
@@ -34,7 +34,8 @@ int64_t WindowsWithin(const std::vector<data::EvalWindow>& windows, int64_t max_
 PerplexityResult Perplexity(const model::Decoder& decoder, const data::TokenFile& tokens,
                             const PerplexityOptions& options) {
   const at::NoGradGuard no_grad;
-  const std::vector<data::EvalWindow> windows = data::EvalWindows(tokens, options.split, options.sequence_length);
+  const std::vector<data::EvalWindow> windows =
+      data::EvalWindows(tokens, options.split, options.sequence_length);
   const int64_t count = WindowsWithin(windows, options.max_tokens);
   PerplexityResult result;
   double sum = 0;
@@ -44,15 +45,16 @@ PerplexityResult Perplexity(const model::Decoder& decoder, const data::TokenFile
       return result;
     }
     const int64_t size = std::min(options.batch, count - first);
-    const data::Batch batch =
-        data::MakeEvalBatch(tokens, options.split, windows, first, size, options.sequence_length, options.packing);
+    const data::Batch batch = data::MakeEvalBatch(tokens, options.split, windows, first, size,
+                                                  options.sequence_length, options.packing);
     nn::LossOptions loss;
     loss.count = 1;  // The sum, divided once at the end.
     loss.chunk_rows = kChunkRows;
-    sum += nn::ChunkedCrossEntropy(decoder.Hidden(model::InputOf(batch, 0, size), {}), decoder.HeadWeight(),
-                                   model::TargetsOf(batch, 0, size), loss)
+    sum += nn::ChunkedCrossEntropy(decoder.Hidden(model::InputOf(batch, 0, size), {}),
+                                   decoder.HeadWeight(), model::TargetsOf(batch, 0, size), loss)
                .item<double>();
-    for (int64_t i = first; i < first + size; ++i) result.tokens += windows[static_cast<size_t>(i)].targets;
+    for (int64_t i = first; i < first + size; ++i)
+      result.tokens += windows[static_cast<size_t>(i)].targets;
     if (options.progress) options.progress(first + size, count);
   }
   result.loss = sum / static_cast<double>(result.tokens);

@@ -1,7 +1,7 @@
-// Perplexity of a decoder on a split: exp of the mean negative log-likelihood. Protocol: the split is cut into
-// consecutive windows of T + 1 tokens that overlap by one, so that every token but the first is predicted exactly once,
-// with the tokens of its own window before it as context (packed documents: of its own document); the last window may be
-// shorter. Everything in fp32, with the
+// Perplexity of a decoder on a split: exp of the mean negative log-likelihood. Protocol: the split
+// is cut into consecutive windows of T + 1 tokens that overlap by one, so that every token but the
+// first is predicted exactly once, with the tokens of its own window before it as context (packed
+// documents: of its own document); the last window may be shorter. Everything in fp32, with the
 // quantized forward that is shipped.
 #pragma once
 
@@ -16,18 +16,18 @@ namespace tern::eval {
 
 struct PerplexityOptions {
   data::Split split = data::Split::kValidation;
-  int64_t sequence_length = 256;        // T
-  int64_t max_tokens = 0;               // Predicted tokens at most, in whole windows (one at least); 0: all
-  int64_t batch = 8;                    // Windows a forward pass; has no influence on the result but rounding
-  data::Packing packing = data::Packing::kStream;   // kDocuments: context stops at document borders
-  std::function<void(int64_t done, int64_t all)> progress;   // Optional, in windows
+  int64_t sequence_length = 256;  // T
+  int64_t max_tokens = 0;  // Predicted tokens at most, in whole windows (one at least); 0: all
+  int64_t batch = 8;       // Windows a forward pass; has no influence on the result but rounding
+  data::Packing packing = data::Packing::kStream;  // kDocuments: context stops at document borders
+  std::function<void(int64_t done, int64_t all)> progress;  // Optional, in windows
 };
 
 struct PerplexityResult {
-  double loss = 0;             // Mean negative log-likelihood, nats a token
-  double perplexity = 0;       // exp(loss)
-  int64_t tokens = 0;          // Predicted tokens
-  bool complete = true;        // False: a stop signal ended it early
+  double loss = 0;        // Mean negative log-likelihood, nats a token
+  double perplexity = 0;  // exp(loss)
+  int64_t tokens = 0;     // Predicted tokens
+  bool complete = true;   // False: a stop signal ended it early
 };
 
 // Throws InputError when the split holds fewer than two tokens.

@@ -137,7 +137,8 @@ herr_t Write(H5FD_t* base, H5FD_mem_t /*type*/, hid_t /*transfer*/, haddr_t addr
   return 0;
 }
 
-// Makes the file as long as HDF5 thinks it is: at close, so that a file cut short later is seen to be.
+// Makes the file as long as HDF5 thinks it is: at close, so that a file cut short later is seen to
+// be.
 herr_t Truncate(H5FD_t* base, hid_t /*transfer*/, hbool_t /*closing*/) {
   OpenFile* file = Cast(base);
   if (file->size == file->end_of_address) return 0;

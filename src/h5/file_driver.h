@@ -1,7 +1,8 @@
-// The HDF5 file driver that tern uses instead of the library's own: plain POSIX reads and writes, with one difference. After
-// a write that the system refused (disk full, size limit, quota, I/O error) it keeps the errno and drops all further
-// writes while telling HDF5 that they worked. HDF5 cannot close a file whose writes fail: it leaks the file and may crash
-// at exit. This way it closes like any other, and the caller learns of the loss from FileStatus. Files are ordinary HDF5
+// The HDF5 file driver that tern uses instead of the library's own: plain POSIX reads and writes,
+// with one difference. After a write that the system refused (disk full, size limit, quota, I/O
+// error) it keeps the errno and drops all further writes while telling HDF5 that they worked. HDF5
+// cannot close a file whose writes fail: it leaks the file and may crash at exit. This way it
+// closes like any other, and the caller learns of the loss from FileStatus. Files are ordinary HDF5
 // files. No locking: tern replaces files by rename and never shares one that is being written.
 #pragma once
 
@@ -11,13 +12,14 @@ namespace tern::h5 {
 
 // What happened to one file. Must outlive the HDF5 id of the file.
 struct FileStatus {
-  int open_error = 0;    // errno of open(2)
-  int read_error = 0;    // First errno of a read
-  int write_error = 0;   // First errno of a write, truncate or close; nothing was written since
+  int open_error = 0;   // errno of open(2)
+  int read_error = 0;   // First errno of a read
+  int write_error = 0;  // First errno of a write, truncate or close; nothing was written since
 };
 
-// File access properties with this driver, reporting to `status`, and with the 1.10 file format, whose metadata all carry
-// checksums. Negative when HDF5 refuses. The caller closes the id with H5Pclose.
+// File access properties with this driver, reporting to `status`, and with the 1.10 file format,
+// whose metadata all carry checksums. Negative when HDF5 refuses. The caller closes the id with
+// H5Pclose.
 hid_t MakeFileAccess(FileStatus* status);
 
 }  // namespace tern::h5

@@ -1,6 +1,7 @@
-// See h5.h. Every id is owned by a Handle; every call goes through Check or Own, which turn a failure into a typed error
-// with HDF5's innermost message; writes that the system refused are found in FileStatus (file_driver.h) after each call.
-// One lock around every public function serializes the library, which is not thread-safe as Debian builds it.
+// See h5.h. Every id is owned by a Handle; every call goes through Check or Own, which turn a
+// failure into a typed error with HDF5's innermost message; writes that the system refused are
+// found in FileStatus (file_driver.h) after each call. One lock around every public function
+// serializes the library, which is not thread-safe as Debian builds it.
 #include "h5/h5.h"
 
 #include <hdf5.h>
@@ -17,12 +18,13 @@
 namespace tern::h5 {
 namespace {
 
-// Held by every public function. The first one prepares the library: it prints nothing (we keep the innermost message of
-// its error stack), and does no clean-up at exit, when other statics are gone.
+// Held by every public function. The first one prepares the library: it prints nothing (we keep the
+// innermost message of its error stack), and does no clean-up at exit, when other statics are gone.
 class LibraryLock {
  public:
   LibraryLock() : lock_(Mutex()) {
-    static const bool prepared = H5dont_atexit() >= 0 && H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr) >= 0;
+    static const bool prepared =
+        H5dont_atexit() >= 0 && H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr) >= 0;
     static_cast<void>(prepared);
   }
 
@@ -51,9 +53,11 @@ enum class Access { kRead, kWrite };
 [[noreturn]] void Fail(Access access, const std::string& path, const std::string& what) {
   const std::string reason = InnermostMessage();
   if (access == Access::kRead) {
-    throw FormatError(StrCat(path, ": cannot ", what, ": ", reason, "; the file is damaged or not what it should be"));
+    throw FormatError(StrCat(path, ": cannot ", what, ": ", reason,
+                             "; the file is damaged or not what it should be"));
   }
-  throw ResourceError(StrCat(path, ": cannot ", what, ": ", reason, "; is the disk full or the folder read-only?"));
+  throw ResourceError(
+      StrCat(path, ": cannot ", what, ": ", reason, "; is the disk full or the folder read-only?"));
 }
 
 // Owns one HDF5 id and closes it with the function of its kind.
@@ -91,10 +95,12 @@ struct TypeEntry {
   Type type;
   int64_t size_bytes;
 };
-constexpr TypeEntry kTypes[] = {{Type::kF32, 4}, {Type::kF64, 8}, {Type::kF16, 2}, {Type::kU8, 1},  {Type::kI8, 1},
-                                {Type::kU16, 2}, {Type::kI32, 4}, {Type::kU32, 4}, {Type::kI64, 8}, {Type::kU64, 8}};
+constexpr TypeEntry kTypes[] = {{Type::kF32, 4}, {Type::kF64, 8}, {Type::kF16, 2}, {Type::kU8, 1},
+                                {Type::kI8, 1},  {Type::kU16, 2}, {Type::kI32, 4}, {Type::kU32, 4},
+                                {Type::kI64, 8}, {Type::kU64, 8}};
 
-// IEEE half precision, which HDF5 1.10 has no predefined type for: 1 sign, 5 exponent, 10 mantissa bits, bias 15.
+// IEEE half precision, which HDF5 1.10 has no predefined type for: 1 sign, 5 exponent, 10 mantissa
+// bits, bias 15.
 hid_t MakeHalf() {
   const hid_t half = H5Tcopy(H5T_IEEE_F32LE);
   H5Tset_fields(half, 15, 10, 5, 0, 10);
@@ -106,21 +112,32 @@ hid_t MakeHalf() {
 hid_t NativeId(Type type) {
   static const hid_t half = MakeHalf();
   switch (type) {
-    case Type::kF32: return H5T_IEEE_F32LE;
-    case Type::kF64: return H5T_IEEE_F64LE;
-    case Type::kF16: return half;
-    case Type::kU8: return H5T_STD_U8LE;
-    case Type::kI8: return H5T_STD_I8LE;
-    case Type::kU16: return H5T_STD_U16LE;
-    case Type::kI32: return H5T_STD_I32LE;
-    case Type::kU32: return H5T_STD_U32LE;
-    case Type::kI64: return H5T_STD_I64LE;
-    case Type::kU64: return H5T_STD_U64LE;
+    case Type::kF32:
+      return H5T_IEEE_F32LE;
+    case Type::kF64:
+      return H5T_IEEE_F64LE;
+    case Type::kF16:
+      return half;
+    case Type::kU8:
+      return H5T_STD_U8LE;
+    case Type::kI8:
+      return H5T_STD_I8LE;
+    case Type::kU16:
+      return H5T_STD_U16LE;
+    case Type::kI32:
+      return H5T_STD_I32LE;
+    case Type::kU32:
+      return H5T_STD_U32LE;
+    case Type::kI64:
+      return H5T_STD_I64LE;
+    case Type::kU64:
+      return H5T_STD_U64LE;
   }
   __builtin_unreachable();
 }
 
-// Whole trailing dimensions as far as `elements` reach; HDF5 wants chunks below 4 GiB, whatever the row length is.
+// Whole trailing dimensions as far as `elements` reach; HDF5 wants chunks below 4 GiB, whatever the
+// row length is.
 std::vector<hsize_t> ChunkShape(const std::vector<hsize_t>& dims, int64_t elements) {
   std::vector<hsize_t> chunk(dims.size(), 1);
   hsize_t left = static_cast<hsize_t>(std::max<int64_t>(elements, 1));
@@ -131,7 +148,9 @@ std::vector<hsize_t> ChunkShape(const std::vector<hsize_t>& dims, int64_t elemen
   return chunk;
 }
 
-std::vector<hsize_t> Dims(const std::vector<int64_t>& shape) { return {shape.begin(), shape.end()}; }
+std::vector<hsize_t> Dims(const std::vector<int64_t>& shape) {
+  return {shape.begin(), shape.end()};
+}
 
 }  // namespace
 
@@ -148,7 +167,8 @@ struct File::Impl {
   FileStatus status;  // Before `file`: closing it reports here.
   Handle file;
 
-  Impl(std::string file_path, Access file_access) : path(std::move(file_path)), access(file_access) {}
+  Impl(std::string file_path, Access file_access)
+      : path(std::move(file_path)), access(file_access) {}
 
   hid_t Own(hid_t id, const std::string& what) const {
     Check(id < 0 ? -1 : 0, what);
@@ -165,13 +185,16 @@ struct File::Impl {
     if (error == 0) return;
     H5Eclear2(H5E_DEFAULT);
     throw ResourceError(StrCat(path, ": cannot ", what, ": ", std::strerror(error),
-                               access == Access::kWrite ? "; the file is incomplete: free some space and write it again"
-                                                        : "; look at the disk"));
+                               access == Access::kWrite
+                                   ? "; the file is incomplete: free some space and write it again"
+                                   : "; look at the disk"));
   }
-  // Bytes of a dataset, checked against the file: tern writes no holes and does not compress, so a dataset larger than its
-  // file is damaged, and must not make a reader allocate. Virtual datasets live in other files.
+  // Bytes of a dataset, checked against the file: tern writes no holes and does not compress, so a
+  // dataset larger than its file is damaged, and must not make a reader allocate. Virtual datasets
+  // live in other files.
   int64_t SizeBytes(const Handle& dataset, const std::string& name, Type type) const {
-    const Handle create{Own(H5Dget_create_plist(dataset.get()), "read the layout of " + name), H5Pclose};
+    const Handle create{Own(H5Dget_create_plist(dataset.get()), "read the layout of " + name),
+                        H5Pclose};
     const bool is_virtual = H5Pget_layout(create.get()) == H5D_VIRTUAL;
     hsize_t file_bytes = 0;
     Check(H5Fget_filesize(file.get(), &file_bytes), "read the size");
@@ -180,13 +203,16 @@ struct File::Impl {
     bool fits = true;
     const std::vector<int64_t> shape = Shape(SpaceOf(dataset, name), name);
     if (std::find(shape.begin(), shape.end(), 0) != shape.end()) return 0;
-    for (const int64_t size : shape) fits = fits && size > 0 && !__builtin_mul_overflow(bytes, size, &bytes);
-    TERN_CHECK_FORMAT(fits && bytes <= limit, path, ": dataset ", name, " claims more elements than a file of ",
-                      file_bytes, " bytes can hold; the file is damaged");
+    for (const int64_t size : shape)
+      fits = fits && size > 0 && !__builtin_mul_overflow(bytes, size, &bytes);
+    TERN_CHECK_FORMAT(fits && bytes <= limit, path, ": dataset ", name,
+                      " claims more elements than a file of ", file_bytes,
+                      " bytes can hold; the file is damaged");
     return bytes;
   }
   // An attribute that is one value; its type.
-  Handle ScalarAttribute(const Handle& object, const std::string& key, const std::string& what) const {
+  Handle ScalarAttribute(const Handle& object, const std::string& key,
+                         const std::string& what) const {
     Handle attribute{Own(H5Aopen(object.get(), key.c_str(), H5P_DEFAULT), what), H5Aclose};
     const Handle space{Own(H5Aget_space(attribute.get()), what), H5Sclose};
     TERN_CHECK_FORMAT(H5Sget_simple_extent_npoints(space.get()) == 1, path, ": cannot ", what,
@@ -211,13 +237,15 @@ struct File::Impl {
     const int rank = H5Sget_simple_extent_ndims(space.get());
     Check(rank, "read the shape of " + name);
     std::vector<hsize_t> dims(static_cast<size_t>(rank));
-    Check(H5Sget_simple_extent_dims(space.get(), dims.data(), nullptr), "read the shape of " + name);
+    Check(H5Sget_simple_extent_dims(space.get(), dims.data(), nullptr),
+          "read the shape of " + name);
     return {dims.begin(), dims.end()};
   }
   void CheckType(const Handle& dataset, const std::string& name, Type type) const {
     const Handle stored{Own(H5Dget_type(dataset.get()), "read the type of " + name), H5Tclose};
     if (H5Tequal(stored.get(), NativeId(type)) <= 0) {
-      throw FormatError(StrCat(path, ": dataset ", name, " has another element type than this reader wants"));
+      throw FormatError(
+          StrCat(path, ": dataset ", name, " has another element type than this reader wants"));
     }
   }
 };
@@ -258,13 +286,15 @@ File File::OpenForReading(const std::string& path) {
   return File(std::move(impl));
 }
 
-void File::Write(const std::string& name, Type type, const std::vector<int64_t>& shape, const void* data,
-                 const WriteOptions& options) {
+void File::Write(const std::string& name, Type type, const std::vector<int64_t>& shape,
+                 const void* data, const WriteOptions& options) {
   const LibraryLock lock;
   const std::vector<hsize_t> dims = Dims(shape);
   const bool empty = std::find(dims.begin(), dims.end(), 0u) != dims.end();
   const std::string what = "write dataset " + name;
-  const Handle space{impl_->Own(H5Screate_simple(static_cast<int>(dims.size()), dims.data(), nullptr), what), H5Sclose};
+  const Handle space{
+      impl_->Own(H5Screate_simple(static_cast<int>(dims.size()), dims.data(), nullptr), what),
+      H5Sclose};
   const Handle create{impl_->Own(H5Pcreate(H5P_DATASET_CREATE), what), H5Pclose};
   if (dims.empty()) {  // A single value lives in the object's header, which has a checksum.
     impl_->Check(H5Pset_layout(create.get(), H5D_COMPACT), what);
@@ -274,8 +304,8 @@ void File::Write(const std::string& name, Type type, const std::vector<int64_t>&
     if (options.checksum) impl_->Check(H5Pset_fletcher32(create.get()), what);
   }
   const Handle links = impl_->LinkProperties();
-  const Handle dataset{impl_->Own(H5Dcreate2(impl_->file.get(), name.c_str(), NativeId(type), space.get(), links.get(),
-                                             create.get(), H5P_DEFAULT),
+  const Handle dataset{impl_->Own(H5Dcreate2(impl_->file.get(), name.c_str(), NativeId(type),
+                                             space.get(), links.get(), create.get(), H5P_DEFAULT),
                                   what),
                        H5Dclose};
   if (empty) return;
@@ -291,8 +321,8 @@ void File::CreateAppendable(const std::string& name, Type type, int64_t rows_per
   impl_->Check(H5Pset_chunk(create.get(), 1, &chunk), what);
   impl_->Check(H5Pset_fletcher32(create.get()), what);
   const Handle links = impl_->LinkProperties();
-  const Handle dataset{impl_->Own(H5Dcreate2(impl_->file.get(), name.c_str(), NativeId(type), space.get(), links.get(),
-                                             create.get(), H5P_DEFAULT),
+  const Handle dataset{impl_->Own(H5Dcreate2(impl_->file.get(), name.c_str(), NativeId(type),
+                                             space.get(), links.get(), create.get(), H5P_DEFAULT),
                                   what),
                        H5Dclose};
 }
@@ -302,13 +332,18 @@ void File::Append(const std::string& name, Type type, const void* data, int64_t 
   if (count == 0) return;
   const std::string what = "append to dataset " + name;
   const Handle dataset = impl_->Dataset(name);
-  const hsize_t begin = static_cast<hsize_t>(impl_->Shape(impl_->SpaceOf(dataset, name), name).at(0));
+  const hsize_t begin =
+      static_cast<hsize_t>(impl_->Shape(impl_->SpaceOf(dataset, name), name).at(0));
   const hsize_t added = static_cast<hsize_t>(count), size = begin + added;
   impl_->Check(H5Dset_extent(dataset.get(), &size), what);
   const Handle file_space = impl_->SpaceOf(dataset, name);
-  impl_->Check(H5Sselect_hyperslab(file_space.get(), H5S_SELECT_SET, &begin, nullptr, &added, nullptr), what);
+  impl_->Check(
+      H5Sselect_hyperslab(file_space.get(), H5S_SELECT_SET, &begin, nullptr, &added, nullptr),
+      what);
   const Handle memory{impl_->Own(H5Screate_simple(1, &added, nullptr), what), H5Sclose};
-  impl_->Check(H5Dwrite(dataset.get(), NativeId(type), memory.get(), file_space.get(), H5P_DEFAULT, data), what);
+  impl_->Check(
+      H5Dwrite(dataset.get(), NativeId(type), memory.get(), file_space.get(), H5P_DEFAULT, data),
+      what);
 }
 
 bool File::Has(const std::string& name) const {
@@ -330,7 +365,8 @@ DatasetInfo File::Info(const std::string& name) const {
       return {entry.type, impl_->Shape(impl_->SpaceOf(dataset, name), name)};
     }
   }
-  throw FormatError(StrCat(path(), ": dataset ", name, " has an element type that tern does not write"));
+  throw FormatError(
+      StrCat(path(), ": dataset ", name, " has an element type that tern does not write"));
 }
 
 void File::Read(const std::string& name, Type type, void* out, int64_t size_bytes) const {
@@ -338,26 +374,31 @@ void File::Read(const std::string& name, Type type, void* out, int64_t size_byte
   const Handle dataset = impl_->Dataset(name);
   impl_->CheckType(dataset, name, type);
   const int64_t stored_bytes = impl_->SizeBytes(dataset, name, type);
-  TERN_CHECK_FORMAT(stored_bytes == size_bytes, path(), ": dataset ", name, " holds ", stored_bytes, " bytes; want ",
-                    size_bytes);
+  TERN_CHECK_FORMAT(stored_bytes == size_bytes, path(), ": dataset ", name, " holds ", stored_bytes,
+                    " bytes; want ", size_bytes);
   if (size_bytes == 0) return;
-  impl_->Check(H5Dread(dataset.get(), NativeId(type), H5S_ALL, H5S_ALL, H5P_DEFAULT, out), "read dataset " + name);
+  impl_->Check(H5Dread(dataset.get(), NativeId(type), H5S_ALL, H5S_ALL, H5P_DEFAULT, out),
+               "read dataset " + name);
 }
 
-void File::ReadRange(const std::string& name, Type type, int64_t begin, int64_t count, void* out) const {
+void File::ReadRange(const std::string& name, Type type, int64_t begin, int64_t count,
+                     void* out) const {
   const LibraryLock lock;
   const Handle dataset = impl_->Dataset(name);
   impl_->CheckType(dataset, name, type);
   const Handle space = impl_->SpaceOf(dataset, name);
   const std::vector<int64_t> shape = impl_->Shape(space, name);
-  TERN_CHECK_FORMAT(shape.size() == 1 && begin >= 0 && count >= 0 && begin <= shape[0] - count, path(), ": elements [",
-                    begin, ", ", begin + count, ") of dataset ", name, " with ", shape.empty() ? 0 : shape[0]);
+  TERN_CHECK_FORMAT(shape.size() == 1 && begin >= 0 && count >= 0 && begin <= shape[0] - count,
+                    path(), ": elements [", begin, ", ", begin + count, ") of dataset ", name,
+                    " with ", shape.empty() ? 0 : shape[0]);
   if (count == 0) return;
   const hsize_t first = static_cast<hsize_t>(begin), size = static_cast<hsize_t>(count);
   const std::string what = "read dataset " + name;
-  impl_->Check(H5Sselect_hyperslab(space.get(), H5S_SELECT_SET, &first, nullptr, &size, nullptr), what);
+  impl_->Check(H5Sselect_hyperslab(space.get(), H5S_SELECT_SET, &first, nullptr, &size, nullptr),
+               what);
   const Handle memory{impl_->Own(H5Screate_simple(1, &size, nullptr), what), H5Sclose};
-  impl_->Check(H5Dread(dataset.get(), NativeId(type), memory.get(), space.get(), H5P_DEFAULT, out), what);
+  impl_->Check(H5Dread(dataset.get(), NativeId(type), memory.get(), space.get(), H5P_DEFAULT, out),
+               what);
 }
 
 std::vector<std::string> File::ListDatasets(const std::string& group) const {
@@ -372,11 +413,13 @@ std::vector<std::string> File::ListDatasets(const std::string& group) const {
     return 0;
   };
   const Handle root = impl_->Object(group);
-  impl_->Check(H5Ovisit2(root.get(), H5_INDEX_NAME, H5_ITER_INC, visit, &collected, H5O_INFO_BASIC), "list " + group);
+  impl_->Check(H5Ovisit2(root.get(), H5_INDEX_NAME, H5_ITER_INC, visit, &collected, H5O_INFO_BASIC),
+               "list " + group);
   return std::move(collected.names);
 }
 
-void File::SetAttribute(const std::string& object, const std::string& key, const std::string& value) {
+void File::SetAttribute(const std::string& object, const std::string& key,
+                        const std::string& value) {
   const LibraryLock lock;
   const std::string what = "write attribute " + key + " of " + object;
   const Handle target = impl_->Object(object);
@@ -385,9 +428,10 @@ void File::SetAttribute(const std::string& object, const std::string& key, const
   impl_->Check(H5Tset_cset(type.get(), H5T_CSET_UTF8), what);
   impl_->Check(H5Tset_strpad(type.get(), H5T_STR_NULLPAD), what);
   const Handle space{impl_->Own(H5Screate(H5S_SCALAR), what), H5Sclose};
-  const Handle attribute{
-      impl_->Own(H5Acreate2(target.get(), key.c_str(), type.get(), space.get(), H5P_DEFAULT, H5P_DEFAULT), what),
-      H5Aclose};
+  const Handle attribute{impl_->Own(H5Acreate2(target.get(), key.c_str(), type.get(), space.get(),
+                                               H5P_DEFAULT, H5P_DEFAULT),
+                                    what),
+                         H5Aclose};
   const std::string padded = value.empty() ? std::string(1, '\0') : value;
   impl_->Check(H5Awrite(attribute.get(), type.get(), padded.data()), what);
 }
@@ -397,9 +441,10 @@ void File::SetAttribute(const std::string& object, const std::string& key, int64
   const std::string what = "write attribute " + key + " of " + object;
   const Handle target = impl_->Object(object);
   const Handle space{impl_->Own(H5Screate(H5S_SCALAR), what), H5Sclose};
-  const Handle attribute{
-      impl_->Own(H5Acreate2(target.get(), key.c_str(), H5T_STD_I64LE, space.get(), H5P_DEFAULT, H5P_DEFAULT), what),
-      H5Aclose};
+  const Handle attribute{impl_->Own(H5Acreate2(target.get(), key.c_str(), H5T_STD_I64LE,
+                                               space.get(), H5P_DEFAULT, H5P_DEFAULT),
+                                    what),
+                         H5Aclose};
   impl_->Check(H5Awrite(attribute.get(), H5T_STD_I64LE, &value), what);
 }
 
@@ -410,11 +455,13 @@ std::string File::StringAttribute(const std::string& object, const std::string& 
   const Handle attribute = impl_->ScalarAttribute(target, key, what);
   const Handle type{impl_->Own(H5Aget_type(attribute.get()), what), H5Tclose};
   const bool fixed = H5Tget_class(type.get()) == H5T_STRING && H5Tis_variable_str(type.get()) == 0;
-  TERN_CHECK_FORMAT(fixed, path(), ": attribute ", key, " of ", object, " is not a string of fixed length");
+  TERN_CHECK_FORMAT(fixed, path(), ": attribute ", key, " of ", object,
+                    " is not a string of fixed length");
   hsize_t file_bytes = 0;
   impl_->Check(H5Fget_filesize(impl_->file.get(), &file_bytes), what);
   const size_t size = H5Tget_size(type.get());
-  TERN_CHECK_FORMAT(size > 0 && size <= file_bytes, path(), ": cannot ", what, ": it claims ", size, " bytes");
+  TERN_CHECK_FORMAT(size > 0 && size <= file_bytes, path(), ": cannot ", what, ": it claims ", size,
+                    " bytes");
   std::string value(size, '\0');
   impl_->Check(H5Aread(attribute.get(), type.get(), value.data()), what);
   if (value.size() == 1 && value[0] == '\0') value.clear();  // How an empty string is stored.
@@ -427,7 +474,8 @@ int64_t File::IntAttribute(const std::string& object, const std::string& key) co
   const Handle target = impl_->Object(object);
   const Handle attribute = impl_->ScalarAttribute(target, key, what);
   const Handle type{impl_->Own(H5Aget_type(attribute.get()), what), H5Tclose};
-  TERN_CHECK_FORMAT(H5Tequal(type.get(), H5T_STD_I64LE) > 0, path(), ": cannot ", what, ": it is not an int64");
+  TERN_CHECK_FORMAT(H5Tequal(type.get(), H5T_STD_I64LE) > 0, path(), ": cannot ", what,
+                    ": it is not an int64");
   int64_t value = 0;
   impl_->Check(H5Aread(attribute.get(), H5T_STD_I64LE, &value), what);
   return value;
@@ -435,7 +483,8 @@ int64_t File::IntAttribute(const std::string& object, const std::string& key) co
 
 bool File::HasAttribute(const std::string& object, const std::string& key) const {
   const LibraryLock lock;
-  return Has(object) && H5Aexists_by_name(impl_->file.get(), object.c_str(), key.c_str(), H5P_DEFAULT) > 0;
+  return Has(object) &&
+         H5Aexists_by_name(impl_->file.get(), object.c_str(), key.c_str(), H5P_DEFAULT) > 0;
 }
 
 std::vector<std::string> File::AttributeNames(const std::string& object) const {
@@ -454,7 +503,8 @@ std::vector<std::string> File::AttributeNames(const std::string& object) const {
 
 void File::Close() {
   const LibraryLock lock;
-  if (impl_->access == Access::kWrite) impl_->Check(H5Fflush(impl_->file.get(), H5F_SCOPE_GLOBAL), "flush");
+  if (impl_->access == Access::kWrite)
+    impl_->Check(H5Fflush(impl_->file.get(), H5F_SCOPE_GLOBAL), "flush");
   const bool closed = impl_->file.Close();
   impl_->Check(closed ? 0 : -1, "close");
 }

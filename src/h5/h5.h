@@ -1,8 +1,10 @@
-// HDF5 behind RAII and one checking wrapper: every failed call throws FormatError (reading) or ResourceError (writing)
-// with the file, the object and HDF5's own innermost message, or the system's when it refused a read or write. A full
-// disk never crashes: the file closes, and the call that met it throws (file_driver.h). Row-major, little-endian types.
-// Files use the 1.10 format, whose metadata carry checksums, as data chunks do; a file that a killed writer left open is
-// refused. Functions may be called from any thread: one lock serializes them, because HDF5 itself is not thread-safe.
+// HDF5 behind RAII and one checking wrapper: every failed call throws FormatError (reading) or
+// ResourceError (writing) with the file, the object and HDF5's own innermost message, or the
+// system's when it refused a read or write. A full disk never crashes: the file closes, and the
+// call that met it throws (file_driver.h). Row-major, little-endian types. Files use the 1.10
+// format, whose metadata carry checksums, as data chunks do; a file that a killed writer left open
+// is refused. Functions may be called from any thread: one lock serializes them, because HDF5
+// itself is not thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -22,28 +24,30 @@ struct DatasetInfo {
 };
 
 struct WriteOptions {
-  int64_t chunk_bytes = 1 << 20;   // Rows are grouped into chunks of about this size; 0: contiguous, no checksum.
-  bool checksum = true;            // HDF5's fletcher32 filter on every chunk.
+  int64_t chunk_bytes =
+      1 << 20;  // Rows are grouped into chunks of about this size; 0: contiguous, no checksum.
+  bool checksum = true;  // HDF5's fletcher32 filter on every chunk.
 };
 
 // Paths inside a file are absolute ("/model/embed"); missing groups are made when writing.
 class File {
  public:
-  static File Create(const std::string& path);                 // Truncates.
+  static File Create(const std::string& path);  // Truncates.
   // FormatError when it is not HDF5, torn or too short; InputError when there is no such file.
   static File OpenForReading(const std::string& path);
   ~File();
   File(File&&) noexcept;
   File& operator=(File&&) noexcept;
 
-  void Write(const std::string& name, Type type, const std::vector<int64_t>& shape, const void* data,
-             const WriteOptions& options = {});
+  void Write(const std::string& name, Type type, const std::vector<int64_t>& shape,
+             const void* data, const WriteOptions& options = {});
   // A dataset that grows along its first axis; used for token streams.
   void CreateAppendable(const std::string& name, Type type, int64_t rows_per_chunk);
   void Append(const std::string& name, Type type, const void* data, int64_t count);
 
   bool Has(const std::string& name) const;
-  // FormatError also when the dataset claims to be larger than the file: its size is safe to allocate.
+  // FormatError also when the dataset claims to be larger than the file: its size is safe to
+  // allocate.
   DatasetInfo Info(const std::string& name) const;
   // Reads the whole dataset; `type` must equal the stored one and `size_bytes` the stored size.
   void Read(const std::string& name, Type type, void* out, int64_t size_bytes) const;
@@ -52,7 +56,8 @@ class File {
   // Names of all datasets below `group`, in name order, absolute.
   std::vector<std::string> ListDatasets(const std::string& group = "/") const;
 
-  // Attributes of an object ("/" for the file), each set once. Strings are UTF-8 without NUL, of any length.
+  // Attributes of an object ("/" for the file), each set once. Strings are UTF-8 without NUL, of
+  // any length.
   void SetAttribute(const std::string& object, const std::string& key, const std::string& value);
   void SetAttribute(const std::string& object, const std::string& key, int64_t value);
   std::string StringAttribute(const std::string& object, const std::string& key) const;

@@ -12,7 +12,8 @@
 
 namespace tern::job {
 
-Context::Context(const recipe::LoadedRecipe& the_recipe, std::string run_folder, std::string scripts)
+Context::Context(const recipe::LoadedRecipe& the_recipe, std::string run_folder,
+                 std::string scripts)
     : loaded(the_recipe),
       folder(std::move(run_folder)),
       fetch_scripts(std::move(scripts)),
@@ -35,9 +36,11 @@ std::string CheckpointFolder(Context& context, const std::string& which) {
     if (std::holds_alternative<recipe::TrainStage>(stage)) id = recipe::IdOf(stage);
   }
   const std::string folder = context.Path(id);
-  const checkpoint::Found found = which == "best" ? checkpoint::FindBestValid(folder, train::kValidationLoss)
-                                                  : checkpoint::FindNewestValid(folder);
-  for (const auto& refused : found.refused) LogWarn("checkpoint refused: ", refused.path, ": ", refused.reason);
+  const checkpoint::Found found = which == "best"
+                                      ? checkpoint::FindBestValid(folder, train::kValidationLoss)
+                                      : checkpoint::FindNewestValid(folder);
+  for (const auto& refused : found.refused)
+    LogWarn("checkpoint refused: ", refused.path, ": ", refused.reason);
   TERN_CHECK_INPUT(found.path.has_value(), "there is no valid checkpoint in ", folder);
   return *found.path;
 }

@@ -15,14 +15,15 @@
 namespace tern::job {
 
 struct Context {
-  // `loaded` must live as long as this. `folder` is the run's; `fetch_scripts` holds what data.fetch names.
+  // `loaded` must live as long as this. `folder` is the run's; `fetch_scripts` holds what
+  // data.fetch names.
   Context(const recipe::LoadedRecipe& loaded, std::string folder, std::string fetch_scripts);
 
   const recipe::LoadedRecipe& loaded;
   std::string folder, fetch_scripts;
   Journal journal;
   std::string resolved_yaml;
-  double gemm_flops = 0;                 // Measured when the first train stage begins
+  double gemm_flops = 0;  // Measured when the first train stage begins
 
   const recipe::Recipe& recipe() const { return loaded.recipe; }
   std::string Path(const std::string& name) const { return folder + "/" + name; }
@@ -39,7 +40,8 @@ struct Context {
   std::optional<data::TokenFile> tokens_;
 };
 
-// Folder of the last (or best) valid checkpoint of the last train stage before the end of the recipe. Throws InputError.
+// Folder of the last (or best) valid checkpoint of the last train stage before the end of the
+// recipe. Throws InputError.
 std::string CheckpointFolder(Context& context, const std::string& which);
 
 // The results of finished stages, by id.

@@ -22,14 +22,16 @@ std::string CacheFolder() {
 }
 
 // Files with {fetched} replaced; fetches the corpus when any name needs it.
-std::vector<std::string> ResolveFiles(const Context& context, const std::vector<std::string>& patterns) {
+std::vector<std::string> ResolveFiles(const Context& context,
+                                      const std::vector<std::string>& patterns) {
   std::vector<std::string> files;
   bool fetched = false;
   for (std::string pattern : patterns) {
     const size_t at = pattern.find(kFetched);
     if (at != std::string::npos) {
       const std::string& name = context.recipe().data.fetch;
-      if (name.empty()) throw RecipeError(StrCat("data.files: ", pattern, " needs data.fetch, which is empty"));
+      if (name.empty())
+        throw RecipeError(StrCat("data.files: ", pattern, " needs data.fetch, which is empty"));
       const std::string folder = StrCat(CacheFolder(), "/corpora/", name);
       if (!fetched) RunProcess({context.fetch_scripts + "/" + name, folder});
       fetched = true;
@@ -45,8 +47,9 @@ text::Tokenizer MakeTokenizer(const Context& context, const data::Corpus& corpus
   if (!config.file.empty()) {
     text::Tokenizer tokenizer = text::Tokenizer::FromFile(config.file);
     if (tokenizer.vocab_size() != config.vocab_size) {
-      throw RecipeError(StrCat("data.tokenizer.vocab_size is ", config.vocab_size, ", and ", config.file, " has ",
-                               tokenizer.vocab_size(), " pieces; set data.tokenizer.vocab_size=", tokenizer.vocab_size()));
+      throw RecipeError(StrCat("data.tokenizer.vocab_size is ", config.vocab_size, ", and ",
+                               config.file, " has ", tokenizer.vocab_size(),
+                               " pieces; set data.tokenizer.vocab_size=", tokenizer.vocab_size()));
     }
     return tokenizer;
   }
@@ -68,10 +71,12 @@ nlohmann::json RunStage(Context& context, const recipe::PrepareStage&) {
   options.seed = static_cast<uint64_t>(context.recipe().seed);
   const data::Corpus corpus = data::LoadCorpus(options);
   for (const std::string& note : corpus.notes) LogInfo(note);
-  LogInfo("prepare: ", corpus.train.size(), " training and ", corpus.validation.size(), " validation documents");
+  LogInfo("prepare: ", corpus.train.size(), " training and ", corpus.validation.size(),
+          " validation documents");
   const text::Tokenizer tokenizer = MakeTokenizer(context, corpus);
   tokenizer.Save(context.TokenizerPath());
-  data::WriteTokenFile(context.TokensPath(), corpus, tokenizer, {context.resolved_yaml, context.recipe().seed});
+  data::WriteTokenFile(context.TokensPath(), corpus, tokenizer,
+                       {context.resolved_yaml, context.recipe().seed});
   const data::TokenFile& tokens = context.Tokens();
   nlohmann::json held_out = nlohmann::json::array();
   for (const data::Document& document : corpus.validation) held_out.push_back(document.name);

@@ -6,7 +6,8 @@
 
 namespace tern::job {
 
-// Throws InputError when the program is missing, ResourceError when it fails, with its name and exit status.
+// Throws InputError when the program is missing, ResourceError when it fails, with its name and
+// exit status.
 void RunProcess(const std::vector<std::string>& command);
 
 }  // namespace tern::job

@@ -22,38 +22,43 @@ std::string Fixed(double value, int digits) {
 }
 
 std::string Lines(const recipe::PrepareStage&, const nlohmann::json& r) {
-  return StrCat("- data: ", r["train_tokens"], " training and ", r["validation_tokens"], " validation tokens, vocabulary ",
-                r["vocab_size"], "\n");
+  return StrCat("- data: ", r["train_tokens"], " training and ", r["validation_tokens"],
+                " validation tokens, vocabulary ", r["vocab_size"], "\n");
 }
 std::string Lines(const recipe::TrainStage& stage, const nlohmann::json& r) {
-  return StrCat("- ", stage.id, ": ", r["steps"], " steps, loss ", Fixed(r["loss"], 4), ", validation loss ",
-                Fixed(r["validation_loss"], 4), ", ", FormatSi(r["tokens_per_second"]), "tokens/s (",
-                Fixed(100 * r["share_of_gemm_peak"].get<double>(), 0), " % of the fp32 GEMM peak), peak memory ",
-                FormatBytes(r["peak_memory_bytes"]), " (planned ", FormatBytes(r["predicted_memory_bytes"]), ")\n");
+  return StrCat("- ", stage.id, ": ", r["steps"], " steps, loss ", Fixed(r["loss"], 4),
+                ", validation loss ", Fixed(r["validation_loss"], 4), ", ",
+                FormatSi(r["tokens_per_second"]), "tokens/s (",
+                Fixed(100 * r["share_of_gemm_peak"].get<double>(), 0),
+                " % of the fp32 GEMM peak), peak memory ", FormatBytes(r["peak_memory_bytes"]),
+                " (planned ", FormatBytes(r["predicted_memory_bytes"]), ")\n");
 }
 std::string Lines(const recipe::EvalStage& stage, const nlohmann::json& r) {
-  return StrCat("- ", stage.id, ": perplexity ", Fixed(r["perplexity"], 2), " on ", r["tokens"], " ",
-                r["split"].get<std::string>(), " tokens, windows of ", r["sequence_length"], "\n");
+  return StrCat("- ", stage.id, ": perplexity ", Fixed(r["perplexity"], 2), " on ", r["tokens"],
+                " ", r["split"].get<std::string>(), " tokens, windows of ", r["sequence_length"],
+                "\n");
 }
 std::string Lines(const recipe::ExportStage& stage, const nlohmann::json& r) {
   std::string text;
   for (const auto& file : r["files"]) {
-    text += StrCat("- ", stage.id, ": ", file["format"].get<std::string>(), ", ", FormatBytes(file["bytes"]), ", ",
-                   file["path"].get<std::string>(), "\n");
+    text += StrCat("- ", stage.id, ": ", file["format"].get<std::string>(), ", ",
+                   FormatBytes(file["bytes"]), ", ", file["path"].get<std::string>(), "\n");
   }
   return text;
 }
 std::string Lines(const recipe::VerifyStage& stage, const nlohmann::json& r) {
   std::string text;
   for (const auto& file : r["files"]) {
-    text += StrCat("- ", stage.id, ": ", file["format"].get<std::string>(), ": ", file["ternary_weights"],
-                   " ternary weights equal, logits of ", file["tokens"], " tokens: mean KL ", file["mean_kl"],
-                   ", top-1 agreement ", Fixed(100 * file["top1_agreement"].get<double>(), 1), " %\n");
+    text += StrCat("- ", stage.id, ": ", file["format"].get<std::string>(), ": ",
+                   file["ternary_weights"], " ternary weights equal, logits of ", file["tokens"],
+                   " tokens: mean KL ", file["mean_kl"], ", top-1 agreement ",
+                   Fixed(100 * file["top1_agreement"].get<double>(), 1), " %\n");
   }
   return text;
 }
 std::string Lines(const recipe::GenerateStage& stage, const nlohmann::json& r) {
-  return StrCat("- ", stage.id, ": ", r["new_tokens"], " tokens, ", FormatSi(r["tokens_per_second"]), "tokens/s\n");
+  return StrCat("- ", stage.id, ": ", r["new_tokens"], " tokens, ",
+                FormatSi(r["tokens_per_second"]), "tokens/s\n");
 }
 std::string Lines(const recipe::ReportStage&, const nlohmann::json&) { return ""; }
 
@@ -80,15 +85,19 @@ std::string CheckExpectations(const Context& context) {
   for (const recipe::Stage& stage : context.recipe().stages) {
     const nlohmann::json result = StageResult(context, recipe::IdOf(stage));
     if (result.is_null()) continue;
-    if (std::holds_alternative<recipe::TrainStage>(stage)) perplexity = std::exp(result["validation_loss"].get<double>());
+    if (std::holds_alternative<recipe::TrainStage>(stage))
+      perplexity = std::exp(result["validation_loss"].get<double>());
     const auto* eval = std::get_if<recipe::EvalStage>(&stage);
-    if (eval != nullptr && eval->split == "validation") perplexity = result["perplexity"].get<double>();
+    if (eval != nullptr && eval->split == "validation")
+      perplexity = result["perplexity"].get<double>();
   }
   if (!(perplexity < limit)) {
-    throw NumericError(StrCat("expectation missed: validation perplexity ", perplexity, ", the recipe expects below ",
-                              limit, " (expect.validation_perplexity_below)"));
+    throw NumericError(StrCat("expectation missed: validation perplexity ", perplexity,
+                              ", the recipe expects below ", limit,
+                              " (expect.validation_perplexity_below)"));
   }
-  return StrCat("expectation held: validation perplexity ", Fixed(perplexity, 2), " is below ", limit);
+  return StrCat("expectation held: validation perplexity ", Fixed(perplexity, 2), " is below ",
+                limit);
 }
 
 nlohmann::json RunStage(Context& context, const recipe::ReportStage&) {

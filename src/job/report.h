@@ -10,7 +10,8 @@ namespace tern::job {
 // Markdown from the results of the finished stages.
 std::string MakeReport(const Context& context);
 
-// Whether recipe.expect holds, in words; empty when nothing is expected. Throws NumericError when it is missed.
+// Whether recipe.expect holds, in words; empty when nothing is expected. Throws NumericError when
+// it is missed.
 std::string CheckExpectations(const Context& context);
 
 }  // namespace tern::job

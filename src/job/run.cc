@@ -46,17 +46,22 @@ class StageRecord {
 
   bool done() const { return stored_.is_object() && stored_.value("status", "") == "done"; }
   // A train stage whose recipe now asks for more steps.
-  bool grows() const { return stored_.is_object() && stored_.at("fingerprint").get<recipe::Fingerprint>() != fingerprint_; }
+  bool grows() const {
+    return stored_.is_object() &&
+           stored_.at("fingerprint").get<recipe::Fingerprint>() != fingerprint_;
+  }
 
   // Throws RecipeError when the stage was begun or finished with other keys.
   void CheckUnchanged(const std::string& id) const {
     if (!stored_.is_object()) return;
-    const auto differences = recipe::Differences(stored_.at("fingerprint").get<recipe::Fingerprint>(), fingerprint_);
+    const auto differences =
+        recipe::Differences(stored_.at("fingerprint").get<recipe::Fingerprint>(), fingerprint_);
     if (differences.empty()) return;
     std::string list;
     for (const std::string& difference : differences) list += "\n  " + difference;
     throw RecipeError(StrCat("the stage ", id, " of this run was made from another recipe:", list,
-                             "\nMake it again with --restart-from ", id, ", or give this run another name (name=...)"));
+                             "\nMake it again with --restart-from ", id,
+                             ", or give this run another name (name=...)"));
   }
 
   void Begin() const { Write("begun", nullptr); }
@@ -64,7 +69,10 @@ class StageRecord {
 
  private:
   void Write(const char* status, const nlohmann::json& result) const {
-    WriteFileAtomically(path_, nlohmann::json{{"status", status}, {"fingerprint", fingerprint_}, {"result", result}}.dump(2));
+    WriteFileAtomically(
+        path_,
+        nlohmann::json{{"status", status}, {"fingerprint", fingerprint_}, {"result", result}}.dump(
+            2));
   }
 
   std::string path_;
@@ -80,13 +88,15 @@ void Forget(const Context& context, const recipe::Stage& stage) {
   if (std::holds_alternative<recipe::ExportStage>(stage)) fs::remove_all(context.ExportsFolder());
 }
 
-void Restart(const Context& context, const std::vector<recipe::Stage>& stages, const std::string& from) {
+void Restart(const Context& context, const std::vector<recipe::Stage>& stages,
+             const std::string& from) {
   bool found = false;
   for (const recipe::Stage& stage : stages) {
     found = found || recipe::IdOf(stage) == from;
     if (found) Forget(context, stage);
   }
-  if (!found) throw UsageError(StrCat("--restart-from ", from, ": the recipe has no stage of that id"));
+  if (!found)
+    throw UsageError(StrCat("--restart-from ", from, ": the recipe has no stage of that id"));
 }
 
 void RunOne(Context& context, const recipe::Stage& stage, const StageRecord& record) {
@@ -94,7 +104,8 @@ void RunOne(Context& context, const recipe::Stage& stage, const StageRecord& rec
   record.Begin();
   context.journal.Append("stage_begun", {{"stage", id}});
   LogInfo("stage ", id);
-  const nlohmann::json result = std::visit([&](const auto& s) { return RunStage(context, s); }, stage);
+  const nlohmann::json result =
+      std::visit([&](const auto& s) { return RunStage(context, s); }, stage);
   record.End(result);
   context.journal.Append("stage_ended", {{"stage", id}, {"result", result}});
 }

@@ -21,7 +21,8 @@ namespace fs = std::filesystem;
 int64_t SizeOf(const std::string& path) {
   if (!fs::is_directory(path)) return static_cast<int64_t>(fs::file_size(path));
   int64_t size = 0;
-  for (const auto& entry : fs::directory_iterator(path)) size += static_cast<int64_t>(entry.file_size());
+  for (const auto& entry : fs::directory_iterator(path))
+    size += static_cast<int64_t>(entry.file_size());
   return size;
 }
 
@@ -41,8 +42,11 @@ std::string ExportPath(const Context& context, const std::string& format) {
 
 std::vector<int32_t> VerifyTokens(Context& context, int64_t wanted) {
   const data::TokenFile& tokens = context.Tokens();
-  const data::Split split = tokens.NumTokens(data::Split::kValidation) > 0 ? data::Split::kValidation : data::Split::kTrain;
-  const int64_t count = std::min({wanted, tokens.NumTokens(split), context.recipe().model.context_length});
+  const data::Split split = tokens.NumTokens(data::Split::kValidation) > 0
+                                ? data::Split::kValidation
+                                : data::Split::kTrain;
+  const int64_t count =
+      std::min({wanted, tokens.NumTokens(split), context.recipe().model.context_length});
   std::vector<int32_t> ids(static_cast<size_t>(count));
   tokens.Copy(split, 0, count, ids.data());
   return ids;
@@ -57,9 +61,11 @@ nlohmann::json RunStage(Context& context, const recipe::ExportStage& stage) {
   nlohmann::json files = nlohmann::json::array();
   for (const std::string& format : stage.formats) {
     const std::string path = ExportPath(context, format);
-    transfer::Export(decoder, context.Tokenizer(), {format, stage.embedding, context.recipe().name}, path);
+    transfer::Export(decoder, context.Tokenizer(), {format, stage.embedding, context.recipe().name},
+                     path);
     LogInfo("exported ", path);
-    context.journal.Append("exported", {{"format", format}, {"path", path}, {"checkpoint", source}});
+    context.journal.Append("exported",
+                           {{"format", format}, {"path", path}, {"checkpoint", source}});
     files.push_back({{"format", format}, {"path", path}, {"bytes", SizeOf(path)}});
   }
   return {{"checkpoint", source}, {"files", files}};
@@ -67,16 +73,17 @@ nlohmann::json RunStage(Context& context, const recipe::ExportStage& stage) {
 
 nlohmann::json RunStage(Context& context, const recipe::VerifyStage& stage) {
   const recipe::ExportStage& exported = LastExport(context);
-  const model::Decoder decoder =
-      model::LoadDecoder(checkpoint::CheckpointReader(CheckpointFolder(context, exported.checkpoint)));
+  const model::Decoder decoder = model::LoadDecoder(
+      checkpoint::CheckpointReader(CheckpointFolder(context, exported.checkpoint)));
   const std::vector<int32_t> tokens = VerifyTokens(context, stage.tokens);
   nlohmann::json files = nlohmann::json::array();
   for (const std::string& format : exported.formats) {
     engine::ModelWeights weights = engine::LoadModel(ExportPath(context, format));
     const transfer::WeightReport w = transfer::CompareWeights(decoder, weights, format);
-    const transfer::LogitsReport l =
-        transfer::CompareLogits(decoder, std::move(weights), tokens, static_cast<int>(context.recipe().threads));
-    LogInfo("verified ", format, ": ", w.codes, " ternary weights equal, mean KL ", l.mean_kl, " over ", l.tokens, " tokens");
+    const transfer::LogitsReport l = transfer::CompareLogits(
+        decoder, std::move(weights), tokens, static_cast<int>(context.recipe().threads));
+    LogInfo("verified ", format, ": ", w.codes, " ternary weights equal, mean KL ", l.mean_kl,
+            " over ", l.tokens, " tokens");
     files.push_back({{"format", format},
                      {"ternary_matrices", w.matrices},
                      {"ternary_weights", w.codes},
@@ -95,16 +102,19 @@ nlohmann::json RunStage(Context& context, const recipe::GenerateStage& stage) {
   const engine::Engine engine(engine::LoadModel(path), static_cast<int>(context.recipe().threads));
   engine::GenerateOptions options;
   options.max_tokens = stage.tokens;
-  options.sampling = {stage.temperature, stage.top_k, stage.top_p, static_cast<uint64_t>(context.recipe().seed)};
+  options.sampling = {stage.temperature, stage.top_k, stage.top_p,
+                      static_cast<uint64_t>(context.recipe().seed)};
   std::cout << stage.prompt << std::flush;
-  const engine::GenerateResult result = engine::Generate(
-      engine, stage.prompt, options, [](std::string_view piece) { std::cout << piece << std::flush; });
+  const engine::GenerateResult result =
+      engine::Generate(engine, stage.prompt, options,
+                       [](std::string_view piece) { std::cout << piece << std::flush; });
   std::cout << "\n";
   return {{"model", path},
           {"prompt", stage.prompt},
           {"text", result.text},
           {"new_tokens", result.new_tokens},
-          {"tokens_per_second", static_cast<double>(result.new_tokens) / std::max(result.decode_seconds, 1e-9)}};
+          {"tokens_per_second",
+           static_cast<double>(result.new_tokens) / std::max(result.decode_seconds, 1e-9)}};
 }
 
 }  // namespace tern::job

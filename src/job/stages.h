@@ -1,4 +1,5 @@
-// One function a stage kind: does the work and returns what the report tells (docs/formats/run_folder.md).
+// One function a stage kind: does the work and returns what the report tells
+// (docs/formats/run_folder.md).
 #pragma once
 
 #include <nlohmann/json.hpp>

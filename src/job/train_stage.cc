@@ -24,7 +24,8 @@ int64_t PeakRssBytes() {
 
 void CheckDevice(const recipe::TrainStage& stage) {
   if (stage.device == "cuda") {
-    throw ResourceError(StrCat(stage.id, ".device is cuda: training on GPUs is not in this version; want cpu or auto"));
+    throw ResourceError(StrCat(
+        stage.id, ".device is cuda: training on GPUs is not in this version; want cpu or auto"));
   }
 }
 
@@ -38,10 +39,11 @@ nlohmann::json RunStage(Context& context, const recipe::TrainStage& stage) {
   std::cerr << plan::FormatPlan(context.recipe(), stage, plan);
   plan::CheckBudget(context.recipe(), plan);
   const train::TrainResult result =
-      train::Train({context.recipe(), stage, context.Path(stage.id), context.folder, tokens, context.journal,
-                    context.resolved_yaml, context.gemm_flops});
+      train::Train({context.recipe(), stage, context.Path(stage.id), context.folder, tokens,
+                    context.journal, context.resolved_yaml, context.gemm_flops});
   const double share = result.tokens_per_second *
-                       plan::FlopsPerToken(context.recipe().model, stage.sequence_length) / context.gemm_flops;
+                       plan::FlopsPerToken(context.recipe().model, stage.sequence_length) /
+                       context.gemm_flops;
   return {{"steps", result.steps},
           {"loss", result.loss},
           {"validation_loss", result.validation_loss},
@@ -60,8 +62,9 @@ nlohmann::json RunStage(Context& context, const recipe::EvalStage& stage) {
   options.split = data::SplitFromName(stage.split);
   options.sequence_length = decoder.config().context_length;
   options.max_tokens = stage.tokens;
-  options.packing = context.recipe().data.packing == recipe::Packing::kDocuments ? data::Packing::kDocuments
-                                                                                : data::Packing::kStream;
+  options.packing = context.recipe().data.packing == recipe::Packing::kDocuments
+                        ? data::Packing::kDocuments
+                        : data::Packing::kStream;
   ProgressLine progress(stage.id, "windows", {});
   options.progress = [&](int64_t done, int64_t) { progress.Update(done); };
   const eval::PerplexityResult result = eval::Perplexity(decoder, context.Tokens(), options);

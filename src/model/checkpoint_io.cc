@@ -7,19 +7,24 @@
 namespace tern::model {
 namespace {
 
-std::string DatasetName(const Parameter& parameter) { return StrCat(checkpoint::kModelGroup, parameter.spec.name); }
+std::string DatasetName(const Parameter& parameter) {
+  return StrCat(checkpoint::kModelGroup, parameter.spec.name);
+}
 
 const nlohmann::json& ModelJson(const checkpoint::CheckpointReader& reader) {
   const auto found = reader.meta().state.find("model");
-  TERN_CHECK_FORMAT(found != reader.meta().state.end(), reader.folder(),
-                    " does not say which model it holds (state.model); it was not written by tern's trainer");
+  TERN_CHECK_FORMAT(
+      found != reader.meta().state.end(), reader.folder(),
+      " does not say which model it holds (state.model); it was not written by tern's trainer");
   return *found;
 }
 
 }  // namespace
 
 checkpoint::TensorView ViewOf(const std::string& name, const at::Tensor& tensor) {
-  TERN_CHECK(tensor.is_contiguous() && tensor.device().is_cpu() && tensor.scalar_type() == at::kFloat, name);
+  TERN_CHECK(
+      tensor.is_contiguous() && tensor.device().is_cpu() && tensor.scalar_type() == at::kFloat,
+      name);
   return {name, h5::Type::kF32, tensor.sizes().vec(), tensor.const_data_ptr()};
 }
 
@@ -31,14 +36,18 @@ std::vector<checkpoint::TensorView> ParameterViews(const Decoder& decoder) {
   return views;
 }
 
-void ReadInto(const checkpoint::CheckpointReader& reader, const std::string& name, const at::Tensor& tensor) {
-  TERN_CHECK(tensor.is_contiguous() && tensor.device().is_cpu() && tensor.scalar_type() == at::kFloat, name);
+void ReadInto(const checkpoint::CheckpointReader& reader, const std::string& name,
+              const at::Tensor& tensor) {
+  TERN_CHECK(
+      tensor.is_contiguous() && tensor.device().is_cpu() && tensor.scalar_type() == at::kFloat,
+      name);
   reader.Read(name, h5::Type::kF32, tensor.sizes().vec(), tensor.data_ptr());
 }
 
 Decoder LoadDecoder(const checkpoint::CheckpointReader& reader) {
   Decoder decoder(ModelConfigFromJson(ModelJson(reader)));
-  for (const Parameter& parameter : decoder.parameters()) ReadInto(reader, DatasetName(parameter), parameter.value);
+  for (const Parameter& parameter : decoder.parameters())
+    ReadInto(reader, DatasetName(parameter), parameter.value);
   return decoder;
 }
 
@@ -48,11 +57,14 @@ void ReadParameters(const checkpoint::CheckpointReader& reader, const Decoder& d
   std::string differences;
   for (const auto& [key, value] : want.items()) {
     const std::string other = found.contains(key) ? found.at(key).dump() : "nothing";
-    if (other != value.dump()) differences += StrCat("\n  ", key, ": checkpoint ", other, ", recipe ", value.dump());
+    if (other != value.dump())
+      differences += StrCat("\n  ", key, ": checkpoint ", other, ", recipe ", value.dump());
   }
-  TERN_CHECK_INPUT(differences.empty(), reader.folder(), " holds another model than the recipe's:", differences,
+  TERN_CHECK_INPUT(differences.empty(), reader.folder(),
+                   " holds another model than the recipe's:", differences,
                    "\nGive this run another name (name=...), or restore the recipe's model.");
-  for (const Parameter& parameter : decoder.parameters()) ReadInto(reader, DatasetName(parameter), parameter.value);
+  for (const Parameter& parameter : decoder.parameters())
+    ReadInto(reader, DatasetName(parameter), parameter.value);
 }
 
 }  // namespace tern::model

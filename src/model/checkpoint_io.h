@@ -16,12 +16,13 @@ std::vector<checkpoint::TensorView> ParameterViews(const Decoder& decoder);
 checkpoint::TensorView ViewOf(const std::string& name, const at::Tensor& tensor);
 
 // Fills a contiguous fp32 CPU tensor in place. Throws FormatError for another shape or type.
-void ReadInto(const checkpoint::CheckpointReader& reader, const std::string& name, const at::Tensor& tensor);
+void ReadInto(const checkpoint::CheckpointReader& reader, const std::string& name,
+              const at::Tensor& tensor);
 
 // Builds the decoder that the checkpoint describes (meta.state["model"]) and reads its parameters.
 Decoder LoadDecoder(const checkpoint::CheckpointReader& reader);
-// Reads the parameters into a decoder of the recipe. Throws InputError when the checkpoint holds another model, naming
-// the fields that differ.
+// Reads the parameters into a decoder of the recipe. Throws InputError when the checkpoint holds
+// another model, naming the fields that differ.
 void ReadParameters(const checkpoint::CheckpointReader& reader, const Decoder& decoder);
 
 }  // namespace tern::model

@@ -2,10 +2,10 @@
 #include "model/decoder.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/embedding.h>
 #include <ATen/ops/empty.h>
-#include <ATen/core/grad_mode.h>
 
 #include "base/error.h"
 #include "base/random.h"
@@ -16,7 +16,8 @@
 namespace tern::model {
 namespace {
 
-// Fills x with normal(0, std): element i is value i of the stream "init/<name>", so threads do not matter.
+// Fills x with normal(0, std): element i is value i of the stream "init/<name>", so threads do not
+// matter.
 void FillNormal(at::Tensor x, uint64_t seed, const std::string& name, float std) {
   float* data = x.mutable_data_ptr<float>();
   constexpr int64_t kGrain = 1 << 14;
@@ -47,9 +48,10 @@ Decoder::Decoder(const ModelConfig& config) : config_(config) {
     };
     layers_.push_back({get("input_layernorm"), get("self_attn.q_proj"), get("self_attn.k_proj"),
                        get("self_attn.v_proj"), get("self_attn.q_norm", config.qk_norm),
-                       get("self_attn.k_norm", config.qk_norm), get("self_attn.attn_sub_norm", config.sub_norms),
-                       get("self_attn.o_proj"), get("post_attention_layernorm"), get("mlp.gate_proj"),
-                       get("mlp.up_proj"), get("mlp.ffn_sub_norm", config.sub_norms), get("mlp.down_proj")});
+                       get("self_attn.k_norm", config.qk_norm),
+                       get("self_attn.attn_sub_norm", config.sub_norms), get("self_attn.o_proj"),
+                       get("post_attention_layernorm"), get("mlp.gate_proj"), get("mlp.up_proj"),
+                       get("mlp.ffn_sub_norm", config.sub_norms), get("mlp.down_proj")});
   }
   rope_ = nn::MakeRopeTables(config.context_length, config.HeadDim(), config.rope_theta);
 }
@@ -100,14 +102,16 @@ at::Tensor Decoder::Attention(const Layer& layer, const at::Tensor& n_MD, const 
     return x_MHE.view({input.batch, input.tokens, x_MHE.size(1), e});
   };
   const at::Tensor out_BTK = nn::CausalAttention(
-      sequences(nn::Rope(q_MHE, input.positions_M, rope_)), sequences(nn::Rope(k_MJE, input.positions_M, rope_)),
+      sequences(nn::Rope(q_MHE, input.positions_M, rope_)),
+      sequences(nn::Rope(k_MJE, input.positions_M, rope_)),
       sequences(heads(qkv[2], config_.num_kv_heads)), input.mask_B1TT, options.compute);
   at::Tensor out_MK = out_BTK.view({rows, config_.num_heads * e});
   if (config_.sub_norms) out_MK = nn::RmsNorm(out_MK, layer.attn_sub_norm, config_.norm_eps);
   return Linear(out_MK, {layer.o}, "o", options)[0];
 }
 
-at::Tensor Decoder::FeedForward(const Layer& layer, const at::Tensor& n_MD, const ForwardOptions& options) const {
+at::Tensor Decoder::FeedForward(const Layer& layer, const at::Tensor& n_MD,
+                                const ForwardOptions& options) const {
   const auto gate_up = Linear(n_MD, {layer.gate, layer.up}, "gate_up", options);
   at::Tensor h_MF = nn::GatedActivation(gate_up[0], gate_up[1], config_.activation);
   if (config_.sub_norms) h_MF = nn::RmsNorm(h_MF, layer.ffn_sub_norm, config_.norm_eps);
@@ -117,7 +121,8 @@ at::Tensor Decoder::FeedForward(const Layer& layer, const at::Tensor& n_MD, cons
 at::Tensor Decoder::Block(const Layer& layer, const at::Tensor& x_MD, const BlockInput& input,
                           const ForwardOptions& options) const {
   const at::Tensor h_MD =
-      x_MD + Attention(layer, nn::RmsNorm(x_MD, layer.input_norm, config_.norm_eps), input, options);
+      x_MD +
+      Attention(layer, nn::RmsNorm(x_MD, layer.input_norm, config_.norm_eps), input, options);
   return h_MD + FeedForward(layer, nn::RmsNorm(h_MD, layer.post_norm, config_.norm_eps), options);
 }
 
@@ -136,11 +141,13 @@ at::Tensor Decoder::Hidden(const DecoderInput& input, const ForwardOptions& opti
       x_MD = Block(layer, x_MD, block, options);
       continue;
     }
-    x_MD = nn::CheckpointBlock(x_MD, [this, &layer, block, options](const at::Tensor& x, bool recompute) {
-      ForwardOptions now = options;
-      if (recompute) now.observer = nullptr;  // It has seen this block already.
-      return Block(layer, x, block, now);
-    });
+    x_MD = nn::CheckpointBlock(x_MD,
+                               [this, &layer, block, options](const at::Tensor& x, bool recompute) {
+                                 ForwardOptions now = options;
+                                 if (recompute)
+                                   now.observer = nullptr;  // It has seen this block already.
+                                 return Block(layer, x, block, now);
+                               });
   }
   const size_t final_norm = parameters_.size() - (config_.tied_head ? 1 : 2);
   return nn::RmsNorm(x_MD, parameters_[final_norm].value, config_.norm_eps);

@@ -1,5 +1,6 @@
-// The one decoder: a ModelConfig (src/arch) made of tensors. Parameters are fp32 latents in the order of ParameterTable;
-// what is ternary is quantized inside the forward pass and never stored here.
+// The one decoder: a ModelConfig (src/arch) made of tensors. Parameters are fp32 latents in the
+// order of ParameterTable; what is ternary is quantized inside the forward pass and never stored
+// here.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -17,19 +18,19 @@ namespace tern::model {
 
 struct Parameter {
   ParameterSpec spec;
-  at::Tensor value;    // fp32, leaf, requires a gradient
+  at::Tensor value;  // fp32, leaf, requires a gradient
 };
 
 // B sequences of T tokens; M = B * T rows.
 struct DecoderInput {
-  at::Tensor tokens_BT;            // int64, values below V
-  at::Tensor positions_BT;         // int32; defined for packed documents, else 0..T-1 for each sequence
-  at::Tensor document_ids_BT;      // int32; defined when attention must stop at document borders
+  at::Tensor tokens_BT;        // int64, values below V
+  at::Tensor positions_BT;     // int32; defined for packed documents, else 0..T-1 for each sequence
+  at::Tensor document_ids_BT;  // int32; defined when attention must stop at document borders
 };
 
 struct ForwardOptions {
   nn::ComputeType compute = nn::ComputeType::kFp32;
-  bool checkpoint_blocks = false;             // Keep only each block's input, run it again in backward
+  bool checkpoint_blocks = false;  // Keep only each block's input, run it again in backward
   nn::BitLinearObserver* observer = nullptr;
 };
 
@@ -59,15 +60,18 @@ class Decoder {
   };
   struct BlockInput {
     int64_t batch, tokens;
-    at::Tensor positions_M;         // int32
-    at::Tensor mask_B1TT;           // Undefined: plain causal
+    at::Tensor positions_M;  // int32
+    at::Tensor mask_B1TT;    // Undefined: plain causal
   };
 
-  at::Tensor Block(const Layer& layer, const at::Tensor& x_MD, const BlockInput& input, const ForwardOptions& options) const;
-  at::Tensor Attention(const Layer& layer, const at::Tensor& n_MD, const BlockInput& input, const ForwardOptions& options) const;
-  at::Tensor FeedForward(const Layer& layer, const at::Tensor& n_MD, const ForwardOptions& options) const;
-  std::vector<at::Tensor> Linear(const at::Tensor& x_MK, const std::vector<at::Tensor>& w_NK, const char* group,
-                                 const ForwardOptions& options) const;
+  at::Tensor Block(const Layer& layer, const at::Tensor& x_MD, const BlockInput& input,
+                   const ForwardOptions& options) const;
+  at::Tensor Attention(const Layer& layer, const at::Tensor& n_MD, const BlockInput& input,
+                       const ForwardOptions& options) const;
+  at::Tensor FeedForward(const Layer& layer, const at::Tensor& n_MD,
+                         const ForwardOptions& options) const;
+  std::vector<at::Tensor> Linear(const at::Tensor& x_MK, const std::vector<at::Tensor>& w_NK,
+                                 const char* group, const ForwardOptions& options) const;
 
   ModelConfig config_;
   std::vector<Parameter> parameters_;

@@ -10,9 +10,11 @@
 namespace tern::nn {
 namespace {
 
-// Rounding with a straight-through gradient: the derivative of rounding is 0 almost everywhere and useless.
+// Rounding with a straight-through gradient: the derivative of rounding is 0 almost everywhere and
+// useless.
 struct RoundFunction : torch::autograd::Function<RoundFunction> {
-  static at::Tensor forward(torch::autograd::AutogradContext*, const at::Tensor& x, int64_t compute) {
+  static at::Tensor forward(torch::autograd::AutogradContext*, const at::Tensor& x,
+                            int64_t compute) {
     return RoundTo(x, static_cast<ComputeType>(compute));
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext*,
@@ -22,22 +24,25 @@ struct RoundFunction : torch::autograd::Function<RoundFunction> {
 };
 
 at::Tensor Operand(const at::Tensor& x_BTHE, ComputeType compute) {
-  const at::Tensor rounded =
-      compute == ComputeType::kFp32 ? x_BTHE : RoundFunction::apply(x_BTHE, static_cast<int64_t>(compute));
+  const at::Tensor rounded = compute == ComputeType::kFp32
+                                 ? x_BTHE
+                                 : RoundFunction::apply(x_BTHE, static_cast<int64_t>(compute));
   return rounded.transpose(1, 2);
 }
 
 }  // namespace
 
-at::Tensor CausalAttention(const at::Tensor& q_BTHE, const at::Tensor& k_BTJE, const at::Tensor& v_BTJE,
-                           const at::Tensor& document_mask_B1TT, ComputeType compute) {
+at::Tensor CausalAttention(const at::Tensor& q_BTHE, const at::Tensor& k_BTJE,
+                           const at::Tensor& v_BTJE, const at::Tensor& document_mask_B1TT,
+                           ComputeType compute) {
   const bool masked = document_mask_B1TT.defined();
   const bool grouped = q_BTHE.size(2) != k_BTJE.size(2);
   const at::Tensor out_BHTE = at::scaled_dot_product_attention(
       Operand(q_BTHE, compute), Operand(k_BTJE, compute), Operand(v_BTJE, compute),
       masked ? std::optional<at::Tensor>(document_mask_B1TT) : std::nullopt, /*dropout_p=*/0.0,
       /*is_causal=*/!masked, /*scale=*/std::nullopt, grouped);
-  return out_BHTE.transpose(1, 2).reshape({q_BTHE.size(0), q_BTHE.size(1), q_BTHE.size(2) * q_BTHE.size(3)});
+  return out_BHTE.transpose(1, 2).reshape(
+      {q_BTHE.size(0), q_BTHE.size(1), q_BTHE.size(2) * q_BTHE.size(3)});
 }
 
 at::Tensor DocumentMask(const at::Tensor& document_ids_BT) {

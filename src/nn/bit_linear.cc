@@ -12,11 +12,12 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// What the backward pass needs of one forward, as it lies in the context: xq, gamma, sum, then one t2 a matrix.
+// What the backward pass needs of one forward, as it lies in the context: xq, gamma, sum, then one
+// t2 a matrix.
 constexpr size_t kFirstWeight = 3;
 
-// dW_NK = dY_MN^T (gamma/127 xq_MK). In BF16 the row scale is folded into dY before rounding, because xq is exact in
-// BF16 (8 significant bits) and would not be after scaling.
+// dW_NK = dY_MN^T (gamma/127 xq_MK). In BF16 the row scale is folded into dY before rounding,
+// because xq is exact in BF16 (8 significant bits) and would not be after scaling.
 class WeightGradient {
  public:
   WeightGradient(const quant::Int8Rows& x, ComputeType compute) : compute_(compute) {
@@ -32,18 +33,20 @@ class WeightGradient {
   at::Tensor operator()(const at::Tensor& dy_MN) const {
     if (compute_ == ComputeType::kFp32) return at::mm(dy_MN.t(), x_MK_);
     const at::Tensor scaled_MN = dy_MN * row_scale_M1_;
-    if (x_MK_.scalar_type() == at::kBFloat16) return at::mm(scaled_MN.to(at::kBFloat16).t(), x_MK_).to(at::kFloat);
+    if (x_MK_.scalar_type() == at::kBFloat16)
+      return at::mm(scaled_MN.to(at::kBFloat16).t(), x_MK_).to(at::kFloat);
     return at::mm(RoundTo(scaled_MN, compute_).t(), x_MK_);
   }
 
  private:
   ComputeType compute_;
-  at::Tensor x_MK_;          // fp32: gamma/127 xq; else xq itself, exact
+  at::Tensor x_MK_;  // fp32: gamma/127 xq; else xq itself, exact
   at::Tensor row_scale_M1_;
 };
 
 // dX_MK += beta * (dY_MN Wq_NK); the codes are exact in every compute type.
-void AddInputGradient(const at::Tensor& dy_MN, const quant::TernaryWeight& w, ComputeType compute, at::Tensor* dx_MK) {
+void AddInputGradient(const at::Tensor& dy_MN, const quant::TernaryWeight& w, ComputeType compute,
+                      at::Tensor* dx_MK) {
   at::Tensor part_MK;
   if (compute == ComputeType::kFp32) {
     const at::Tensor w_NK = quant::Dequantize(w, w.beta);

@@ -1,7 +1,8 @@
-// BitLinear (W1.58A8, arXiv 2402.17764) as one autograd function over all matrices that read the same input: the input
-// is quantized once for q, k and v, or for gate and up. Forward: integers, exactly (src/quant/ternary.h). Backward:
-// straight-through, dX = sum_i dY_i (beta_i Wq_i), dW_i = dY_i^T (gamma/127 xq). Saved for it: int8 xq with its row
-// scales and the 2-bit codes, no float copies. No bias.
+// BitLinear (W1.58A8, arXiv 2402.17764) as one autograd function over all matrices that read the
+// same input: the input is quantized once for q, k and v, or for gate and up. Forward: integers,
+// exactly (src/quant/ternary.h). Backward: straight-through, dX = sum_i dY_i (beta_i Wq_i), dW_i =
+// dY_i^T (gamma/127 xq). Saved for it: int8 xq with its row scales and the 2-bit codes, no float
+// copies. No bias.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -22,9 +23,9 @@ class BitLinearObserver {
 };
 
 struct BitLinearOptions {
-  ComputeType compute = ComputeType::kFp32;   // Of the products in the backward pass
+  ComputeType compute = ComputeType::kFp32;  // Of the products in the backward pass
   BitLinearObserver* observer = nullptr;
-  std::string_view group;                     // Name told to the observer, e.g. "qkv"
+  std::string_view group;  // Name told to the observer, e.g. "qkv"
 };
 
 // x_MK: fp32 [M, K]; each w_NK: fp32 latents [N_i, K]. Returns y_i [M, N_i].

@@ -1,8 +1,8 @@
 // See checkpoint_block.h.
 #include "nn/checkpoint_block.h"
 
-#include <ATen/core/ivalue.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/core/ivalue.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -43,6 +43,8 @@ struct CheckpointFunction : torch::autograd::Function<CheckpointFunction> {
 
 }  // namespace
 
-at::Tensor CheckpointBlock(const at::Tensor& x, BlockFunction block) { return CheckpointFunction::apply(x, block); }
+at::Tensor CheckpointBlock(const at::Tensor& x, BlockFunction block) {
+  return CheckpointFunction::apply(x, block);
+}
 
 }  // namespace tern::nn

@@ -19,13 +19,14 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// Turns the logits of some rows into grad_factor times their gradient, in place, and returns the sum of their losses.
+// Turns the logits of some rows into grad_factor times their gradient, in place, and returns the
+// sum of their losses.
 double LossAndGradient(at::Tensor logits_CV, const at::Tensor& targets_C, double grad_factor) {
   const int64_t rows = logits_CV.size(0), vocabulary = logits_CV.size(1);
   at::Tensor loss_C = at::empty({rows}, at::kFloat);
-  kernels::CrossEntropy(logits_CV.mutable_data_ptr<float>(), targets_C.const_data_ptr<int32_t>(), rows, vocabulary,
-                        vocabulary, static_cast<float>(grad_factor), loss_C.mutable_data_ptr<float>(),
-                        quant::TorchParallel());
+  kernels::CrossEntropy(logits_CV.mutable_data_ptr<float>(), targets_C.const_data_ptr<int32_t>(),
+                        rows, vocabulary, vocabulary, static_cast<float>(grad_factor),
+                        loss_C.mutable_data_ptr<float>(), quant::TorchParallel());
   double sum = 0;  // Left to right: independent of threads.
   const float* loss = loss_C.const_data_ptr<float>();
   for (int64_t c = 0; c < rows; ++c) sum += loss[c];
@@ -34,7 +35,8 @@ double LossAndGradient(at::Tensor logits_CV, const at::Tensor& targets_C, double
 
 struct CrossEntropyFunction : torch::autograd::Function<CrossEntropyFunction> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& h_MD, const at::Tensor& head_VD,
-                            const at::Tensor& targets_M, const LossOptions& options, bool wants_gradient) {
+                            const at::Tensor& targets_M, const LossOptions& options,
+                            bool wants_gradient) {
     const int64_t rows = h_MD.size(0);
     const double factor = options.grad_scale / options.count;
     at::Tensor dh_MD, dhead_VD;
@@ -56,7 +58,8 @@ struct CrossEntropyFunction : torch::autograd::Function<CrossEntropyFunction> {
     return at::scalar_tensor(sum / options.count, at::kDouble);
   }
 
-  static variable_list backward(AutogradContext* ctx, variable_list /*grads: 1, the scale is in options*/) {
+  static variable_list backward(AutogradContext* ctx,
+                                variable_list /*grads: 1, the scale is in options*/) {
     const variable_list saved = ctx->get_saved_variables();
     return {saved[0], saved[1], at::Tensor(), at::Tensor(), at::Tensor()};
   }
@@ -64,11 +67,14 @@ struct CrossEntropyFunction : torch::autograd::Function<CrossEntropyFunction> {
 
 }  // namespace
 
-at::Tensor ChunkedCrossEntropy(const at::Tensor& h_MD, const at::Tensor& head_VD, const at::Tensor& targets_M,
-                               const LossOptions& options) {
-  TERN_CHECK(options.count > 0 && options.chunk_rows > 0, "count ", options.count, ", rows ", options.chunk_rows);
-  const bool wants_gradient = at::GradMode::is_enabled() && (h_MD.requires_grad() || head_VD.requires_grad());
-  return CrossEntropyFunction::apply(h_MD.contiguous(), head_VD, targets_M, options, wants_gradient);
+at::Tensor ChunkedCrossEntropy(const at::Tensor& h_MD, const at::Tensor& head_VD,
+                               const at::Tensor& targets_M, const LossOptions& options) {
+  TERN_CHECK(options.count > 0 && options.chunk_rows > 0, "count ", options.count, ", rows ",
+             options.chunk_rows);
+  const bool wants_gradient =
+      at::GradMode::is_enabled() && (h_MD.requires_grad() || head_VD.requires_grad());
+  return CrossEntropyFunction::apply(h_MD.contiguous(), head_VD, targets_M, options,
+                                     wants_gradient);
 }
 
 }  // namespace tern::nn

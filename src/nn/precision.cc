@@ -10,8 +10,8 @@ namespace tern::nn {
 namespace {
 
 struct DenseLinearFunction : torch::autograd::Function<DenseLinearFunction> {
-  static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& x_MK, const at::Tensor& w_NK,
-                            int64_t compute) {
+  static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& x_MK,
+                            const at::Tensor& w_NK, int64_t compute) {
     ctx->save_for_backward({x_MK, w_NK});
     ctx->saved_data["compute"] = compute;
     return MatMul(x_MK, w_NK.t(), static_cast<ComputeType>(compute));
@@ -40,9 +40,12 @@ bool HasNativeBf16(const at::Device& device) {
 
 at::Tensor RoundTo(const at::Tensor& x, ComputeType compute) {
   switch (compute) {
-    case ComputeType::kFp32: return x;
-    case ComputeType::kBf16: return x.to(at::kBFloat16).to(at::kFloat);
-    case ComputeType::kFp16: return x.to(at::kHalf).to(at::kFloat);
+    case ComputeType::kFp32:
+      return x;
+    case ComputeType::kBf16:
+      return x.to(at::kBFloat16).to(at::kFloat);
+    case ComputeType::kFp16:
+      return x.to(at::kHalf).to(at::kFloat);
   }
   __builtin_unreachable();
 }
@@ -60,9 +63,12 @@ at::Tensor DenseLinear(const at::Tensor& x_MK, const at::Tensor& w_NK, ComputeTy
 
 std::string_view ToString(ComputeType compute) {
   switch (compute) {
-    case ComputeType::kFp32: return "fp32";
-    case ComputeType::kBf16: return "bf16";
-    case ComputeType::kFp16: return "fp16";
+    case ComputeType::kFp32:
+      return "fp32";
+    case ComputeType::kBf16:
+      return "bf16";
+    case ComputeType::kFp16:
+      return "fp16";
   }
   __builtin_unreachable();
 }

@@ -1,6 +1,7 @@
-// What a job will cost, before anything is loaded: parameters, memory by category, tokens, floating-point work, time.
-// Memory is derived from what the trainer keeps (formulas beside each term in plan.cc) and compared with the measured
-// peak at the end of a run; time is the work divided by a share of this machine's measured GEMM peak.
+// What a job will cost, before anything is loaded: parameters, memory by category, tokens,
+// floating-point work, time. Memory is derived from what the trainer keeps (formulas beside each
+// term in plan.cc) and compared with the measured peak at the end of a run; time is the work
+// divided by a share of this machine's measured GEMM peak.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +14,9 @@
 
 namespace tern::plan {
 
-// Forward and backward multiply-adds of one token, times two: 6 a matrix weight, plus causal attention's two products
-// over half the sequence. Embedding look-ups, norms and element-wise work are not counted (the usual MFU convention).
+// Forward and backward multiply-adds of one token, times two: 6 a matrix weight, plus causal
+// attention's two products over half the sequence. Embedding look-ups, norms and element-wise work
+// are not counted (the usual MFU convention).
 double FlopsPerToken(const ModelConfig& model, int64_t sequence_length);
 
 // Sequences of one forward pass: the recipe's, or as many of the step's as fit in 8.
@@ -28,27 +30,29 @@ struct MemoryLine {
 struct TrainPlan {
   int64_t parameters = 0;
   int64_t ternary_parameters = 0;
-  int64_t tokens = 0;               // steps * tokens_per_step
-  int64_t micro_batches = 0;        // Forward passes a step
-  double flops = 0;                 // Of the whole stage
-  std::vector<MemoryLine> memory;   // Peak, by category
-  double memory_bytes = 0;          // Their sum
-  double checkpoint_bytes = 0;      // On disk, one checkpoint
-  double seconds = 0;               // At `gemm_flops`; 0 when that is 0
+  int64_t tokens = 0;              // steps * tokens_per_step
+  int64_t micro_batches = 0;       // Forward passes a step
+  double flops = 0;                // Of the whole stage
+  std::vector<MemoryLine> memory;  // Peak, by category
+  double memory_bytes = 0;         // Their sum
+  double checkpoint_bytes = 0;     // On disk, one checkpoint
+  double seconds = 0;              // At `gemm_flops`; 0 when that is 0
 };
 
 // gemm_flops: this machine's measured peak (MeasureGemmPeak), or 0 to leave the time out.
-TrainPlan PlanTraining(const recipe::Recipe& recipe, const recipe::TrainStage& stage, double gemm_flops);
+TrainPlan PlanTraining(const recipe::Recipe& recipe, const recipe::TrainStage& stage,
+                       double gemm_flops);
 
-// Floating-point operations a second of a large fp32 GEMM on libtorch's threads: the best of a few runs over about a
-// third of a second.
+// Floating-point operations a second of a large fp32 GEMM on libtorch's threads: the best of a few
+// runs over about a third of a second.
 double MeasureGemmPeak();
 
 // A table for people.
-std::string FormatPlan(const recipe::Recipe& recipe, const recipe::TrainStage& stage, const TrainPlan& plan);
+std::string FormatPlan(const recipe::Recipe& recipe, const recipe::TrainStage& stage,
+                       const TrainPlan& plan);
 
-// Throws RecipeError when the plan does not fit the recipe's budget, ResourceError when it does not fit this machine's
-// memory; the message names the largest parts and the keys that lower them.
+// Throws RecipeError when the plan does not fit the recipe's budget, ResourceError when it does not
+// fit this machine's memory; the message names the largest parts and the keys that lower them.
 void CheckBudget(const recipe::Recipe& recipe, const TrainPlan& plan);
 
 }  // namespace tern::plan

@@ -19,12 +19,14 @@ namespace {
 constexpr int64_t kRowGrain = 16;  // Rows a thread takes at least: a few microseconds of work.
 
 void CheckMatrix(const at::Tensor& x, const char* name) {
-  TERN_CHECK(x.dim() == 2 && x.scalar_type() == at::kFloat && x.is_contiguous() && x.device().is_cpu(), name,
-             " is ", x.scalar_type(), " ", x.sizes(), " on ", x.device(), "; want a contiguous fp32 CPU matrix");
+  TERN_CHECK(
+      x.dim() == 2 && x.scalar_type() == at::kFloat && x.is_contiguous() && x.device().is_cpu(),
+      name, " is ", x.scalar_type(), " ", x.sizes(), " on ", x.device(),
+      "; want a contiguous fp32 CPU matrix");
 }
 
-// beta * (gamma / 127) in the definition's order, each operation rounded to fp32. A loop of our own: a library may turn
-// the division into a multiplication by the rounded reciprocal.
+// beta * (gamma / 127) in the definition's order, each operation rounded to fp32. A loop of our
+// own: a library may turn the division into a multiplication by the rounded reciprocal.
 at::Tensor OutputScales(const at::Tensor& gamma_M, float beta) {
   at::Tensor out_M = at::empty_like(gamma_M);
   const float* gamma = gamma_M.const_data_ptr<float>();
@@ -42,12 +44,14 @@ TernaryWeight QuantizeTernary(const at::Tensor& w_NK, const at::Tensor& previous
   out.k = k;
   out.beta = kernels::TernaryScale(w_NK.const_data_ptr<float>(), n * k, TorchParallel());
   if (!std::isfinite(out.beta)) {
-    throw NumericError(StrCat("weights [", n, ", ", k, "] hold NaN or Inf; the last good step is in journal.jsonl"));
+    throw NumericError(StrCat("weights [", n, ", ", k,
+                              "] hold NaN or Inf; the last good step is in journal.jsonl"));
   }
   out.t2_NC = at::empty({n, kernels::T2RowBytes(k)}, at::kByte);
   const uint8_t* previous = previous_NC.defined() ? previous_NC.const_data_ptr<uint8_t>() : nullptr;
-  const auto counts = kernels::TernaryQuantize(w_NK.const_data_ptr<float>(), n, k, out.beta,
-                                               out.t2_NC.mutable_data_ptr<uint8_t>(), previous, TorchParallel());
+  const auto counts =
+      kernels::TernaryQuantize(w_NK.const_data_ptr<float>(), n, k, out.beta,
+                               out.t2_NC.mutable_data_ptr<uint8_t>(), previous, TorchParallel());
   out.zeros = counts.zeros;
   out.flips = counts.flips;
   return out;
@@ -56,7 +60,8 @@ TernaryWeight QuantizeTernary(const at::Tensor& w_NK, const at::Tensor& previous
 Int8Rows QuantizeRows(const at::Tensor& x_MK) {
   CheckMatrix(x_MK, "x_MK");
   const int64_t m = x_MK.size(0), k = x_MK.size(1), padded = kernels::T2PaddedK(k);
-  Int8Rows out{at::empty({m, padded}, at::kChar), at::empty({m}, at::kFloat), at::empty({m}, at::kInt), k};
+  Int8Rows out{at::empty({m, padded}, at::kChar), at::empty({m}, at::kFloat),
+               at::empty({m}, at::kInt), k};
   const float* x = x_MK.const_data_ptr<float>();
   int8_t* q = out.q_MK.mutable_data_ptr<int8_t>();
   float* gamma = out.gamma_M.mutable_data_ptr<float>();

@@ -1,7 +1,8 @@
-// BitNet b1.58 quantizers on tensors (arXiv 2402.17764): absmean ternary weights in T2, absmax int8 activations a token,
-// and the exact integer product of the two. Shapes: docs/shapes.md. The numbers and their order: ARCHITECTURE.md. The
-// kernels of the deploy half do the work, so trainer and engine compute the same integers and scales. CPU tensors, fp32,
-// contiguous; the callers' autograd (src/nn/bit_linear.h) decides what is saved.
+// BitNet b1.58 quantizers on tensors (arXiv 2402.17764): absmean ternary weights in T2, absmax int8
+// activations a token, and the exact integer product of the two. Shapes: docs/shapes.md. The
+// numbers and their order: ARCHITECTURE.md. The kernels of the deploy half do the work, so trainer
+// and engine compute the same integers and scales. CPU tensors, fp32, contiguous; the callers'
+// autograd (src/nn/bit_linear.h) decides what is saved.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -11,21 +12,21 @@
 namespace tern::quant {
 
 struct TernaryWeight {
-  at::Tensor t2_NC;      // uint8 [N, T2RowBytes(K)], layout in kernels/ternary_pack/t2.h
-  float beta = 0;        // One scale a matrix: max(mean|W|, 1e-5)
-  int64_t k = 0;         // K without padding
-  int64_t zeros = 0;     // Codes that are 0
-  int64_t flips = 0;     // Codes that differ from `previous_NC`; 0 without one
+  at::Tensor t2_NC;   // uint8 [N, T2RowBytes(K)], layout in kernels/ternary_pack/t2.h
+  float beta = 0;     // One scale a matrix: max(mean|W|, 1e-5)
+  int64_t k = 0;      // K without padding
+  int64_t zeros = 0;  // Codes that are 0
+  int64_t flips = 0;  // Codes that differ from `previous_NC`; 0 without one
 };
 
-// w_NK: fp32 [N, K], contiguous. previous_NC: codes of an earlier call for counting flips, or undefined.
-// Throws NumericError when the scale is not finite (w_NK holds NaN or Inf).
+// w_NK: fp32 [N, K], contiguous. previous_NC: codes of an earlier call for counting flips, or
+// undefined. Throws NumericError when the scale is not finite (w_NK holds NaN or Inf).
 TernaryWeight QuantizeTernary(const at::Tensor& w_NK, const at::Tensor& previous_NC = {});
 
 struct Int8Rows {
-  at::Tensor q_MK;       // int8 [M, T2PaddedK(K)], zero padded
-  at::Tensor gamma_M;    // fp32 [M]: max(amax|x|, 1e-5)
-  at::Tensor sum_M;      // int32 [M]: sum of the codes of a row
+  at::Tensor q_MK;     // int8 [M, T2PaddedK(K)], zero padded
+  at::Tensor gamma_M;  // fp32 [M]: max(amax|x|, 1e-5)
+  at::Tensor sum_M;    // int32 [M]: sum of the codes of a row
   int64_t k = 0;
 };
 

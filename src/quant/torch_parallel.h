@@ -1,4 +1,5 @@
-// Runs the kernels' loops on libtorch's thread pool, so that the trainer's process has one pool and not two.
+// Runs the kernels' loops on libtorch's thread pool, so that the trainer's process has one pool and
+// not two.
 #pragma once
 
 #include "base/parallel.h"

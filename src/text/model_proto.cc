@@ -11,9 +11,23 @@ namespace {
 // ModelProto, SentencePiece, TrainerSpec and NormalizerSpec fields.
 enum : uint32_t { kPieces = 1, kTrainerSpec = 2, kNormalizerSpec = 3 };
 enum : uint32_t { kPiece = 1, kScore = 2, kType = 3 };
-enum : uint32_t { kModelType = 3, kVocabSize = 4, kByteFallback = 35, kUnkId = 40, kBosId = 41, kEosId = 42, kPadId = 43 };
-enum : uint32_t { kRuleName = 1, kCharsMap = 2, kDummyPrefix = 3, kRemoveSpaces = 4, kEscapeSpaces = 5 };
-enum : uint32_t { kVarint = 0, kFixed64 = 1, kBytes = 2, kFixed32 = 5 };   // Wire types
+enum : uint32_t {
+  kModelType = 3,
+  kVocabSize = 4,
+  kByteFallback = 35,
+  kUnkId = 40,
+  kBosId = 41,
+  kEosId = 42,
+  kPadId = 43
+};
+enum : uint32_t {
+  kRuleName = 1,
+  kCharsMap = 2,
+  kDummyPrefix = 3,
+  kRemoveSpaces = 4,
+  kEscapeSpaces = 5
+};
+enum : uint32_t { kVarint = 0, kFixed64 = 1, kBytes = 2, kFixed32 = 5 };  // Wire types
 constexpr int64_t kMaxPieces = 1 << 24;
 
 void PutVarint(std::string& out, uint64_t value) {
@@ -25,7 +39,7 @@ void PutVarint(std::string& out, uint64_t value) {
 }
 void PutNumber(std::string& out, uint32_t field, int64_t value) {
   PutVarint(out, field << 3 | kVarint);
-  PutVarint(out, static_cast<uint64_t>(value));   // Negative ids take ten bytes, as protobuf has it.
+  PutVarint(out, static_cast<uint64_t>(value));  // Negative ids take ten bytes, as protobuf has it.
 }
 void PutText(std::string& out, uint32_t field, std::string_view text) {
   PutVarint(out, field << 3 | kBytes);
@@ -41,8 +55,8 @@ void PutFloat(std::string& out, uint32_t field, float value) {
 
 struct Field {
   uint32_t number = 0, wire = 0;
-  uint64_t value = 0;          // kVarint
-  std::string_view bytes;      // kBytes, kFixed32, kFixed64
+  uint64_t value = 0;      // kVarint
+  std::string_view bytes;  // kBytes, kFixed32, kFixed64
 };
 
 // Walks the fields of one message.
@@ -55,18 +69,28 @@ class Fields {
     const uint64_t key = Varint();
     *field = {static_cast<uint32_t>(key >> 3), static_cast<uint32_t>(key & 7), 0, {}};
     switch (field->wire) {
-      case kVarint: field->value = Varint(); break;
-      case kFixed64: field->bytes = Take(8); break;
-      case kFixed32: field->bytes = Take(4); break;
-      case kBytes: field->bytes = Take(Varint()); break;
-      default: Fail();
+      case kVarint:
+        field->value = Varint();
+        break;
+      case kFixed64:
+        field->bytes = Take(8);
+        break;
+      case kFixed32:
+        field->bytes = Take(4);
+        break;
+      case kBytes:
+        field->bytes = Take(Varint());
+        break;
+      default:
+        Fail();
     }
     return true;
   }
 
  private:
   [[noreturn]] void Fail() const {
-    throw FormatError(StrCat(name_, " is not a SentencePiece model: its protobuf fields do not add up"));
+    throw FormatError(
+        StrCat(name_, " is not a SentencePiece model: its protobuf fields do not add up"));
   }
   std::string_view Take(uint64_t size) {
     if (size > rest_.size()) Fail();
@@ -95,8 +119,10 @@ void ReadPiece(std::string_view message, const std::string& name, PieceTable* ta
   Fields fields(message, name);
   for (Field field; fields.Next(&field);) {
     if (field.number == kPiece && field.wire == kBytes) piece = field.bytes;
-    if (field.number == kScore && field.wire == kFixed32) std::memcpy(&score, field.bytes.data(), 4);
-    if (field.number == kType && field.wire == kVarint) type = static_cast<PieceType>(static_cast<int32_t>(field.value));
+    if (field.number == kScore && field.wire == kFixed32)
+      std::memcpy(&score, field.bytes.data(), 4);
+    if (field.number == kType && field.wire == kVarint)
+      type = static_cast<PieceType>(static_cast<int32_t>(field.value));
   }
   table->pieces.push_back(std::move(piece));
   table->scores.push_back(score);
@@ -118,8 +144,10 @@ void ReadNormalizerSpec(std::string_view message, const std::string& name, Piece
   Fields fields(message, name);
   for (Field field; fields.Next(&field);) {
     if (field.number == kCharsMap && !field.bytes.empty()) {
-      throw FormatError(StrCat(name, ": the tokenizer normalizes text by a table of its own; this version runs tokenizers "
-                               "with the identity normalization"));
+      throw FormatError(StrCat(
+          name,
+          ": the tokenizer normalizes text by a table of its own; this version runs tokenizers "
+          "with the identity normalization"));
     }
     if (field.number == kDummyPrefix) table->add_space_prefix = field.value != 0;
     if (field.number == kRemoveSpaces) table->remove_extra_whitespaces = field.value != 0;
@@ -159,7 +187,7 @@ std::string EncodeModelProto(const PieceTable& table) {
 
 PieceTable DecodeModelProto(std::string_view bytes, const std::string& name) {
   PieceTable table;
-  table.kind = ModelKind::kUnigram;          // Defaults of the message
+  table.kind = ModelKind::kUnigram;  // Defaults of the message
   table.add_space_prefix = table.remove_extra_whitespaces = true;
   Fields fields(bytes, name);
   for (Field field; fields.Next(&field);) {
@@ -167,7 +195,8 @@ PieceTable DecodeModelProto(std::string_view bytes, const std::string& name) {
     if (field.number == kPieces) ReadPiece(field.bytes, name, &table);
     if (field.number == kTrainerSpec) ReadTrainerSpec(field.bytes, name, &table);
     if (field.number == kNormalizerSpec) ReadNormalizerSpec(field.bytes, name, &table);
-    TERN_CHECK_FORMAT(static_cast<int64_t>(table.pieces.size()) <= kMaxPieces, name, ": too many pieces");
+    TERN_CHECK_FORMAT(static_cast<int64_t>(table.pieces.size()) <= kMaxPieces, name,
+                      ": too many pieces");
   }
   TERN_CHECK_FORMAT(!table.pieces.empty(), name, " is not a SentencePiece model: it has no pieces");
   return table;

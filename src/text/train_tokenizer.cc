@@ -56,8 +56,8 @@ class LineIterator : public sentencepiece::SentenceIterator {
 };
 
 // Trains; nothing when the text supports fewer pieces. The library says so in a message of its own.
-std::string Train(const std::vector<std::string_view>& documents, const TokenizerTraining& options, int64_t vocab_size,
-                  std::string* failure) {
+std::string Train(const std::vector<std::string_view>& documents, const TokenizerTraining& options,
+                  int64_t vocab_size, std::string* failure) {
   LineIterator lines(documents);
   if (lines.empty()) throw InputError("the training text has no line with text in it");
   const std::unordered_map<std::string, std::string> arguments = {
@@ -84,7 +84,8 @@ std::string Train(const std::vector<std::string_view>& documents, const Tokenize
 }
 
 // The largest size that trains, by bisection; at least kMinVocabSize - 1 when none does.
-int64_t LargestSize(const std::vector<std::string_view>& documents, const TokenizerTraining& options) {
+int64_t LargestSize(const std::vector<std::string_view>& documents,
+                    const TokenizerTraining& options) {
   int64_t low = kMinVocabSize - 1, high = options.vocab_size;
   std::string ignored;
   while (high - low > 1) {
@@ -96,18 +97,21 @@ int64_t LargestSize(const std::vector<std::string_view>& documents, const Tokeni
 
 }  // namespace
 
-Tokenizer TrainTokenizer(const std::vector<std::string_view>& documents, const TokenizerTraining& options) {
-  TERN_CHECK_INPUT(options.vocab_size >= kMinVocabSize && options.vocab_size <= kMaxVocabSize, "a vocabulary of ",
-                   options.vocab_size, " pieces; want ", kMinVocabSize, " to ", kMaxVocabSize);
+Tokenizer TrainTokenizer(const std::vector<std::string_view>& documents,
+                         const TokenizerTraining& options) {
+  TERN_CHECK_INPUT(options.vocab_size >= kMinVocabSize && options.vocab_size <= kMaxVocabSize,
+                   "a vocabulary of ", options.vocab_size, " pieces; want ", kMinVocabSize, " to ",
+                   kMaxVocabSize);
   for (const std::string_view document : documents) CheckText(document, "training text");
   std::string failure;
   const std::string model = Train(documents, options, options.vocab_size, &failure);
   if (model.empty()) {
     const int64_t largest = LargestSize(documents, options);
-    TERN_CHECK_INPUT(largest < kMinVocabSize, "a vocabulary of ", options.vocab_size, " pieces is more than this text supports; ",
+    TERN_CHECK_INPUT(largest < kMinVocabSize, "a vocabulary of ", options.vocab_size,
+                     " pieces is more than this text supports; ",
                      "set data.tokenizer.vocab_size to at most ", largest);
-    throw InputError(StrCat("this text cannot train a tokenizer of ", options.vocab_size, " pieces: ", failure,
-                            "; give more text or a larger vocabulary"));
+    throw InputError(StrCat("this text cannot train a tokenizer of ", options.vocab_size,
+                            " pieces: ", failure, "; give more text or a larger vocabulary"));
   }
   // Stored in our own encoding, without the trainer's settings and self-tests.
   return Tokenizer::FromPieces(DecodeModelProto(model, "trained tokenizer"));

@@ -1,6 +1,7 @@
-// Trains a byte-fallback BPE tokenizer (Sennrich et al., arXiv 1508.07909) with the sentencepiece library. The result is
-// stored in our own canonical encoding (tokenizer.h), so that it depends on the text and the size alone: same documents,
-// same bytes. Pieces never hold line ends or tabs (those are byte tokens), digits stand alone.
+// Trains a byte-fallback BPE tokenizer (Sennrich et al., arXiv 1508.07909) with the sentencepiece
+// library. The result is stored in our own canonical encoding (tokenizer.h), so that it depends on
+// the text and the size alone: same documents, same bytes. Pieces never hold line ends or tabs
+// (those are byte tokens), digits stand alone.
 #pragma once
 
 #include <cstdint>
@@ -16,12 +17,15 @@ inline constexpr int64_t kMinVocabSize = 260;
 inline constexpr int64_t kMaxVocabSize = 1 << 20;
 
 struct TokenizerTraining {
-  int64_t vocab_size = 4096;              // Pieces in all: <unk>, <s>, </s>, 256 bytes, the rest learned
-  double character_coverage = 0.9995;     // Share of the text's characters that get a piece; rarer ones use bytes
+  int64_t vocab_size = 4096;  // Pieces in all: <unk>, <s>, </s>, 256 bytes, the rest learned
+  double character_coverage =
+      0.9995;  // Share of the text's characters that get a piece; rarer ones use bytes
 };
 
-// Throws InputError when the text is empty, not UTF-8, or supports fewer pieces than asked for (says how many), or when
-// vocab_size is outside of [kMinVocabSize, kMaxVocabSize] or too small for the text's characters.
-Tokenizer TrainTokenizer(const std::vector<std::string_view>& documents, const TokenizerTraining& options);
+// Throws InputError when the text is empty, not UTF-8, or supports fewer pieces than asked for
+// (says how many), or when vocab_size is outside of [kMinVocabSize, kMaxVocabSize] or too small for
+// the text's characters.
+Tokenizer TrainTokenizer(const std::vector<std::string_view>& documents,
+                         const TokenizerTraining& options);
 
 }  // namespace tern::text

@@ -10,14 +10,20 @@ namespace {
 
 bool IsContinuation(unsigned char byte) { return (byte & 0xC0) == 0x80; }
 
-// Whether the second byte makes a shortest form below U+110000 that is no surrogate (RFC 3629, section 4).
+// Whether the second byte makes a shortest form below U+110000 that is no surrogate (RFC 3629,
+// section 4).
 bool SecondByteFits(unsigned char lead, unsigned char second) {
   switch (lead) {
-    case 0xE0: return second >= 0xA0;
-    case 0xED: return second <= 0x9F;
-    case 0xF0: return second >= 0x90;
-    case 0xF4: return second <= 0x8F;
-    default: return true;
+    case 0xE0:
+      return second >= 0xA0;
+    case 0xED:
+      return second <= 0x9F;
+    case 0xF0:
+      return second >= 0x90;
+    case 0xF4:
+      return second <= 0x8F;
+    default:
+      return true;
   }
 }
 
@@ -39,7 +45,8 @@ std::optional<int64_t> FirstInvalidUtf8(std::string_view bytes) {
     if (length == 0 || at + length > bytes.size()) return static_cast<int64_t>(at);
     for (size_t i = 1; i < length; ++i) {
       const unsigned char byte = static_cast<unsigned char>(bytes[at + i]);
-      if (!IsContinuation(byte) || (i == 1 && !SecondByteFits(lead, byte))) return static_cast<int64_t>(at);
+      if (!IsContinuation(byte) || (i == 1 && !SecondByteFits(lead, byte)))
+        return static_cast<int64_t>(at);
     }
     at += length;
   }
@@ -67,7 +74,9 @@ int64_t IncompleteTail(std::string_view bytes) {
     if (IsContinuation(byte)) continue;
     const size_t length = static_cast<size_t>(SequenceLength(byte));
     if (length <= back) return 0;
-    if (back >= 2 && !SecondByteFits(byte, static_cast<unsigned char>(bytes[bytes.size() - back + 1]))) return 0;
+    if (back >= 2 &&
+        !SecondByteFits(byte, static_cast<unsigned char>(bytes[bytes.size() - back + 1])))
+      return 0;
     return static_cast<int64_t>(back);
   }
   return 0;

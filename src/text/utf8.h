@@ -1,5 +1,5 @@
-// UTF-8 as RFC 3629 defines it: shortest forms only, no surrogates, nothing above U+10FFFF. Files and prompts are checked
-// here before anything else reads them; nothing is repaired silently.
+// UTF-8 as RFC 3629 defines it: shortest forms only, no surrogates, nothing above U+10FFFF. Files
+// and prompts are checked here before anything else reads them; nothing is repaired silently.
 #pragma once
 
 #include <cstdint>
@@ -9,10 +9,12 @@
 
 namespace tern::text {
 
-// Byte offset of the first byte that does not belong to a valid sequence; nothing when all of `bytes` is UTF-8.
+// Byte offset of the first byte that does not belong to a valid sequence; nothing when all of
+// `bytes` is UTF-8.
 std::optional<int64_t> FirstInvalidUtf8(std::string_view bytes);
 
-// Throws InputError with `name`, the byte offset and the line when `bytes` is not UTF-8 or holds a NUL byte (binary data).
+// Throws InputError with `name`, the byte offset and the line when `bytes` is not UTF-8 or holds a
+// NUL byte (binary data).
 void CheckText(std::string_view bytes, const std::string& name);
 
 // Length in bytes of the sequence that starts with `lead`, 1 to 4; 0 when no sequence can start so.

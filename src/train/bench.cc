@@ -66,7 +66,8 @@ BenchResult BenchTrain(const BenchOptions& options) {
   for (int64_t i = 0; i < options.warmup + options.steps; ++i) {
     const auto begin = std::chrono::steady_clock::now();
     result.last_loss = ForwardBackward(decoder, batch, step);
-    optimizer.Step(kLearningRate, kWeightDecay, optimizer.GradNorm(step.loss_scale), step.loss_scale);
+    optimizer.Step(kLearningRate, kWeightDecay, optimizer.GradNorm(step.loss_scale),
+                   step.loss_scale);
     optimizer.ZeroGrad();
     if (i == 0) result.first_loss = result.last_loss;
     if (i < options.warmup) continue;

@@ -1,5 +1,5 @@
-// Speed of training steps on random tokens, without data, checkpoints or logs: what `tern bench train` prints and the
-// comparison with other trainers uses.
+// Speed of training steps on random tokens, without data, checkpoints or logs: what `tern bench
+// train` prints and the comparison with other trainers uses.
 #pragma once
 
 #include <cstdint>
@@ -29,8 +29,8 @@ struct BenchResult {
 
 BenchResult BenchTrain(const BenchOptions& options);
 
-// The two shapes of the published comparison: "d256" (d256 x 6 layers, FFN 768, vocabulary 4096) and "d512" (d512 x 8,
-// FFN 1536, vocabulary 8192). Throws UsageError for another name.
+// The two shapes of the published comparison: "d256" (d256 x 6 layers, FFN 768, vocabulary 4096)
+// and "d512" (d512 x 8, FFN 1536, vocabulary 8192). Throws UsageError for another name.
 ModelConfig BenchShape(const std::string& name);
 
 }  // namespace tern::train

@@ -8,19 +8,20 @@
 namespace tern::train {
 namespace {
 
-constexpr double kWindow = 64;       // Steps the running mean remembers
-constexpr int64_t kWarmSteps = 32;   // No spike is called before the variance means anything
+constexpr double kWindow = 64;      // Steps the running mean remembers
+constexpr int64_t kWarmSteps = 32;  // No spike is called before the variance means anything
 
 }  // namespace
 
 std::optional<Fault> FaultMonitor::Judge(double loss, double grad_norm) const {
   if (!std::isfinite(loss) || !std::isfinite(grad_norm)) {
-    return Fault{policy_.nonfinite, StrCat("loss ", loss, ", gradient norm ", grad_norm, ": not finite")};
+    return Fault{policy_.nonfinite,
+                 StrCat("loss ", loss, ", gradient norm ", grad_norm, ": not finite")};
   }
   const double limit = mean_ + policy_.spike_sigmas * std::sqrt(variance_);
   if (policy_.spike_sigmas > 0 && seen_ >= kWarmSteps && loss > limit) {
-    return Fault{policy_.spike, StrCat("loss ", loss, " is above ", limit, " = running mean ", mean_, " + ",
-                                       policy_.spike_sigmas, " sigma")};
+    return Fault{policy_.spike, StrCat("loss ", loss, " is above ", limit, " = running mean ",
+                                       mean_, " + ", policy_.spike_sigmas, " sigma")};
   }
   return std::nullopt;
 }
@@ -28,7 +29,8 @@ std::optional<Fault> FaultMonitor::Judge(double loss, double grad_norm) const {
 std::optional<Fault> FaultMonitor::Check(double loss, double grad_norm) {
   const std::optional<Fault> fault = Judge(loss, grad_norm);
   if (!fault) {
-    const double rate = seen_ < static_cast<int64_t>(kWindow) ? 1.0 / static_cast<double>(seen_ + 1) : 1.0 / kWindow;
+    const double rate = seen_ < static_cast<int64_t>(kWindow) ? 1.0 / static_cast<double>(seen_ + 1)
+                                                              : 1.0 / kWindow;
     const double delta = loss - mean_;
     mean_ += rate * delta;
     variance_ = (1.0 - rate) * (variance_ + rate * delta * delta);
@@ -37,13 +39,15 @@ std::optional<Fault> FaultMonitor::Check(double loss, double grad_norm) {
   }
   ++events_;
   if (fault->action == recipe::FaultAction::kStop) {
-    throw NumericError(StrCat("training stopped: ", fault->reason,
-                              ". The last checkpoint is untouched. Lower the learning rate, clip harder, or choose "
-                              "train.faults.nonfinite / spike: skip or rollback"));
+    throw NumericError(StrCat(
+        "training stopped: ", fault->reason,
+        ". The last checkpoint is untouched. Lower the learning rate, clip harder, or choose "
+        "train.faults.nonfinite / spike: skip or rollback"));
   }
   if (events_ > policy_.max_events) {
-    throw NumericError(StrCat("training stopped: ", events_, " faults, train.faults.max_events allows ",
-                              policy_.max_events, "; the last: ", fault->reason));
+    throw NumericError(StrCat("training stopped: ", events_,
+                              " faults, train.faults.max_events allows ", policy_.max_events,
+                              "; the last: ", fault->reason));
   }
   return fault;
 }

@@ -12,7 +12,9 @@
 namespace tern::train {
 namespace {
 
-bool IsLinear(const model::Parameter& parameter) { return parameter.spec.role == ParameterRole::kLinear; }
+bool IsLinear(const model::Parameter& parameter) {
+  return parameter.spec.role == ParameterRole::kLinear;
+}
 
 // Sums over the layers of one kind.
 struct KindSums {
@@ -51,7 +53,8 @@ void HealthProbe::BeforeUpdate(const std::vector<model::Parameter>& parameters, 
     if (!IsLinear(parameter)) continue;
     const quant::TernaryWeight w = quant::QuantizeTernary(parameter.value);
     const at::Tensor& grad = parameter.value.grad();
-    const double norm = grad.defined() ? at::linalg_vector_norm(grad).item<double>() / loss_scale : 0.0;
+    const double norm =
+        grad.defined() ? at::linalg_vector_norm(grad).item<double>() / loss_scale : 0.0;
     before_.push_back({w.t2_NC, w.beta, norm});
   }
 }
@@ -75,7 +78,8 @@ nlohmann::json HealthProbe::AfterUpdate(const std::vector<model::Parameter>& par
   }
   nlohmann::json health;
   for (const auto& [kind, s] : sums) {
-    const double weights = static_cast<double>(s.weights), matrices = static_cast<double>(s.matrices);
+    const double weights = static_cast<double>(s.weights),
+                 matrices = static_cast<double>(s.matrices);
     health[kind] = {{"zeros", static_cast<double>(s.zeros) / weights},
                     {"flips", static_cast<double>(s.flips) / weights},
                     {"beta", s.beta / matrices},

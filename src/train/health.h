@@ -1,7 +1,7 @@
-// Health of ternary training, by kind of linear layer (q_proj, ..., down_proj): share of zero codes, share of codes that
-// one update flips, scale beta and how far one update moved it, share of activations at the int8 limits, and gradient
-// norms. A pure function of one step, so a resumed run logs the same. Measured every few steps, because it quantizes all
-// weights twice more.
+// Health of ternary training, by kind of linear layer (q_proj, ..., down_proj): share of zero
+// codes, share of codes that one update flips, scale beta and how far one update moved it, share of
+// activations at the int8 limits, and gradient norms. A pure function of one step, so a resumed run
+// logs the same. Measured every few steps, because it quantizes all weights twice more.
 #pragma once
 
 #include <map>
@@ -35,7 +35,8 @@ class HealthProbe {
   // Remembers codes, scales and gradient norms (of gradients / loss_scale) before the update.
   void BeforeUpdate(const std::vector<model::Parameter>& parameters, double loss_scale);
   // Compares them with the codes after it:
-  // {"q_proj": {"zeros": share, "flips": share, "beta": mean, "beta_drift": mean relative, "grad_norm": norm}, ...}.
+  // {"q_proj": {"zeros": share, "flips": share, "beta": mean, "beta_drift": mean relative,
+  // "grad_norm": norm}, ...}.
   nlohmann::json AfterUpdate(const std::vector<model::Parameter>& parameters) const;
 
  private:
@@ -44,7 +45,7 @@ class HealthProbe {
     float beta;
     double grad_norm;
   };
-  std::vector<Before> before_;   // One a linear layer, in parameter order
+  std::vector<Before> before_;  // One a linear layer, in parameter order
 };
 
 }  // namespace tern::train

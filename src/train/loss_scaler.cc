@@ -14,9 +14,10 @@ void LossScaler::Update(bool overflow) {
     scale_ *= config_.backoff;
     good_steps_ = 0;
     if (scale_ < config_.floor) {
-      throw NumericError(StrCat("the loss scale fell to ", scale_, ", below loss_scaling.floor = ", config_.floor,
-                                ": gradients overflow at any scale. Lower the learning rate, or train with "
-                                "precision: bf16"));
+      throw NumericError(
+          StrCat("the loss scale fell to ", scale_, ", below loss_scaling.floor = ", config_.floor,
+                 ": gradients overflow at any scale. Lower the learning rate, or train with "
+                 "precision: bf16"));
     }
     return;
   }

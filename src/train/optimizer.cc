@@ -16,8 +16,9 @@
 namespace tern::train {
 namespace {
 
-bool Decays(const model::Parameter& parameter) { 
-  return parameter.spec.role == ParameterRole::kLinear || parameter.spec.role == ParameterRole::kHead;
+bool Decays(const model::Parameter& parameter) {
+  return parameter.spec.role == ParameterRole::kLinear ||
+         parameter.spec.role == ParameterRole::kHead;
 }
 
 }  // namespace
@@ -54,7 +55,8 @@ void AdamW::Step(double learning_rate, double weight_decay, double grad_norm, do
   StepGroup(/*decays=*/false, learning_rate, 0.0, grad_scale);
 }
 
-void AdamW::StepGroup(bool decays, double learning_rate, double weight_decay, const at::Tensor& grad_scale) {
+void AdamW::StepGroup(bool decays, double learning_rate, double weight_decay,
+                      const at::Tensor& grad_scale) {
   std::vector<at::Tensor> values, grads, exp_avg, exp_avg_sq, steps;
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const model::Parameter& parameter = parameters_[i];
@@ -66,10 +68,11 @@ void AdamW::StepGroup(bool decays, double learning_rate, double weight_decay, co
     steps.push_back(at::full({}, static_cast<double>(num_updates_), at::kFloat));
   }
   if (values.empty()) return;
-  const at::Tensor found_inf = at::zeros({}, at::kFloat);  // The caller has looked: the norm is finite.
-  at::_fused_adamw_(values, grads, exp_avg, exp_avg_sq, /*max_exp_avg_sqs=*/{}, steps, learning_rate, config_.beta1,
-                    config_.beta2, weight_decay, config_.epsilon, /*amsgrad=*/false, /*maximize=*/false, grad_scale,
-                    found_inf);
+  const at::Tensor found_inf =
+      at::zeros({}, at::kFloat);  // The caller has looked: the norm is finite.
+  at::_fused_adamw_(values, grads, exp_avg, exp_avg_sq, /*max_exp_avg_sqs=*/{}, steps,
+                    learning_rate, config_.beta1, config_.beta2, weight_decay, config_.epsilon,
+                    /*amsgrad=*/false, /*maximize=*/false, grad_scale, found_inf);
 }
 
 void AdamW::ZeroGrad() {

@@ -1,6 +1,7 @@
-// AdamW (Loshchilov & Hutter, arXiv 1711.05101) over fp32 latents by libtorch's fused step. Two groups: matrices of linear
-// layers and an untied head decay; norms and embeddings (a tied head with them) do not. Unscaling and clipping are folded into the fused step, so a
-// gradient is read twice in all: once for its norm, once for the update.
+// AdamW (Loshchilov & Hutter, arXiv 1711.05101) over fp32 latents by libtorch's fused step. Two
+// groups: matrices of linear layers and an untied head decay; norms and embeddings (a tied head
+// with them) do not. Unscaling and clipping are folded into the fused step, so a gradient is read
+// twice in all: once for its norm, once for the update.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -13,7 +14,6 @@
 
 namespace tern::train {
 
-
 class AdamW {
  public:
   AdamW(const std::vector<model::Parameter>& parameters, const recipe::OptimizerConfig& config);
@@ -21,8 +21,8 @@ class AdamW {
   // Global 2-norm of the gradients / loss_scale. A parameter without a gradient counts as 0.
   double GradNorm(double loss_scale) const;
 
-  // One update with the gradients in .grad / loss_scale, clipped to config.clip_norm by `grad_norm` (of GradNorm).
-  // REQUIRES: grad_norm is finite.
+  // One update with the gradients in .grad / loss_scale, clipped to config.clip_norm by `grad_norm`
+  // (of GradNorm). REQUIRES: grad_norm is finite.
   void Step(double learning_rate, double weight_decay, double grad_norm, double loss_scale);
 
   // Drops all gradients.
@@ -35,7 +35,8 @@ class AdamW {
   void set_num_updates(int64_t updates) { num_updates_ = updates; }
 
  private:
-  void StepGroup(bool decays, double learning_rate, double weight_decay, const at::Tensor& grad_scale);
+  void StepGroup(bool decays, double learning_rate, double weight_decay,
+                 const at::Tensor& grad_scale);
 
   std::vector<model::Parameter> parameters_;
   recipe::OptimizerConfig config_;

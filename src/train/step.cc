@@ -12,28 +12,34 @@
 namespace tern::train {
 nn::ComputeType ComputeTypeOf(recipe::Precision precision) {
   switch (precision) {
-    case recipe::Precision::kFp32: return nn::ComputeType::kFp32;
-    case recipe::Precision::kBf16: return nn::ComputeType::kBf16;
-    case recipe::Precision::kFp16: return nn::ComputeType::kFp16;
+    case recipe::Precision::kFp32:
+      return nn::ComputeType::kFp32;
+    case recipe::Precision::kBf16:
+      return nn::ComputeType::kBf16;
+    case recipe::Precision::kFp16:
+      return nn::ComputeType::kFp16;
   }
   __builtin_unreachable();
 }
 
-double ForwardBackward(const model::Decoder& decoder, const data::Batch& batch, const StepOptions& options) {
+double ForwardBackward(const model::Decoder& decoder, const data::Batch& batch,
+                       const StepOptions& options) {
   TERN_CHECK(batch.batch % options.micro_batch == 0, batch.batch, " sequences in micro-batches of ",
              options.micro_batch);
   nn::LossOptions loss_options;
   loss_options.compute = options.compute;
   loss_options.chunk_rows = options.loss_chunk_tokens;
   loss_options.grad_scale = options.loss_scale;
-  loss_options.count = static_cast<double>(
-      std::count_if(batch.targets.begin(), batch.targets.end(), [](int32_t target) { return target >= 0; }));
+  loss_options.count = static_cast<double>(std::count_if(
+      batch.targets.begin(), batch.targets.end(), [](int32_t target) { return target >= 0; }));
   const model::ForwardOptions forward{options.compute, options.checkpoint_blocks, options.observer};
   double loss_sum = 0;
   for (int64_t begin = 0; begin < batch.batch; begin += options.micro_batch) {
-    const at::Tensor h_MD = decoder.Hidden(model::InputOf(batch, begin, options.micro_batch), forward);
-    const at::Tensor loss = nn::ChunkedCrossEntropy(h_MD, decoder.HeadWeight(),
-                                                    model::TargetsOf(batch, begin, options.micro_batch), loss_options);
+    const at::Tensor h_MD =
+        decoder.Hidden(model::InputOf(batch, begin, options.micro_batch), forward);
+    const at::Tensor loss =
+        nn::ChunkedCrossEntropy(h_MD, decoder.HeadWeight(),
+                                model::TargetsOf(batch, begin, options.micro_batch), loss_options);
     torch::autograd::backward({loss}, {});
     loss_sum += loss.item<double>();
   }

@@ -25,7 +25,8 @@ std::string Fixed(double value, int digits) {
 }
 
 // Numbers of nested objects as "health/q_proj/zeros".
-void Flatten(const nlohmann::json& json, const std::string& prefix, std::vector<std::pair<std::string, double>>* out) {
+void Flatten(const nlohmann::json& json, const std::string& prefix,
+             std::vector<std::pair<std::string, double>>* out) {
   for (const auto& [key, value] : json.items()) {
     const std::string name = StrCat(prefix, "/", key);
     if (value.is_object()) {
@@ -61,17 +62,19 @@ void StepLog::Step(int64_t step, const StepRecord& record) {
   if (!record.health.is_null()) json["health"] = record.health;
   metrics_.Append(step, json);
 
-  std::vector<std::pair<std::string, double>> named = {{"train/loss", record.loss},
-                                                       {"train/grad_norm", record.grad_norm},
-                                                       {"train/learning_rate", record.learning_rate},
-                                                       {"train/weight_decay", record.weight_decay},
-                                                       {"train/loss_scale", record.loss_scale},
-                                                       {"speed/tokens_per_second", rate}};
+  std::vector<std::pair<std::string, double>> named = {
+      {"train/loss", record.loss},
+      {"train/grad_norm", record.grad_norm},
+      {"train/learning_rate", record.learning_rate},
+      {"train/weight_decay", record.weight_decay},
+      {"train/loss_scale", record.loss_scale},
+      {"speed/tokens_per_second", rate}};
   if (record.validation_loss) named.emplace_back("validation/loss", *record.validation_loss);
   if (!record.health.is_null()) Flatten(record.health, "health", &named);
   events_.Add(step, {named.begin(), named.end()});
 
-  std::string note = StrCat("loss ", Fixed(record.loss, 4), " · ", FormatSi(TokensPerSecond()), "tokens/s");
+  std::string note =
+      StrCat("loss ", Fixed(record.loss, 4), " · ", FormatSi(TokensPerSecond()), "tokens/s");
   if (options_.gemm_flops > 0) {
     const double share = TokensPerSecond() * options_.flops_per_token / options_.gemm_flops;
     note += StrCat(" · ", Fixed(100 * share, 0), " % of GEMM peak");
@@ -79,7 +82,9 @@ void StepLog::Step(int64_t step, const StepRecord& record) {
   progress_.Update(step, note);
 }
 
-void StepLog::Validation(int64_t step, double loss) { events_.Add(step, {{"validation/loss", loss}}); }
+void StepLog::Validation(int64_t step, double loss) {
+  events_.Add(step, {{"validation/loss", loss}});
+}
 
 void StepLog::RollBackTo(int64_t step) {
   metrics_.RollBackTo(step);

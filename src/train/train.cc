@@ -1,5 +1,5 @@
-// See train.h. Trainer holds one stage's state and runs its steps; what a step computes is in step.cc, what is saved in
-// train_state.cc, what is logged in step_log.cc.
+// See train.h. Trainer holds one stage's state and runs its steps; what a step computes is in
+// step.cc, what is saved in train_state.cc, what is logged in step_log.cc.
 #include "train/train.h"
 
 #include <chrono>
@@ -21,12 +21,15 @@
 namespace tern::train {
 namespace {
 
-double Now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+double Now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 bool Due(int64_t step, int64_t every) { return every > 0 && step % every == 0; }
 
 data::Packing PackingOf(const recipe::Recipe& recipe) {
-  return recipe.data.packing == recipe::Packing::kDocuments ? data::Packing::kDocuments : data::Packing::kStream;
+  return recipe.data.packing == recipe::Packing::kDocuments ? data::Packing::kDocuments
+                                                            : data::Packing::kStream;
 }
 
 class Trainer {
@@ -58,7 +61,8 @@ class Trainer {
   double begin_ = Now();
 };
 
-Trainer::Trainer(const TrainJob& job) : job_(job), stage_(job.stage), state_(job.recipe, job.stage) {
+Trainer::Trainer(const TrainJob& job)
+    : job_(job), stage_(job.stage), state_(job.recipe, job.stage) {
   Resume();
   log_ = std::make_unique<StepLog>(LogOptions());
   loader_ = MakeLoader();
@@ -98,13 +102,15 @@ void Trainer::Resume() {
   LoadTrainState(checkpoint::CheckpointReader(*found.path), &state_);
   saved_step_ = state_.step;
   LogInfo("resumed from ", *found.path);
-  job_.journal.Append("resumed", {{"stage", stage_.id}, {"step", state_.step}, {"path", *found.path}});
+  job_.journal.Append("resumed",
+                      {{"stage", stage_.id}, {"step", state_.step}, {"path", *found.path}});
 }
 
 StepOptions Trainer::ForwardOptions(nn::BitLinearObserver* observer) const {
   StepOptions options;
   options.compute = ComputeTypeOf(stage_.precision);
-  options.checkpoint_blocks = stage_.activation_checkpointing == recipe::ActivationCheckpointing::kBlock;
+  options.checkpoint_blocks =
+      stage_.activation_checkpointing == recipe::ActivationCheckpointing::kBlock;
   options.micro_batch = plan::MicroBatch(stage_);
   options.loss_chunk_tokens = stage_.loss_chunk_tokens;
   options.loss_scale = state_.scaler.scale();
@@ -145,10 +151,12 @@ bool Trainer::Apply(StepRecord* record, HealthProbe* probe) {
   record->learning_rate = LearningRate(stage_.schedule, state_.step, stage_.steps);
   record->weight_decay = WeightDecay(stage_.optimizer, state_.step, stage_.steps);
   record->grad_norm = state_.optimizer.GradNorm(record->loss_scale);
-  const bool overflow = !std::isfinite(record->grad_norm) && std::isfinite(record->loss) && state_.scaler.enabled();
+  const bool overflow =
+      !std::isfinite(record->grad_norm) && std::isfinite(record->loss) && state_.scaler.enabled();
   if (overflow) {
     record->skipped = true;
-    job_.journal.Append("overflow", {{"step", state_.step + 1}, {"loss_scale", record->loss_scale}});
+    job_.journal.Append("overflow",
+                        {{"step", state_.step + 1}, {"loss_scale", record->loss_scale}});
     state_.scaler.Update(/*overflow=*/true);
     return true;
   }
@@ -164,24 +172,30 @@ bool Trainer::Apply(StepRecord* record, HealthProbe* probe) {
     return true;
   }
   if (probe != nullptr) probe->BeforeUpdate(state_.decoder.parameters(), record->loss_scale);
-  state_.optimizer.Step(record->learning_rate, record->weight_decay, record->grad_norm, record->loss_scale);
+  state_.optimizer.Step(record->learning_rate, record->weight_decay, record->grad_norm,
+                        record->loss_scale);
   state_.scaler.Update(/*overflow=*/false);
   return true;
 }
 
 void Trainer::RollBack(const std::string& reason) {
   const int64_t bad_step = state_.step + 1, bad_data = state_.step + state_.data_offset;
-  const nlohmann::json faults = state_.faults.Save();  // Keeps counting: a loop of roll-backs must end.
+  const nlohmann::json faults =
+      state_.faults.Save();  // Keeps counting: a loop of roll-backs must end.
   const checkpoint::Found found = checkpoint::FindNewestValid(job_.stage_folder);
   if (!found.path) {
-    throw NumericError(StrCat("step ", bad_step, ": ", reason, ", and there is no checkpoint to roll back to. Lower "
+    throw NumericError(StrCat("step ", bad_step, ": ", reason,
+                              ", and there is no checkpoint to roll back to. Lower "
                               "train.checkpoint_every or the learning rate"));
   }
   LoadTrainState(checkpoint::CheckpointReader(*found.path), &state_);
   state_.faults.Load(faults);
-  state_.data_offset = bad_data + 1 - state_.step;  // The next step reads what follows the bad step's data.
+  state_.data_offset =
+      bad_data + 1 - state_.step;  // The next step reads what follows the bad step's data.
   LogWarn("step ", bad_step, ": ", reason, "; rolled back to step ", state_.step);
-  job_.journal.Append("rolled_back", {{"from", bad_step}, {"to", state_.step}, {"reason", reason},
+  job_.journal.Append("rolled_back", {{"from", bad_step},
+                                      {"to", state_.step},
+                                      {"reason", reason},
                                       {"data_offset", state_.data_offset}});
   log_->RollBackTo(state_.step);
   loader_ = MakeLoader();
@@ -197,8 +211,11 @@ void Trainer::Evaluate() {
   if (!result.complete) return;  // A stop signal: the evaluation is made again after the resume.
   state_.evaluated_step = state_.step;
   state_.validation_loss = result.loss;
-  job_.journal.Append("evaluated", {{"stage", stage_.id}, {"step", state_.step}, {"validation_loss", result.loss},
-                                    {"perplexity", result.perplexity}, {"tokens", result.tokens}});
+  job_.journal.Append("evaluated", {{"stage", stage_.id},
+                                    {"step", state_.step},
+                                    {"validation_loss", result.loss},
+                                    {"perplexity", result.perplexity},
+                                    {"tokens", result.tokens}});
 }
 
 void Trainer::Save() {
@@ -207,7 +224,8 @@ void Trainer::Save() {
       SaveTrainState(state_, job_.stage_folder, job_.resolved_recipe, job_.recipe.seed);
   saved_step_ = state_.step;
   job_.journal.Append("saved", {{"stage", stage_.id}, {"step", state_.step}, {"path", path}});
-  checkpoint::ApplyRetention(job_.stage_folder, {stage_.keep_last, stage_.keep_best ? kValidationLoss : ""});
+  checkpoint::ApplyRetention(job_.stage_folder,
+                             {stage_.keep_last, stage_.keep_best ? kValidationLoss : ""});
 }
 
 void Trainer::StopIfAsked() {
@@ -220,8 +238,9 @@ void Trainer::StopIfAsked() {
 }
 
 TrainResult Trainer::Run() {
-  const bool missed_evaluation = state_.step > 0 && state_.evaluated_step != state_.step &&
-                                 (Due(state_.step, stage_.eval_every) || state_.step == stage_.steps);
+  const bool missed_evaluation =
+      state_.step > 0 && state_.evaluated_step != state_.step &&
+      (Due(state_.step, stage_.eval_every) || state_.step == stage_.steps);
   if (missed_evaluation) {
     Evaluate();
     if (state_.evaluated_step == state_.step) log_->Validation(state_.step, state_.validation_loss);
@@ -235,7 +254,8 @@ TrainResult Trainer::Run() {
   StopIfAsked();
   if (saved_step_ != state_.step) Save();
   log_->Finish();
-  return {state_.step, state_.loss, state_.validation_loss, log_->TokensPerSecond(), Now() - begin_};
+  return {state_.step, state_.loss, state_.validation_loss, log_->TokensPerSecond(),
+          Now() - begin_};
 }
 
 }  // namespace

@@ -1,7 +1,8 @@
-// A train stage: loops over steps from the newest valid checkpoint to the recipe's last step, with periodic evaluation,
-// checkpoints, metrics and health. Killed at any moment and run again, it reaches the same bits: everything a step depends
-// on (parameters, moments, scaler, fault statistics, step number) is in the checkpoint, and the data of a step is a pure
-// function of seed and step.
+// A train stage: loops over steps from the newest valid checkpoint to the recipe's last step, with
+// periodic evaluation, checkpoints, metrics and health. Killed at any moment and run again, it
+// reaches the same bits: everything a step depends on (parameters, moments, scaler, fault
+// statistics, step number) is in the checkpoint, and the data of a step is a pure function of seed
+// and step.
 #pragma once
 
 #include <cstdint>
@@ -20,23 +21,24 @@ inline constexpr const char* kValidationLoss = "validation_loss";
 struct TrainJob {
   const recipe::Recipe& recipe;
   const recipe::TrainStage& stage;
-  std::string stage_folder;            // Where the checkpoints go
-  std::string run_folder;              // metrics.jsonl and TensorBoard events
+  std::string stage_folder;  // Where the checkpoints go
+  std::string run_folder;    // metrics.jsonl and TensorBoard events
   const data::TokenFile& tokens;
   Journal& journal;
-  std::string resolved_recipe;         // Kept in each checkpoint
-  double gemm_flops = 0;               // Measured peak, for the live line
+  std::string resolved_recipe;  // Kept in each checkpoint
+  double gemm_flops = 0;        // Measured peak, for the live line
 };
 
 struct TrainResult {
   int64_t steps = 0;
-  double loss = 0;                     // Of the last step
-  double validation_loss = 0;          // Mean negative log-likelihood of the last evaluation, nats a token
-  double tokens_per_second = 0;        // Of this process, evaluations and saves left out
-  double seconds = 0;                  // Of this process
+  double loss = 0;             // Of the last step
+  double validation_loss = 0;  // Mean negative log-likelihood of the last evaluation, nats a token
+  double tokens_per_second = 0;  // Of this process, evaluations and saves left out
+  double seconds = 0;            // Of this process
 };
 
-// Throws NumericError (diverged), ResourceError (disk full), StoppedError after a stop signal with everything saved.
+// Throws NumericError (diverged), ResourceError (disk full), StoppedError after a stop signal with
+// everything saved.
 TrainResult Train(const TrainJob& job);
 
 }  // namespace tern::train

@@ -1,8 +1,8 @@
 // See train_state.h.
 #include "train/train_state.h"
 
-#include <torch/version.h>
 #include <ATen/core/grad_mode.h>
+#include <torch/version.h>
 
 #include "arch/model_config_json.h"
 #include "base/error.h"
@@ -33,8 +33,8 @@ TrainState::TrainState(const recipe::Recipe& recipe, const recipe::TrainStage& s
       scaler(stage.loss_scaling),
       faults(stage.faults) {}
 
-std::string SaveTrainState(const TrainState& state, const std::string& folder, const std::string& resolved_recipe,
-                           int64_t seed) {
+std::string SaveTrainState(const TrainState& state, const std::string& folder,
+                           const std::string& resolved_recipe, int64_t seed) {
   checkpoint::CheckpointMeta meta;
   meta.step = state.step;
   if (state.evaluated_step == state.step) meta.metrics[kValidationLoss] = state.validation_loss;
@@ -52,9 +52,10 @@ std::string SaveTrainState(const TrainState& state, const std::string& folder, c
   std::vector<checkpoint::TensorView> tensors = model::ParameterViews(state.decoder);
   const auto& parameters = state.decoder.parameters();
   for (size_t i = 0; i < parameters.size(); ++i) {
-    tensors.push_back(model::ViewOf(Moment(checkpoint::kExpAvgGroup, parameters[i]), state.optimizer.exp_avg()[i]));
-    tensors.push_back(
-        model::ViewOf(Moment(checkpoint::kExpAvgSqGroup, parameters[i]), state.optimizer.exp_avg_sq()[i]));
+    tensors.push_back(model::ViewOf(Moment(checkpoint::kExpAvgGroup, parameters[i]),
+                                    state.optimizer.exp_avg()[i]));
+    tensors.push_back(model::ViewOf(Moment(checkpoint::kExpAvgSqGroup, parameters[i]),
+                                    state.optimizer.exp_avg_sq()[i]));
   }
   return checkpoint::WriteCheckpoint(folder, meta, tensors);
 }
@@ -65,8 +66,10 @@ void LoadTrainState(const checkpoint::CheckpointReader& reader, TrainState* stat
   model::ReadParameters(reader, state->decoder);
   const auto& parameters = state->decoder.parameters();
   for (size_t i = 0; i < parameters.size(); ++i) {
-    model::ReadInto(reader, Moment(checkpoint::kExpAvgGroup, parameters[i]), state->optimizer.exp_avg()[i]);
-    model::ReadInto(reader, Moment(checkpoint::kExpAvgSqGroup, parameters[i]), state->optimizer.exp_avg_sq()[i]);
+    model::ReadInto(reader, Moment(checkpoint::kExpAvgGroup, parameters[i]),
+                    state->optimizer.exp_avg()[i]);
+    model::ReadInto(reader, Moment(checkpoint::kExpAvgSqGroup, parameters[i]),
+                    state->optimizer.exp_avg_sq()[i]);
   }
   state->optimizer.set_num_updates(Field<int64_t>(json, "num_updates", path));
   state->scaler.Load(Field<nlohmann::json>(json, "scaler", path));

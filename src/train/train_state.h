@@ -1,4 +1,5 @@
-// Everything a train stage needs to go on to the same bits, and its way into and out of a checkpoint.
+// Everything a train stage needs to go on to the same bits, and its way into and out of a
+// checkpoint.
 #pragma once
 
 #include <cstdint>
@@ -21,16 +22,16 @@ struct TrainState {
   AdamW optimizer;
   LossScaler scaler;
   FaultMonitor faults;
-  int64_t step = 0;                 // Updates done, skipped ones included
-  int64_t data_offset = 0;          // Steps of data passed over by roll-backs
-  double loss = 0;                  // Of the last step
-  int64_t evaluated_step = -1;      // Last step whose evaluation is complete
-  double validation_loss = 0;       // Of that evaluation
+  int64_t step = 0;             // Updates done, skipped ones included
+  int64_t data_offset = 0;      // Steps of data passed over by roll-backs
+  double loss = 0;              // Of the last step
+  int64_t evaluated_step = -1;  // Last step whose evaluation is complete
+  double validation_loss = 0;   // Of that evaluation
 };
 
 // Writes step-XXXXXXXX into `folder`; returns its path.
-std::string SaveTrainState(const TrainState& state, const std::string& folder, const std::string& resolved_recipe,
-                           int64_t seed);
+std::string SaveTrainState(const TrainState& state, const std::string& folder,
+                           const std::string& resolved_recipe, int64_t seed);
 
 // Throws FormatError / InputError when the checkpoint is damaged or holds another model.
 void LoadTrainState(const checkpoint::CheckpointReader& reader, TrainState* state);

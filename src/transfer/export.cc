@@ -27,8 +27,8 @@ std::string ExportName(const std::string& name, std::string_view format) {
   return IsFolderFormat(format) ? StrCat(name, "-hf-", type) : StrCat(name, "-", type, ".gguf");
 }
 
-void Export(const model::Decoder& decoder, const text::Tokenizer& tokenizer, const ExportOptions& options,
-            const std::string& path) {
+void Export(const model::Decoder& decoder, const text::Tokenizer& tokenizer,
+            const ExportOptions& options, const std::string& path) {
   const std::string why = WhyFormatCannotHold(decoder.config(), options.format);
   if (!why.empty()) throw RecipeError(why);
   const std::string beside = StrCat(path, ".unverified.", ::getpid());

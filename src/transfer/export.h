@@ -1,7 +1,8 @@
-// Checkpoint -> files that engines load: GGUF (TQ2_0, TQ1_0, F16) and Hugging Face folders (bitnet, autobitnet, bf16). The
-// codes and the scale of every BitLinear are those of the trainer's forward, computed by the same kernel from the same
-// latents; the scale is stored in fp32. A file gets its final name only after it has been read again by the engine's reader
-// and compared weight by weight (verify.h).
+// Checkpoint -> files that engines load: GGUF (TQ2_0, TQ1_0, F16) and Hugging Face folders (bitnet,
+// autobitnet, bf16). The codes and the scale of every BitLinear are those of the trainer's forward,
+// computed by the same kernel from the same latents; the scale is stored in fp32. A file gets its
+// final name only after it has been read again by the engine's reader and compared weight by weight
+// (verify.h).
 #pragma once
 
 #include <string>
@@ -14,17 +15,19 @@
 namespace tern::transfer {
 
 struct ExportOptions {
-  std::string format;              // "gguf/tq2_0", "gguf/tq1_0", "gguf/f16", "hf/bitnet", "hf/autobitnet", "hf/bf16"
-  std::string embedding = "f16";   // GGUF: type of embedding and head: f16 | f32 | q8_0
-  std::string name = "model";      // general.name, and part of file names
+  std::string
+      format;  // "gguf/tq2_0", "gguf/tq1_0", "gguf/f16", "hf/bitnet", "hf/autobitnet", "hf/bf16"
+  std::string embedding = "f16";  // GGUF: type of embedding and head: f16 | f32 | q8_0
+  std::string name = "model";     // general.name, and part of file names
 };
 
 // What an export of `format` is called below its folder: "<name>-tq2_0.gguf", "<name>-hf-bitnet".
 std::string ExportName(const std::string& name, std::string_view format);
 
-// Writes `path` (a file, or a folder for hf/...). Throws RecipeError when the format cannot hold the model, NumericError
-// when the file read again differs, ResourceError when it cannot be written.
-void Export(const model::Decoder& decoder, const text::Tokenizer& tokenizer, const ExportOptions& options,
-            const std::string& path);
+// Writes `path` (a file, or a folder for hf/...). Throws RecipeError when the format cannot hold
+// the model, NumericError when the file read again differs, ResourceError when it cannot be
+// written.
+void Export(const model::Decoder& decoder, const text::Tokenizer& tokenizer,
+            const ExportOptions& options, const std::string& path);
 
 }  // namespace tern::transfer

@@ -1,4 +1,5 @@
-// See gguf_export.h. Metadata keys and tensor names are those that llama.cpp reads (docs/formats/gguf.md).
+// See gguf_export.h. Metadata keys and tensor names are those that llama.cpp reads
+// (docs/formats/gguf.md).
 #include "transfer/gguf_export.h"
 
 #include <memory>
@@ -34,15 +35,19 @@ GgmlType TableType(const std::string& embedding) {
 
 uint32_t FileType(GgmlType linear) {
   switch (linear) {
-    case GgmlType::kTq1_0: return kFileTypeTq1;
-    case GgmlType::kTq2_0: return kFileTypeTq2;
-    default: return kFileTypeF16;
+    case GgmlType::kTq1_0:
+      return kFileTypeTq1;
+    case GgmlType::kTq2_0:
+      return kFileTypeTq2;
+    default:
+      return kFileTypeF16;
   }
 }
 
 uint32_t U32(int64_t value) { return static_cast<uint32_t>(value); }
 
-void AddModelKeys(const ModelConfig& c, const ExportOptions& options, const std::string& arch, GgufWriter* writer) {
+void AddModelKeys(const ModelConfig& c, const ExportOptions& options, const std::string& arch,
+                  GgufWriter* writer) {
   const auto key = [&](const char* name) { return StrCat(arch, ".", name); };
   writer->AddString("general.name", options.name);
   writer->AddU32("general.quantization_version", 2);
@@ -80,7 +85,8 @@ void AddTokenizer(const text::Tokenizer& tokenizer, GgufWriter* writer) {
   writer->AddBool("tokenizer.ggml.remove_extra_whitespaces", table.remove_extra_whitespaces);
 }
 
-// Rows of a float matrix in the wanted type; `permuted`: row r of the file is the model's row that PermutedRow sends there.
+// Rows of a float matrix in the wanted type; `permuted`: row r of the file is the model's row that
+// PermutedRow sends there.
 class RowOrder {
  public:
   RowOrder(int64_t rows, int64_t head_dim, bool permuted) : model_row_(static_cast<size_t>(rows)) {
@@ -94,23 +100,25 @@ class RowOrder {
   std::vector<int64_t> model_row_;
 };
 
-void AddFloats(const std::string& name, GgmlType type, const at::Tensor& value, const RowOrder& order,
-               GgufWriter* writer) {
+void AddFloats(const std::string& name, GgmlType type, const at::Tensor& value,
+               const RowOrder& order, GgufWriter* writer) {
   const int64_t k = value.size(-1);
   writer->AddTensor(name, type, value.sizes().vec(), [=](int64_t row, uint8_t* out) {
     formats::EncodeRow(type, value.const_data_ptr<float>() + order.ModelRow(row) * k, k, out);
   });
 }
 
-void AddTernary(const std::string& name, GgmlType type, const at::Tensor& latent_NK, const RowOrder& order,
-                GgufWriter* writer) {
+void AddTernary(const std::string& name, GgmlType type, const at::Tensor& latent_NK,
+                const RowOrder& order, GgufWriter* writer) {
   const quant::TernaryWeight w = quant::QuantizeTernary(latent_NK);
-  writer->AddTensor(name, type, latent_NK.sizes().vec(), [w, type, order](int64_t row, uint8_t* out) {
-    std::vector<int8_t> codes(static_cast<size_t>(w.k));
-    const uint8_t* t2 = w.t2_NC.const_data_ptr<uint8_t>() + order.ModelRow(row) * w.t2_NC.size(1);
-    kernels::UnpackT2Row(t2, w.k, codes.data());
-    formats::EncodeTernaryRow(type, codes.data(), w.k, out);
-  });
+  writer->AddTensor(name, type, latent_NK.sizes().vec(),
+                    [w, type, order](int64_t row, uint8_t* out) {
+                      std::vector<int8_t> codes(static_cast<size_t>(w.k));
+                      const uint8_t* t2 =
+                          w.t2_NC.const_data_ptr<uint8_t>() + order.ModelRow(row) * w.t2_NC.size(1);
+                      kernels::UnpackT2Row(t2, w.k, codes.data());
+                      formats::EncodeTernaryRow(type, codes.data(), w.k, out);
+                    });
   const float beta = w.beta;
   writer->AddTensor(ScaleName(name), GgmlType::kF32, {1}, [beta](int64_t, uint8_t* out) {
     formats::EncodeRow(GgmlType::kF32, &beta, 1, out);
@@ -119,8 +127,8 @@ void AddTernary(const std::string& name, GgmlType type, const at::Tensor& latent
 
 }  // namespace
 
-void WriteGguf(const model::Decoder& decoder, const text::Tokenizer& tokenizer, const ExportOptions& options,
-               const std::string& path) {
+void WriteGguf(const model::Decoder& decoder, const text::Tokenizer& tokenizer,
+               const ExportOptions& options, const std::string& path) {
   const ModelConfig& config = decoder.config();
   const ArchName arch = ChooseGgufArch(config).name;
   GgufWriter writer(GgufArchName(arch));
@@ -133,9 +141,13 @@ void WriteGguf(const model::Decoder& decoder, const text::Tokenizer& tokenizer, 
     const int64_t rows = value.dim() == 2 ? value.size(0) : 1;
     const RowOrder order(rows, config.HeadDim(), IsPermuted(arch, parameter.spec.name));
     switch (parameter.spec.role) {
-      case ParameterRole::kNorm: AddFloats(name, GgmlType::kF32, value, order, &writer); break;
+      case ParameterRole::kNorm:
+        AddFloats(name, GgmlType::kF32, value, order, &writer);
+        break;
       case ParameterRole::kEmbedding:
-      case ParameterRole::kHead: AddFloats(name, table, value, order, &writer); break;
+      case ParameterRole::kHead:
+        AddFloats(name, table, value, order, &writer);
+        break;
       case ParameterRole::kLinear:
         if (config.linear == LinearKind::kBitLinear) {
           AddTernary(name, linear, value, order, &writer);

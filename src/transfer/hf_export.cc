@@ -1,5 +1,5 @@
-// See hf_export.h. Values whose defaults in transformers are wrong for us are written out (hidden_act, tied head, rotary
-// base, dtype).
+// See hf_export.h. Values whose defaults in transformers are wrong for us are written out
+// (hidden_act, tied head, rotary base, dtype).
 #include "transfer/hf_export.h"
 
 #include <deque>
@@ -25,11 +25,15 @@ struct HfArch {
 
 HfArch ArchOf(const ModelConfig& config) {
   switch (ChooseHfArch(config).name) {
-    case ArchName::kLlama: return {"llama", "LlamaForCausalLM"};
-    case ArchName::kQwen3: return {"qwen3", "Qwen3ForCausalLM"};
+    case ArchName::kLlama:
+      return {"llama", "LlamaForCausalLM"};
+    case ArchName::kQwen3:
+      return {"qwen3", "Qwen3ForCausalLM"};
     case ArchName::kBitnet:
-    case ArchName::kBitnet158: return {"bitnet", "BitNetForCausalLM"};
-    case ArchName::kNone: break;
+    case ArchName::kBitnet158:
+      return {"bitnet", "BitNetForCausalLM"};
+    case ArchName::kNone:
+      break;
   }
   throw RecipeError(ChooseHfArch(config).reason);
 }
@@ -59,10 +63,11 @@ json ConfigJson(const ModelConfig& c, const text::Tokenizer& tokenizer, const st
                  {"eos_token_id", tokenizer.eos_id()},
                  {"dtype", format == "hf/bf16" ? "bfloat16" : "float32"}};
   if (c.linear == LinearKind::kBitLinear) {
-    config["quantization_config"] = {{"quant_method", "bitnet"},
-                                     {"linear_class", DividesByScale(format) ? "bitlinear" : "autobitlinear"},
-                                     {"quantization_mode", "offline"},
-                                     {"modules_to_not_convert", {"lm_head"}}};
+    config["quantization_config"] = {
+        {"quant_method", "bitnet"},
+        {"linear_class", DividesByScale(format) ? "bitlinear" : "autobitlinear"},
+        {"quantization_mode", "offline"},
+        {"modules_to_not_convert", {"lm_head"}}};
   }
   return config;
 }
@@ -76,7 +81,8 @@ class TensorStore {
       return;
     }
     auto& bits = halves_.emplace_back(static_cast<size_t>(value.numel()));
-    for (size_t i = 0; i < bits.size(); ++i) bits[i] = formats::Fp32ToBf16(value.const_data_ptr<float>()[i]);
+    for (size_t i = 0; i < bits.size(); ++i)
+      bits[i] = formats::Fp32ToBf16(value.const_data_ptr<float>()[i]);
     writer_.Add(name, "BF16", value.sizes().vec(), bits.data());
   }
 
@@ -100,9 +106,12 @@ class TensorStore {
   std::deque<float> scales_;
 };
 
-void WriteJson(const std::string& path, const json& value) { WriteFileAtomically(path, value.dump(2) + "\n"); }
+void WriteJson(const std::string& path, const json& value) {
+  WriteFileAtomically(path, value.dump(2) + "\n");
+}
 
-void WriteTokenizerFiles(const text::Tokenizer& tokenizer, int64_t context_length, const std::string& folder) {
+void WriteTokenizerFiles(const text::Tokenizer& tokenizer, int64_t context_length,
+                         const std::string& folder) {
   tokenizer.Save(folder + "/tokenizer.model");
   WriteFileAtomically(folder + "/tokenizer.json", TokenizerJson(tokenizer));
   WriteJson(folder + "/tokenizer_config.json", {{"tokenizer_class", "PreTrainedTokenizerFast"},
@@ -115,8 +124,8 @@ void WriteTokenizerFiles(const text::Tokenizer& tokenizer, int64_t context_lengt
 
 }  // namespace
 
-void WriteHfFolder(const model::Decoder& decoder, const text::Tokenizer& tokenizer, const ExportOptions& options,
-                   const std::string& path) {
+void WriteHfFolder(const model::Decoder& decoder, const text::Tokenizer& tokenizer,
+                   const ExportOptions& options, const std::string& path) {
   const ModelConfig& config = decoder.config();
   TensorStore store;
   for (const model::Parameter& parameter : decoder.parameters()) {

@@ -1,6 +1,6 @@
-// TokenizerJson of hf_export.h: the same BPE as SentencePiece runs, in the form of the tokenizers library: byte fallback, a
-// normalizer that writes spaces as U+2581, and the merges that the vocabulary implies (every split of a piece into two
-// pieces, by falling score of the piece).
+// TokenizerJson of hf_export.h: the same BPE as SentencePiece runs, in the form of the tokenizers
+// library: byte fallback, a normalizer that writes spaces as U+2581, and the merges that the
+// vocabulary implies (every split of a piece into two pieces, by falling score of the piece).
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <unordered_map>
@@ -12,7 +12,7 @@ namespace tern::transfer {
 namespace {
 
 using nlohmann::json;
-constexpr const char* kSpace = "\xE2\x96\x81";   // U+2581
+constexpr const char* kSpace = "\xE2\x96\x81";  // U+2581
 
 struct Merge {
   float score;
@@ -52,7 +52,8 @@ json Decoder(bool add_space_prefix) {
   steps.push_back({{"type", "Replace"}, {"pattern", {{"String", kSpace}}}, {"content", " "}});
   steps.push_back({{"type", "ByteFallback"}});
   steps.push_back({{"type", "Fuse"}});
-  if (add_space_prefix) steps.push_back({{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}});
+  if (add_space_prefix)
+    steps.push_back({{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}});
   return {{"type", "Sequence"}, {"decoders", steps}};
 }
 
@@ -65,8 +66,13 @@ std::string TokenizerJson(const text::Tokenizer& tokenizer) {
     vocabulary[piece] = id;
     const text::PieceType type = tokenizer.type(id);
     if (type == text::PieceType::kUnknown || type == text::PieceType::kControl) {
-      added.push_back({{"id", id}, {"content", piece}, {"single_word", false}, {"lstrip", false}, {"rstrip", false},
-                       {"normalized", false}, {"special", true}});
+      added.push_back({{"id", id},
+                       {"content", piece},
+                       {"single_word", false},
+                       {"lstrip", false},
+                       {"rstrip", false},
+                       {"normalized", false},
+                       {"special", true}});
     }
   }
   for (const Merge& merge : ImpliedMerges(tokenizer)) {
@@ -75,18 +81,33 @@ std::string TokenizerJson(const text::Tokenizer& tokenizer) {
   const bool prefix = tokenizer.table().add_space_prefix;
   const std::string bos = tokenizer.piece(tokenizer.bos_id());
   const json bos_item = {{"SpecialToken", {{"id", bos}, {"type_id", 0}}}};
-  const auto sequence = [](const char* id, int type) { return json{{"Sequence", {{"id", id}, {"type_id", type}}}}; };
-  const json post = {{"type", "TemplateProcessing"},
-                     {"single", {bos_item, sequence("A", 0)}},
-                     {"pair", {bos_item, sequence("A", 0), sequence("B", 1)}},
-                     {"special_tokens", {{bos, {{"id", bos}, {"ids", {tokenizer.bos_id()}}, {"tokens", {bos}}}}}}};
-  const json model = {{"type", "BPE"},         {"dropout", nullptr},      {"unk_token", tokenizer.piece(tokenizer.unk_id())},
-                      {"fuse_unk", true},      {"byte_fallback", true},   {"ignore_merges", false},
-                      {"vocab", vocabulary},   {"merges", merges},        {"continuing_subword_prefix", nullptr},
+  const auto sequence = [](const char* id, int type) {
+    return json{{"Sequence", {{"id", id}, {"type_id", type}}}};
+  };
+  const json post = {
+      {"type", "TemplateProcessing"},
+      {"single", {bos_item, sequence("A", 0)}},
+      {"pair", {bos_item, sequence("A", 0), sequence("B", 1)}},
+      {"special_tokens", {{bos, {{"id", bos}, {"ids", {tokenizer.bos_id()}}, {"tokens", {bos}}}}}}};
+  const json model = {{"type", "BPE"},
+                      {"dropout", nullptr},
+                      {"unk_token", tokenizer.piece(tokenizer.unk_id())},
+                      {"fuse_unk", true},
+                      {"byte_fallback", true},
+                      {"ignore_merges", false},
+                      {"vocab", vocabulary},
+                      {"merges", merges},
+                      {"continuing_subword_prefix", nullptr},
                       {"end_of_word_suffix", nullptr}};
-  return json{{"version", "1.0"},          {"truncation", nullptr}, {"padding", nullptr},
-              {"added_tokens", added},     {"normalizer", Normalizer(prefix)}, {"pre_tokenizer", nullptr},
-              {"post_processor", post},    {"decoder", Decoder(prefix)},       {"model", model}}
+  return json{{"version", "1.0"},
+              {"truncation", nullptr},
+              {"padding", nullptr},
+              {"added_tokens", added},
+              {"normalizer", Normalizer(prefix)},
+              {"pre_tokenizer", nullptr},
+              {"post_processor", post},
+              {"decoder", Decoder(prefix)},
+              {"model", model}}
       .dump();
 }
 

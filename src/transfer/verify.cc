@@ -16,19 +16,21 @@
 namespace tern::transfer {
 namespace {
 
-// Largest relative error of a value that went through the type of a float tensor: half a unit of fp16's 11, bf16's 8 bits;
-// Q8_0 is bounded by its block's maximum instead.
+// Largest relative error of a value that went through the type of a float tensor: half a unit of
+// fp16's 11, bf16's 8 bits; Q8_0 is bounded by its block's maximum instead.
 constexpr double kFp16Rounding = 0x1p-11, kBf16Rounding = 0x1p-8, kQ8Rounding = 0.51 / 127;
 
 [[noreturn]] void Differs(const std::string& name, const std::string& what) {
   throw NumericError(StrCat("the export differs from its checkpoint in ", name, ": ", what));
 }
 
-void CompareTernary(const model::Parameter& parameter, const engine::TernaryMatrix& found, bool stored_inverse) {
+void CompareTernary(const model::Parameter& parameter, const engine::TernaryMatrix& found,
+                    bool stored_inverse) {
   const quant::TernaryWeight want = quant::QuantizeTernary(parameter.value.detach());
   const std::string& name = parameter.spec.name;
   const size_t bytes = static_cast<size_t>(want.t2_NC.numel());
-  if (found.t2.size() != bytes) Differs(name, StrCat(found.t2.size(), " packed bytes, want ", bytes));
+  if (found.t2.size() != bytes)
+    Differs(name, StrCat(found.t2.size(), " packed bytes, want ", bytes));
   const uint8_t* codes = want.t2_NC.const_data_ptr<uint8_t>();
   for (size_t i = 0; i < bytes; ++i) {
     if (found.t2[i] == codes[i]) continue;
@@ -39,27 +41,31 @@ void CompareTernary(const model::Parameter& parameter, const engine::TernaryMatr
 }
 
 // `tolerance` is relative to the value, or to the largest value of its row when `of_row`.
-void CompareFloats(const std::string& name, const at::Tensor& want, const std::vector<float>& found, double tolerance,
-                   bool of_row) {
-  if (static_cast<int64_t>(found.size()) != want.numel()) Differs(name, StrCat(found.size(), " values"));
+void CompareFloats(const std::string& name, const at::Tensor& want, const std::vector<float>& found,
+                   double tolerance, bool of_row) {
+  if (static_cast<int64_t>(found.size()) != want.numel())
+    Differs(name, StrCat(found.size(), " values"));
   const at::Tensor flat = want.detach().contiguous();
   const float* values = flat.const_data_ptr<float>();
   const int64_t k = want.size(-1);
   for (int64_t begin = 0; begin < want.numel(); begin += k) {
     double highest = 0;
-    for (int64_t i = begin; i < begin + k; ++i) highest = std::max(highest, std::fabs(double{values[i]}));
+    for (int64_t i = begin; i < begin + k; ++i)
+      highest = std::max(highest, std::fabs(double{values[i]}));
     for (int64_t i = begin; i < begin + k; ++i) {
-      const double limit = tolerance * (of_row ? highest : std::fabs(double{values[i]})) + (tolerance > 0 ? 0x1p-24 : 0);
+      const double limit = tolerance * (of_row ? highest : std::fabs(double{values[i]})) +
+                           (tolerance > 0 ? 0x1p-24 : 0);
       const double error = std::fabs(double{found[static_cast<size_t>(i)]} - double{values[i]});
       if (!(error <= limit)) {
-        Differs(name, StrCat("element ", i, " is ", found[static_cast<size_t>(i)], ", want ", values[i], " within ", limit));
+        Differs(name, StrCat("element ", i, " is ", found[static_cast<size_t>(i)], ", want ",
+                             values[i], " within ", limit));
       }
     }
   }
 }
 
-// What the tables of a file may have lost, by the distance of its values: the type is not told by the weights, so the
-// coarsest that tern writes in that format is allowed.
+// What the tables of a file may have lost, by the distance of its values: the type is not told by
+// the weights, so the coarsest that tern writes in that format is allowed.
 double TableTolerance(const std::string& format) {
   if (format == "hf/bf16") return kBf16Rounding;
   return format.starts_with("hf/") ? 0 : std::max(kFp16Rounding, kQ8Rounding);
@@ -73,16 +79,19 @@ WeightReport CompareWeights(const model::Decoder& decoder, const engine::ModelWe
   const bool bf16 = format == "hf/bf16", gguf = !format.starts_with("hf/");
   for (const model::Parameter& parameter : decoder.parameters()) {
     const std::string& name = parameter.spec.name;
-    if (parameter.spec.role == ParameterRole::kEmbedding || parameter.spec.role == ParameterRole::kHead) {
+    if (parameter.spec.role == ParameterRole::kEmbedding ||
+        parameter.spec.role == ParameterRole::kHead) {
       const bool embedding = parameter.spec.role == ParameterRole::kEmbedding;
       if (!embedding && !weights.head) Differs(name, "the file has no head of its own");
-      CompareFloats(name, parameter.value, embedding ? weights.embedding.values : weights.head->values,
+      CompareFloats(name, parameter.value,
+                    embedding ? weights.embedding.values : weights.head->values,
                     TableTolerance(format), gguf);
       report.floats += parameter.spec.Count();
       continue;
     }
     if (parameter.spec.role == ParameterRole::kNorm) {
-      CompareFloats(name, parameter.value, engine::NormOf(weights, name), bf16 ? kBf16Rounding : 0, false);
+      CompareFloats(name, parameter.value, engine::NormOf(weights, name), bf16 ? kBf16Rounding : 0,
+                    false);
       report.floats += parameter.spec.Count();
       continue;
     }
@@ -93,7 +102,8 @@ WeightReport CompareWeights(const model::Decoder& decoder, const engine::ModelWe
       report.codes += parameter.spec.Count();
       continue;
     }
-    if (decoder.config().linear == LinearKind::kBitLinear) Differs(name, "the file holds a dense matrix");
+    if (decoder.config().linear == LinearKind::kBitLinear)
+      Differs(name, "the file holds a dense matrix");
     CompareFloats(name, parameter.value, std::get<engine::DenseMatrix>(matrix).values,
                   bf16 ? kBf16Rounding : kFp16Rounding, false);
     report.floats += parameter.spec.Count();
@@ -109,33 +119,39 @@ LogitsReport CompareLogits(const model::Decoder& decoder, engine::ModelWeights w
   model::Decoder copy(decoder.config());
   for (size_t i = 0; i < copy.parameters().size(); ++i) {
     const model::Parameter& parameter = copy.parameters()[i];
-    const bool table = parameter.spec.role == ParameterRole::kEmbedding || parameter.spec.role == ParameterRole::kHead;
-    const engine::DenseMatrix* file_table = parameter.spec.role == ParameterRole::kHead ? &*weights.head : &weights.embedding;
+    const bool table = parameter.spec.role == ParameterRole::kEmbedding ||
+                       parameter.spec.role == ParameterRole::kHead;
+    const engine::DenseMatrix* file_table =
+        parameter.spec.role == ParameterRole::kHead ? &*weights.head : &weights.embedding;
     if (table) {
-      std::memcpy(parameter.value.data_ptr(), file_table->values.data(), file_table->values.size() * sizeof(float));
+      std::memcpy(parameter.value.data_ptr(), file_table->values.data(),
+                  file_table->values.size() * sizeof(float));
     } else {
       parameter.value.copy_(decoder.parameters()[i].value);
     }
   }
   model::DecoderInput input;
   input.tokens_BT = at::empty({1, count}, at::kLong);
-  for (int64_t i = 0; i < count; ++i) input.tokens_BT.mutable_data_ptr<int64_t>()[i] = tokens[static_cast<size_t>(i)];
+  for (int64_t i = 0; i < count; ++i)
+    input.tokens_BT.mutable_data_ptr<int64_t>()[i] = tokens[static_cast<size_t>(i)];
   const at::Tensor ours_TV = copy.Logits(input, {});
   const engine::Engine engine(std::move(weights), num_threads);
   std::vector<float> theirs = engine::Session(engine, count).Append(tokens, engine::LogitsOf::kAll);
   const at::Tensor theirs_TV = at::from_blob(theirs.data(), {count, v}, at::kFloat);
 
-  const at::Tensor p_TV = at::log_softmax(ours_TV.to(at::kDouble), 1), q_TV = at::log_softmax(theirs_TV.to(at::kDouble), 1);
+  const at::Tensor p_TV = at::log_softmax(ours_TV.to(at::kDouble), 1),
+                   q_TV = at::log_softmax(theirs_TV.to(at::kDouble), 1);
   const at::Tensor kl_T = (p_TV.exp() * (p_TV - q_TV)).sum(1);
   LogitsReport report;
   report.tokens = count;
   report.mean_kl = kl_T.mean().item<double>();
   report.max_kl = kl_T.max().item<double>();
   report.max_difference = (ours_TV - theirs_TV).abs().max().item<double>();
-  report.top1_agreement = (ours_TV.argmax(1) == theirs_TV.argmax(1)).to(at::kDouble).mean().item<double>();
+  report.top1_agreement =
+      (ours_TV.argmax(1) == theirs_TV.argmax(1)).to(at::kDouble).mean().item<double>();
   if (!(report.mean_kl <= kMaxMeanKl)) {
-    throw NumericError(StrCat("the engine's logits are not the trainer's: mean KL ", report.mean_kl, " over ", count,
-                              " tokens, the bound is ", kMaxMeanKl));
+    throw NumericError(StrCat("the engine's logits are not the trainer's: mean KL ", report.mean_kl,
+                              " over ", count, " tokens, the bound is ", kMaxMeanKl));
   }
   return report;
 }

@@ -1,6 +1,7 @@
-// Proof that an export is its checkpoint: the file is read again by the engine's readers, every BitLinear is compared code
-// by code with the trainer's quantizer, every scale and every other value with what its type can hold, and the logits of
-// both programs on the same tokens with a bound.
+// Proof that an export is its checkpoint: the file is read again by the engine's readers, every
+// BitLinear is compared code by code with the trainer's quantizer, every scale and every other
+// value with what its type can hold, and the logits of both programs on the same tokens with a
+// bound.
 #pragma once
 
 #include <cstdint>
@@ -14,30 +15,32 @@
 namespace tern::transfer {
 
 struct WeightReport {
-  int64_t matrices = 0;             // BitLinear matrices, all codes equal
-  int64_t codes = 0;                // Their weights
-  int64_t floats = 0;               // Norms, embedding, head, dense matrices: values that round-trip through their type
+  int64_t matrices = 0;  // BitLinear matrices, all codes equal
+  int64_t codes = 0;     // Their weights
+  int64_t floats =
+      0;  // Norms, embedding, head, dense matrices: values that round-trip through their type
 };
 
-// Throws NumericError that names the first tensor, element, found and wanted value. `stored_inverse`: the file holds
-// 1/beta (hf/bitnet), whose inverse is beta within one rounding.
+// Throws NumericError that names the first tensor, element, found and wanted value.
+// `stored_inverse`: the file holds 1/beta (hf/bitnet), whose inverse is beta within one rounding.
 WeightReport CompareWeights(const model::Decoder& decoder, const engine::ModelWeights& weights,
                             const std::string& format);
 
 struct LogitsReport {
   int64_t tokens = 0;
-  double mean_kl = 0, max_kl = 0;   // KL(trainer || engine), nats a token
-  double max_difference = 0;        // Largest |logit difference|
-  double top1_agreement = 0;        // Share of tokens
+  double mean_kl = 0, max_kl = 0;  // KL(trainer || engine), nats a token
+  double max_difference = 0;       // Largest |logit difference|
+  double top1_agreement = 0;       // Share of tokens
 };
 
-// Bound on the mean KL. Both programs compute the same integers from equal inputs, but attention and the head add in
-// another order (relative 1e-7), and an activation that lies on a rounding boundary then moves by 1/127 of its row's maximum:
-// measured 1e-6 to 1e-3 on trained and random models, where a wrong scale or layout gives more than 0.1.
+// Bound on the mean KL. Both programs compute the same integers from equal inputs, but attention
+// and the head add in another order (relative 1e-7), and an activation that lies on a rounding
+// boundary then moves by 1/127 of its row's maximum: measured 1e-6 to 1e-3 on trained and random
+// models, where a wrong scale or layout gives more than 0.1.
 inline constexpr double kMaxMeanKl = 5e-3;
 
-// Logits of `tokens` by the trainer's forward in fp32, with the file's own embedding and head values, and by the engine.
-// Throws NumericError above the bound.
+// Logits of `tokens` by the trainer's forward in fp32, with the file's own embedding and head
+// values, and by the engine. Throws NumericError above the bound.
 LogitsReport CompareLogits(const model::Decoder& decoder, engine::ModelWeights weights,
                            const std::vector<int32_t>& tokens, int num_threads);
 

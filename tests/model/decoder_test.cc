@@ -1,4 +1,5 @@
-// The decoder: causal, deterministic, the same with recomputed blocks, and packed documents equal documents on their own.
+// The decoder: causal, deterministic, the same with recomputed blocks, and packed documents equal
+// documents on their own.
 #include "model/decoder.h"
 
 #include <ATen/ATen.h>
@@ -30,7 +31,9 @@ struct Variant {
 };
 
 std::vector<Variant> Variants() {
-  std::vector<Variant> variants = {{"bitlinear", Tiny()}, {"dense", Tiny()}, {"qk_norm_untied_relu2", Tiny()},
+  std::vector<Variant> variants = {{"bitlinear", Tiny()},
+                                   {"dense", Tiny()},
+                                   {"qk_norm_untied_relu2", Tiny()},
                                    {"plain_llama", Tiny()}};
   variants[1].config.linear = LinearKind::kDense;
   variants[2].config.qk_norm = true;
@@ -61,7 +64,8 @@ TEST_P(DecoderTest, InitialisationIsAPureFunctionOfSeedAndName) {
   }
   // Standard error of a standard deviation over n samples is std / sqrt(2 n): five of them.
   const at::Tensor& embedding = a.parameters().front().value;
-  EXPECT_NEAR(embedding.std().item<double>(), 0.2, 5 * 0.2 / std::sqrt(2.0 * double(embedding.numel())));
+  EXPECT_NEAR(embedding.std().item<double>(), 0.2,
+              5 * 0.2 / std::sqrt(2.0 * double(embedding.numel())));
 }
 
 TEST_P(DecoderTest, LaterTokensHaveNoInfluence) {
@@ -71,7 +75,8 @@ TEST_P(DecoderTest, LaterTokensHaveNoInfluence) {
   const at::Tensor tokens = RandomTokens(1, 12, 3);
   at::Tensor other = tokens.clone();
   other[0][8] = (tokens[0][8] + 1) % 61;
-  const at::Tensor a = decoder.Logits({tokens, {}, {}}, {}), b = decoder.Logits({other, {}, {}}, {});
+  const at::Tensor a = decoder.Logits({tokens, {}, {}}, {}),
+                   b = decoder.Logits({other, {}, {}}, {});
   EXPECT_TRUE(at::equal(a.narrow(0, 0, 8), b.narrow(0, 0, 8)));
   EXPECT_FALSE(at::equal(a.narrow(0, 8, 4), b.narrow(0, 8, 4)));
 }
@@ -88,8 +93,8 @@ TEST_P(DecoderTest, PackedDocumentsEqualDocumentsAlone) {
   const at::Tensor together = decoder.Logits(packed, {});
   const at::Tensor apart = at::cat({decoder.Logits({tokens.narrow(1, 0, 4), {}, {}}, {}),
                                     decoder.Logits({tokens.narrow(1, 4, 6), {}, {}}, {})});
-  // Attention adds in another order (2^-24 relative), and BitLinear turns a difference at a rounding boundary into a
-  // whole step of 1/127 of the largest activation.
+  // Attention adds in another order (2^-24 relative), and BitLinear turns a difference at a
+  // rounding boundary into a whole step of 1/127 of the largest activation.
   const double step = GetParam().config.linear == LinearKind::kBitLinear ? 2.0 / 127 : 1e-4;
   EXPECT_LE((together - apart).abs().max().item<double>(), step * apart.abs().max().item<double>());
 }
@@ -97,7 +102,8 @@ TEST_P(DecoderTest, PackedDocumentsEqualDocumentsAlone) {
 TEST_P(DecoderTest, RecomputedBlocksGiveTheSameGradients) {
   Decoder decoder(GetParam().config);
   decoder.Initialize(1);
-  const at::Tensor tokens = RandomTokens(2, 9, 5), targets = RandomTokens(2, 9, 6).to(at::kInt).view({-1});
+  const at::Tensor tokens = RandomTokens(2, 9, 5),
+                   targets = RandomTokens(2, 9, 6).to(at::kInt).view({-1});
   std::vector<std::vector<at::Tensor>> grads;
   for (const bool recompute : {false, true}) {
     ForwardOptions options;
@@ -105,7 +111,8 @@ TEST_P(DecoderTest, RecomputedBlocksGiveTheSameGradients) {
     nn::LossOptions loss_options;
     loss_options.count = 18;
     const at::Tensor h_MD = decoder.Hidden({tokens, {}, {}}, options);
-    torch::autograd::backward({nn::ChunkedCrossEntropy(h_MD, decoder.HeadWeight(), targets, loss_options)});
+    torch::autograd::backward(
+        {nn::ChunkedCrossEntropy(h_MD, decoder.HeadWeight(), targets, loss_options)});
     std::vector<at::Tensor>& run = grads.emplace_back();
     for (const Parameter& parameter : decoder.parameters()) {
       ASSERT_TRUE(parameter.value.grad().defined()) << parameter.spec.name;

@@ -1,4 +1,5 @@
-// BitLinear against a plain composition of ATen operations with straight-through rounding: values and gradients.
+// BitLinear against a plain composition of ATen operations with straight-through rounding: values
+// and gradients.
 #include "nn/bit_linear.h"
 
 #include <ATen/ATen.h>
@@ -14,8 +15,11 @@ at::Tensor Leaf(at::IntArrayRef shape, uint64_t seed) {
   return at::randn(shape, generator).set_requires_grad(true);
 }
 
-// x + (q - x) without a gradient through the bracket: the straight-through estimator, as research code writes it.
-at::Tensor StraightThrough(const at::Tensor& x, const at::Tensor& q) { return x + (q - x).detach(); }
+// x + (q - x) without a gradient through the bracket: the straight-through estimator, as research
+// code writes it.
+at::Tensor StraightThrough(const at::Tensor& x, const at::Tensor& q) {
+  return x + (q - x).detach();
+}
 
 at::Tensor ComposedBitLinear(const at::Tensor& x_MK, const at::Tensor& w_NK) {
   const float beta = quant::QuantizeTernary(w_NK.detach()).beta;
@@ -63,9 +67,9 @@ TEST_P(BitLinearTest, SharedInputEqualsSeparateCalls) {
   EXPECT_TRUE(at::equal(dw2, w2.grad()));
 }
 
-// BF16 keeps 8 significant bits: each rounded operand is off by at most 2^-9, products of exact codes stay exact, and
-// libtorch's own BF16 product rounds its result once more. Relative to the largest entry: 2^-9 + 2^-9, times 2 of slack
-// for entries that are sums of larger terms.
+// BF16 keeps 8 significant bits: each rounded operand is off by at most 2^-9, products of exact
+// codes stay exact, and libtorch's own BF16 product rounds its result once more. Relative to the
+// largest entry: 2^-9 + 2^-9, times 2 of slack for entries that are sums of larger terms.
 TEST_P(BitLinearTest, LowPrecisionGradientsStayWithinTheirRounding) {
   const auto [m, k, n] = GetParam();
   const at::Tensor x = Leaf({m, k}, 1), w = Leaf({n, k}, 2), seed = Leaf({m, n}, 3).detach();
@@ -75,7 +79,8 @@ TEST_P(BitLinearTest, LowPrecisionGradientsStayWithinTheirRounding) {
     x.mutable_grad() = at::Tensor();
     w.mutable_grad() = at::Tensor();
     const at::Tensor y = BitLinear(x, {w}, {compute, nullptr, ""})[0];
-    EXPECT_TRUE(at::equal(y, BitLinear(x, {w}, {})[0])) << "the forward is exact in every precision";
+    EXPECT_TRUE(at::equal(y, BitLinear(x, {w}, {})[0]))
+        << "the forward is exact in every precision";
     torch::autograd::backward({y}, {seed});
     const double limit = 2 * 2 * 0x1.0p-9;
     EXPECT_LE((dx - x.grad()).abs().max().item<double>(), limit * dx.abs().max().item<double>());
@@ -85,8 +90,8 @@ TEST_P(BitLinearTest, LowPrecisionGradientsStayWithinTheirRounding) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, BitLinearTest,
-                         testing::Values(Shape{1, 1, 1}, Shape{3, 130, 5}, Shape{17, 256, 64}, Shape{64, 300, 33},
-                                         Shape{257, 512, 129}));
+                         testing::Values(Shape{1, 1, 1}, Shape{3, 130, 5}, Shape{17, 256, 64},
+                                         Shape{64, 300, 33}, Shape{257, 512, 129}));
 
 TEST(BitLinearTest, ObserverSeesWhatWasQuantized) {
   struct Observer : BitLinearObserver {

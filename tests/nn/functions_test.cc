@@ -31,10 +31,12 @@ std::vector<at::Tensor> Gradients(const at::Tensor& y, const std::vector<at::Ten
 
 // Both compute in fp32 in different orders; sums have up to a few hundred terms of order 1.
 void ExpectSame(const at::Tensor& a, const at::Tensor& b, double tolerance = 2e-5) {
-  EXPECT_LE((a - b).abs().max().item<double>(), tolerance * std::max(1.0, b.abs().max().item<double>()));
+  EXPECT_LE((a - b).abs().max().item<double>(),
+            tolerance * std::max(1.0, b.abs().max().item<double>()));
 }
 
-void ExpectSameWithGradients(const at::Tensor& ours, const at::Tensor& theirs, const std::vector<at::Tensor>& leaves) {
+void ExpectSameWithGradients(const at::Tensor& ours, const at::Tensor& theirs,
+                             const std::vector<at::Tensor>& leaves) {
   ExpectSame(ours, theirs);
   const auto a = Gradients(ours, leaves), b = Gradients(theirs, leaves);
   for (size_t i = 0; i < leaves.size(); ++i) ExpectSame(a[i], b[i]);
@@ -50,8 +52,10 @@ TEST(RmsNormTest, EqualsTheComposition) {
 
 TEST(GatedActivationTest, EqualsTheComposition) {
   const at::Tensor gate = Leaf({19, 77}, 1), up = Leaf({19, 77}, 2);
-  ExpectSameWithGradients(GatedActivation(gate, up, Activation::kSilu), at::silu(gate) * up, {gate, up});
-  ExpectSameWithGradients(GatedActivation(gate, up, Activation::kRelu2), at::relu(gate).square() * up, {gate, up});
+  ExpectSameWithGradients(GatedActivation(gate, up, Activation::kSilu), at::silu(gate) * up,
+                          {gate, up});
+  ExpectSameWithGradients(GatedActivation(gate, up, Activation::kRelu2),
+                          at::relu(gate).square() * up, {gate, up});
 }
 
 TEST(RopeTest, EqualsTheComplexRotation) {
@@ -60,9 +64,11 @@ TEST(RopeTest, EqualsTheComplexRotation) {
   const at::Tensor positions = at::arange(rows, at::kInt) * 5 % 31;
   const RopeTables tables = MakeRopeTables(31, e, 10000.0);
   const at::Tensor frequency = at::pow(10000.0, -2.0 * at::arange(e / 2, at::kDouble) / double(e));
-  const at::Tensor angle = (positions.to(at::kDouble).unsqueeze(1) * frequency).unsqueeze(1).to(at::kFloat);
+  const at::Tensor angle =
+      (positions.to(at::kDouble).unsqueeze(1) * frequency).unsqueeze(1).to(at::kFloat);
   const at::Tensor a = x.narrow(2, 0, e / 2), b = x.narrow(2, e / 2, e / 2);
-  const at::Tensor plain = at::cat({a * angle.cos() - b * angle.sin(), b * angle.cos() + a * angle.sin()}, 2);
+  const at::Tensor plain =
+      at::cat({a * angle.cos() - b * angle.sin(), b * angle.cos() + a * angle.sin()}, 2);
   ExpectSameWithGradients(Rope(x, positions, tables), plain, {x});
 }
 
@@ -73,16 +79,19 @@ TEST(DenseLinearTest, EqualsTheProductAndItsGradients) {
 
 // Operands with few significant bits are exact in BF16, and their small integer products too.
 TEST(MatMulTest, Bf16IsExactForSmallIntegers) {
-  const at::Tensor a = at::randint(-8, 8, {16, 32}).to(at::kFloat), b = at::randint(-1, 2, {32, 8}).to(at::kFloat);
+  const at::Tensor a = at::randint(-8, 8, {16, 32}).to(at::kFloat),
+                   b = at::randint(-1, 2, {32, 8}).to(at::kFloat);
   EXPECT_TRUE(at::equal(MatMul(a, b, ComputeType::kBf16), at::mm(a, b)));
   EXPECT_TRUE(at::equal(MatMul(a, b, ComputeType::kFp16), at::mm(a, b)));
 }
 
 TEST(MatMulTest, RoundsHalfToEven) {
   const at::Tensor x = at::tensor({1.0f + 0x1.0p-8f, 1.0f + 3 * 0x1.0p-8f, 65504.0f, 1e-8f});
-  EXPECT_TRUE(at::equal(RoundTo(x, ComputeType::kBf16).narrow(0, 0, 2), at::tensor({1.0f, 1.0f + 0x1.0p-6f})));
+  EXPECT_TRUE(at::equal(RoundTo(x, ComputeType::kBf16).narrow(0, 0, 2),
+                        at::tensor({1.0f, 1.0f + 0x1.0p-6f})));
   EXPECT_EQ(RoundTo(x, ComputeType::kFp16)[2].item<float>(), 65504.0f);
-  EXPECT_EQ(RoundTo(x, ComputeType::kFp16)[3].item<float>(), 0.0f) << "underflows: why fp16 needs loss scaling";
+  EXPECT_EQ(RoundTo(x, ComputeType::kFp16)[3].item<float>(), 0.0f)
+      << "underflows: why fp16 needs loss scaling";
   EXPECT_TRUE(at::equal(RoundTo(x, ComputeType::kFp32), x));
 }
 
@@ -107,7 +116,9 @@ TEST_P(LossTest, EqualsCrossEntropyWithGradients) {
   const at::Tensor dh = h.grad() / 8.0, dhead = head.grad() / 8.0;
   h.mutable_grad() = at::Tensor();
   head.mutable_grad() = at::Tensor();
-  const at::Tensor plain = at::cross_entropy_loss(at::mm(h, head.t()), targets.to(at::kLong), {}, at::Reduction::Sum, -1) / count;
+  const at::Tensor plain = at::cross_entropy_loss(at::mm(h, head.t()), targets.to(at::kLong), {},
+                                                  at::Reduction::Sum, -1) /
+                           count;
   torch::autograd::backward({plain});
   EXPECT_NEAR(loss.item<double>(), plain.item<double>(), 1e-5);
   ExpectSame(dh, h.grad());
@@ -115,8 +126,8 @@ TEST_P(LossTest, EqualsCrossEntropyWithGradients) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, LossTest,
-                         testing::Values(LossCase{1, 2, 8}, LossCase{5, 33, 2}, LossCase{64, 100, 64},
-                                         LossCase{65, 257, 16}));
+                         testing::Values(LossCase{1, 2, 8}, LossCase{5, 33, 2},
+                                         LossCase{64, 100, 64}, LossCase{65, 257, 16}));
 
 TEST(CausalAttentionTest, PackedDocumentsDoNotSeeEachOther) {
   const int64_t t = 10, e = 8;
@@ -124,11 +135,12 @@ TEST(CausalAttentionTest, PackedDocumentsDoNotSeeEachOther) {
   const at::Tensor ids = at::tensor({0, 0, 0, 0, 1, 1, 1, 1, 1, 1}, at::kInt).unsqueeze(0);
   const at::Tensor packed = CausalAttention(q, k, v, DocumentMask(ids), ComputeType::kFp32);
   const auto part = [&](int64_t begin, int64_t count) {
-    return CausalAttention(q.narrow(1, begin, count), k.narrow(1, begin, count), v.narrow(1, begin, count), {},
-                           ComputeType::kFp32);
+    return CausalAttention(q.narrow(1, begin, count), k.narrow(1, begin, count),
+                           v.narrow(1, begin, count), {}, ComputeType::kFp32);
   };
   ExpectSame(packed, at::cat({part(0, 4), part(4, 6)}, 1));
-  EXPECT_GT((packed - CausalAttention(q, k, v, {}, ComputeType::kFp32)).abs().max().item<double>(), 1e-3);
+  EXPECT_GT((packed - CausalAttention(q, k, v, {}, ComputeType::kFp32)).abs().max().item<double>(),
+            1e-3);
 }
 
 TEST(CausalAttentionTest, LaterTokensHaveNoInfluence) {

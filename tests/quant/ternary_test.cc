@@ -1,4 +1,5 @@
-// Quantizers on tensors: scale and codes follow the definition, and the product is the integer product, bit for bit.
+// Quantizers on tensors: scale and codes follow the definition, and the product is the integer
+// product, bit for bit.
 #include "quant/ternary.h"
 
 #include <ATen/ATen.h>
@@ -16,13 +17,15 @@ at::Tensor Random(at::IntArrayRef shape, uint64_t seed) {
   return at::randn(shape, generator);
 }
 
-// The definition, written again without the kernels: row-major blocks of 4,096, fp32 inside, fp64 across.
+// The definition, written again without the kernels: row-major blocks of 4,096, fp32 inside, fp64
+// across.
 float ScaleOracle(const at::Tensor& w) {
   const float* data = w.const_data_ptr<float>();
   double total = 0;
   for (int64_t begin = 0; begin < w.numel(); begin += 4096) {
     float block = 0;
-    for (int64_t i = begin; i < std::min<int64_t>(begin + 4096, w.numel()); ++i) block += std::fabs(data[i]);
+    for (int64_t i = begin; i < std::min<int64_t>(begin + 4096, w.numel()); ++i)
+      block += std::fabs(data[i]);
     total += block;
   }
   return std::max(static_cast<float>(total / static_cast<double>(w.numel())), 1e-5f);
@@ -35,7 +38,8 @@ TEST_P(TernaryTest, CodesAndScaleFollowTheDefinition) {
   const at::Tensor w_NK = Random({n, k}, 1);
   const TernaryWeight w = QuantizeTernary(w_NK);
   EXPECT_EQ(w.beta, ScaleOracle(w_NK));
-  const at::Tensor codes = (w_NK * (1.0f / w.beta)).round().clamp(-1, 1);  // ATen rounds half to even.
+  const at::Tensor codes =
+      (w_NK * (1.0f / w.beta)).round().clamp(-1, 1);  // ATen rounds half to even.
   EXPECT_TRUE(at::equal(Dequantize(w, 1.0f), codes));
   EXPECT_EQ(w.zeros, (codes == 0).sum().item<int64_t>());
 }
@@ -55,8 +59,8 @@ TEST_P(TernaryTest, ProductEqualsTheIntegerOracle) {
   const at::Tensor x_MK = Random({m, k}, 2) * 3;
   const TernaryWeight w = QuantizeTernary(Random({n, k}, 3));
   const Int8Rows x = QuantizeRows(x_MK);
-  const at::Tensor acc_MN =
-      at::mm(x.q_MK.narrow(1, 0, k).to(at::kDouble), Dequantize(w, 1.0f).to(at::kDouble).t());  // Exact integers.
+  const at::Tensor acc_MN = at::mm(x.q_MK.narrow(1, 0, k).to(at::kDouble),
+                                   Dequantize(w, 1.0f).to(at::kDouble).t());  // Exact integers.
   const at::Tensor y_MN = TernaryMatMul(x, w);
   for (int64_t i = 0; i < m; ++i) {
     const float scale = w.beta * (x.gamma_M[i].item<float>() / 127.0f);
@@ -65,8 +69,9 @@ TEST_P(TernaryTest, ProductEqualsTheIntegerOracle) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Sizes, TernaryTest,
-                         testing::Values(std::pair{1, 1}, std::pair{3, 127}, std::pair{5, 128}, std::pair{64, 256},
-                                         std::pair{33, 300}, std::pair{130, 1536}));
+                         testing::Values(std::pair{1, 1}, std::pair{3, 127}, std::pair{5, 128},
+                                         std::pair{64, 256}, std::pair{33, 300},
+                                         std::pair{130, 1536}));
 
 TEST(TernaryTest, CountsFlipsAgainstEarlierCodes) {
   at::Tensor w_NK = at::ones({2, 256});

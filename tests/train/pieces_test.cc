@@ -1,4 +1,5 @@
-// The parts of a training step that are pure or small: schedules, loss scaling, fault policy, AdamW.
+// The parts of a training step that are pure or small: schedules, loss scaling, fault policy,
+// AdamW.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/variable.h>
@@ -28,14 +29,16 @@ TEST(ScheduleTest, WarmupIsLinearAndMeetsTheSchedule) {
   recipe::ScheduleConfig s;
   s.kind = recipe::ScheduleKind::kConstant;
   s.warmup_steps = 4;
-  for (int64_t step = 0; step < 4; ++step) EXPECT_DOUBLE_EQ(LearningRate(s, step, 100), 1.5e-3 * double(step + 1) / 5);
+  for (int64_t step = 0; step < 4; ++step)
+    EXPECT_DOUBLE_EQ(LearningRate(s, step, 100), 1.5e-3 * double(step + 1) / 5);
   EXPECT_DOUBLE_EQ(LearningRate(s, 4, 100), 1.5e-3);
 }
 
 TEST(ScheduleTest, OtherKindsHitTheirEnds) {
   recipe::ScheduleConfig s;
   s.final_lr = 1e-4;
-  for (const auto kind : {recipe::ScheduleKind::kCosine, recipe::ScheduleKind::kLinear, recipe::ScheduleKind::kWsd}) {
+  for (const auto kind :
+       {recipe::ScheduleKind::kCosine, recipe::ScheduleKind::kLinear, recipe::ScheduleKind::kWsd}) {
     s.kind = kind;
     EXPECT_NEAR(LearningRate(s, 0, 100000), 1.5e-3, 1e-9);
     EXPECT_NEAR(LearningRate(s, 99999, 100000), 1e-4, 1e-7);
@@ -117,14 +120,16 @@ TEST(AdamWTest, FollowsTheFormulaWithClippingAndScaling) {
   config.clip_norm = 1.0;
   std::vector<model::Parameter> parameters;
   for (const ParameterRole role : {ParameterRole::kLinear, ParameterRole::kNorm}) {
-    parameters.push_back({{"p", {3}, role}, at::tensor({1.0f, -2.0f, 3.0f}).set_requires_grad(true)});
+    parameters.push_back(
+        {{"p", {3}, role}, at::tensor({1.0f, -2.0f, 3.0f}).set_requires_grad(true)});
   }
   AdamW optimizer(parameters, config);
   double w[2][3] = {{1, -2, 3}, {1, -2, 3}}, m[3] = {}, v[3] = {};
   const double g[3] = {0.5, -1.5, 2.0};
   const double scale = 64, lr = 0.01, decay = 0.1;
   for (int step = 1; step <= 3; ++step) {
-    for (auto& parameter : parameters) parameter.value.mutable_grad() = at::tensor({0.5f, -1.5f, 2.0f}) * scale;
+    for (auto& parameter : parameters)
+      parameter.value.mutable_grad() = at::tensor({0.5f, -1.5f, 2.0f}) * scale;
     const double norm = optimizer.GradNorm(scale);
     EXPECT_NEAR(norm, std::sqrt(2 * (0.25 + 2.25 + 4.0)), 1e-6);
     optimizer.Step(lr, decay, norm, scale);
@@ -133,7 +138,8 @@ TEST(AdamWTest, FollowsTheFormulaWithClippingAndScaling) {
       const double clipped = g[i] / norm;
       m[i] = 0.9 * m[i] + 0.1 * clipped;
       v[i] = 0.95 * v[i] + 0.05 * clipped * clipped;
-      const double update = (m[i] / (1 - std::pow(0.9, step))) / (std::sqrt(v[i] / (1 - std::pow(0.95, step))) + 1e-8);
+      const double update = (m[i] / (1 - std::pow(0.9, step))) /
+                            (std::sqrt(v[i] / (1 - std::pow(0.95, step))) + 1e-8);
       for (int p = 0; p < 2; ++p) w[p][i] = w[p][i] * (1 - lr * (p == 0 ? decay : 0)) - lr * update;
     }
     for (int p = 0; p < 2; ++p) {

@@ -1,11 +1,11 @@
-// The train stage as a whole on a tiny model: a run that is stopped, killed in spirit (its later checkpoints lost) or
-// damaged goes on to the same bits; faults are handled as the recipe says.
+// The train stage as a whole on a tiny model: a run that is stopped, killed in spirit (its later
+// checkpoints lost) or damaged goes on to the same bits; faults are handled as the recipe says.
 #include "train/train.h"
 
 #include <ATen/ATen.h>
-#include <algorithm>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
@@ -68,7 +68,8 @@ class TrainTest : public ::testing::Test {
 
   TrainResult Run(const recipe::TrainStage& stage) {
     Journal journal(folder_ / "journal.jsonl");
-    return Train({recipe_, stage, folder_ / "train", folder_.path(), tokens_, journal, "recipe text", 0});
+    return Train(
+        {recipe_, stage, folder_ / "train", folder_.path(), tokens_, journal, "recipe text", 0});
   }
   // Every tensor of the newest checkpoint, as bytes.
   std::string Bits() {
@@ -85,7 +86,8 @@ class TrainTest : public ::testing::Test {
   void Clear() { std::filesystem::remove_all(folder_ / "train"); }
   std::vector<std::string> Events() {
     std::vector<std::string> events;
-    for (const auto& record : ReadJsonLines(folder_ / "journal.jsonl").records) events.push_back(record["event"]);
+    for (const auto& record : ReadJsonLines(folder_ / "journal.jsonl").records)
+      events.push_back(record["event"]);
     return events;
   }
 
@@ -117,7 +119,8 @@ TEST_F(TrainTest, EveryResumePointLeadsToTheSameBits) {
     part.checkpoint_every = 1;
     part.keep_last = stage.steps;
     Run(part);
-    for (int64_t later = stop + 1; later <= stage.steps; ++later) {  // As if killed right after saving step `stop`.
+    for (int64_t later = stop + 1; later <= stage.steps;
+         ++later) {  // As if killed right after saving step `stop`.
       std::filesystem::remove_all(folder_ / ("train/" + checkpoint::FolderName(later)));
     }
     ASSERT_EQ(checkpoint::FindNewestValid(folder_ / "train").step, stop);
@@ -169,7 +172,8 @@ TEST_F(TrainTest, MicroBatchesAndRecomputationChangeRoundingOnly) {
   EXPECT_EQ(Run(stage).loss, whole) << "the same operations run twice give the same bits";
   Clear();
   stage.micro_batch = 1;
-  // Gradients add up in another order; a code that flips at a rounding boundary moves the loss visibly.
+  // Gradients add up in another order; a code that flips at a rounding boundary moves the loss
+  // visibly.
   EXPECT_NEAR(Run(stage).loss, whole, 0.02);
 }
 
@@ -224,7 +228,8 @@ TEST_F(TrainTest, CheckpointOfAnotherModelIsRefusedWithTheDifference) {
     Run(TinyStage());
     FAIL();
   } catch (const InputError& error) {
-    EXPECT_NE(std::string(error.what()).find("intermediate_size: checkpoint 64, recipe 96"), std::string::npos);
+    EXPECT_NE(std::string(error.what()).find("intermediate_size: checkpoint 64, recipe 96"),
+              std::string::npos);
   }
 }
 

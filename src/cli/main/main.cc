@@ -1,4 +1,5 @@
-// tern: everything in one program. A verb is a file in src/cli or, without libtorch, in src/engine_cli.
+// tern: everything in one program. A verb is a file in src/cli or, without libtorch, in
+// src/engine_cli.
 #include <CLI/CLI.hpp>
 
 #include "cli/commands.h"
