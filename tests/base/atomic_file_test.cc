@@ -115,5 +115,16 @@ TEST(AtomicFileTest, AKilledWriterLeavesTheOldFile) {
   EXPECT_EQ(ReadFile(folder / "f"), "next");
 }
 
+// In a container process numbers repeat: a leftover of the same number is replaced, not appended to.
+TEST(AtomicFileTest, ALeftoverOfTheSameProcessNumberIsReplaced) {
+  const TempFolder folder;
+  WriteFileAtomically(StrCat(folder / "f", ".tmp.", ::getpid()), "a leftover that is longer");
+  AtomicFile file(folder / "f");
+  file.Write("new", 3);
+  file.Commit();
+  EXPECT_EQ(ReadFile(folder / "f"), "new");
+  EXPECT_EQ(CountEntries(folder.path()), 1);
+}
+
 }  // namespace
 }  // namespace tern
