@@ -115,7 +115,8 @@ TEST(AtomicFileTest, AKilledWriterLeavesTheOldFile) {
   EXPECT_EQ(ReadFile(folder / "f"), "next");
 }
 
-// In a container process numbers repeat: a leftover of the same number is replaced, not appended to.
+// In a container process numbers repeat: a leftover of the same number is replaced, not appended
+// to.
 TEST(AtomicFileTest, ALeftoverOfTheSameProcessNumberIsReplaced) {
   const TempFolder folder;
   WriteFileAtomically(StrCat(folder / "f", ".tmp.", ::getpid()), "a leftover that is longer");
