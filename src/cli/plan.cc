@@ -23,7 +23,7 @@ void AddPlanCommand(CLI::App& app) {
   plan->add_option("overrides", flags->overrides, "key=value");
   plan->callback([flags] {
     const recipe::LoadedRecipe loaded = recipe::LoadRecipe(flags->recipe, flags->overrides);
-    recipe::CheckRecipe(loaded.recipe);
+    recipe::CheckRecipe(loaded);
     SetThreads(loaded.recipe.threads);
     const double gemm_flops = plan::MeasureGemmPeak();
     for (const recipe::Stage& stage : loaded.recipe.stages) {

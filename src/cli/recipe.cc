@@ -36,7 +36,7 @@ void AddRecipeCommand(CLI::App& app) {
   check->callback([check_flags] {
     const recipe::LoadedRecipe loaded =
         recipe::LoadRecipe(check_flags->recipe, check_flags->overrides);
-    for (const std::string& warning : recipe::CheckRecipe(loaded.recipe)) LogWarn(warning);
+    for (const std::string& warning : recipe::CheckRecipe(loaded)) LogWarn(warning);
     std::cout << check_flags->recipe << ": sound, " << loaded.recipe.stages.size() << " stages\n";
   });
 

@@ -113,7 +113,7 @@ void RunOne(Context& context, const recipe::Stage& stage, const StageRecord& rec
 }  // namespace
 
 void RunRecipe(const recipe::LoadedRecipe& loaded, const RunOptions& options) {
-  for (const std::string& warning : recipe::CheckRecipe(loaded.recipe)) LogWarn(warning);
+  for (const std::string& warning : recipe::CheckRecipe(loaded)) LogWarn(warning);
   for (const recipe::Stage& stage : loaded.recipe.stages) {
     if (const auto* train = std::get_if<recipe::TrainStage>(&stage)) {
       plan::CheckBudget(loaded.recipe, plan::PlanTraining(loaded.recipe, *train, 0));
