@@ -55,6 +55,26 @@ json Empty(const std::string& path, const char* kind, int64_t size_bytes) {
           {"elements", int64_t{0}}};
 }
 
+// A line for a terminal: control characters (C0, DEL, and C1, which are C2 80 to C2 9F in UTF-8) of
+// names and values as \xNN, so that a file can neither steer the terminal nor fake a line.
+std::string Line(const std::string& text) {
+  std::string line;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    const auto next = static_cast<unsigned char>(i + 1 < text.size() ? text[i + 1] : 0);
+    const bool c1 = byte == 0xC2 && next >= 0x80 && next <= 0x9F;
+    if (byte >= 0x20 && byte != 0x7F && !c1) {
+      line += text[i];
+      continue;
+    }
+    char escaped[8];
+    std::snprintf(escaped, sizeof escaped, "\\x%02X", c1 ? next : byte);
+    line += escaped;
+    if (c1) ++i;
+  }
+  return line + "\n";
+}
+
 std::string ShapeText(const json& shape) {
   std::string text;
   for (const json& size : shape) {
@@ -64,7 +84,9 @@ std::string ShapeText(const json& shape) {
 }
 
 std::string ValueText(const json& value) {
-  if (value.is_object() && value.contains("items")) {
+  // An array of GGUF metadata; a config.json may hold objects that look like one.
+  if (value.is_object() && value.size() == 2 && value.contains("items") &&
+      value.contains("first") && value["items"].is_number_integer()) {
     return StrCat(value["items"].get<int64_t>(), " items: ", value["first"].dump());
   }
   const std::string text = value.dump();
@@ -76,7 +98,8 @@ std::string ValueText(const json& value) {
 
 json Inspect(const std::string& path, const InspectOptions& options) {
   json description;
-  if (!std::filesystem::is_directory(path) && BeginsWithGguf(path)) {
+  std::error_code ignored;  // What cannot be looked at, the reader refuses with its reason
+  if (!std::filesystem::is_directory(path, ignored) && BeginsWithGguf(path)) {
     const GgufReader file(path);
     description = Empty(path, "GGUF", static_cast<int64_t>(std::filesystem::file_size(path)));
     description["metadata"] = file.Metadata(options.max_items);
@@ -88,7 +111,7 @@ json Inspect(const std::string& path, const InspectOptions& options) {
     description = Empty(path, "safetensors", file.size_bytes());
     description["metadata"] = file.metadata();
     const std::string config = path + "/config.json";
-    if (std::filesystem::exists(config)) {
+    if (std::filesystem::exists(config, ignored)) {
       description["metadata"] = ParseStrictJson(ReadFile(config), config);
     }
     for (const auto& [name, t] : file.tensors()) {
@@ -100,11 +123,11 @@ json Inspect(const std::string& path, const InspectOptions& options) {
 }
 
 std::string InspectText(const json& description) {
-  std::string text =
+  std::string text = Line(
       StrCat(description["path"].get<std::string>(), ": ", description["kind"].get<std::string>(),
              ", ", FormatBytes(static_cast<double>(description["bytes"].get<int64_t>())), ", ",
              description["tensors"].size(), " tensors, ",
-             FormatSi(static_cast<double>(description["elements"].get<int64_t>())), " elements\n");
+             FormatSi(static_cast<double>(description["elements"].get<int64_t>())), " elements"));
   for (const auto& [type, sum] : description["types"].items()) {
     const double size = static_cast<double>(sum["bytes"].get<int64_t>());
     const double elements = static_cast<double>(sum["elements"].get<int64_t>());
@@ -117,12 +140,12 @@ std::string InspectText(const json& description) {
   }
   text += "metadata\n";
   for (const auto& [key, value] : description["metadata"].items()) {
-    text += StrCat("  ", key, " = ", ValueText(value), "\n");
+    text += Line(StrCat("  ", key, " = ", ValueText(value)));
   }
   text += "tensors\n";
   for (const json& tensor : description["tensors"]) {
-    text += StrCat("  ", tensor["name"].get<std::string>(), " ", tensor["type"].get<std::string>(),
-                   " ", ShapeText(tensor["shape"]), "\n");
+    text += Line(StrCat("  ", tensor["name"].get<std::string>(), " ",
+                        tensor["type"].get<std::string>(), " ", ShapeText(tensor["shape"])));
   }
   return text;
 }

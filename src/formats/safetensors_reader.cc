@@ -136,10 +136,12 @@ int64_t SafetensorsElementBytes(const std::string& dtype) {
 
 SafetensorsReader::SafetensorsReader(const std::string& path) : path_(path) {
   std::string file = path;
-  if (fs::is_directory(path)) {
+  std::error_code ignored;  // A path that cannot be looked at is refused when it is opened
+  if (fs::is_directory(path, ignored)) {
     file = (fs::path(path) / kFileName).string();
-    if (!fs::exists(file)) file = (fs::path(path) / kIndexName).string();
-    TERN_CHECK_INPUT(fs::exists(file), path, " holds neither ", kFileName, " nor ", kIndexName);
+    if (!fs::exists(file, ignored)) file = (fs::path(path) / kIndexName).string();
+    TERN_CHECK_INPUT(fs::exists(file, ignored), path, " holds neither ", kFileName, " nor ",
+                     kIndexName);
   }
   file.ends_with(".json") ? AddIndex(file) : AddFile(file);
 }

@@ -60,5 +60,54 @@ TEST(GgufLimitsTest, SizesThatWrapAroundAreRefused) {
   }
 }
 
+// Paths that the system will not even look at are the user's input, like those that are not there.
+TEST(PathLimitsTest, ImpossiblePathsAreInputErrors) {
+  const TempFolder folder;
+  WriteFileAtomically(folder / "file", "text");
+  for (const std::string& path : {folder / std::string(300, 'n'), folder / "file/inside",
+                                  folder / "none/inside.json", folder / "none.safetensors"}) {
+    EXPECT_THROW(Inspect(path), InputError) << path;
+    EXPECT_THROW(SafetensorsReader{path}, InputError) << path;
+    EXPECT_THROW(GgufReader{path}, InputError) << path;
+  }
+  EXPECT_THROW(Inspect(folder.path()), InputError);
+  EXPECT_THROW(GgufReader{folder.path()}, InputError);
+}
+
+// Names come from the file; the text for people may not steer their terminal or fake a line.
+TEST(InspectLimitsTest, ControlCharactersAreNotPrinted) {
+  const TempFolder folder;
+  const std::string name = "w\x1B[2J\nfake F32 [1]\x7F\r\u009B1m \u00E9";
+  WriteFileAtomically(folder / "f.gguf", OneTensor(name, {8}, GgmlType::kF32));
+  const nlohmann::json found = Inspect(folder / "f.gguf");
+  EXPECT_EQ(found["tensors"][0]["name"], name);
+  const std::string text = InspectText(found);
+  for (const char c : text) {
+    EXPECT_TRUE(c == '\n' || (static_cast<unsigned char>(c) >= 0x20 && c != 0x7F)) << int{c};
+  }
+  EXPECT_NE(text.find("  w\\x1B[2J\\x0Afake F32 [1]\\x7F\\x0D\\x9B1m \u00E9 F32 [8]\n"),
+            std::string::npos)
+      << text;
+  EXPECT_EQ(text.find("\nfake"), std::string::npos) << text;
+}
+
+// Arrays of GGUF metadata are shown as {"items", "first"}; a config.json may hold such keys itself.
+TEST(InspectLimitsTest, ForeignObjectsOfAConfigAreShownAsTheyAre) {
+  const TempFolder folder;
+  SafetensorsWriter().WriteFolder(folder.path());
+  for (const char* value : {R"({"items":3})", R"({"items":"a","first":[]})", R"({"first":[1]})",
+                            R"({"items":null,"first":null})"}) {
+    WriteFileAtomically(folder / "config.json", StrCat(R"({"key": )", value, "}"));
+    const std::string text = InspectText(Inspect(folder.path()));
+    EXPECT_NE(text.find(nlohmann::json::parse(value).dump()), std::string::npos) << text;
+  }
+  for (const char* config : {"[1, 2]", "3", "\"a\"", "null", "{}"}) {
+    WriteFileAtomically(folder / "config.json", config);
+    EXPECT_NO_THROW(InspectText(Inspect(folder.path()))) << config;
+  }
+  WriteFileAtomically(folder / "config.json", "{");
+  EXPECT_THROW(Inspect(folder.path()), FormatError);
+}
+
 }  // namespace
 }  // namespace tern::formats
