@@ -243,8 +243,7 @@ TEST(GgufReaderTest, MissingFileIsAnInputError) {
   EXPECT_THROW(GgufReader(folder / "none.gguf"), InputError);
 }
 
-// Everything a writer can say comes back, rows in order, every tensor at a multiple of 32.
-TEST(GgufWriterTest, RoundTrips) {
+TEST(GgufWriterTest, MetadataComesBack) {
   const TempFolder folder;
   GgufWriter writer("bitnet");
   writer.AddU32("u", 4'000'000'000u);
@@ -256,6 +255,24 @@ TEST(GgufWriterTest, RoundTrips) {
   writer.AddF32s("floats", {1.5f, -2.0f});
   writer.AddI32s("ints", {-3, 2'000'000'000});
   writer.AddStrings("none", {});
+  writer.Write(folder / "out.gguf");
+  const GgufReader file(folder / "out.gguf");
+  EXPECT_EQ(file.String("general.architecture"), "bitnet");
+  EXPECT_EQ(file.Int("u"), 4'000'000'000);
+  EXPECT_EQ(file.Real("f"), double{0.1f});
+  EXPECT_TRUE(file.Flag("yes"));
+  EXPECT_FALSE(file.Flag("no"));
+  EXPECT_EQ(file.String("empty"), "");
+  EXPECT_EQ(file.Strings("texts"), (std::vector<std::string>{"a", "", std::string("\0\xFF", 2)}));
+  EXPECT_EQ(file.Numbers("floats"), (std::vector<double>{1.5, -2}));
+  EXPECT_EQ(file.Numbers("ints"), (std::vector<double>{-3, 2e9}));
+  EXPECT_TRUE(file.Strings("none").empty());
+}
+
+// Rows in order, every tensor at a multiple of 32.
+TEST(GgufWriterTest, TensorsComeBack) {
+  const TempFolder folder;
+  GgufWriter writer("bitnet");
   // Rows larger and smaller than the writer's buffer of 1 MiB, and a number that does not divide.
   const int64_t wide = 300'000, n = 5, narrow_rows = 40'000;
   writer.AddTensor("wide", GgmlType::kF32, {n, wide}, [&](int64_t row, uint8_t* out) {
@@ -277,16 +294,6 @@ TEST(GgufWriterTest, RoundTrips) {
   writer.Write(folder / "out.gguf");
 
   const GgufReader file(folder / "out.gguf");
-  EXPECT_EQ(file.String("general.architecture"), "bitnet");
-  EXPECT_EQ(file.Int("u"), 4'000'000'000);
-  EXPECT_EQ(file.Real("f"), double{0.1f});
-  EXPECT_TRUE(file.Flag("yes"));
-  EXPECT_FALSE(file.Flag("no"));
-  EXPECT_EQ(file.String("empty"), "");
-  EXPECT_EQ(file.Strings("texts"), (std::vector<std::string>{"a", "", std::string("\0\xFF", 2)}));
-  EXPECT_EQ(file.Numbers("floats"), (std::vector<double>{1.5, -2}));
-  EXPECT_EQ(file.Numbers("ints"), (std::vector<double>{-3, 2e9}));
-  EXPECT_TRUE(file.Strings("none").empty());
   const auto* base = reinterpret_cast<const char*>(file.Get("wide").bytes.data());
   for (const GgufTensor& tensor : file.tensors()) {
     EXPECT_EQ((reinterpret_cast<const char*>(tensor.bytes.data()) - base) % 32, 0);
@@ -323,12 +330,13 @@ TEST(GgufWriterTest, WritesTheBytesOfGgufPy) {
   // Tensor infos and data are the same bytes; only the metadata before them is another.
   const std::string ours = ReadFile(folder / "ours.gguf");
   const std::string theirs(raw.begin(), raw.end());
-  const std::string first = "dense.weight";
   const auto infos = [&](const std::string& all) {
-    const size_t begin = all.find(first), end = all.find("ternary.scale") + 13 + 4 + 8 + 4 + 8;
+    // The last info: its name, axes, one axis, type, offset.
+    const std::string last = "ternary.scale";
+    const size_t begin = all.find("dense.weight"),
+                 end = all.find(last) + last.size() + 4 + 8 + 4 + 8;
     return all.substr(begin, end - begin);
   };
-  const size_t data = 3 * 64 * 4;
   EXPECT_EQ(infos(ours), infos(theirs));
   const auto data_of = [](const GgufReader& file) {
     const auto& first_tensor = file.tensors().front();
@@ -336,7 +344,6 @@ TEST(GgufWriterTest, WritesTheBytesOfGgufPy) {
     return std::string(reinterpret_cast<const char*>(first_tensor.bytes.data()),
                        reinterpret_cast<const char*>(last.bytes.data() + last.bytes.size()));
   };
-  EXPECT_GT(data_of(reference).size(), data);
   EXPECT_EQ(data_of(GgufReader(folder / "ours.gguf")), data_of(reference));
 }
 

@@ -1,205 +1,152 @@
-"""Holds tern's file formats against the programs that define them, in both directions, byte by byte.
+#!/usr/bin/env python3
+"""Compares tern's files with the reference programs, both ways: check_formats.py FORMATS_TEST [--keep FOLDER].
 
-  check_formats.py [--build BUILD] [--skip-transformers]
-
-BUILD (default: build) is a finished build folder of tern; format_files.cc is compiled against its
-libraries. Checked: gguf-py reads tern's GGUF (keys, shapes, types, every decoded value, block bytes
-equal to its own quantizers); tern reads gguf-py's; safetensors' reader and writer likewise;
-transformers unpacks tern's packed ternary weights. Exit 0 good, 4 a difference, else could not run.
-"""
+FORMATS_TEST is the binary of tests/formats (build/.../bin/formats_test). This script writes peer.gguf and
+peer.safetensors with gguf-py and the safetensors package; the binary reads them, compares every byte with its own
+encoding and writes tern.gguf, tern.safetensors and shards/; then those are read here. Values follow a formula that both
+sides know. Needs numpy, gguf, safetensors, torch (requirements.txt); transformers, when there, unpacks the bitnet
+weights with its own code. Exit codes: 0 all equal, 4 something differs, 1 or 2 could not compare."""
 
 import argparse
 import json
-import pathlib
-import shutil
+import os
 import subprocess
 import sys
 import tempfile
 
 import gguf
 import numpy as np
-import safetensors.numpy
+import torch
 from gguf import GGMLQuantizationType as Type
+from safetensors import safe_open
+from safetensors.torch import save_file
 
-EXIT_MISMATCH = 4
-SEED = 20261124
-REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
-LIBRARIES = ("crypto", "spdlog", "fmt", "pthread")
-problems = []
-
-
-def check(name, good, detail=""):
-    print(f"{'ok  ' if good else 'FAIL'} {name} {'' if good else detail}".rstrip())
-    if not good:
-        problems.append(name)
+ROWS, COLUMNS, SCALE = 12, 512, np.float32(0.0421)
+INDEX = np.arange(ROWS * COLUMNS, dtype=np.int64)
+VALUES = (((INDEX * 37 + 11) % 101 - 50) / 8).astype(np.float32).reshape(ROWS, COLUMNS)
+CODES = ((INDEX * INDEX + INDEX // 3) % 3 - 1).astype(np.int8).reshape(ROWS, COLUMNS)
+TYPES = (Type.F32, Type.F16, Type.BF16, Type.Q8_0, Type.TQ1_0, Type.TQ2_0)
+TOKENS = ["<unk>", "\u2581the", ""]
 
 
-def same_bits(a, b):
-    a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
-    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+class Report:
+    def __init__(self):
+        self.failed = 0
+
+    def check(self, what, holds):
+        print(f"{'ok  ' if holds else 'FAIL'} {what}")
+        self.failed += not holds
 
 
-def build_helper(build, folder):
-    program = folder / "format_files"
-    archives = [build / "src" / name / f"libtern_{name}.a" for name in ("formats", "base")]
-    missing = [str(path) for path in archives if not path.exists()]
-    if missing:
-        sys.exit(f"{', '.join(missing)} not found; build tern first or give --build")
-    source = REPOSITORY / "tests/peers/format_files.cc"
-    command = ["c++", "-std=c++20", "-O1", f"-I{REPOSITORY / 'src'}", source, *archives,
-               *(f"-l{name}" for name in LIBRARIES), "-o", program]
-    subprocess.run(command, check=True)
-    return program
+def is_ternary(kind):
+    return kind in (Type.TQ1_0, Type.TQ2_0)
 
 
-def check_our_gguf(folder):
-    reader = gguf.GGUFReader(folder / "ours.gguf")
-    keys = {name: field.contents() for name, field in reader.fields.items()}
-    wanted = {
-        "general.architecture": "bitnet", "text": "\u2581the \U0001f600", "u32": 4_000_000_000,
-        "f32": float(np.float32(1e-5)), "bool": True, "texts": ["<unk>", "", "\u00e9"],
-        "f32s": [0.0, -1.5, float(np.float32(1e30))], "i32s": [-2_000_000_000, 0, 6],
-    }  # fmt: skip
-    for key, value in wanted.items():
-        check(f"gguf-py reads our key {key}", keys.get(key) == value, f"{keys.get(key)!r}")
-    decoded, source = [], None
-    for tensor in reader.tensors:
-        values = gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
-        decoded.append(values.reshape(-1))
-        check(f"{tensor.name} begins at a multiple of 32", tensor.data_offset % 32 == 0)
-        if tensor.name == "float.F32":
-            source = values.reshape(3, 512)
-        shape = [512, 3, 2] if tensor.name.startswith("codes.") else [512, 3]
-        check(f"axes of {tensor.name}", list(tensor.shape) == ([1] if tensor.name == "one" else shape))
-        if tensor.name.startswith("codes."):
-            check(f"{tensor.name} holds codes", set(np.unique(values)) == {-1.0, 0.0, 1.0})
-        if tensor.name.startswith("float."):
-            theirs = gguf.quants.quantize(source, tensor.tensor_type)
-            check(f"bytes of {tensor.name} are gguf-py's", tensor.data.tobytes() == theirs.tobytes())
-    ours = np.fromfile(folder / "values.bin", dtype=np.float32)
-    check("every value of our GGUF decodes alike", same_bits(np.concatenate(decoded), ours))
-    check("our GGUF has nine tensors", len(reader.tensors) == 9, str(len(reader.tensors)))
+def source(kind):
+    return CODES.astype(np.float32) if is_ternary(kind) else VALUES
 
 
-def write_their_gguf(folder, rng):
-    """Returns keys, tensors and values as tern should find them."""
-    writer = gguf.GGUFWriter(folder / "theirs.gguf", "llama", use_temp_file=False)
-    numbers = {"uint8": 200, "int8": -100, "uint16": 65535, "int16": -30000, "uint32": 2**32 - 1,
-               "int32": -(2**31), "uint64": 2**62, "int64": -(2**62)}  # fmt: skip
-    for name, value in numbers.items():
-        getattr(writer, f"add_{name}")(name, value)
-    writer.add_float32("float32", 0.1)
-    writer.add_float64("float64", 1 / 3)
-    writer.add_bool("bool", False)
-    writer.add_array("texts", ["", "\u2581the", "\U0001f600"])
-    writer.add_array("floats", [0.5, -2.0])
-    writer.add_array("integers", [3, -4, 5])
-    keys = {"general.architecture": "llama", **numbers, "float32": float(np.float32(0.1)),
-            "float64": 1 / 3, "bool": False,
-            "texts": {"items": 3, "first": ["", "\u2581the", "\U0001f600"]},
-            "floats": {"items": 2, "first": [0.5, -2.0]},
-            "integers": {"items": 3, "first": [3, -4, 5]}}  # fmt: skip
-    x = rng.standard_normal((5, 768)).astype(np.float32)
-    tensors, values = [], []
-    for kind in (Type.F32, Type.F16, Type.BF16, Type.Q8_0, Type.TQ1_0, Type.TQ2_0):
-        packed = gguf.quants.quantize(x, kind)
-        if kind in (Type.F32, Type.F16):
-            writer.add_tensor(f"t.{kind.name}", packed)
-        else:
-            writer.add_tensor(f"t.{kind.name}", packed, raw_dtype=kind)
-        tensors.append([f"t.{kind.name}", kind.name, [5, 768]])
-        values.append(gguf.quants.dequantize(packed, kind).astype(np.float32).reshape(-1))
-    cube = rng.standard_normal((2, 3, 4)).astype(np.float32)
-    writer.add_tensor("cube", cube)
-    tensors.append(["cube", "F32", [2, 3, 4]])
-    values.append(cube.reshape(-1))
+def pack_bitnet(codes):
+    """Row r, r+R, r+2R, r+3R of codes + 1 at bits 0, 2, 4, 6 (R = rows / 4)."""
+    parts = (codes + 1).astype(np.uint8).reshape(4, codes.shape[0] // 4, codes.shape[1])
+    return parts[0] | parts[1] << 2 | parts[2] << 4 | parts[3] << 6
+
+
+def unpack_i2s(data):
+    """Blocks of 128: byte p holds p, p+32, p+64, p+96 from the highest bits down; then the scale."""
+    blocks = data[: ROWS * COLUMNS // 4].reshape(-1, 1, 32)
+    fields = blocks >> np.array([6, 4, 2, 0], dtype=np.uint8).reshape(1, 4, 1) & 3
+    return fields.reshape(ROWS, COLUMNS).astype(np.int8) - 1, data[ROWS * COLUMNS // 4 :].view(np.float32)[0]
+
+
+def write_peers(folder):
+    writer = gguf.GGUFWriter(os.path.join(folder, "peer.gguf"), "llama")
+    writer.add_array("tokenizer.ggml.tokens", TOKENS)
+    writer.add_array("tokenizer.ggml.scores", [0.0, -1.5, 0.25])
+    writer.add_array("tokenizer.ggml.token_type", [2, 1, -6])
+    writer.add_uint32("llama.block_count", 3)
+    for kind in TYPES:
+        writer.add_tensor(kind.name, gguf.quants.quantize(source(kind), kind), raw_dtype=kind)
+    writer.add_tensor("scale", np.array([SCALE], dtype=np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return keys, tensors, np.concatenate(values)
+    tensors = {
+        "values": torch.from_numpy(VALUES.copy()),
+        "halves": torch.from_numpy(VALUES.copy()).bfloat16(),
+        "packed": torch.from_numpy(pack_bitnet(CODES)),
+    }
+    save_file(tensors, os.path.join(folder, "peer.safetensors"), metadata={"format": "pt"})
 
 
-def check_their_gguf(folder, expected):
-    keys, tensors, values = expected
-    found = json.loads((folder / "gguf.json").read_text())
-    for key, value in keys.items():
-        check(f"we read their key {key}", found["metadata"].get(key) == value,
-              repr(found["metadata"].get(key)))  # fmt: skip
-    check("we read their tensors' names, types, shapes", found["tensors"] == tensors)
-    ours = np.fromfile(folder / "gguf.bin", dtype=np.float32)
-    check("every value of their GGUF decodes alike", same_bits(ours, values))
+def check_gguf(report, folder):
+    reader = gguf.GGUFReader(os.path.join(folder, "tern.gguf"))
+    tokens = [bytes(reader.fields["tokenizer.ggml.tokens"].parts[i]).decode() for i in
+              reader.fields["tokenizer.ggml.tokens"].data]
+    report.check("gguf-py reads our metadata", tokens == TOKENS and
+                 reader.fields["llama.block_count"].contents() == 3 and reader.fields["flag"].contents() is True and
+                 reader.fields["tokenizer.ggml.token_type"].contents() == [2, 1, -6])
+    tensors = {tensor.name: tensor for tensor in reader.tensors}
+    for kind in TYPES:
+        tensor = tensors[kind.name]
+        want = gguf.quants.quantize(source(kind), kind)
+        same = np.array_equal(np.ascontiguousarray(tensor.data).view(np.uint8).ravel(), want.view(np.uint8).ravel())
+        report.check(f"{kind.name}: our bytes are gguf-py's", same and list(tensor.shape) == [COLUMNS, ROWS])
+        decoded = gguf.quants.dequantize(tensor.data, kind)
+        if is_ternary(kind):
+            report.check(f"{kind.name}: gguf-py decodes our codes", np.array_equal(decoded, source(kind)))
+    report.check("scale", tensors["scale"].data[0] == SCALE)
 
 
-def check_our_safetensors(folder):
-    tensors = safetensors.numpy.load_file(folder / "ours.safetensors")
-    with safetensors.safe_open(folder / "ours.safetensors", "numpy") as file:
-        check("metadata of our safetensors", file.metadata() == {"format": "pt"})
-    shapes = {name: (str(array.dtype), array.shape) for name, array in tensors.items()}
-    wanted = {"bytes": ("uint8", (5,)), "half": ("float16", (3, 1)), "float": ("float32", (3, 5)),
-              "integers": ("int64", (2,)), "number": ("float32", ()), "empty": ("float32", (0, 4))}  # fmt: skip
-    check("safetensors reads our names, dtypes, shapes", shapes == wanted, str(shapes))
-    check("our halves", tensors["half"].reshape(-1).tolist() == [0.0, 1.5, -65504.0])
-    check("our integers", tensors["integers"].tolist() == [-1, 2**40])
-    check("our bytes", tensors["bytes"].tobytes() == tensors["float"].tobytes()[:5])
-    check("our number", tensors["number"] == tensors["float"][0, 0])
+def check_tensors(report, what, get):
+    report.check(f"{what}: F32", np.array_equal(get("values").numpy(), VALUES))
+    report.check(f"{what}: BF16 equals torch's rounding",
+                 torch.equal(get("halves"), torch.from_numpy(VALUES.copy()).bfloat16()))
+    packed = get("packed")
+    report.check(f"{what}: bitnet packing", np.array_equal(packed.numpy(), pack_bitnet(CODES)))
+    try:
+        from transformers.integrations.bitnet import unpack_weights
+    except ImportError:
+        print(f"skip {what}: transformers is not there to unpack the bitnet weights")
+    else:
+        codes = unpack_weights(packed, dtype=torch.float32).numpy()
+        report.check(f"{what}: transformers unpacks our codes", np.array_equal(codes, CODES.astype(np.float32)))
+    codes, scale = unpack_i2s(get("i2_s").numpy())
+    report.check(f"{what}: I2_S by its layout", np.array_equal(codes, CODES) and scale == SCALE)
 
 
-def write_their_safetensors(folder, rng):
-    tensors = {"w": rng.standard_normal((3, 7)).astype(np.float32), "b": np.array([True, False]),
-               "half": np.array([1.5, -0.0], np.float16), "zero": np.array(2.5),
-               "none": np.zeros((4, 0), np.int8), "long": np.array([[-(2**62)]], np.int64),
-               "byte": np.arange(3, dtype=np.uint8)}  # fmt: skip
-    safetensors.numpy.save_file(tensors, folder / "theirs.safetensors", metadata={"a": "\u00e9", "b": ""})
-    return tensors
+def check_safetensors(report, folder):
+    with safe_open(os.path.join(folder, "tern.safetensors"), "pt") as file:
+        report.check("safetensors reads our metadata", file.metadata() == {"format": "pt"})
+        check_tensors(report, "one file", file.get_tensor)
+    with open(os.path.join(folder, "shards", "model.safetensors.index.json"), encoding="utf-8") as file:
+        weight_map = json.load(file)["weight_map"]
 
+    def from_shard(name):
+        with safe_open(os.path.join(folder, "shards", weight_map[name]), "pt") as shard:
+            return shard.get_tensor(name)
 
-def check_their_safetensors(folder, tensors):
-    found = json.loads((folder / "safetensors.json").read_text())
-    words = {"float32": "F32", "bool": "BOOL", "float16": "F16", "float64": "F64", "int8": "I8",
-             "int64": "I64", "uint8": "U8"}  # fmt: skip
-    wanted = [[name, words[str(a.dtype)], list(a.shape)] for name, a in sorted(tensors.items())]
-    check("we read their safetensors' names, dtypes, shapes", found["tensors"] == wanted)
-    check("we read their metadata", found["metadata"] == {"a": "\u00e9", "b": ""})
-    raw = b"".join(array.tobytes() for _, array in sorted(tensors.items()))
-    check("we read their bytes", (folder / "safetensors.bin").read_bytes() == raw)
-
-
-def check_packing(folder):
-    import torch
-    from transformers.integrations.bitnet import pack_weights, unpack_weights
-
-    tensors = safetensors.numpy.load_file(folder / "packed.safetensors")
-    codes, packed = torch.from_numpy(tensors["codes"]), torch.from_numpy(tensors["packed"])
-    found = unpack_weights(packed, dtype=torch.float32)
-    check("transformers unpacks our codes", torch.equal(found, codes.float()))
-    check("transformers packs the same bytes", torch.equal(pack_weights(codes.float()), packed))
+    check_tensors(report, f"{len(set(weight_map.values()))} shards", from_shard)
 
 
 def main():
-    formatter = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
-    parser.add_argument("--build", type=pathlib.Path, default=REPOSITORY / "build")
-    parser.add_argument("--skip-transformers", action="store_true")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("formats_test", help="the binary of tests/formats")
+    parser.add_argument("--keep", metavar="FOLDER", help="write the files here instead of a temporary folder")
     args = parser.parse_args()
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="tern-formats-"))
-    try:
-        program = build_helper(args.build, folder)
-        rng = np.random.default_rng(SEED)
-        their_gguf = write_their_gguf(folder, rng)
-        their_safetensors = write_their_safetensors(folder, rng)
-        for verb in ("write", "read"):
-            subprocess.run([program, verb, folder], check=True)
-        check_our_gguf(folder)
-        check_their_gguf(folder, their_gguf)
-        check_our_safetensors(folder)
-        check_their_safetensors(folder, their_safetensors)
-        if not args.skip_transformers:
-            check_packing(folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    print(f"{len(problems)} differences")
-    sys.exit(EXIT_MISMATCH if problems else 0)
+    report = Report()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = os.path.abspath(args.keep or temporary)
+        os.makedirs(folder, exist_ok=True)
+        write_peers(folder)
+        result = subprocess.run([args.formats_test, "--gtest_brief=1", "--gtest_filter=PeerSamples*"],
+                                env={**os.environ, "TERN_FORMAT_SAMPLES": folder}, check=False)
+        report.check("tern reads the peers' files and finds its own bytes", result.returncode == 0)
+        check_gguf(report, folder)
+        check_safetensors(report, folder)
+    print("all equal" if report.failed == 0 else f"{report.failed} differ")
+    sys.exit(0 if report.failed == 0 else 4)
 
 
 if __name__ == "__main__":
