@@ -119,7 +119,7 @@ TEST(RecipesTest, QuickstartIsTheMainJob) {
   EXPECT_EQ(t.tokens_per_step, 4096);
   EXPECT_EQ(t.precision, Precision::kBf16);
   EXPECT_EQ(r.model.vocab_size, 2048);
-  EXPECT_EQ(r.expect.validation_perplexity_below, 90);
+  EXPECT_EQ(r.expect.validation_perplexity_below, 130);
   EXPECT_EQ(r.budget.memory_gib, 4);
   std::string kinds;
   for (const Stage& stage : r.stages) kinds += StrCat(KindOf(stage), " ");
