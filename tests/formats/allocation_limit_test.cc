@@ -25,6 +25,13 @@ void* operator new(size_t size) {
   live += malloc_usable_size(data);
   return data;
 }
+void* operator new(size_t size, const std::nothrow_t&) noexcept {
+  try {
+    return ::operator new(size);
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+}
 void operator delete(void* data) noexcept {
   if (data == nullptr) return;
   live -= malloc_usable_size(data);
