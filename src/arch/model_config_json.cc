@@ -1,6 +1,8 @@
 // See model_config_json.h.
 #include "arch/model_config_json.h"
 
+#include <cstdint>
+#include <set>
 #include <string>
 
 #include "base/error.h"
@@ -38,15 +40,34 @@ Enum FromWord(const std::string& word, std::initializer_list<Enum> values, const
       StrCat("model config: ", field, " is \"", word, "\", which this version does not know"));
 }
 
+std::string WordOf(const nlohmann::json& value, const char* field) {
+  TERN_CHECK_FORMAT(value.is_string(), "model config: ", field, " is ", value.dump(),
+                    "; want a word");
+  return value.get<std::string>();
+}
+
 void Assign(Activation& out, const nlohmann::json& value, const char* field) {
-  out = FromWord(value.get<std::string>(), {Activation::kSilu, Activation::kRelu2}, field);
+  out = FromWord(WordOf(value, field), {Activation::kSilu, Activation::kRelu2}, field);
 }
 void Assign(LinearKind& out, const nlohmann::json& value, const char* field) {
-  out = FromWord(value.get<std::string>(), {LinearKind::kDense, LinearKind::kBitLinear}, field);
+  out = FromWord(WordOf(value, field), {LinearKind::kDense, LinearKind::kBitLinear}, field);
 }
-template <class T>
-void Assign(T& out, const nlohmann::json& value, const char*) {
-  out = value.get<T>();
+// json's own get would turn 64.5 into 64 and true into 1.
+void Assign(int64_t& out, const nlohmann::json& value, const char* field) {
+  const bool fits = value.is_number_integer() &&
+                    !(value.is_number_unsigned() && value.get<uint64_t>() > uint64_t{INT64_MAX});
+  TERN_CHECK_FORMAT(fits, "model config: ", field, " is ", value.dump(), "; want a whole number");
+  out = value.get<int64_t>();
+}
+void Assign(float& out, const nlohmann::json& value, const char* field) {
+  TERN_CHECK_FORMAT(value.is_number(), "model config: ", field, " is ", value.dump(),
+                    "; want a number");
+  out = value.get<float>();
+}
+void Assign(bool& out, const nlohmann::json& value, const char* field) {
+  TERN_CHECK_FORMAT(value.is_boolean(), "model config: ", field, " is ", value.dump(),
+                    "; want true or false");
+  out = value.get<bool>();
 }
 
 }  // namespace
@@ -66,18 +87,16 @@ nlohmann::json ToJson(const ModelConfig& config) {
 ModelConfig ModelConfigFromJson(const nlohmann::json& json) {
   TERN_CHECK_FORMAT(json.is_object(), "model config is not an object");
   ModelConfig config;
-  size_t fields = 0;
+  std::set<std::string> known;
   VisitFields(config, [&](const char* name, auto& member) {
-    ++fields;
+    known.insert(name);
     TERN_CHECK_FORMAT(json.contains(name), "model config lacks ", name);
-    try {
-      Assign(member, json.at(name), name);
-    } catch (const nlohmann::json::exception& error) {
-      throw FormatError(StrCat("model config: ", name, ": ", error.what()));
-    }
+    Assign(member, json.at(name), name);
   });
-  TERN_CHECK_FORMAT(json.size() == fields, "model config has ", json.size(),
-                    " fields, this version knows ", fields, "; it was written by another version");
+  for (const auto& item : json.items()) {
+    TERN_CHECK_FORMAT(known.contains(item.key()), "model config has the field ", item.key(),
+                      ", which this version does not know; it was written by another version");
+  }
   return config;
 }
 

@@ -188,23 +188,51 @@ TEST(ModelConfigJsonTest, RoundTripsEveryField) {
   EXPECT_EQ(ModelConfigFromJson(nlohmann::json::parse(ToJson(c).dump())), c);
 }
 
+// The FormatError of reading `json` must name `field`.
+void ExpectJsonRefused(const nlohmann::json& json, const std::string& field) {
+  try {
+    ModelConfigFromJson(json);
+    ADD_FAILURE() << "accepted with a bad " << field << ": " << json.dump();
+  } catch (const FormatError& error) {
+    EXPECT_NE(std::string(error.what()).find(field), std::string::npos) << error.what();
+  }
+}
+
 TEST(ModelConfigJsonTest, MissingUnknownAndIllTypedFieldsAreNamed) {
   const nlohmann::json whole = ToJson(Small());
   for (const auto& item : whole.items()) {
     nlohmann::json json = whole;
     json.erase(item.key());
-    EXPECT_THROW(ModelConfigFromJson(json), FormatError) << item.key();
-    json = whole;
-    json[item.key()] = nlohmann::json::array();
-    EXPECT_THROW(ModelConfigFromJson(json), FormatError) << item.key();
+    ExpectJsonRefused(json, item.key());
+    for (const char* value : {"[]", "{}", "null", "\"4 layers\""}) {
+      json[item.key()] = nlohmann::json::parse(value);
+      ExpectJsonRefused(json, item.key());
+    }
   }
-  nlohmann::json extra = whole;
-  extra["experts"] = 8;
-  EXPECT_THROW(ModelConfigFromJson(extra), FormatError);
-  nlohmann::json word = whole;
-  word["activation"] = "gelu";
-  EXPECT_THROW(ModelConfigFromJson(word), FormatError);
-  EXPECT_THROW(ModelConfigFromJson(nlohmann::json(3)), FormatError);
+  nlohmann::json json = whole;
+  json["experts"] = 8;
+  ExpectJsonRefused(json, "experts");
+  json = whole;
+  json["activation"] = "gelu";
+  ExpectJsonRefused(json, "gelu");
+  ExpectJsonRefused(nlohmann::json(3), "object");
+}
+
+// Nothing is rounded, wrapped around or taken for another type on the way in.
+TEST(ModelConfigJsonTest, NumbersAndFlagsAreNotConverted) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"hidden_size", "64.5"},   {"hidden_size", "64.0"},
+      {"num_layers", "true"},    {"vocab_size", "18446744073709551615"},
+      {"rope_theta", "true"},    {"tied_head", "1"},
+      {"sub_norms", "\"true\""}, {"linear", "1"}};
+  for (const auto& [field, value] : cases) {
+    nlohmann::json json = ToJson(Small());
+    json[field] = nlohmann::json::parse(value);
+    ExpectJsonRefused(json, field);
+  }
+  nlohmann::json json = ToJson(Small());
+  json["rope_theta"] = 500000;  // A whole number is a number
+  EXPECT_EQ(ModelConfigFromJson(json).rope_theta, 500000.0f);
 }
 
 TEST(GgufNamesTest, EveryParameterHasItsOwnName) {
