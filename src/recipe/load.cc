@@ -18,6 +18,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kCommandLine = "command line";  // Origin of overrides
+constexpr size_t kMaxKeyParts = 16;  // Of an override: the schema has 4, and trees are recursive
 // Stage kinds of the design that this version does not have.
 constexpr const char* kLaterStages[] = {"import", "quantize", "prune"};
 
@@ -98,6 +99,10 @@ Override ParseOverride(const std::string& text) {
     const size_t end = std::min(path.find('.', begin), path.size());
     result.parts.push_back(path.substr(begin, end - begin));
     begin = end + 1;
+    if (result.parts.size() > kMaxKeyParts) {
+      throw RecipeError(StrCat(kCommandLine, ": ", path.substr(0, begin), "...: found more than ",
+                               kMaxKeyParts, " parts of a key"));
+    }
   }
   return result;
 }

@@ -17,6 +17,8 @@ namespace {
 constexpr size_t kMaxFileBytes = 1 << 20;
 constexpr int kMaxDepth = 64;
 constexpr int kMaxValues = 100'000;
+constexpr size_t kMaxFields = 1000;  // Of one map: keys are looked up one by one
+constexpr int kMaxParts = 1000;      // Read for one recipe: parts that use parts multiply
 
 std::string Place(const std::string& source, const YAML::Mark& mark) {
   return mark.is_null() ? source : StrCat(source, ":", mark.line + 1, ":", mark.column + 1);
@@ -77,6 +79,8 @@ class Converter {
       value.origin = origin;
       if (node.Find(key) != nullptr)
         Fail(value, StrCat("the key ", key, " for the second time in one map"));
+      if (node.fields.size() == kMaxFields)
+        Fail(value, StrCat("more than ", kMaxFields, " keys in one map"));
       node.fields.emplace_back(key, std::move(value));
     }
   }
@@ -140,41 +144,61 @@ std::vector<std::string> PartNames(const Node& use) {
   return names;
 }
 
-void Resolve(Node& node, const std::string& folder, std::vector<std::string>& open) {
-  for (Node& item : node.items) Resolve(item, folder, open);
-  for (auto& [key, value] : node.fields) {
-    if (key != "use") Resolve(value, folder, open);
+class PartMerger {
+ public:
+  explicit PartMerger(const std::string& folder) : folder_(folder) {}
+
+  void Resolve(Node& node) {
+    for (Node& item : node.items) Resolve(item);
+    for (auto& [key, value] : node.fields) {
+      if (key != "use") Resolve(value);
+    }
+    const auto use = std::find_if(node.fields.begin(), node.fields.end(),
+                                  [](const auto& f) { return f.first == "use"; });
+    if (use == node.fields.end()) return;
+    const Node names = use->second;
+    node.fields.erase(use);
+    Node merged;
+    merged.origin = node.origin;
+    for (const std::string& name : PartNames(names)) MergeInto(merged, Part(name, names.origin));
+    MergeInto(merged, node);
+    node = std::move(merged);
   }
-  const auto use = std::find_if(node.fields.begin(), node.fields.end(),
-                                [](const auto& f) { return f.first == "use"; });
-  if (use == node.fields.end()) return;
-  const Node names = use->second;
-  node.fields.erase(use);
-  Node merged;
-  merged.origin = node.origin;
-  for (const std::string& name : PartNames(names)) {
-    if (name.empty() || name.front() == '/' || name.find("..") != std::string::npos) {
+
+ private:
+  // The part with its own parts merged.
+  Node Part(const std::string& name, const std::string& origin) {
+    const bool plain = !name.empty() && name.front() != '/' &&
+                       name.find("..") == std::string::npos && name.find('\0') == std::string::npos;
+    if (!plain) {
       throw RecipeError(
-          StrCat(names.origin, ": use: found \"", name, "\"; want the name of a part in configs/"));
+          StrCat(origin, ": use: found \"", name, "\"; want the name of a part in configs/"));
     }
-    const std::string path = StrCat(folder, "/", name, ".yaml");
-    if (std::find(open.begin(), open.end(), path) != open.end()) {
-      throw RecipeError(StrCat(names.origin, ": use: ", name, " leads back to itself"));
+    const std::string path = StrCat(folder_, "/", name, ".yaml");
+    if (std::find(open_.begin(), open_.end(), path) != open_.end()) {
+      throw RecipeError(StrCat(origin, ": use: ", name, " leads back to itself"));
     }
-    if (!std::filesystem::is_regular_file(path)) {
-      throw RecipeError(StrCat(names.origin, ": use: found no part ", name, "; looked for ", path));
+    std::error_code unreadable;  // A name that the system refuses is no part, either
+    if (!std::filesystem::is_regular_file(path, unreadable)) {
+      throw RecipeError(StrCat(origin, ": use: found no part ", name, "; looked for ", path));
+    }
+    if (++parts_ > kMaxParts) {
+      throw RecipeError(
+          StrCat(origin, ": use: found more than ", kMaxParts, " parts in one recipe"));
     }
     Node part = ReadTree(path);
     if (part.kind != Node::Kind::kMap)
       throw RecipeError(StrCat(path, ": a part must be a map of keys"));
-    open.push_back(path);
-    Resolve(part, folder, open);
-    open.pop_back();
-    MergeInto(merged, part);
+    open_.push_back(path);
+    Resolve(part);
+    open_.pop_back();
+    return part;
   }
-  MergeInto(merged, node);
-  node = std::move(merged);
-}
+
+  std::string folder_;
+  std::vector<std::string> open_;  // Parts being merged, outermost first
+  int parts_ = 0;                  // Read so far
+};
 
 }  // namespace
 
@@ -219,8 +243,7 @@ void MergeInto(Node& base, const Node& over) {
 }
 
 void ResolveUses(Node& node, const std::string& configs_folder) {
-  std::vector<std::string> open;
-  Resolve(node, configs_folder, open);
+  PartMerger(configs_folder).Resolve(node);
 }
 
 }  // namespace tern::recipe

@@ -23,7 +23,7 @@ struct Node {
 };
 
 // Reads a YAML file with one document. Throws RecipeError with file:line:column, InputError when it
-// cannot be read; limits: 1 MB, 64 levels, 100,000 values.
+// cannot be read; limits: 1 MB, 64 levels, 100,000 values, 1000 keys in a map.
 Node ReadTree(const std::string& path);
 // The right side of an override ("[a, b]", "3", "text") with the given origin.
 Node ParseValue(const std::string& yaml, const std::string& origin);
@@ -33,7 +33,7 @@ void MergeInto(Node& base, const Node& over);
 
 // Replaces every `use: part` (or list of parts) by the parts' content from `configs_folder`, below
 // the map's own keys. Throws RecipeError for a missing part, a name that leads out of the folder, a
-// cycle, or a part that is not a map.
+// cycle, a part that is not a map, or more than 1000 parts.
 void ResolveUses(Node& node, const std::string& configs_folder);
 
 }  // namespace tern::recipe

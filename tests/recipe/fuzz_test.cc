@@ -2,6 +2,10 @@
 // and what loads must survive being resolved. Replays from its seed.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <filesystem>
+
+#include "base/file.h"
 #include "base/random.h"
 #include "recipe/check.h"
 #include "recipe/explain.h"
@@ -104,6 +108,9 @@ void Use(const LoadedRecipe& loaded, const RecipeFile& scratch) {
   ExplainKey("seed", &loaded);
   const std::string yaml = ResolvedYaml(loaded);
   scratch.Rewrite(yaml);
+  const std::string refusal =
+      scratch.Error();  // Not thrown: callers take a RecipeError for granted
+  ASSERT_EQ(refusal, "") << yaml;
   const LoadedRecipe again = scratch.Load();
   EXPECT_EQ(again.recipe.model, loaded.recipe.model) << yaml;
   EXPECT_EQ(again.recipe.name, loaded.recipe.name) << yaml;
@@ -137,6 +144,46 @@ TEST(RecipeFuzz, DamagedFilesLoadOrAreRefused) {
     }
   }
   // Both outcomes must be common, else the fuzzing says little.
+  EXPECT_GT(loaded_count, kRounds / 20);
+  EXPECT_LT(loaded_count, kRounds * 19 / 20);
+}
+
+// The recipes that come with tern, with their parts, as the starting points.
+TEST(RecipeFuzz, DamagedRecipesOfTheRepositoryLoadOrAreRefused) {
+  Mutator mutator("recipes of the repository");
+  std::vector<std::string> seeds;
+  for (const auto& entry : std::filesystem::directory_iterator(TERN_SOURCE_DIR "/recipes")) {
+    if (entry.path().extension() == ".yaml") seeds.push_back(ReadFile(entry.path()));
+  }
+  std::sort(seeds.begin(), seeds.end());  // The order of a folder is not the same everywhere
+  ASSERT_FALSE(seeds.empty());
+  const RecipeFile file(""), scratch("");
+  for (const auto& entry :
+       std::filesystem::recursive_directory_iterator(TERN_SOURCE_DIR "/configs")) {
+    if (entry.path().extension() != ".yaml") continue;
+    const auto name = entry.path().lexically_relative(TERN_SOURCE_DIR "/configs");
+    file.AddPart(name.parent_path() / name.stem(), ReadFile(entry.path()));
+  }
+  for (const std::string& seed : seeds) {
+    file.Rewrite(seed);
+    ASSERT_EQ(file.Error(), "");
+  }
+  int loaded_count = 0;
+  for (int round = 0; round < kRounds; ++round) {
+    const std::string& seed = seeds[mutator.Below(seeds.size())];
+    // Comments open each recipe; damage there proves nothing.
+    const size_t body = seed.find("\nname:");
+    const std::string yaml = mutator.Mutate(seed.substr(body + 1));
+    file.Rewrite(yaml);
+    try {
+      const LoadedRecipe loaded = file.Load();
+      ++loaded_count;
+      Use(loaded, scratch);
+    } catch (const RecipeError&) {
+    } catch (const std::exception& error) {
+      FAIL() << "round " << round << ": " << error.what() << "\n" << yaml;
+    }
+  }
   EXPECT_GT(loaded_count, kRounds / 20);
   EXPECT_LT(loaded_count, kRounds * 19 / 20);
 }
