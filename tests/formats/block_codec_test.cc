@@ -45,7 +45,7 @@ TEST(BlockCodecTest, EncodingEqualsGolden) {
     EXPECT_EQ(bytes, FromHex(golden["bytes"])) << golden["type"] << " case " << cases;
     ++cases;
   }
-  EXPECT_EQ(cases, 12u);
+  EXPECT_EQ(cases, 14u);
 }
 
 // Bit patterns are compared, so that -0 and the exact products count.

@@ -186,6 +186,15 @@ TEST(GgufReaderTest, RefusesWrongMetadata) {
                 "the key key for the second time");
 }
 
+// The limit of array items is one for the whole file: two arrays below it are refused together.
+TEST(GgufReaderTest, ArrayItemsAreLimitedTogether) {
+  constexpr uint64_t kThreeMillion = 3'000'000;
+  Bytes bytes;
+  bytes.Head(0, 2).Text("a").Put(kArray).Put(uint32_t{0}).Put(kThreeMillion).Data(kThreeMillion, 1);
+  bytes.Text("b").Put(kArray).Put(uint32_t{0}).Put(kThreeMillion).Data(kThreeMillion, 1);
+  ExpectRefused(bytes, "3000000 more array items are announced");
+}
+
 TEST(GgufReaderTest, RefusesWrongTensors) {
   const auto one = [](std::vector<int64_t> ne, uint32_t type, uint64_t offset) {
     return Bytes().Head(1, 0).Tensor("t", std::move(ne), type, offset).Data(128);
@@ -274,7 +283,7 @@ TEST(GgufWriterTest, TensorsComeBack) {
   const TempFolder folder;
   GgufWriter writer("bitnet");
   // Rows larger and smaller than the writer's buffer of 1 MiB, and a number that does not divide.
-  const int64_t wide = 300'000, n = 5, narrow_rows = 40'000;
+  const int64_t wide = 300'000, n = 5, narrow_rows = 400'000;
   writer.AddTensor("wide", GgmlType::kF32, {n, wide}, [&](int64_t row, uint8_t* out) {
     std::vector<float> x(static_cast<size_t>(wide), static_cast<float>(row));
     EncodeRow(GgmlType::kF32, x.data(), wide, out);
@@ -310,7 +319,14 @@ TEST(GgufWriterTest, TensorsComeBack) {
   }
   EXPECT_EQ(file.Get("cube").shape, (std::vector<int64_t>{2, 3, 1}));
   EXPECT_EQ(file.Get("cube").rows(), 6);
+  float x = 0;
+  for (int64_t r = 0; r < 6; ++r) {
+    DecodeRow(GgmlType::kF32, file.Get("cube").row(r), 1, &x);
+    EXPECT_EQ(x, static_cast<float>(r));
+  }
   EXPECT_EQ(file.Get("vector").rows(), 1);
+  DecodeRow(GgmlType::kF32, file.Get("vector").row(0), 1, &x);
+  EXPECT_EQ(x, 0.1f);
 }
 
 TEST(GgufWriterTest, WritesTheBytesOfGgufPy) {

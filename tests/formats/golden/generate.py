@@ -29,7 +29,8 @@ def block_cases(rng):
          1 + 3 * 2**-8, 1e-40, 3.0e38, -3.4e38, 0.1, 1 / 3, 1e-5, 127.0, 0.5, 1.5, 2.5, -2.5], dtype=np.float32)
     normal = rng.standard_normal(512).astype(np.float32)
     codes = rng.integers(-1, 2, 512).astype(np.float32)
-    ties = (np.arange(32, dtype=np.float32) - 16) * np.float32(127 / 32)  # halves once divided by d
+    ties = np.concatenate([[127], np.arange(31) - 15.5]).astype(np.float32)  # d = 1: halves are to be rounded
+    ternary_ties = np.resize(np.array([1, 0.5, -0.5, 0.25, -1], dtype=np.float32), 256)
     tiny = (normal[:32] * np.float32(1e-9)).astype(np.float32)  # d is 0 as fp16, q is not
     with np.errstate(over="ignore"):
         inputs = [
@@ -38,6 +39,7 @@ def block_cases(rng):
             (Type.TQ1_0, codes), (Type.TQ2_0, codes),
             (Type.TQ1_0, normal[:256]), (Type.TQ2_0, normal[:256]),
             (Type.TQ1_0, np.zeros(256, np.float32)), (Type.TQ2_0, np.zeros(256, np.float32)),
+            (Type.TQ1_0, ternary_ties), (Type.TQ2_0, ternary_ties),
         ]
         for kind, x in inputs:
             packed = gguf.quants.quantize(x.reshape(1, -1), kind)
