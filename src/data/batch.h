@@ -1,5 +1,5 @@
-// A batch of windows as plain arrays, cut from a split's tokens. Row-major [batch, tokens]. B =
-// batch, T = tokens.
+// A batch of windows as plain arrays, cut from a split's tokens. Row-major [batch, tokens].
+// B = batch, T = tokens.
 #pragma once
 
 #include <cstdint>
@@ -18,10 +18,10 @@ struct Batch {
   int64_t batch = 0;            // B
   int64_t tokens = 0;           // T
   std::vector<int32_t> inputs;  // [B, T]
-  std::vector<int32_t>
-      targets;  // [B, T]: the token after each input; -1: nothing is predicted here
-  std::vector<int32_t>
-      positions;  // kDocuments: [B, T], from 0 at each document's start or the window's; else empty
+  // [B, T]: the token after each input; -1: nothing is predicted here.
+  std::vector<int32_t> targets;
+  // kDocuments: [B, T], from 0 at each document's start or the window's; else empty.
+  std::vector<int32_t> positions;
   std::vector<int32_t> document_ids;  // kDocuments: [B, T], 0, 1, ... within a window; else empty
 
   // First 64 bits of the SHA-256 of B, T (int64), inputs and targets (int32), little-endian: what

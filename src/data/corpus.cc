@@ -6,8 +6,10 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <map>
 #include <numeric>
 #include <set>
+#include <string_view>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -29,28 +31,32 @@ Document ReadDocument(const std::string& path, Corpus* corpus) {
   return document;
 }
 
-// The border nearest to `at` that follows `mark`, or npos when there is none inside the text.
-size_t NearestBorder(const std::string& text, const std::string& mark, size_t at) {
-  const auto inside = [&](size_t border) { return border > 0 && border < text.size(); };
+// The border nearest to `at` that follows `mark`, or npos when none is at most `reach` bytes away.
+size_t NearestBorder(const std::string& text, const std::string& mark, size_t at, size_t reach) {
   const size_t before = text.rfind(mark, at), after = text.find(mark, at);
-  size_t best = std::string::npos;
+  size_t best = std::string::npos, best_distance = reach + 1;
   for (const size_t found : {before, after}) {
-    if (found == std::string::npos || !inside(found + mark.size())) continue;
     const size_t border = found + mark.size();
-    const auto distance = [&](size_t b) { return b > at ? b - at : at - b; };
-    if (best == std::string::npos || distance(border) < distance(best)) best = border;
+    if (found == std::string::npos || border >= text.size()) continue;
+    const size_t distance = border > at ? border - at : at - border;
+    if (distance >= best_distance) continue;
+    best = border;
+    best_distance = distance;
   }
   return best;
 }
 
-// One document in two: the tail is held out.
+// One document in two: the tail is held out. A better kind of border is taken only where it keeps
+// the smaller side below twice its share; a title's blank line must not hold out a whole book.
 void CutInTwo(Document document, double fraction, Corpus* corpus) {
   const size_t size = document.text.size();
-  const size_t at = static_cast<size_t>(std::llround(static_cast<double>(size) * (1.0 - fraction)));
+  const auto kept = std::llround(static_cast<double>(size) * (1.0 - fraction));
+  const size_t at = std::min(static_cast<size_t>(kept), size - 1);
   size_t border = std::string::npos;
-  for (const char* mark : {"\n\n", "\n", " "}) {
-    border = NearestBorder(document.text, mark, std::min(at, size - 1));
-    if (border != std::string::npos) break;
+  for (const size_t reach : {std::min(at, size - at), size}) {
+    for (const char* mark : {"\n\n", "\n", " "}) {
+      if (border == std::string::npos) border = NearestBorder(document.text, mark, at, reach);
+    }
   }
   TERN_CHECK_INPUT(
       border != std::string::npos, document.name,
@@ -99,6 +105,18 @@ void SplitByName(const std::vector<std::string>& files, const std::vector<std::s
             [](const Source& a, const Source& b) { return a.path < b.path; });
 }
 
+// The same text on both sides makes a validation loss mean little: said, not repaired.
+void NoteLeaks(Corpus* corpus) {
+  std::map<std::string_view, const std::string*> training;
+  for (const Document& document : corpus->train) training[document.text] = &document.name;
+  for (const Document& document : corpus->validation) {
+    const auto found = training.find(document.text);
+    if (found == training.end()) continue;
+    corpus->notes.push_back(StrCat("validation document ", document.name, " has the same bytes as ",
+                                   "training document ", *found->second));
+  }
+}
+
 }  // namespace
 
 std::vector<std::string> ExpandGlobs(const std::vector<std::string>& patterns) {
@@ -114,7 +132,7 @@ std::vector<std::string> ExpandGlobs(const std::vector<std::string>& patterns) {
     for (const std::string& path : paths) {
       TERN_CHECK_INPUT(!fs::is_directory(path), "data.files: ", path,
                        " is a folder; name its files, such as ", path, "/*.txt");
-      files.insert(path);
+      files.insert(fs::path(path).lexically_normal().string());
     }
   }
   return {files.begin(), files.end()};
@@ -127,10 +145,12 @@ Corpus LoadCorpus(const CorpusOptions& options) {
   }
   Corpus corpus;
   const std::vector<std::string> files = ExpandGlobs(options.files);
+  TERN_CHECK_INPUT(!files.empty(), "data.files is empty; name at least one text file");
   if (!options.validation_files.empty()) {
     SplitByName(files, ExpandGlobs(options.validation_files), &corpus);
     TERN_CHECK_INPUT(!corpus.train.empty(),
                      "data.validation_files name every file; nothing is left to train on");
+    NoteLeaks(&corpus);
     return corpus;
   }
   std::vector<Document> documents;
@@ -142,6 +162,7 @@ Corpus LoadCorpus(const CorpusOptions& options) {
   } else {
     SplitByShare(std::move(documents), options, &corpus);
   }
+  NoteLeaks(&corpus);
   return corpus;
 }
 

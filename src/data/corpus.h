@@ -12,8 +12,8 @@ namespace tern::data {
 
 struct CorpusOptions {
   std::vector<std::string> files;  // Paths or globs; a document each
-  std::vector<std::string>
-      validation_files;              // When not empty: these are held out and the share is ignored
+  // When not empty: these are held out and the share is ignored.
+  std::vector<std::string> validation_files;
   double validation_fraction = 0.1;  // Share of the bytes; 0: no validation documents
   uint64_t seed = 42;
 };
@@ -37,15 +37,15 @@ struct Corpus {
       notes;  // What a user should know, such as a single document that was cut in two
 };
 
-// Expands globs (?, *, [...]; a leading ~ is not special), sorts by path and drops repeats. Throws
-// InputError for a pattern that matches no file, and for a folder.
+// Expands globs (?, *, [...]; a leading ~ is not special), sorts by path and drops repeats (./a and
+// a are one). Throws InputError for a pattern that matches no file, and for a folder.
 std::vector<std::string> ExpandGlobs(const std::vector<std::string>& patterns);
 
-// Reads and splits. One file and a share above 0: the file is cut in two documents at the paragraph
-// border (or line, or word border, when there is none) nearest to the share; the tail is
-// validation, and a note says so. Throws InputError when a file is empty, not UTF-8 or binary (file
-// and byte offset), when validation_files match a training file that nothing else keeps in
-// training, or when a side would be empty; RecipeError for a share outside of [0, 1).
+// Reads and splits. A file that both lists name is held out. One file and a share above 0: the file
+// is cut in two documents at the paragraph border (or line, or word border, when there is none
+// near) nearest to the share; the tail is validation, and a note says so. Throws InputError when a
+// file is empty, not UTF-8 or binary (file and byte offset), or when a side would be empty;
+// RecipeError for a share outside of [0, 1).
 Corpus LoadCorpus(const CorpusOptions& options);
 
 }  // namespace tern::data

@@ -15,6 +15,7 @@ namespace {
 
 Batch MakeStep(const TokenFile& tokens, const Sampler& sampler, const LoaderOptions& options,
                int64_t step) {
+  TERN_CHECK(step >= 0 && step < INT64_MAX / options.sequences_per_step, "step ", step);
   std::vector<int64_t> starts;
   for (int64_t i = 0; i < options.sequences_per_step; ++i) {
     starts.push_back(sampler.WindowStart(step * options.sequences_per_step + i));
@@ -57,6 +58,8 @@ struct BatchLoader::Impl {
         options(the_options),
         sampler(MakeSampler(tokens, options)),
         next(options.first_step) {
+    TERN_CHECK(options.sequences_per_step > 0 && options.first_step >= 0,
+               options.sequences_per_step, " sequences a step from step ", options.first_step);
     thread = std::thread([this] { Produce(); });
   }
 

@@ -1,6 +1,6 @@
-// Batches of training steps, prepared ahead by one thread. Step s takes samples [s * B, (s + 1) *
-// B) of the Sampler, so the loader can start at any step and has no state to save. Micro-batch j of
-// m is rows [j * B/m, (j + 1) * B/m) of the step.
+// Batches of training steps, prepared ahead by one thread. Step s takes the B samples of the
+// Sampler from s * B on, so the loader can start at any step and has no state to save. Micro-batch
+// j of m is the B/m rows of the step from j * B/m on.
 #pragma once
 
 #include <cstdint>

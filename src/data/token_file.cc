@@ -5,7 +5,10 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -16,7 +19,6 @@ namespace tern::data {
 namespace {
 
 constexpr int64_t kMaxU16Vocab = 65536;
-constexpr int64_t kRowsPerChunk = 1 << 18;  // Tokens in one checksummed chunk
 constexpr Split kSplits[] = {Split::kTrain, Split::kValidation};
 
 struct SplitData {
@@ -31,33 +33,35 @@ struct SplitData {
 std::string TokensName(Split split) { return StrCat("/", SplitName(split), "/tokens"); }
 std::string DocumentsName(Split split) { return StrCat("/", SplitName(split), "/documents"); }
 
+// The split's documents as one list: written in one go, because growing a dataset by many small
+// documents would read and write its last chunk again for each of them.
 template <class T>
-void Append(h5::File& file, const std::string& name, h5::Type type,
-            const std::vector<int32_t>& ids) {
-  const std::vector<T> values(ids.begin(), ids.end());
-  file.Append(name, type, values.data(), static_cast<int64_t>(values.size()));
+void WriteTokens(h5::File& file, Split split, h5::Type type, const std::vector<Document>& documents,
+                 const text::Tokenizer& tokenizer) {
+  std::vector<T> tokens;
+  std::vector<int64_t> offsets;
+  int64_t text_bytes = 0;
+  for (const Document& document : documents) {
+    const std::vector<int32_t> ids = tokenizer.Encode(document.text);
+    offsets.push_back(static_cast<int64_t>(tokens.size()));
+    tokens.push_back(static_cast<T>(tokenizer.bos_id()));
+    tokens.insert(tokens.end(), ids.begin(), ids.end());
+    tokens.push_back(static_cast<T>(tokenizer.eos_id()));
+    text_bytes += static_cast<int64_t>(document.text.size());
+  }
+  file.Write(TokensName(split), type, {static_cast<int64_t>(tokens.size())}, tokens.data());
+  file.Write(DocumentsName(split), h5::Type::kI64, {static_cast<int64_t>(offsets.size())},
+             offsets.data());
+  file.SetAttribute(StrCat("/", SplitName(split)), "text_bytes", text_bytes);
 }
 
 void WriteSplit(h5::File& file, Split split, const std::vector<Document>& documents,
                 const text::Tokenizer& tokenizer) {
-  const bool narrow = tokenizer.vocab_size() <= kMaxU16Vocab;
-  const h5::Type type = narrow ? h5::Type::kU16 : h5::Type::kU32;
-  const std::string name = TokensName(split);
-  file.CreateAppendable(name, type, kRowsPerChunk);
-  std::vector<int64_t> offsets;
-  int64_t size = 0, text_bytes = 0;
-  for (const Document& document : documents) {
-    std::vector<int32_t> ids = tokenizer.Encode(document.text);
-    ids.insert(ids.begin(), tokenizer.bos_id());
-    ids.push_back(tokenizer.eos_id());
-    offsets.push_back(size);
-    size += static_cast<int64_t>(ids.size());
-    text_bytes += static_cast<int64_t>(document.text.size());
-    narrow ? Append<uint16_t>(file, name, type, ids) : Append<uint32_t>(file, name, type, ids);
+  if (tokenizer.vocab_size() <= kMaxU16Vocab) {
+    WriteTokens<uint16_t>(file, split, h5::Type::kU16, documents, tokenizer);
+  } else {
+    WriteTokens<uint32_t>(file, split, h5::Type::kU32, documents, tokenizer);
   }
-  file.Write(DocumentsName(split), h5::Type::kI64, {static_cast<int64_t>(offsets.size())},
-             offsets.data());
-  file.SetAttribute(StrCat("/", SplitName(split)), "text_bytes", text_bytes);
 }
 
 std::string SourcesJson(const std::vector<Source>& sources) {
@@ -69,7 +73,7 @@ std::string SourcesJson(const std::vector<Source>& sources) {
   return json.dump();
 }
 
-// Long texts are datasets of bytes: an HDF5 attribute may hold 64 KiB.
+// Texts of any length are datasets of bytes, checksummed like all others.
 void WriteText(h5::File& file, const std::string& name, const std::string& value) {
   file.Write(name, h5::Type::kU8, {static_cast<int64_t>(value.size())}, value.data());
 }
@@ -117,12 +121,16 @@ void WriteTokenFile(const std::string& path, const Corpus& corpus, const text::T
     WriteText(file, "/recipe", options.recipe);
     file.Close();
     SyncPath(beside);
-    if (std::rename(beside.c_str(), path.c_str()) != 0)
-      throw ResourceError(StrCat("cannot rename to ", path));
+    if (std::rename(beside.c_str(), path.c_str()) != 0) {
+      throw ResourceError(
+          StrCat("cannot rename ", beside, " to ", path, ": ", std::strerror(errno)));
+    }
   } catch (...) {
     ::unlink(beside.c_str());
     throw;
   }
+  const std::string folder = std::filesystem::path(path).parent_path().string();
+  SyncPath(folder.empty() ? "." : folder);
 }
 
 struct TokenFile::Impl {

@@ -154,7 +154,7 @@ void File::ReadRange(const std::string& name, Type type, int64_t begin, int64_t 
   const Handle space = impl_->SpaceOf(dataset, name);
   const std::vector<int64_t> shape = impl_->Shape(space, name);
   TERN_CHECK_FORMAT(shape.size() == 1 && begin >= 0 && count >= 0 && begin <= shape[0] - count,
-                    path(), ": elements [", begin, ", ", begin + count, ") of dataset ", name,
+                    path(), ": ", count, " elements from ", begin, " on are not in dataset ", name,
                     " with ", shape.empty() ? 0 : shape[0]);
   if (count == 0) return;
   const hsize_t first = static_cast<hsize_t>(begin), size = static_cast<hsize_t>(count);

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <string>
 #include <unordered_map>
-#include <unordered_set>
 
 #include "base/error.h"
 #include "text/model_proto.h"
@@ -17,6 +16,9 @@ namespace {
 
 // The library drops sentences above its limit; longer lines are cut at a character border below it.
 constexpr size_t kMaxSentenceBytes = 4000;
+constexpr double kMinCoverage = 0.98;  // The library takes no less.
+// Never part of a piece: byte tokens.
+constexpr std::string_view kLineBreaks = "\n\r\t";
 
 // Gives the trainer the lines of all documents, without line ends and tabs, in order.
 class LineIterator : public sentencepiece::SentenceIterator {
@@ -39,7 +41,7 @@ class LineIterator : public sentencepiece::SentenceIterator {
  private:
   void AddLines(std::string_view text) {
     while (!text.empty()) {
-      const size_t end = std::min(text.find_first_of("\n\r\t"), text.size());
+      const size_t end = std::min(text.find_first_of(kLineBreaks), text.size());
       std::string_view line = text.substr(0, end);
       text.remove_prefix(std::min(end + 1, text.size()));
       while (!line.empty()) {
@@ -55,14 +57,40 @@ class LineIterator : public sentencepiece::SentenceIterator {
   mutable std::string value_;
 };
 
-// Trains; nothing when the text supports fewer pieces. The library says so in a message of its own.
-std::string Train(const std::vector<std::string_view>& documents, const TokenizerTraining& options,
-                  int64_t vocab_size, std::string* failure) {
+// Kinds of characters that get a piece: the most frequent ones up to the coverage, as the library
+// counts them.
+int64_t CoveredCharacters(const std::vector<std::string_view>& documents, double coverage) {
+  std::unordered_map<std::string_view, int64_t> counts;
+  int64_t all = 0;
+  for (const std::string_view document : documents) {
+    for (size_t at = 0, size = 0; at < document.size(); at += size) {
+      size = static_cast<size_t>(SequenceLength(static_cast<unsigned char>(document[at])));
+      const std::string_view character = document.substr(at, size);
+      if (kLineBreaks.find(character) != std::string_view::npos) continue;
+      ++counts[character];
+      ++all;
+    }
+  }
+  std::vector<int64_t> sorted;
+  for (const auto& [character, count] : counts) sorted.push_back(count);
+  std::sort(sorted.rbegin(), sorted.rend());
+  int64_t kinds = 0, covered = 0;
+  for (const int64_t count : sorted) {
+    if (static_cast<double>(covered) >= coverage * static_cast<double>(all)) break;
+    covered += count;
+    ++kinds;
+  }
+  return kinds;
+}
+
+// The library's model, with fewer pieces when the text supports no more.
+PieceTable Train(const std::vector<std::string_view>& documents, const TokenizerTraining& options) {
   LineIterator lines(documents);
-  if (lines.empty()) throw InputError("the training text has no line with text in it");
+  TERN_CHECK_INPUT(!lines.empty(), "the training text has no line with text in it");
   const std::unordered_map<std::string, std::string> arguments = {
       {"model_type", "bpe"},
-      {"vocab_size", std::to_string(vocab_size)},
+      {"vocab_size", std::to_string(options.vocab_size)},
+      {"hard_vocab_limit", "false"},
       {"byte_fallback", "true"},
       {"character_coverage", std::to_string(options.character_coverage)},
       {"normalization_rule_name", "identity"},
@@ -79,20 +107,9 @@ std::string Train(const std::vector<std::string_view>& documents, const Tokenize
       {"minloglevel", "3"}};
   std::string model;
   const auto status = sentencepiece::SentencePieceTrainer::Train(arguments, &lines, &model);
-  if (!status.ok()) *failure = status.ToString();
-  return status.ok() ? model : "";
-}
-
-// The largest size that trains, by bisection; at least kMinVocabSize - 1 when none does.
-int64_t LargestSize(const std::vector<std::string_view>& documents,
-                    const TokenizerTraining& options) {
-  int64_t low = kMinVocabSize - 1, high = options.vocab_size;
-  std::string ignored;
-  while (high - low > 1) {
-    const int64_t middle = low + (high - low) / 2;
-    (Train(documents, options, middle, &ignored).empty() ? high : low) = middle;
-  }
-  return low;
+  TERN_CHECK_INPUT(status.ok(), "this text cannot train a tokenizer of ", options.vocab_size,
+                   " pieces (sentencepiece: ", status.ToString(), "); give more text");
+  return DecodeModelProto(model, "trained tokenizer");
 }
 
 }  // namespace
@@ -102,19 +119,23 @@ Tokenizer TrainTokenizer(const std::vector<std::string_view>& documents,
   TERN_CHECK_INPUT(options.vocab_size >= kMinVocabSize && options.vocab_size <= kMaxVocabSize,
                    "a vocabulary of ", options.vocab_size, " pieces; want ", kMinVocabSize, " to ",
                    kMaxVocabSize);
+  TERN_CHECK_INPUT(options.character_coverage >= kMinCoverage && options.character_coverage <= 1,
+                   "a character coverage of ", options.character_coverage, "; want ", kMinCoverage,
+                   " to 1");
   for (const std::string_view document : documents) CheckText(document, "training text");
-  std::string failure;
-  const std::string model = Train(documents, options, options.vocab_size, &failure);
-  if (model.empty()) {
-    const int64_t largest = LargestSize(documents, options);
-    TERN_CHECK_INPUT(largest < kMinVocabSize, "a vocabulary of ", options.vocab_size,
-                     " pieces is more than this text supports; ",
-                     "set data.tokenizer.vocab_size to at most ", largest);
-    throw InputError(StrCat("this text cannot train a tokenizer of ", options.vocab_size,
-                            " pieces: ", failure, "; give more text or a larger vocabulary"));
-  }
+  const int64_t characters = CoveredCharacters(documents, options.character_coverage);
+  const int64_t least = kMinVocabSize - 1 + characters;
+  TERN_CHECK_INPUT(options.vocab_size >= least, "a vocabulary of ", options.vocab_size,
+                   " pieces has no room for the ", characters,
+                   " characters of this text; set data.tokenizer.vocab_size to at least ", least);
+  PieceTable table = Train(documents, options);
+  const auto size = static_cast<int64_t>(table.pieces.size());
+  TERN_CHECK_INPUT(size == options.vocab_size, "a vocabulary of ", options.vocab_size,
+                   " pieces is more than this text supports; set data.tokenizer.vocab_size to at "
+                   "most ",
+                   size);
   // Stored in our own encoding, without the trainer's settings and self-tests.
-  return Tokenizer::FromPieces(DecodeModelProto(model, "trained tokenizer"));
+  return Tokenizer::FromPieces(table);
 }
 
 }  // namespace tern::text

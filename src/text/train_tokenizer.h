@@ -18,13 +18,13 @@ inline constexpr int64_t kMaxVocabSize = 1 << 20;
 
 struct TokenizerTraining {
   int64_t vocab_size = 4096;  // Pieces in all: <unk>, <s>, </s>, 256 bytes, the rest learned
-  double character_coverage =
-      0.9995;  // Share of the text's characters that get a piece; rarer ones use bytes
+  // Share of the text's characters that get a piece, 0.98 to 1; rarer ones use bytes.
+  double character_coverage = 0.9995;
 };
 
 // Throws InputError when the text is empty, not UTF-8, or supports fewer pieces than asked for
-// (says how many), or when vocab_size is outside of [kMinVocabSize, kMaxVocabSize] or too small for
-// the text's characters.
+// (says how many), or when an option is out of range or vocab_size too small for the text's
+// characters (says what they need).
 Tokenizer TrainTokenizer(const std::vector<std::string_view>& documents,
                          const TokenizerTraining& options);
 
