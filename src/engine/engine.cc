@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "engine/linear.h"
+#include "engine/weight_table.h"
 #include "kernels/gated_ffn/gated_ffn.h"
 #include "kernels/rms_norm/rms_norm.h"
 #include "kernels/rope/rope.h"
@@ -29,23 +30,11 @@ void AddTo(std::vector<float>& x, const std::vector<float>& y) {
   for (size_t i = 0; i < x.size(); ++i) x[i] += y[i];
 }
 
-void CheckSize(size_t found, int64_t want, const char* what) {
-  TERN_CHECK(static_cast<int64_t>(found) == want, what, " has ", found, " values; want ", want);
-}
-
 }  // namespace
 
 Engine::Engine(ModelWeights weights, int num_threads)
     : weights_(std::move(weights)), pool_(num_threads), parallel_(pool_.Runner()) {
-  const ModelConfig& c = weights_.config;
-  CheckSize(weights_.embedding.values.size(), c.vocab_size * c.hidden_size, "embedding");
-  CheckSize(weights_.final_norm.size(), c.hidden_size, "final norm");
-  CheckSize(weights_.layers.size(), c.num_layers, "layer list");
-  const size_t table = static_cast<size_t>(c.context_length * c.HeadDim() / 2);
-  rope_cos_.resize(table);
-  rope_sin_.resize(table);
-  kernels::RopeTable(c.context_length, c.HeadDim(), c.rope_theta, rope_cos_.data(),
-                     rope_sin_.data());
+  CheckSizes(weights_);
 }
 
 Session::Session(const Engine& engine, int64_t capacity) : engine_(engine) {
@@ -54,14 +43,18 @@ Session::Session(const Engine& engine, int64_t capacity) : engine_(engine) {
   const size_t size = static_cast<size_t>(capacity_ * c.num_kv_heads * c.HeadDim());
   for (int64_t l = 0; l < c.num_layers; ++l)
     caches_.push_back({std::vector<float>(size), std::vector<float>(size)});
+  rope_cos_.resize(static_cast<size_t>(capacity_ * c.HeadDim() / 2));
+  rope_sin_.resize(rope_cos_.size());
+  kernels::RopeTable(capacity_, c.HeadDim(), c.rope_theta, rope_cos_.data(), rope_sin_.data());
 }
 
 std::vector<float> Session::Append(std::span<const int32_t> tokens, LogitsOf which) {
   const int64_t count = static_cast<int64_t>(tokens.size());
   TERN_CHECK_INPUT(count > 0, "no tokens to run; the prompt is empty");
   TERN_CHECK_INPUT(size_ + count <= capacity_, "the sequence would have ", size_ + count,
-                   " tokens; this model runs ", capacity_,
-                   " at most. Shorten the prompt or ask for fewer new tokens");
+                   " tokens; there is room for ", capacity_, " (the model's context is ",
+                   engine_.config().context_length,
+                   "). Shorten the prompt or ask for fewer new tokens");
   for (const int32_t token : tokens) {
     TERN_CHECK_INPUT(token >= 0 && token < engine_.config().vocab_size, "token id ", token,
                      " is outside of 0 to ", engine_.config().vocab_size - 1);
@@ -116,8 +109,8 @@ void Session::Attention(const LayerWeights& layer, LayerCache& cache, int64_t m,
     k = Norm(k, layer.k_norm, c.norm_eps, parallel);
   }
   const auto rotate = [&](std::vector<float>& x, int64_t heads) {
-    kernels::Rope(x.data(), m, heads, e, heads * e, positions_.data(), engine_.rope_cos().data(),
-                  engine_.rope_sin().data(), kernels::RopeDirection::kForward, parallel);
+    kernels::Rope(x.data(), m, heads, e, heads * e, positions_.data(), rope_cos_.data(),
+                  rope_sin_.data(), kernels::RopeDirection::kForward, parallel);
   };
   rotate(q, c.num_heads);
   rotate(k, c.num_kv_heads);

@@ -22,14 +22,11 @@ class Engine {
   const ModelWeights& weights() const { return weights_; }
   const ModelConfig& config() const { return weights_.config; }
   const ParallelFor& parallel() const { return parallel_; }
-  const std::vector<float>& rope_cos() const { return rope_cos_; }  // [context, E/2]
-  const std::vector<float>& rope_sin() const { return rope_sin_; }
 
  private:
   ModelWeights weights_;
   ThreadPool pool_;
   ParallelFor parallel_;
-  std::vector<float> rope_cos_, rope_sin_;
 };
 
 enum class LogitsOf { kLast, kAll };
@@ -37,12 +34,15 @@ enum class LogitsOf { kLast, kAll };
 class Session {
  public:
   // `capacity`: tokens this sequence may hold, at most the model's context; 0: the whole context.
-  // The cache is 2 * layers * capacity * kv_heads * head_dim fp32. The engine must outlive the
+  // The cache is 2 * layers * capacity * kv_heads * head_dim fp32, and the angles of RoPE
+  // are computed for as many positions: ask for no more than needed. The engine must outlive the
   // session.
   explicit Session(const Engine& engine, int64_t capacity = 0);
 
-  // Appends tokens to the sequence and returns logits [count or 1, V], fp32. Throws InputError for
-  // ids outside of the vocabulary and when the sequence would pass its capacity.
+  // Appends tokens to the sequence and returns logits [count or 1, V], fp32. The logits of a
+  // position have the same bits however the sequence is cut into calls, on any number of threads
+  // and on every instruction set. Throws InputError for ids outside of the vocabulary and when the
+  // sequence would pass its capacity; the sequence is then as it was.
   std::vector<float> Append(std::span<const int32_t> tokens, LogitsOf which = LogitsOf::kLast);
 
   int64_t size() const { return size_; }
@@ -62,7 +62,8 @@ class Session {
   const Engine& engine_;
   int64_t capacity_, size_ = 0;
   std::vector<LayerCache> caches_;
-  std::vector<int32_t> positions_;  // Of the chunk at work
+  std::vector<int32_t> positions_;          // Of the chunk at work
+  std::vector<float> rope_cos_, rope_sin_;  // [capacity, E/2]
 };
 
 }  // namespace tern::engine

@@ -2,6 +2,8 @@
 #include "engine/gguf_model.h"
 
 #include <algorithm>
+#include <cmath>
+#include <set>
 
 #include "arch/gguf_names.h"
 #include "base/error.h"
@@ -31,12 +33,13 @@ class GgufLoader {
   ModelWeights Load() {
     ModelWeights weights;
     weights.source = file_.path();
-    weights.config = Config();
-    weights.activation = Activation_();
+    weights.config = config_ = Config();
+    weights.activation = Rule();
     FillWeights({[this](const ParameterSpec& spec) { return Norm(spec); },
                  [this](const ParameterSpec& spec) { return Table(spec); },
                  [this](const ParameterSpec& spec) { return Linear(spec); }},
                 &weights);
+    CheckAllUsed();
     weights.tokenizer = Tokenizer();
     return weights;
   }
@@ -73,10 +76,30 @@ class GgufLoader {
     } catch (const RecipeError& error) {
       throw FormatError(StrCat(file_.path(), ": ", error.what()));
     }
+    CheckInteger("vocab_size", c.vocab_size);
+    CheckInteger("rope.dimension_count", c.HeadDim());
+    CheckInteger("attention.value_length", c.HeadDim());
+    const std::string scaling = Key("rope.scaling.type");
+    TERN_CHECK_FORMAT(!file_.Has(scaling) || file_.String(scaling) == "none", file_.path(), ": ",
+                      scaling, " is ", file_.String(scaling), "; this version runs none");
     return c;
   }
 
-  ActivationRule Activation_() const {
+  // A key that may be missing, but not say something else than the tensors do.
+  void CheckInteger(const char* name, int64_t want) const {
+    TERN_CHECK_FORMAT(IntOr(name, want) == want, file_.path(), ": ", Key(name), " is ",
+                      IntOr(name, want), "; want ", want);
+  }
+
+  // A bias or a RoPE factor that is read by nobody would make another model of this one.
+  void CheckAllUsed() const {
+    for (const GgufTensor& tensor : file_.tensors()) {
+      TERN_CHECK_FORMAT(used_.contains(tensor.name), file_.path(), ": the tensor ", tensor.name,
+                        " has no place in a ", arch_name_, " model as this version runs it");
+    }
+  }
+
+  ActivationRule Rule() const {
     if (file_.Has(kActivationKey)) {
       const std::string rule = file_.String(kActivationKey);
       if (rule == "int8_token") return ActivationRule::kInt8Token;
@@ -84,13 +107,15 @@ class GgufLoader {
                         "; want int8_token or none");
       return ActivationRule::kNone;
     }
+    if (config_.linear == LinearKind::kDense) return ActivationRule::kNone;
     LogInfo(file_.path(), " does not say how activations are quantized (", kActivationKey,
             "): they stay floats");
     return ActivationRule::kNone;
   }
 
-  const GgufTensor& Checked(const ParameterSpec& spec) const {
+  const GgufTensor& Checked(const ParameterSpec& spec) {
     const GgufTensor& tensor = file_.Get(GgufName(spec.name));
+    used_.insert(tensor.name);
     const auto shown = [](const std::vector<int64_t>& shape) {
       std::string text;
       for (const int64_t size : shape) text += StrCat(text.empty() ? "" : ", ", size);
@@ -101,22 +126,24 @@ class GgufLoader {
     return tensor;
   }
 
-  std::vector<float> Norm(const ParameterSpec& spec) const {
+  std::string Where(const GgufTensor& tensor) const {
+    return StrCat(file_.path(), ": ", tensor.name);
+  }
+
+  std::vector<float> Norm(const ParameterSpec& spec) {
     const GgufTensor& tensor = Checked(spec);
     std::vector<float> values(static_cast<size_t>(tensor.row_elements()));
     formats::DecodeRow(tensor.type, tensor.row(0), tensor.row_elements(), values.data());
+    CheckFinite(values, Where(tensor));
     return values;
   }
 
   // Row of the file that holds row `row` of the matrix.
   int64_t FileRow(const ParameterSpec& spec, int64_t row) const {
-    if (!IsPermuted(arch_, spec.name)) return row;
-    const int64_t heads = file_.Int(Key("attention.head_count"));
-    return PermutedRow(row,
-                       IntOr("attention.key_length", file_.Int(Key("embedding_length")) / heads));
+    return IsPermuted(arch_, spec.name) ? PermutedRow(row, config_.HeadDim()) : row;
   }
 
-  DenseMatrix Table(const ParameterSpec& spec) const {
+  DenseMatrix Table(const ParameterSpec& spec) {
     const GgufTensor& tensor = Checked(spec);
     DenseMatrix matrix{std::vector<float>(static_cast<size_t>(spec.Count())), spec.shape[0],
                        spec.shape[1]};
@@ -124,10 +151,11 @@ class GgufLoader {
       formats::DecodeRow(tensor.type, tensor.row(FileRow(spec, n)), matrix.k,
                          matrix.values.data() + n * matrix.k);
     }
+    CheckFinite(matrix.values, Where(tensor));
     return matrix;
   }
 
-  LinearMatrix Linear(const ParameterSpec& spec) const {
+  LinearMatrix Linear(const ParameterSpec& spec) {
     const GgufTensor& tensor = Checked(spec);
     if (!IsTernary(tensor.type)) return Table(spec);
     TernaryMatrix matrix;
@@ -139,28 +167,38 @@ class GgufLoader {
     for (int64_t n = 0; n < matrix.n; ++n) {
       const float row_d = formats::DecodeTernaryRow(tensor.type, tensor.row(FileRow(spec, n)),
                                                     matrix.k, codes.data());
-      TERN_CHECK_FORMAT(n == 0 || row_d == d, file_.path(), ": rows of ", tensor.name,
-                        " have different scales");
+      TERN_CHECK_FORMAT(n == 0 || row_d == d, file_.path(), ": the blocks of ", tensor.name,
+                        " have different scales, ", d, " and, from row ", n, " on, ", row_d,
+                        "; a ternary matrix has one");
       d = row_d;
       kernels::PackT2Row(codes.data(), matrix.k,
                          matrix.t2.data() + n * kernels::T2RowBytes(matrix.k));
     }
-    matrix.scale = d * Scale(ScaleName(tensor.name), d);
+    TERN_CHECK_FORMAT(std::isfinite(d) && d >= 0, file_.path(), ": the scale of the blocks of ",
+                      tensor.name, " is ", d, "; want a number from 0 on");
+    matrix.scale = d * Scale(tensor.name, d);
     return matrix;
   }
 
-  float Scale(const std::string& name, float d) const {
+  // The fp32 factor beside the blocks' d: `blk.0.attn_q.scale`, as llama.cpp reads it, or
+  // `blk.0.attn_q.weight.scale`.
+  float Scale(const std::string& tensor_name, float d) {
+    const std::string name = ScaleName(tensor_name);
     const GgufTensor* scale = file_.Find(name);
+    if (scale == nullptr) scale = file_.Find(tensor_name + ".scale");
     if (scale == nullptr) {
       // d = 1 everywhere and no scale: a writer forgot it, and the model would compute garbage.
       TERN_CHECK_FORMAT(d != 1.0f, file_.path(), ": ", name,
                         " is missing, and the blocks' own scale is 1");
       return 1.0f;
     }
+    used_.insert(scale->name);
     TERN_CHECK_FORMAT(scale->type == GgmlType::kF32 && scale->rows() * scale->row_elements() == 1,
-                      file_.path(), ": ", name, " is not one F32 number");
+                      file_.path(), ": ", scale->name, " is not one F32 number");
     float value = 0;
     formats::DecodeRow(GgmlType::kF32, scale->row(0), 1, &value);
+    TERN_CHECK_FORMAT(std::isfinite(value) && value > 0, file_.path(), ": ", scale->name, " is ",
+                      value, "; want a number above 0");
     return value;
   }
 
@@ -189,6 +227,7 @@ class GgufLoader {
     const auto flag = [&](const char* key, bool fallback) {
       return file_.Has(key) ? file_.Flag(key) : fallback;
     };
+    if (!flag("tokenizer.ggml.add_bos_token", true)) table.bos_id = -1;
     table.add_space_prefix = flag("tokenizer.ggml.add_space_prefix", true);
     table.remove_extra_whitespaces = flag("tokenizer.ggml.remove_extra_whitespaces", false);
     return text::Tokenizer::FromPieces(table);
@@ -197,6 +236,8 @@ class GgufLoader {
   GgufReader file_;
   std::string arch_name_;
   ArchName arch_ = ArchName::kNone;
+  ModelConfig config_;
+  std::set<std::string> used_;  // Tensors that have found their place
 };
 
 }  // namespace

@@ -1,9 +1,11 @@
 // See hf_model.h.
 #include "engine/hf_model.h"
 
+#include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -13,6 +15,7 @@
 #include "formats/half.h"
 #include "formats/hf_bitnet.h"
 #include "formats/safetensors.h"
+#include "formats/strict_json.h"
 #include "kernels/ternary_pack/t2.h"
 
 namespace tern::engine {
@@ -27,11 +30,7 @@ class HfLoader {
  public:
   explicit HfLoader(const std::string& folder) : folder_(folder), tensors_(folder) {
     const std::string path = folder + "/config.json";
-    try {
-      config_ = json::parse(ReadFile(path));
-    } catch (const json::exception& error) {
-      throw FormatError(StrCat(path, ": not valid JSON: ", error.what()));
-    }
+    config_ = formats::ParseStrictJson(ReadFile(path), path);
   }
 
   ModelWeights Load() {
@@ -45,40 +44,64 @@ class HfLoader {
                  },
                  [this](const ParameterSpec& spec) { return Linear(spec); }},
                 &weights);
+    CheckAllUsed(weights.config);
     const std::string tokenizer = folder_ + "/tokenizer.model";
-    if (std::filesystem::exists(tokenizer))
+    if (std::filesystem::exists(tokenizer)) {
       weights.tokenizer = text::Tokenizer::FromFile(tokenizer);
+    } else {
+      LogWarn(folder_, " has no tokenizer.model, the only kind of tokenizer this version reads");
+    }
     return weights;
   }
 
  private:
+  // JSON's own conversions would cut 256.5 to 256 and take true for 1.
   template <class T>
   T Get(const json& object, const char* key) const {
-    try {
-      return object.at(key).get<T>();
-    } catch (const json::exception& error) {
-      throw FormatError(StrCat(folder_, "/config.json: ", key, ": ", error.what()));
+    TERN_CHECK_FORMAT(object.is_object() && object.contains(key), folder_, "/config.json: ", key,
+                      " is missing");
+    const json& value = object[key];
+    const auto check = [&](bool fits, const char* want) {
+      TERN_CHECK_FORMAT(fits, folder_, "/config.json: ", key, " is ", value.dump(), "; want ",
+                        want);
+    };
+    if constexpr (std::is_same_v<T, bool>) {
+      check(value.is_boolean(), "true or false");
+    } else if constexpr (std::is_integral_v<T>) {
+      check(value.is_number_integer(), "an integer");
+    } else if constexpr (std::is_floating_point_v<T>) {
+      check(value.is_number(), "a number");
+    } else {
+      check(value.is_string(), "a text");
     }
+    return value.get<T>();
+  }
+  template <class T>
+  T GetOr(const json& object, const char* key, T fallback) const {
+    const bool given = object.is_object() && object.contains(key) && !object[key].is_null();
+    return given ? Get<T>(object, key) : fallback;
   }
   template <class T>
   T GetOr(const char* key, T fallback) const {
-    return config_.contains(key) && !config_[key].is_null() ? Get<T>(config_, key) : fallback;
+    return GetOr<T>(config_, key, fallback);
   }
 
   void ReadQuantization() {
-    if (!config_.contains("quantization_config")) return;
+    if (!config_.is_object() || !config_.contains("quantization_config")) return;
     const json& q = config_["quantization_config"];
     const std::string method = Get<std::string>(q, "quant_method");
     TERN_CHECK_FORMAT(method == "bitnet", folder_, ": quant_method is ", method,
                       "; this version reads bitnet");
-    const std::string mode = q.value("quantization_mode", std::string("offline"));
+    const std::string mode = GetOr<std::string>(q, "quantization_mode", "offline");
     TERN_CHECK_FORMAT(mode == "offline", folder_, ": quantization_mode is ", mode,
                       "; this version reads offline (packed)");
-    const std::string linear_class = q.value("linear_class", std::string("bitlinear"));
+    const std::string linear_class = GetOr<std::string>(q, "linear_class", "bitlinear");
     TERN_CHECK_FORMAT(
         linear_class == "bitlinear" || linear_class == "autobitlinear", folder_,
         ": linear_class is ", linear_class,
         "; want bitlinear or autobitlinear: the meaning of weight_scale depends on it");
+    TERN_CHECK_FORMAT(!GetOr<bool>(q, "use_rms_norm", false), folder_,
+                      ": use_rms_norm is true; this version runs BitLinear without a norm inside");
     meaning_ = linear_class == "bitlinear" ? ScaleMeaning::kDivide : ScaleMeaning::kMultiply;
     packed_ = true;
     LogInfo(folder_, ": ", linear_class, ", so products are ",
@@ -99,9 +122,11 @@ class HfLoader {
     c.head_dim = GetOr<int64_t>("head_dim", 0);
     c.context_length = Get<int64_t>(config_, "max_position_embeddings");
     c.norm_eps = Get<float>(config_, "rms_norm_eps");
-    c.rope_theta = config_.contains("rope_parameters")
-                       ? Get<float>(config_["rope_parameters"], "rope_theta")
-                       : Get<float>(config_, "rope_theta");
+    c.rope_theta = RopeTheta();
+    for (const char* key : {"attention_bias", "mlp_bias", "use_sliding_window"}) {
+      TERN_CHECK_FORMAT(!GetOr<bool>(key, false), folder_, ": ", key,
+                        " is true; this version runs models without it");
+    }
     const std::string act = Get<std::string>(config_, "hidden_act");
     TERN_CHECK_FORMAT(act == "silu" || act == "relu2", folder_, ": hidden_act is ", act,
                       "; want silu or relu2");
@@ -118,33 +143,66 @@ class HfLoader {
     return c;
   }
 
-  std::vector<float> Floats(const std::string& name, const std::vector<int64_t>& shape) const {
-    const SafetensorsTensor& tensor = tensors_.Get(name);
+  // transformers 5 writes rope_parameters, earlier ones rope_theta and, when scaled, rope_scaling.
+  float RopeTheta() const {
+    for (const char* key : {"rope_parameters", "rope_scaling"}) {
+      if (!config_.contains(key) || config_[key].is_null()) continue;
+      const std::string type = GetOr<std::string>(
+          config_[key], "rope_type", GetOr<std::string>(config_[key], "type", "default"));
+      TERN_CHECK_FORMAT(type == "default", folder_, ": the rope_type of ", key, " is ", type,
+                        "; this version runs default");
+    }
+    return config_.contains("rope_parameters")
+               ? Get<float>(config_["rope_parameters"], "rope_theta")
+               : Get<float>(config_, "rope_theta");
+  }
+
+  const SafetensorsTensor& Take(const std::string& name) {
+    used_.insert(name);
+    return tensors_.Get(name);
+  }
+
+  // A bias that is read by nobody would make another model of this one. transformers, too, skips
+  // the copy of a tied head and the buffers of old rotary embeddings.
+  void CheckAllUsed(const ModelConfig& config) const {
+    for (const auto& [name, tensor] : tensors_.tensors()) {
+      const bool skipped =
+          (config.tied_head && name == "lm_head.weight") || name.ends_with("rotary_emb.inv_freq");
+      TERN_CHECK_FORMAT(skipped || used_.contains(name), folder_, ": the tensor ", name,
+                        " has no place in the model that config.json describes");
+    }
+  }
+
+  std::vector<float> Floats(const std::string& name, const std::vector<int64_t>& shape) {
+    const SafetensorsTensor& tensor = Take(name);
     TERN_CHECK_FORMAT(tensor.shape == shape, folder_, ": ", name,
                       " has another shape than config.json says");
     const size_t count =
         tensor.bytes.size() / static_cast<size_t>(formats::SafetensorsElementBytes(tensor.dtype));
     std::vector<float> values(count);
+    const bool half = tensor.dtype == "F16";
+    TERN_CHECK_FORMAT(half || tensor.dtype == "BF16" || tensor.dtype == "F32", folder_, ": ", name,
+                      " is ", tensor.dtype, "; want F32, F16 or BF16");
     if (tensor.dtype == "F32") {
       std::memcpy(values.data(), tensor.bytes.data(), tensor.bytes.size());
-      return values;
+    } else {
+      for (size_t i = 0; i < count; ++i) {
+        uint16_t bits;
+        std::memcpy(&bits, tensor.bytes.data() + 2 * i, sizeof bits);
+        values[i] = half ? formats::Fp16ToFp32(bits) : formats::Bf16ToFp32(bits);
+      }
     }
-    TERN_CHECK_FORMAT(tensor.dtype == "F16" || tensor.dtype == "BF16", folder_, ": ", name, " is ",
-                      tensor.dtype, "; want F32, F16 or BF16");
-    for (size_t i = 0; i < count; ++i) {
-      uint16_t bits;
-      std::memcpy(&bits, tensor.bytes.data() + 2 * i, sizeof bits);
-      values[i] = tensor.dtype == "F16" ? formats::Fp16ToFp32(bits) : formats::Bf16ToFp32(bits);
-    }
+    CheckFinite(values, StrCat(folder_, ": ", name));
     return values;
   }
 
-  LinearMatrix Linear(const ParameterSpec& spec) const {
+  LinearMatrix Linear(const ParameterSpec& spec) {
     const int64_t n = spec.shape[0], k = spec.shape[1];
     if (!packed_) return DenseMatrix{Floats(spec.name, spec.shape), n, k};
-    const SafetensorsTensor& tensor = tensors_.Get(spec.name);
-    TERN_CHECK_FORMAT(tensor.dtype == "U8" && tensor.shape == (std::vector<int64_t>{n / 4, k}),
-                      folder_, ": ", spec.name, " is no packed U8 [", n / 4, ", ", k, "]");
+    const SafetensorsTensor& tensor = Take(spec.name);
+    TERN_CHECK_FORMAT(
+        n % 4 == 0 && tensor.dtype == "U8" && tensor.shape == (std::vector<int64_t>{n / 4, k}),
+        folder_, ": ", spec.name, " is no packed U8 [", n / 4, ", ", k, "]");
     const auto codes =
         formats::UnpackHfBitnet(reinterpret_cast<const uint8_t*>(tensor.bytes.data()), n, k);
     TernaryMatrix matrix;
@@ -166,6 +224,7 @@ class HfLoader {
   formats::SafetensorsReader tensors_;
   json config_;
   bool packed_ = false;
+  std::set<std::string> used_;  // Tensors that have found their place
   ScaleMeaning meaning_ = ScaleMeaning::kDivide;
 };
 

@@ -10,7 +10,8 @@
 namespace tern::engine {
 
 // Reads config.json, model.safetensors (or its shards) and tokenizer.model. Throws InputError,
-// FormatError (file, key or tensor, found, wanted), also for a linear_class it does not know.
+// FormatError (file, key or tensor, found, wanted), also for what would make another model of it: a
+// linear_class it does not know, RoPE scaling, tensors that have no place (biases), NaN.
 ModelWeights LoadHfFolder(const std::string& folder);
 
 // Any model path: a GGUF file or a Hugging Face folder.

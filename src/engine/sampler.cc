@@ -18,7 +18,8 @@ void CheckLogits(std::span<const float> logits) {
       throw NumericError(StrCat("logit of token ", i, " is NaN: the model file is damaged"));
     highest = std::max(highest, logits[i]);
   }
-  if (!std::isfinite(highest)) throw NumericError("no logit is finite: the model file is damaged");
+  if (!std::isfinite(highest))
+    throw NumericError(StrCat("the highest logit is ", highest, ": the model file is damaged"));
 }
 
 }  // namespace

@@ -21,7 +21,7 @@ class Sampler {
   // Throws UsageError for a negative temperature or top_k, or a top_p outside of [0, 1].
   explicit Sampler(const SamplingOptions& options);
 
-  // Throws NumericError when a logit is NaN or all are -Inf.
+  // Throws NumericError when a logit is NaN or +Inf, or all are -Inf.
   int32_t Next(std::span<const float> logits);
 
  private:

@@ -2,8 +2,10 @@
 #include "engine/weight_table.h"
 
 #include <charconv>
+#include <cmath>
 
 #include "base/error.h"
+#include "kernels/ternary_pack/t2.h"
 
 namespace tern::engine {
 namespace {
@@ -52,6 +54,21 @@ auto Find(const Places& places, const std::string& part, const std::string& name
   throw BugError(StrCat("no place for ", name));
 }
 
+void CheckSize(const std::string& name, size_t found, int64_t want) {
+  TERN_CHECK(static_cast<int64_t>(found) == want, name, " has ", found, " values; want ", want);
+}
+
+void CheckMatrix(const ParameterSpec& spec, const LinearMatrix& matrix) {
+  const auto& [n, k] = std::visit([](const auto& m) { return std::pair(m.n, m.k); }, matrix);
+  TERN_CHECK(n == spec.shape[0] && k == spec.shape[1], spec.name, " is [", n, ", ", k, "]; want [",
+             spec.shape[0], ", ", spec.shape[1], "]");
+  if (const auto* dense = std::get_if<DenseMatrix>(&matrix)) {
+    CheckSize(spec.name, dense->values.size(), n * k);
+  } else {
+    CheckSize(spec.name, std::get<TernaryMatrix>(matrix).t2.size(), n * kernels::T2RowBytes(k));
+  }
+}
+
 }  // namespace
 
 void FillWeights(const WeightSource& source, ModelWeights* weights) {
@@ -88,6 +105,34 @@ const std::vector<float>& NormOf(const ModelWeights& weights, const std::string&
 const LinearMatrix& LinearOf(const ModelWeights& weights, const std::string& parameter_name) {
   const LayerName name = Parse(parameter_name);
   return weights.layers.at(name.layer).*Find(kLinears, name.part, parameter_name);
+}
+
+void CheckSizes(const ModelWeights& weights) {
+  CheckSize("the list of layers", weights.layers.size(), weights.config.num_layers);
+  for (const ParameterSpec& spec : ParameterTable(weights.config)) {
+    switch (spec.role) {
+      case ParameterRole::kEmbedding:
+        CheckMatrix(spec, weights.embedding);
+        break;
+      case ParameterRole::kHead:
+        TERN_CHECK(weights.head.has_value(), "the head is missing and not tied");
+        CheckMatrix(spec, *weights.head);
+        break;
+      case ParameterRole::kLinear:
+        CheckMatrix(spec, LinearOf(weights, spec.name));
+        break;
+      case ParameterRole::kNorm:
+        CheckSize(spec.name, NormOf(weights, spec.name).size(), spec.Count());
+        break;
+    }
+  }
+}
+
+void CheckFinite(const std::vector<float>& values, const std::string& where) {
+  for (size_t i = 0; i < values.size(); ++i) {
+    TERN_CHECK_FORMAT(std::isfinite(values[i]), where, " holds ", values[i], " at ", i,
+                      "; the file is damaged or the training diverged");
+  }
 }
 
 }  // namespace tern::engine

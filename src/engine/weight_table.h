@@ -25,4 +25,11 @@ void FillWeights(const WeightSource& source, ModelWeights* weights);
 const std::vector<float>& NormOf(const ModelWeights& weights, const std::string& parameter_name);
 const LinearMatrix& LinearOf(const ModelWeights& weights, const std::string& parameter_name);
 
+// Throws BugError that names the first part whose size is not the one of weights.config.
+void CheckSizes(const ModelWeights& weights);
+
+// Throws FormatError ("where holds nan at 7") unless every value is finite: a NaN would vanish in
+// the int8 activations and come out as plausible nonsense.
+void CheckFinite(const std::vector<float>& values, const std::string& where);
+
 }  // namespace tern::engine

@@ -21,14 +21,16 @@ struct Flags {
 
 void Run(const Flags& flags) {
   const engine::Engine engine(engine::LoadModel(flags.model), flags.threads);
+  bool begun = false;  // A call that is refused prints nothing
   const auto stream = [&](std::string_view piece) {
-    if (!flags.json) std::cout << piece << std::flush;
+    if (flags.json) return;
+    if (!begun) std::cout << flags.prompt;
+    begun = true;
+    std::cout << piece << std::flush;
   };
-  if (!flags.json) std::cout << flags.prompt << std::flush;
   const engine::GenerateResult result =
       engine::Generate(engine, flags.prompt, flags.options, stream);
-  const double rate =
-      static_cast<double>(result.new_tokens) / std::max(result.decode_seconds, 1e-9);
+  if (!begun) stream("");  // Nothing came: the prompt alone
   if (flags.json) {
     std::cout << nlohmann::json{{"prompt", flags.prompt},
                                 {"text", result.text},
@@ -37,15 +39,16 @@ void Run(const Flags& flags) {
                                 {"ended", result.ended},
                                 {"prefill_seconds", result.prefill_seconds},
                                 {"decode_seconds", result.decode_seconds},
-                                {"decode_tokens_per_second", rate}}
+                                {"prefill_tokens_per_second", result.PrefillRate()},
+                                {"decode_tokens_per_second", result.DecodeRate()}}
                      .dump()
               << "\n";
     return;
   }
   std::cout << "\n";
-  std::cerr << result.prompt_tokens << " prompt tokens in "
-            << FormatDuration(result.prefill_seconds) << ", " << result.new_tokens
-            << " new tokens, " << FormatSi(rate) << "tokens/s\n";
+  std::cerr << result.prompt_tokens << " prompt tokens, " << FormatSi(result.PrefillRate())
+            << "tokens/s; " << result.new_tokens << " new tokens, " << FormatSi(result.DecodeRate())
+            << "tokens/s\n";
 }
 
 }  // namespace

@@ -1,4 +1,6 @@
 // tern inspect: what is in a file of ours: GGUF, safetensors, checkpoint, token file.
+#include "formats/inspect.h"
+
 #include <CLI/CLI.hpp>
 #include <filesystem>
 #include <iostream>
@@ -8,8 +10,6 @@
 #include "base/file.h"
 #include "checkpoint/checkpoint.h"
 #include "engine_cli/commands.h"
-#include "formats/gguf.h"
-#include "formats/safetensors.h"
 #include "h5/h5.h"
 
 namespace tern::engine_cli {
@@ -17,34 +17,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-constexpr size_t kShownItems = 4;  // Of a metadata array
-
-json DescribeGguf(const std::string& path) {
-  const formats::GgufReader file(path);
-  json tensors = json::array();
-  for (const formats::GgufTensor& tensor : file.tensors()) {
-    tensors.push_back({{"name", tensor.name},
-                       {"type", formats::InfoOf(tensor.type).name},
-                       {"shape", tensor.shape},
-                       {"bytes", tensor.bytes.size()}});
-  }
-  return {{"kind", "GGUF"}, {"metadata", file.Metadata(kShownItems)}, {"tensors", tensors}};
-}
-
-json DescribeSafetensors(const std::string& path) {
-  const formats::SafetensorsReader file(path);
-  json tensors = json::array();
-  for (const auto& [name, tensor] : file.tensors()) {
-    tensors.push_back({{"name", name},
-                       {"type", tensor.dtype},
-                       {"shape", tensor.shape},
-                       {"bytes", tensor.bytes.size()}});
-  }
-  json description = {{"kind", "safetensors"}, {"tensors", tensors}};
-  if (fs::exists(path + "/config.json"))
-    description["metadata"] = json::parse(ReadFile(path + "/config.json"));
-  return description;
-}
 
 const char* TypeName(h5::Type type) {
   switch (type) {
@@ -114,31 +86,30 @@ json DescribeHdf5(const std::string& path) {
   return {{"kind", "token file"}, {"metadata", attributes}, {"tensors", tensors}};
 }
 
-json Describe(const std::string& path) {
+// What only this module may read; formats/inspect.h knows GGUF and safetensors. Nothing for those.
+std::optional<json> DescribeOwn(const std::string& path) {
   if (fs::is_directory(path)) {
     if (fs::exists(path + "/manifest.json")) return DescribeCheckpoint(path);
-    return DescribeSafetensors(path);
+    return std::nullopt;
   }
   const MappedFile file(path);
   const std::string_view head(reinterpret_cast<const char*>(file.bytes().data()),
                               std::min<size_t>(8, file.bytes().size()));
-  if (head.starts_with("GGUF")) return DescribeGguf(path);
   if (head.starts_with("\x89HDF")) {
     const bool checkpoint = fs::exists(fs::path(path).parent_path() / "manifest.json");
     return checkpoint ? DescribeCheckpoint(path) : DescribeHdf5(path);
   }
-  if (path.ends_with(".safetensors") || path.ends_with(".safetensors.index.json"))
-    return DescribeSafetensors(path);
+  if (head.starts_with("GGUF") || path.ends_with(".safetensors") ||
+      path.ends_with(".safetensors.index.json"))
+    return std::nullopt;
   throw FormatError(StrCat(
       path, " is no file that tern writes or reads: GGUF, safetensors, checkpoint, token file"));
 }
 
 void Print(const std::string& path, const json& description) {
   std::cout << path << ": " << description["kind"].get<std::string>() << "\n";
-  if (description.contains("metadata")) {
-    for (const auto& [key, value] : description["metadata"].items())
-      std::cout << "  " << key << ": " << value.dump() << "\n";
-  }
+  for (const auto& [key, value] : description["metadata"].items())
+    std::cout << "  " << key << ": " << value.dump() << "\n";
   int64_t bytes = 0;
   for (const json& tensor : description["tensors"]) {
     std::cout << "  " << tensor["name"].get<std::string>() << "  "
@@ -146,6 +117,18 @@ void Print(const std::string& path, const json& description) {
     bytes += tensor["bytes"].get<int64_t>();
   }
   std::cout << "  " << description["tensors"].size() << " tensors, " << bytes << " bytes\n";
+}
+
+void Run(const std::string& path, bool as_json) {
+  const std::optional<json> own = DescribeOwn(path);
+  const json description = own ? *own : formats::Inspect(path);
+  if (as_json) {
+    std::cout << description.dump(2) << "\n";
+  } else if (own) {
+    Print(path, description);
+  } else {
+    std::cout << formats::InspectText(description);
+  }
 }
 
 }  // namespace
@@ -162,14 +145,7 @@ void AddInspectCommand(CLI::App& app) {
   command->add_option("file", flags->path, "File, checkpoint folder or Hugging Face folder")
       ->required();
   command->add_flag("--json", flags->json, "JSON instead of text");
-  command->callback([flags] {
-    const json description = Describe(flags->path);
-    if (flags->json) {
-      std::cout << description.dump(2) << "\n";
-    } else {
-      Print(flags->path, description);
-    }
-  });
+  command->callback([flags] { Run(flags->path, flags->json); });
 }
 
 }  // namespace tern::engine_cli

@@ -1,7 +1,6 @@
 // tern logits: the logits of every position of a token sequence, for comparison with other
 // programs.
 #include <CLI/CLI.hpp>
-#include <sstream>
 
 #include "base/atomic_file.h"
 #include "base/error.h"
@@ -9,20 +8,9 @@
 #include "engine/engine.h"
 #include "engine/hf_model.h"
 #include "engine_cli/commands.h"
+#include "engine_cli/token_ids.h"
 
 namespace tern::engine_cli {
-namespace {
-
-std::vector<int32_t> ReadIds(const std::string& path) {
-  std::istringstream text(ReadFile(path));
-  std::vector<int32_t> ids;
-  for (int32_t id; text >> id;) ids.push_back(id);
-  TERN_CHECK_INPUT(text.eof(), path, ": after ", ids.size(),
-                   " token ids comes something that is no number");
-  return ids;
-}
-
-}  // namespace
 
 void AddLogitsCommand(CLI::App& app) {
   CLI::App* command =
@@ -39,10 +27,10 @@ void AddLogitsCommand(CLI::App& app) {
   command->add_option("-o,--output", flags->output, "File to write, little-endian")->required();
   command->add_option("--threads", flags->threads, "0: all processors");
   command->callback([flags] {
+    const std::vector<int32_t> ids = ParseTokenIds(ReadFile(flags->tokens), flags->tokens);
     const engine::Engine engine(engine::LoadModel(flags->model), flags->threads);
-    engine::Session session(engine);
-    const std::vector<float> logits =
-        session.Append(ReadIds(flags->tokens), engine::LogitsOf::kAll);
+    engine::Session session(engine, static_cast<int64_t>(ids.size()));
+    const std::vector<float> logits = session.Append(ids, engine::LogitsOf::kAll);
     AtomicFile file(flags->output);
     file.Write(logits.data(), logits.size() * sizeof(float));
     file.Commit();

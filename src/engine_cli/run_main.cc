@@ -9,6 +9,14 @@
 #include "base/error.h"
 
 namespace tern::engine_cli {
+namespace {
+
+int Fail(ExitCode code, const std::string& message) {
+  std::cerr << "error: " << message << "\n";
+  return static_cast<int>(code);
+}
+
+}  // namespace
 
 int RunMain(CLI::App& app, int argc, char** argv) {
   std::signal(
@@ -16,20 +24,20 @@ int RunMain(CLI::App& app, int argc, char** argv) {
       SIG_IGN);  // A file-size limit is a full disk: an error to report, not a reason to die.
   try {
     app.parse(argc, argv);
+    std::cout.flush();
+    if (!std::cout) return Fail(ExitCode::kResource, "standard output cannot be written");
     return static_cast<int>(ExitCode::kOk);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? static_cast<int>(ExitCode::kOk)
-                                : static_cast<int>(ExitCode::kUsage);
+    if (error.get_exit_code() == 0) return app.exit(error);  // Help or version, on stdout.
+    return Fail(ExitCode::kUsage, StrCat(error.what(), " (--help shows the options)"));
   } catch (const Error& error) {
-    std::cerr << "error: " << error.what() << "\n";
-    return static_cast<int>(error.code());
+    return Fail(error.code(), error.what());
   } catch (const std::bad_alloc&) {
-    std::cerr << "error: out of memory; lower train.micro_batch, or take a smaller model\n";
-    return static_cast<int>(ExitCode::kResource);
+    return Fail(ExitCode::kResource,
+                "out of memory; lower train.micro_batch, or take a smaller model");
   } catch (const std::exception& error) {
-    std::cerr << "error: unexpected: " << error.what()
-              << "\nThis is a bug in tern; please report it with the command.\n";
-    return static_cast<int>(ExitCode::kBug);
+    return Fail(ExitCode::kBug, StrCat("unexpected: ", error.what(),
+                                       " (a bug in tern; please report it with the command)"));
   }
 }
 

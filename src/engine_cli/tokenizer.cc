@@ -2,12 +2,12 @@
 #include <CLI/CLI.hpp>
 #include <iostream>
 #include <iterator>
-#include <sstream>
 
 #include "base/error.h"
 #include "data/corpus.h"
 #include "engine/hf_model.h"
 #include "engine_cli/commands.h"
+#include "engine_cli/token_ids.h"
 #include "text/train_tokenizer.h"
 
 namespace tern::engine_cli {
@@ -17,6 +17,7 @@ struct Flags {
   std::vector<std::string> files;
   std::string model, output, text;
   int64_t vocab_size = 4096;
+  bool bos = false;
 };
 
 std::string StandardInput() {
@@ -46,8 +47,10 @@ void Train(const Flags& flags) {
 
 void Encode(const Flags& flags) {
   const text::Tokenizer tokenizer = Load(flags.model);
+  std::vector<int32_t> ids = tokenizer.Encode(flags.text.empty() ? StandardInput() : flags.text);
+  if (flags.bos && tokenizer.bos_id() >= 0) ids.insert(ids.begin(), tokenizer.bos_id());
   const char* separator = "";
-  for (const int32_t id : tokenizer.Encode(flags.text.empty() ? StandardInput() : flags.text)) {
+  for (const int32_t id : ids) {
     std::cout << separator << id;
     separator = " ";
   }
@@ -56,10 +59,9 @@ void Encode(const Flags& flags) {
 
 void Decode(const Flags& flags) {
   const text::Tokenizer tokenizer = Load(flags.model);
-  std::istringstream in(flags.text.empty() ? StandardInput() : flags.text);
-  std::vector<int32_t> ids;
-  for (int32_t id; in >> id;) ids.push_back(id);
-  TERN_CHECK_INPUT(in.eof(), "after ", ids.size(), " token ids comes something that is no number");
+  const std::vector<int32_t> ids = flags.text.empty()
+                                       ? ParseTokenIds(StandardInput(), "standard input")
+                                       : ParseTokenIds(flags.text, "--ids");
   std::cout << tokenizer.Decode(ids);
 }
 
@@ -79,13 +81,14 @@ void AddTokenizerCommand(CLI::App& app) {
   train->add_option("-o,--output", flags->output, "Model file to write")->required();
   train->callback([flags] { Train(*flags); });
 
-  CLI::App* encode = tokenizer->add_subcommand("encode", "Text to token ids, without BOS and EOS");
+  CLI::App* encode = tokenizer->add_subcommand("encode", "Text to token ids");
   encode->footer(
       "Examples:\n  tern tokenizer encode my.model --text \"To be\"\n  tern tokenizer encode "
       "model.gguf < text.txt");
   encode->add_option("model", flags->model, "Tokenizer .model, GGUF file or Hugging Face folder")
       ->required();
   encode->add_option("--text", flags->text, "Default: standard input");
+  encode->add_flag("--bos", flags->bos, "Begin with BOS, as models are run");
   encode->callback([flags] { Encode(*flags); });
 
   CLI::App* decode = tokenizer->add_subcommand("decode", "Token ids to text");

@@ -1,0 +1,154 @@
+// Generation: what is streamed is whole UTF-8 and adds up to the result, the end of text and the
+// limits are kept, the same seed writes the same text.
+#include "engine/generate.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <optional>
+
+#include "base/error.h"
+#include "engine/gguf_model.h"
+#include "tests/engine/tiny_files.h"
+#include "tests/engine/tiny_vocabulary.h"
+#include "tests/testing/temp_folder.h"
+#include "text/utf8.h"
+
+namespace tern::testing {
+namespace {
+
+using engine::Engine;
+using engine::Generate;
+using engine::GenerateOptions;
+using engine::GenerateResult;
+
+class GenerateTest : public ::testing::Test {
+ protected:
+  // The vocabulary may be smaller than the model: its last rows are padding.
+  Engine& Load(int64_t padding = 0, bool with_tokenizer = true) {
+    const text::PieceTable table = ByteVocabulary();
+    ModelConfig config = TinyConfig(ArchName::kLlama);
+    config.vocab_size = static_cast<int64_t>(table.pieces.size()) + padding;
+    TinyModel model = MakeTinyModel(config, 51);
+    if (spoil_) spoil_(model);
+    GgufOptions options;
+    if (with_tokenizer) options.tokenizer = &table;
+    WriteGguf(model, ArchName::kLlama, folder_ / "model.gguf", options);
+    return engine_.emplace(engine::LoadGguf(folder_ / "model.gguf"), 1);
+  }
+
+  // Makes the head prefer `id`, whatever came before: its row is the others' upper bound.
+  void Prefer(int64_t id) {
+    spoil_ = [id](TinyModel& model) {
+      const auto d = static_cast<size_t>(model.config.hidden_size);
+      std::vector<float>& gain = model.floats.at("model.norm.weight");
+      gain.assign(d, 0.0f);
+      gain[0] = 1.0f;  // Only the first of the hidden numbers counts ...
+      std::vector<float>& head = model.floats.at("lm_head.weight");
+      for (size_t row = 0; row < head.size() / d; ++row) head[row * d] = 0.0f;
+      head[static_cast<size_t>(id) * d] = 1.0f;
+      std::vector<float>& table = model.floats.at("model.embed_tokens.weight");
+      for (size_t row = 0; row < table.size() / d; ++row) table[row * d] = 1000.0f;  // ... is > 0
+    };
+  }
+
+  TempFolder folder_;
+  std::function<void(TinyModel&)> spoil_;
+  std::optional<Engine> engine_;
+};
+
+GenerateOptions Hot(int64_t max_tokens, uint64_t seed) {
+  GenerateOptions options;
+  options.max_tokens = max_tokens;
+  options.sampling.temperature = 2.0;
+  options.sampling.seed = seed;
+  return options;
+}
+
+TEST_F(GenerateTest, StreamsWholeUtf8ThatAddsUpToTheText) {
+  const Engine& engine = Load();
+  for (uint64_t seed = 1; seed <= 5; ++seed) {
+    std::string streamed;
+    const auto stream = [&](std::string_view piece) {
+      EXPECT_FALSE(piece.empty());
+      EXPECT_EQ(text::FirstInvalidUtf8(piece), std::nullopt);
+      streamed += piece;
+    };
+    const GenerateResult result = Generate(engine, "To be", Hot(60, seed), stream);
+    EXPECT_EQ(streamed, result.text);
+    EXPECT_LE(result.new_tokens, 60);
+    EXPECT_EQ(result.ended, result.new_tokens < 60);
+    EXPECT_GT(result.prompt_tokens, 1);
+  }
+}
+
+TEST_F(GenerateTest, TheSeedDecides) {
+  const Engine& engine = Load();
+  const auto write = [&](uint64_t seed) { return Generate(engine, "a", Hot(40, seed), {}).text; };
+  EXPECT_EQ(write(3), write(3));
+  EXPECT_NE(write(3), write(4));
+}
+
+TEST_F(GenerateTest, EndOfTextEndsItAndIsNoText) {
+  Prefer(ByteVocabulary().eos_id);
+  const GenerateResult result = Generate(Load(), "a", {}, {});
+  EXPECT_TRUE(result.ended);
+  EXPECT_EQ(result.new_tokens, 0);
+  EXPECT_EQ(result.text, "");
+}
+
+TEST_F(GenerateTest, StopsAtTheLimit) {
+  Prefer(ByteId('x'));
+  GenerateOptions options;
+  options.max_tokens = 5;
+  const GenerateResult result = Generate(Load(), "a", options, {});
+  EXPECT_FALSE(result.ended);
+  EXPECT_EQ(result.new_tokens, 5);
+  EXPECT_EQ(result.text, "xxxxx");
+}
+
+TEST_F(GenerateTest, StopsAtTheEndOfTheContext) {
+  Prefer(ByteId('x'));
+  GenerateOptions options;
+  options.max_tokens = 1'000'000;
+  const Engine& engine = Load();
+  const GenerateResult result = Generate(engine, "a", options, {});
+  EXPECT_FALSE(result.ended);
+  // The last token needs no place of its own: it is chosen, and not run.
+  EXPECT_EQ(result.prompt_tokens + result.new_tokens, engine.config().context_length + 1);
+}
+
+// Goal: half a character at the end does not get out as broken bytes.
+TEST_F(GenerateTest, AnUnfinishedCharacterBecomesAReplacement) {
+  Prefer(ByteId('\xE2'));
+  GenerateOptions options;
+  options.max_tokens = 1;
+  EXPECT_EQ(Generate(Load(), "a", options, {}).text, "\uFFFD");
+}
+
+TEST_F(GenerateTest, RowsBeyondTheVocabularyAreNeverChosen) {
+  Prefer(static_cast<int64_t>(ByteVocabulary().pieces.size()) + 2);
+  GenerateOptions options;
+  options.max_tokens = 3;
+  EXPECT_NO_THROW(Generate(Load(/*padding=*/5), "a", options, {}));
+}
+
+TEST_F(GenerateTest, NoNewTokensIsJustThePrompt) {
+  GenerateOptions options;
+  options.max_tokens = 0;
+  const GenerateResult result = Generate(Load(), "abc", options, {});
+  EXPECT_EQ(result.new_tokens, 0);
+  EXPECT_EQ(result.text, "");
+  options.max_tokens = -1;
+  EXPECT_THROW(Generate(*engine_, "abc", options, {}), UsageError);
+}
+
+TEST_F(GenerateTest, PromptsThatCannotBeRunAreRefused) {
+  const Engine& engine = Load();
+  EXPECT_THROW(Generate(engine, "\xFF", {}, {}), InputError);
+  EXPECT_THROW(Generate(engine, std::string(1000, 'z'), {}, {}), InputError);
+  EXPECT_THROW(Generate(Load(0, /*with_tokenizer=*/false), "a", {}, {}), InputError);
+}
+
+}  // namespace
+}  // namespace tern::testing
