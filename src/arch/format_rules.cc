@@ -10,8 +10,7 @@
 namespace tern {
 namespace {
 
-constexpr std::string_view kI2s = "i2_s";
-constexpr std::string_view kI2sAlias = "gguf/i2_s";
+constexpr std::string_view kI2s = "gguf/i2_s";
 constexpr std::string_view kFormats[] = {"gguf/tq2_0", "gguf/tq1_0",    "gguf/f16", kI2s,
                                          "hf/bitnet",  "hf/autobitnet", "hf/bf16"};
 
@@ -48,13 +47,9 @@ std::string ArchObjection(const ModelConfig& c, std::string_view format) {
     return hf.name == ArchName::kNone ? StrCat("has no class for this model: ", hf.reason) : "";
   }
   const ArchChoice gguf = ChooseGgufArch(c);
-  if (format == kI2s) {
-    if (gguf.name == ArchName::kBitnet158) return "";
-    return StrCat(
-        "is read by Microsoft's fork only, as bitnet-b1.58 (squared ReLU, sub-norms, tied "
-        "head), and this model is something else: ",
-        gguf.reason);
-  }
+  if (format == kI2s && gguf.name == ArchName::kQwen3)
+    return "is read by Microsoft's fork of llama.cpp only, which runs no ternary qwen3";
+  if (format == kI2s && gguf.name != ArchName::kNone) return "";
   const bool mainline = gguf.name != ArchName::kNone && gguf.name != ArchName::kBitnet158;
   return mainline ? "" : StrCat("has no architecture for this model: ", gguf.reason);
 }
@@ -113,7 +108,7 @@ ArchChoice ChooseGgufArch(const ModelConfig& c) {
   if (relu2) {
     return {ArchName::kBitnet158,
             "squared ReLU with sub-norms is bitnet-b1.58, which only Microsoft's fork of llama.cpp "
-            "runs (i2_s); mainline's bitnet graph would apply SiLU to it"};
+            "runs (gguf/i2_s); mainline's bitnet graph would apply SiLU to it"};
   }
   return {ArchName::kBitnet, "SiLU with sub-norms and a tied head"};
 }
@@ -137,7 +132,6 @@ ArchChoice ChooseHfArch(const ModelConfig& c) {
 }
 
 std::string WhyFormatCannotHold(const ModelConfig& config, std::string_view format) {
-  if (format == kI2sAlias) format = kI2s;
   std::string known, fitting;
   bool is_known = false;
   for (const std::string_view name : kFormats) {

@@ -46,7 +46,7 @@ void RunBenchTrain(const BenchTrainFlags& flags) {
     return;
   }
   std::cout << flags.shape << " " << flags.precision << (flags.dense ? " dense" : "") << ": "
-            << FormatSi(result.tokens_per_second) << "tokens/s, " << static_cast<int>(100 * share)
+            << FormatSi(result.tokens_per_second) << " tokens/s, " << static_cast<int>(100 * share)
             << " % of this machine's fp32 GEMM peak (" << FormatSi(result.gemm_flops)
             << "FLOP/s), peak memory " << FormatBytes(static_cast<double>(result.peak_rss_bytes))
             << "\n";

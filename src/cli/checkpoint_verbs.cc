@@ -113,7 +113,7 @@ void AddExportCommand(CLI::App& app) {
       ->required();
   command
       ->add_option("--format", flags->format,
-                   "gguf/tq2_0, gguf/tq1_0, gguf/f16, hf/bitnet, hf/autobitnet, hf/bf16")
+                   "gguf/tq2_0, gguf/tq1_0, gguf/i2_s, gguf/f16, hf/bitnet, hf/autobitnet, hf/bf16")
       ->required();
   command->add_option("-o,--output", flags->output, "File, or folder for hf/...")->required();
   command->add_option("--embedding", flags->embedding, "GGUF: type of embedding and head")

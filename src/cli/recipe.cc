@@ -15,6 +15,7 @@ namespace {
 struct RecipeFlags {
   std::string recipe, key;
   std::vector<std::string> overrides;
+  bool json = false;
 };
 
 std::shared_ptr<RecipeFlags> AddRecipeArguments(CLI::App* command) {
@@ -56,10 +57,12 @@ void AddRecipeCommand(CLI::App& app) {
   auto flags = std::make_shared<RecipeFlags>();
   explain->add_option("key", flags->key, "Key path, such as train.steps")->required();
   explain->add_option("--recipe", flags->recipe, "Also tell its value in this recipe");
+  explain->add_flag("--json", flags->json, "One JSON object instead of text");
   explain->callback([flags] {
     std::optional<recipe::LoadedRecipe> loaded;
     if (!flags->recipe.empty()) loaded = recipe::LoadRecipe(flags->recipe, {});
-    std::cout << recipe::ExplainKey(flags->key, loaded ? &*loaded : nullptr);
+    const recipe::KeyExplanation key = recipe::ExplainKey(flags->key, loaded ? &*loaded : nullptr);
+    std::cout << (flags->json ? recipe::ToJson(key) : recipe::ToText(key));
   });
 }
 

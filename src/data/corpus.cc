@@ -15,7 +15,7 @@
 #include "base/file.h"
 #include "base/random.h"
 #include "base/sha256.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 namespace tern::data {
 namespace {
@@ -25,7 +25,7 @@ namespace fs = std::filesystem;
 Document ReadDocument(const std::string& path, Corpus* corpus) {
   Document document{path, ReadFile(path)};
   TERN_CHECK_INPUT(!document.text.empty(), path, " is empty; a document needs text");
-  text::CheckText(document.text, path);
+  CheckText(document.text, path);
   corpus->sources.push_back(
       {path, static_cast<int64_t>(document.text.size()), Sha256Hex(document.text)});
   return document;

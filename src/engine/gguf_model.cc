@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "engine/weight_table.h"
 #include "formats/gguf.h"
+#include "formats/i2_s.h"
 #include "kernels/ternary_pack/t2.h"
 
 namespace tern::engine {
@@ -19,7 +20,9 @@ using formats::GgmlType;
 using formats::GgufReader;
 using formats::GgufTensor;
 
-bool IsTernary(GgmlType type) { return type == GgmlType::kTq1_0 || type == GgmlType::kTq2_0; }
+bool IsTernary(GgmlType type) {
+  return type == GgmlType::kTq1_0 || type == GgmlType::kTq2_0 || type == GgmlType::kI2_S;
+}
 
 class GgufLoader {
  public:
@@ -108,6 +111,9 @@ class GgufLoader {
       return ActivationRule::kNone;
     }
     if (config_.linear == LinearKind::kDense) return ActivationRule::kNone;
+    const bool i2s = std::any_of(file_.tensors().begin(), file_.tensors().end(),
+                                 [](const GgufTensor& t) { return t.type == GgmlType::kI2_S; });
+    if (i2s) return ActivationRule::kInt8Token;  // The one way in which its program runs it
     LogInfo(file_.path(), " does not say how activations are quantized (", kActivationKey,
             "): they stay floats");
     return ActivationRule::kNone;
@@ -158,6 +164,7 @@ class GgufLoader {
   LinearMatrix Linear(const ParameterSpec& spec) {
     const GgufTensor& tensor = Checked(spec);
     if (!IsTernary(tensor.type)) return Table(spec);
+    if (tensor.type == GgmlType::kI2_S) return I2sLinear(spec, tensor);
     TernaryMatrix matrix;
     matrix.n = spec.shape[0];
     matrix.k = spec.shape[1];
@@ -177,6 +184,23 @@ class GgufLoader {
     TERN_CHECK_FORMAT(std::isfinite(d) && d >= 0, file_.path(), ": the scale of the blocks of ",
                       tensor.name, " is ", d, "; want a number from 0 on");
     matrix.scale = d * Scale(tensor.name, d);
+    return matrix;
+  }
+
+  // I2_S carries its scale behind its rows.
+  TernaryMatrix I2sLinear(const ParameterSpec& spec, const GgufTensor& tensor) const {
+    const int64_t n = spec.shape[0], k = spec.shape[1];
+    const formats::I2sMatrix file = formats::UnpackI2s(
+        {reinterpret_cast<const uint8_t*>(tensor.bytes.data()), tensor.bytes.size()}, n, k);
+    TernaryMatrix matrix;
+    matrix.n = n;
+    matrix.k = k;
+    matrix.scale = file.scale;
+    matrix.t2.resize(static_cast<size_t>(n * kernels::T2RowBytes(k)));
+    for (int64_t row = 0; row < n; ++row) {
+      kernels::PackT2Row(file.codes.data() + FileRow(spec, row) * k, k,
+                         matrix.t2.data() + row * kernels::T2RowBytes(k));
+    }
     return matrix;
   }
 

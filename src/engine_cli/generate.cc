@@ -47,8 +47,8 @@ void Run(const Flags& flags) {
   }
   std::cout << "\n";
   std::cerr << result.prompt_tokens << " prompt tokens, " << FormatSi(result.PrefillRate())
-            << "tokens/s; " << result.new_tokens << " new tokens, " << FormatSi(result.DecodeRate())
-            << "tokens/s\n";
+            << " tokens/s; " << result.new_tokens << " new tokens, "
+            << FormatSi(result.DecodeRate()) << " tokens/s\n";
 }
 
 }  // namespace

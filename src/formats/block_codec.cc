@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "formats/half.h"
+#include "formats/i2_s.h"
 #include "formats/tq_blocks.h"
 
 namespace tern::formats {
@@ -152,6 +153,7 @@ constexpr Codec kCodecs[] = {
     {{GgmlType::kBf16, "BF16", 1, 2}, EncodeHalves<Fp32ToBf16>, DecodeHalves<Bf16ToFp32>},
     {{GgmlType::kTq1_0, "TQ1_0", kTqWeights, kTq1Bytes}, EncodeTqFloats<Tq1>, DecodeTqFloats<Tq1>},
     {{GgmlType::kTq2_0, "TQ2_0", kTqWeights, kTq2Bytes}, EncodeTqFloats<Tq2>, DecodeTqFloats<Tq2>},
+    {{GgmlType::kI2_S, "I2_S", kI2sWeights, kI2sBlockBytes}, nullptr, nullptr},
 };
 
 const Codec* FindCodec(uint32_t number) {
@@ -167,7 +169,7 @@ const Codec& CodecOf(GgmlType type) {
   return *codec;
 }
 
-bool IsTernary(GgmlType type) { return type == GgmlType::kTq1_0 || type == GgmlType::kTq2_0; }
+bool IsTq(GgmlType type) { return type == GgmlType::kTq1_0 || type == GgmlType::kTq2_0; }
 
 }  // namespace
 
@@ -186,6 +188,8 @@ int64_t RowBytes(GgmlType type, int64_t k) {
   return k / info.block_weights * info.block_bytes;
 }
 
+int64_t TailBytes(GgmlType type) { return type == GgmlType::kI2_S ? kI2sTailBytes : 0; }
+
 void EncodeRow(GgmlType type, const float* x, int64_t k, uint8_t* out) {
   RowBytes(type, k);
   const Codec& codec = CodecOf(type);
@@ -202,13 +206,13 @@ void DecodeRow(GgmlType type, const uint8_t* row, int64_t k, float* out) {
 }
 
 void EncodeTernaryRow(GgmlType type, const int8_t* codes, int64_t k, uint8_t* out) {
-  TERN_CHECK(IsTernary(type), InfoOf(type).name);
+  TERN_CHECK(IsTq(type), InfoOf(type).name);
   RowBytes(type, k);
   type == GgmlType::kTq1_0 ? EncodeTqCodes<Tq1>(codes, k, out) : EncodeTqCodes<Tq2>(codes, k, out);
 }
 
 float DecodeTernaryRow(GgmlType type, const uint8_t* row, int64_t k, int8_t* codes) {
-  TERN_CHECK(IsTernary(type), InfoOf(type).name);
+  TERN_CHECK(IsTq(type), InfoOf(type).name);
   RowBytes(type, k);
   return type == GgmlType::kTq1_0 ? DecodeTqCodes<Tq1>(row, k, codes)
                                   : DecodeTqCodes<Tq2>(row, k, codes);

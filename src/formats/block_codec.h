@@ -1,5 +1,6 @@
 // Rows of tensors as GGUF stores them (docs/formats/block_codecs.md; layouts of ggml-common.h). A
-// row is a whole number of blocks. Ternary types take codes -1, 0, 1 with one d for the whole row;
+// row is a whole number of blocks; an I2_S matrix has a tail after its rows and is coded as a whole
+// (i2_s.h). The other ternary types take codes -1, 0, 1 with one d for the whole row;
 // we always write d = 1 and keep the scale in a tensor of its own, because a fp16 d would not be
 // the trained scale.
 #pragma once
@@ -24,7 +25,7 @@ enum class GgmlType : uint32_t {
   kBf16 = 30,
   kTq1_0 = 34,
   kTq2_0 = 35,
-  kI2_S = 36,  // Microsoft's fork only, whole tensors (i2_s.h); mainline's 36 is a removed type
+  kI2_S = 36,  // Microsoft's fork only (i2_s.h); mainline's 36 is a removed type
 };
 
 struct GgmlTypeInfo {
@@ -40,6 +41,8 @@ std::optional<GgmlTypeInfo> FindGgmlType(uint32_t number);
 const GgmlTypeInfo& InfoOf(GgmlType type);
 // Bytes of a row of k elements. Throws FormatError when k is no multiple of the block.
 int64_t RowBytes(GgmlType type, int64_t k);
+// Bytes between the last row of a tensor and its end: 32 of I2_S, 0 of the others.
+int64_t TailBytes(GgmlType type);
 
 // fp32 rows: F32, F16, BF16 (round to nearest even), Q8_0 (d = amax/127 as fp16, q = x/d rounded
 // half away from zero), TQ1_0 and TQ2_0 (d = amax as fp16: only right for rows that are ternary
@@ -50,10 +53,10 @@ void EncodeRow(GgmlType type, const float* x, int64_t k, uint8_t* out);
 // The same types. Throws FormatError for one that is not read as floats.
 void DecodeRow(GgmlType type, const uint8_t* row, int64_t k, float* out);
 
-// TQ1_0 and TQ2_0 from codes -1, 0, 1, d = 1 in every block. REQUIRES: a ternary type.
+// TQ1_0 and TQ2_0 from codes -1, 0, 1, d = 1 in every block. REQUIRES: TQ1_0 or TQ2_0.
 void EncodeTernaryRow(GgmlType type, const int8_t* codes, int64_t k, uint8_t* out);
 // Codes and the d of a row. Throws FormatError when the blocks have different d, or a code is none
-// of -1, 0, 1. REQUIRES: a ternary type.
+// of -1, 0, 1. REQUIRES: TQ1_0 or TQ2_0.
 float DecodeTernaryRow(GgmlType type, const uint8_t* row, int64_t k, int8_t* codes);
 
 }  // namespace tern::formats

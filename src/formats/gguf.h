@@ -88,7 +88,8 @@ class GgufWriter {
   void AddI32s(const std::string& key, const std::vector<int32_t>& values);
 
   // Throws FormatError when the last axis is no multiple of the type's block. write_row(row, out)
-  // fills RowBytes(type, K) bytes. Shape is row-major.
+  // fills RowBytes(type, K) bytes; of an I2_S matrix it is called once, with row 0, and fills
+  // I2sBytes(N, K). Shape is row-major.
   using RowWriter = std::function<void(int64_t row, uint8_t* out)>;
   void AddTensor(const std::string& name, GgmlType type, const std::vector<int64_t>& shape,
                  RowWriter write_row);

@@ -182,10 +182,8 @@ class GgufParser {
     const auto info = FindGgmlType(type);
     if (!info) {
       Fail(StrCat("tensor ", tensor.name, " has the type ", type,
-                  type == static_cast<uint32_t>(GgmlType::kI2_S)
-                      ? " (I2_S), which only Microsoft's fork of llama.cpp reads"
-                      : ", which this version does not read (it reads F32, F16, BF16, Q8_0, TQ1_0, "
-                        "TQ2_0)"));
+                  ", which this version does not read (it reads F32, F16, BF16, Q8_0, TQ1_0, "
+                  "TQ2_0, I2_S)"));
     }
     tensor.type = info->type;
     if (!names_.insert(tensor.name).second)
@@ -208,7 +206,7 @@ class GgufParser {
       if (d + 1 == tensor.shape.size()) break;
       size *= static_cast<uint64_t>(tensor.shape[d]);
     }
-    return static_cast<uint64_t>(size);
+    return static_cast<uint64_t>(size) + static_cast<uint64_t>(TailBytes(tensor.type));
   }
 
   uint64_t Alignment() const {

@@ -33,6 +33,17 @@ int64_t RowsOf(const std::vector<int64_t>& shape) {
   return rows;
 }
 
+// How a tensor is asked for: so many pieces of so many bytes. A row each, but a type with a tail
+// comes in one piece.
+struct Pieces {
+  int64_t count, bytes;
+};
+Pieces PiecesOf(GgmlType type, const std::vector<int64_t>& shape) {
+  const int64_t rows = RowsOf(shape), row_bytes = RowBytes(type, shape.back());
+  const int64_t tail = TailBytes(type);
+  return tail == 0 ? Pieces{rows, row_bytes} : Pieces{1, rows * row_bytes + tail};
+}
+
 uint64_t Aligned(uint64_t size) { return (size + kAlignment - 1) / kAlignment * kAlignment; }
 
 }  // namespace
@@ -102,8 +113,8 @@ std::string GgufWriter::Head() const {
     for (auto size = tensor.shape.rbegin(); size != tensor.shape.rend(); ++size) Put(head, *size);
     Put(head, static_cast<uint32_t>(tensor.type));
     Put(head, offset);
-    offset += Aligned(
-        static_cast<uint64_t>(RowsOf(tensor.shape) * RowBytes(tensor.type, tensor.shape.back())));
+    const Pieces pieces = PiecesOf(tensor.type, tensor.shape);
+    offset += Aligned(static_cast<uint64_t>(pieces.count * pieces.bytes));
   }
   return head;
 }
@@ -120,8 +131,7 @@ void GgufWriter::Write(const std::string& path) const {
   pad();
   std::vector<uint8_t> buffer;
   for (const Tensor& tensor : tensors_) {
-    const int64_t rows = RowsOf(tensor.shape);
-    const int64_t row_bytes = RowBytes(tensor.type, tensor.shape.back());
+    const auto [rows, row_bytes] = PiecesOf(tensor.type, tensor.shape);
     const int64_t at_once = std::clamp<int64_t>(kBufferBytes / row_bytes, 1, rows);
     buffer.resize(static_cast<size_t>(at_once * row_bytes));
     for (int64_t begin = 0; begin < rows; begin += at_once) {

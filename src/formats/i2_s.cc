@@ -9,7 +9,7 @@
 namespace tern::formats {
 namespace {
 
-constexpr int64_t kBlockWeights = 128, kBlockBytes = 32, kFields = 4, kTailBytes = 32;
+constexpr int64_t kFields = 4;
 
 // Weight of bit field f of byte b is b + 32 f; field 0 is the highest.
 constexpr int64_t Shift(int64_t field) { return 6 - 2 * field; }
@@ -18,9 +18,9 @@ constexpr int64_t Shift(int64_t field) { return 6 - 2 * field; }
 
 int64_t I2sBytes(int64_t n, int64_t k) {
   TERN_CHECK(n >= 0 && k >= 0, "[", n, ", ", k, "]");
-  TERN_CHECK_FORMAT(k % kBlockWeights == 0, "rows of ", k,
-                    " weights cannot be I2_S, whose blocks have ", kBlockWeights);
-  return n * k / kFields + kTailBytes;
+  TERN_CHECK_FORMAT(k % kI2sWeights == 0, "rows of ", k,
+                    " weights cannot be I2_S, whose blocks have ", kI2sWeights);
+  return n * k / kFields + kI2sTailBytes;
 }
 
 std::vector<uint8_t> PackI2s(std::span<const int8_t> codes, int64_t n, int64_t k, float scale) {
@@ -29,11 +29,11 @@ std::vector<uint8_t> PackI2s(std::span<const int8_t> codes, int64_t n, int64_t k
              "]");
   uint8_t* out = bytes.data();
   for (const int8_t* in = codes.data(); in != codes.data() + codes.size();
-       in += kBlockWeights, out += kBlockBytes) {
-    for (int64_t b = 0; b < kBlockBytes; ++b) {
+       in += kI2sWeights, out += kI2sBlockBytes) {
+    for (int64_t b = 0; b < kI2sBlockBytes; ++b) {
       unsigned byte = 0;
       for (int64_t f = 0; f < kFields; ++f) {
-        byte |= static_cast<unsigned>(in[b + kBlockBytes * f] + 1) << Shift(f);
+        byte |= static_cast<unsigned>(in[b + kI2sBlockBytes * f] + 1) << Shift(f);
       }
       out[b] = static_cast<uint8_t>(byte);
     }
@@ -49,17 +49,17 @@ I2sMatrix UnpackI2s(std::span<const uint8_t> bytes, int64_t n, int64_t k) {
   matrix.codes.resize(static_cast<size_t>(n * k));
   const uint8_t* in = bytes.data();
   int8_t* out = matrix.codes.data();
-  for (int64_t block = 0; block < n * k / kBlockWeights; ++block) {
+  for (int64_t block = 0; block < n * k / kI2sWeights; ++block) {
     for (int64_t f = 0; f < kFields; ++f) {
-      for (int64_t b = 0; b < kBlockBytes; ++b) {
+      for (int64_t b = 0; b < kI2sBlockBytes; ++b) {
         const int code = in[b] >> Shift(f) & 3;
         TERN_CHECK_FORMAT(code != 3, "block ", block,
                           " of an I2_S matrix holds the code 3, which is no weight");
-        out[kBlockBytes * f + b] = static_cast<int8_t>(code - 1);
+        out[kI2sBlockBytes * f + b] = static_cast<int8_t>(code - 1);
       }
     }
-    in += kBlockBytes;
-    out += kBlockWeights;
+    in += kI2sBlockBytes;
+    out += kI2sWeights;
   }
   std::memcpy(&matrix.scale, in, sizeof matrix.scale);
   TERN_CHECK_FORMAT(std::isfinite(matrix.scale) && matrix.scale > 0,

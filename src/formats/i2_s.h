@@ -9,6 +9,8 @@
 
 namespace tern::formats {
 
+inline constexpr int64_t kI2sWeights = 128, kI2sBlockBytes = 32, kI2sTailBytes = 32;
+
 // Bytes of a matrix [n, k]. Throws FormatError when k is no multiple of 128.
 int64_t I2sBytes(int64_t n, int64_t k);
 

@@ -21,6 +21,12 @@ std::string Fixed(double value, int digits) {
   return out.str();
 }
 
+std::string Short(double value) {
+  std::ostringstream out;
+  out << std::setprecision(2) << value;
+  return out.str();
+}
+
 std::string Lines(const recipe::PrepareStage&, const nlohmann::json& r) {
   return StrCat("- data: ", r["train_tokens"], " training and ", r["validation_tokens"],
                 " validation tokens, vocabulary ", r["vocab_size"], "\n");
@@ -28,7 +34,7 @@ std::string Lines(const recipe::PrepareStage&, const nlohmann::json& r) {
 std::string Lines(const recipe::TrainStage& stage, const nlohmann::json& r) {
   return StrCat("- ", stage.id, ": ", r["steps"], " steps, loss ", Fixed(r["loss"], 4),
                 ", validation loss ", Fixed(r["validation_loss"], 4), ", ",
-                FormatSi(r["tokens_per_second"]), "tokens/s (",
+                FormatSi(r["tokens_per_second"]), " tokens/s (",
                 Fixed(100 * r["share_of_gemm_peak"].get<double>(), 0),
                 " % of the fp32 GEMM peak), peak memory ", FormatBytes(r["peak_memory_bytes"]),
                 " (planned ", FormatBytes(r["predicted_memory_bytes"]), ")\n");
@@ -51,14 +57,14 @@ std::string Lines(const recipe::VerifyStage& stage, const nlohmann::json& r) {
   for (const auto& file : r["files"]) {
     text += StrCat("- ", stage.id, ": ", file["format"].get<std::string>(), ": ",
                    file["ternary_weights"], " ternary weights equal, logits of ", file["tokens"],
-                   " tokens: mean KL ", file["mean_kl"], ", top-1 agreement ",
+                   " tokens: mean KL ", Short(file["mean_kl"]), ", top-1 agreement ",
                    Fixed(100 * file["top1_agreement"].get<double>(), 1), " %\n");
   }
   return text;
 }
 std::string Lines(const recipe::GenerateStage& stage, const nlohmann::json& r) {
   return StrCat("- ", stage.id, ": ", r["new_tokens"], " tokens, ",
-                FormatSi(r["tokens_per_second"]), "tokens/s\n");
+                FormatSi(r["tokens_per_second"]), " tokens/s\n");
 }
 std::string Lines(const recipe::ReportStage&, const nlohmann::json&) { return ""; }
 

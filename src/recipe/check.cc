@@ -172,11 +172,6 @@ class Checker {
       throw RecipeError(
           StrCat(e.id, ".formats: found an empty list; want at least one, such as gguf/tq2_0"));
     for (const std::string& format : e.formats) {
-      if (format == "i2_s" || format == "gguf/i2_s") {
-        throw RecipeError(StrCat(e.id, ".formats: found ", format,
-                                 ", which this version reads but does not write; "
-                                 "want hf/bitnet"));
-      }
       const std::string why = WhyFormatCannotHold(recipe_.model, format);
       if (!why.empty()) throw RecipeError(StrCat(e.id, ".formats: ", why));
     }

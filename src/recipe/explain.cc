@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "recipe/list_visitor.h"
@@ -117,31 +118,65 @@ std::string WhereKeyBelongs(const std::string& key) {
   return places;
 }
 
-std::string ExplainKey(const std::string& path, const LoadedRecipe* loaded) {
+KeyExplanation ExplainKey(const std::string& path, const LoadedRecipe* loaded) {
   const std::string schema_path = SchemaPath(path, loaded);
   std::vector<std::string> names;
   for (const ListedField& field : AllFields()) {
     names.push_back(field.path);
     if (field.path != schema_path) continue;
-    std::string text = StrCat(path, ": ", field.meta.why, "\n  type     ", field.type, "\n");
-    if (field.is_map) return text;
-    if (*field.meta.unit != '\0') text += StrCat("  unit     ", field.meta.unit, "\n");
-    if (const std::string range = RangeOf(field.meta); !range.empty())
-      text += StrCat("  range    ", range, "\n");
-    text +=
-        StrCat("  default  ", field.meta.required ? "none, it must be given" : field.value, "\n");
-    text +=
-        StrCat("  change   ", field.meta.may_change ? "allowed between two starts of a run\n"
-                                                    : "between two starts of a run is an error\n");
-    if (loaded == nullptr) return text;
+    KeyExplanation key{.key = path,
+                       .why = field.meta.why,
+                       .type = field.type,
+                       .unit = field.meta.unit,
+                       .range = RangeOf(field.meta),
+                       .fallback = {},
+                       .is_map = field.is_map,
+                       .required = field.meta.required,
+                       .may_change = field.meta.may_change,
+                       .value = {},
+                       .origin = {}};
+    if (field.is_map) return key;
+    if (!field.meta.required) key.fallback = field.value;
+    if (loaded == nullptr) return key;
     const auto origin = loaded->origins.find(path);
-    return text + StrCat("  here     ", ValueIn(*loaded, path), " (",
-                         origin != loaded->origins.end() ? origin->second : "default", ")\n");
+    key.value = ValueIn(*loaded, path);
+    key.origin = origin != loaded->origins.end() ? origin->second : "default";
+    return key;
   }
   const std::string near = Nearest(path, names), home = WhereKeyBelongs(path);
   throw RecipeError(StrCat("unknown key ", path,
                            near.empty() ? "" : StrCat("; did you mean ", near, "?"),
                            home.empty() ? "" : StrCat("; a key of that name belongs to ", home)));
+}
+
+std::string ToText(const KeyExplanation& key) {
+  std::string text = StrCat(key.key, ": ", key.why, "\n  type     ", key.type, "\n");
+  if (key.is_map) return text;
+  if (!key.unit.empty()) text += StrCat("  unit     ", key.unit, "\n");
+  if (!key.range.empty()) text += StrCat("  range    ", key.range, "\n");
+  text += StrCat("  default  ", key.fallback.value_or("none, it must be given"), "\n");
+  text += StrCat("  change   ", key.may_change ? "allowed between two starts of a run\n"
+                                               : "between two starts of a run is an error\n");
+  if (key.value) text += StrCat("  here     ", *key.value, " (", *key.origin, ")\n");
+  return text;
+}
+
+std::string ToJson(const KeyExplanation& key) {
+  const auto or_null = [](const std::optional<std::string>& text) {
+    return text ? nlohmann::json(*text) : nlohmann::json();
+  };
+  return nlohmann::ordered_json{{"key", key.key},
+                                {"why", key.why},
+                                {"type", key.type},
+                                {"unit", key.unit},
+                                {"range", key.range},
+                                {"default", or_null(key.fallback)},
+                                {"required", key.required},
+                                {"may_change", key.may_change},
+                                {"value", or_null(key.value)},
+                                {"origin", or_null(key.origin)}}
+             .dump() +
+         "\n";
 }
 
 std::string RecipeReferenceMarkdown() {

@@ -77,7 +77,7 @@ void DescribeOptimizer(FieldVisitor& v, OptimizerConfig& o) {
 void DescribeSchedule(FieldVisitor& v, ScheduleConfig& s) {
   Choice(v, "kind", s.kind, kSchedules,
          {"Shape of the learning rate; two_stage is BitNet b1.58's"});
-  v.Real("peak_lr", s.peak_lr, {"Rate after warm-up", "", 0, 100});
+  v.Real("peak_lr", s.peak_lr, {"Rate after warm-up", "", 1e-10, 100});
   v.Real("second_lr", s.second_lr,
          {"two_stage: rate at the switch, from which stage 2 falls", "", 0, 100});
   v.Real("final_lr", s.final_lr, {"Rate at the last step", "", 0, 100});
@@ -137,7 +137,7 @@ void DescribeTrain(FieldVisitor& v, TrainStage& t) {
   Choice(v, "activation_checkpointing", t.activation_checkpointing, kCheckpointings,
          {"block keeps only each block's input and runs it again: less memory, a third more work"});
   Choice(v, "attention", t.attention, kAttentions,
-         {"Back end of attention on GPUs; CPUs have one"});
+         {"Back end of attention; memory_efficient and cudnn want a GPU"});
   v.Int("loss_chunk_tokens", t.loss_chunk_tokens,
         {"Rows of logits held at once", "tokens", 1, kBillion});
   v.Int("eval_every", t.eval_every,
@@ -163,7 +163,7 @@ void DescribeStage(FieldVisitor& v, EvalStage& s) {
 }
 void DescribeStage(FieldVisitor& v, ExportStage& s) {
   v.Texts("formats", s.formats,
-          {.why = "gguf/tq2_0, gguf/tq1_0, gguf/f16, hf/bitnet, hf/autobitnet, hf/bf16",
+          {.why = "gguf/tq2_0, gguf/tq1_0, gguf/i2_s, gguf/f16, hf/bitnet, hf/autobitnet, hf/bf16",
            .required = true});
   Word(v, "embedding", s.embedding, kEmbeddings, {"Type of embedding and head in GGUF"});
   Word(v, "checkpoint", s.checkpoint, kExported, {"Which checkpoint of the training is shipped"});

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/utf8.h"
 
 namespace tern::recipe {
 namespace {
@@ -123,6 +124,9 @@ YAML::Node LoadOnly(const std::string& yaml, const std::string& source) {
 }
 
 Node ParseYaml(const std::string& yaml, const std::string& source, bool marks) {
+  if (const auto bad = FirstInvalidUtf8(yaml)) {
+    throw RecipeError(StrCat(source, ": byte ", *bad, " is not UTF-8; want a recipe in UTF-8"));
+  }
   try {
     return Converter(source, marks).Convert(LoadOnly(yaml, source), 0);
   } catch (const YAML::Exception& error) {

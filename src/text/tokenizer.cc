@@ -12,8 +12,8 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/sha256.h"
+#include "base/utf8.h"
 #include "text/model_proto.h"
-#include "text/utf8.h"
 
 namespace tern::text {
 namespace {

@@ -74,7 +74,7 @@ void StepLog::Step(int64_t step, const StepRecord& record) {
   events_.Add(step, {named.begin(), named.end()});
 
   std::string note =
-      StrCat("loss ", Fixed(record.loss, 4), " · ", FormatSi(TokensPerSecond()), "tokens/s");
+      StrCat("loss ", Fixed(record.loss, 4), " · ", FormatSi(TokensPerSecond()), " tokens/s");
   if (options_.gemm_flops > 0) {
     const double share = TokensPerSecond() * options_.flops_per_token / options_.gemm_flops;
     note += StrCat(" · ", Fixed(100 * share, 0), " % of GEMM peak");

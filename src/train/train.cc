@@ -12,6 +12,7 @@
 #include "base/stop_signal.h"
 #include "data/loader.h"
 #include "eval/perplexity.h"
+#include "train/attention_backend.h"
 #include "train/health.h"
 #include "train/schedule.h"
 #include "train/step.h"
@@ -63,6 +64,7 @@ class Trainer {
 
 Trainer::Trainer(const TrainJob& job)
     : job_(job), stage_(job.stage), state_(job.recipe, job.stage) {
+  SelectAttention(stage_.attention, stage_.id + ".attention");
   Resume();
   log_ = std::make_unique<StepLog>(LogOptions());
   loader_ = MakeLoader();

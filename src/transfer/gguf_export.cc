@@ -2,11 +2,13 @@
 // (docs/formats/gguf.md).
 #include "transfer/gguf_export.h"
 
+#include <algorithm>
 #include <memory>
 
 #include "arch/gguf_names.h"
 #include "base/error.h"
 #include "formats/gguf.h"
+#include "formats/i2_s.h"
 #include "kernels/ternary_pack/t2.h"
 #include "quant/ternary.h"
 
@@ -17,11 +19,13 @@ using formats::GgmlType;
 using formats::GgufWriter;
 
 // llama.cpp's numbers for the type most weights have (llama_ftype).
-constexpr uint32_t kFileTypeF16 = 1, kFileTypeTq1 = 36, kFileTypeTq2 = 37;
+constexpr uint32_t kFileTypeF16 = 1, kFileTypeTq1 = 36, kFileTypeTq2 = 37,
+                   kFileTypeI2s = 40;  // Of Microsoft's fork
 
 GgmlType LinearType(const std::string& format) {
   if (format == "gguf/tq2_0") return GgmlType::kTq2_0;
   if (format == "gguf/tq1_0") return GgmlType::kTq1_0;
+  if (format == "gguf/i2_s") return GgmlType::kI2_S;
   TERN_CHECK(format == "gguf/f16", format);
   return GgmlType::kF16;
 }
@@ -39,6 +43,8 @@ uint32_t FileType(GgmlType linear) {
       return kFileTypeTq1;
     case GgmlType::kTq2_0:
       return kFileTypeTq2;
+    case GgmlType::kI2_S:
+      return kFileTypeI2s;
     default:
       return kFileTypeF16;
   }
@@ -108,6 +114,23 @@ void AddFloats(const std::string& name, GgmlType type, const at::Tensor& value,
   });
 }
 
+void AddI2s(const std::string& name, const at::Tensor& latent_NK, const RowOrder& order,
+            GgufWriter* writer) {
+  const quant::TernaryWeight w = quant::QuantizeTernary(latent_NK);
+  const int64_t n = latent_NK.size(0);
+  writer->AddTensor(
+      name, GgmlType::kI2_S, latent_NK.sizes().vec(), [w, n, order](int64_t, uint8_t* out) {
+        std::vector<int8_t> codes(static_cast<size_t>(n * w.k));
+        for (int64_t row = 0; row < n; ++row) {
+          kernels::UnpackT2Row(
+              w.t2_NC.const_data_ptr<uint8_t>() + order.ModelRow(row) * w.t2_NC.size(1), w.k,
+              codes.data() + row * w.k);
+        }
+        const std::vector<uint8_t> bytes = formats::PackI2s(codes, n, w.k, w.beta);
+        std::copy(bytes.begin(), bytes.end(), out);
+      });
+}
+
 void AddTernary(const std::string& name, GgmlType type, const at::Tensor& latent_NK,
                 const RowOrder& order, GgufWriter* writer) {
   const quant::TernaryWeight w = quant::QuantizeTernary(latent_NK);
@@ -149,7 +172,9 @@ void WriteGguf(const model::Decoder& decoder, const text::Tokenizer& tokenizer,
         AddFloats(name, table, value, order, &writer);
         break;
       case ParameterRole::kLinear:
-        if (config.linear == LinearKind::kBitLinear) {
+        if (linear == GgmlType::kI2_S) {
+          AddI2s(name, value, order, &writer);
+        } else if (config.linear == LinearKind::kBitLinear) {
           AddTernary(name, linear, value, order, &writer);
         } else {
           AddFloats(name, linear, value, order, &writer);

@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <unordered_map>
 
-#include "text/utf8.h"
+#include "base/utf8.h"
 #include "transfer/hf_export.h"
 
 namespace tern::transfer {
@@ -27,7 +27,7 @@ std::vector<Merge> ImpliedMerges(const text::Tokenizer& tokenizer) {
     if (tokenizer.type(id) != text::PieceType::kNormal) continue;
     const std::string& piece = tokenizer.piece(id);
     for (size_t at = 1; at < piece.size(); ++at) {
-      if (text::CharacterBorder(piece, at) != at) continue;
+      if (CharacterBorder(piece, at) != at) continue;
       const auto left = ids.find(piece.substr(0, at)), right = ids.find(piece.substr(at));
       if (left == ids.end() || right == ids.end()) continue;
       merges.push_back({tokenizer.score(id), left->second, right->second});

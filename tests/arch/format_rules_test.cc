@@ -69,7 +69,7 @@ TEST(FormatRulesTest, DenseAndTernaryAreNeverMixedUp) {
   }
   c.linear = LinearKind::kDense;
   for (const char* format : kTernaryFormats) ExpectRefused(c, format, {"dense", "fits gguf/f16"});
-  ExpectRefused(c, "i2_s", {"dense"});
+  ExpectRefused(c, "gguf/i2_s", {"dense"});
   ExpectFits(c, "gguf/f16");
   ExpectFits(c, "hf/bf16");
 }
@@ -80,15 +80,18 @@ TEST(FormatRulesTest, SquaredReluGoesToTransformersAndTheForkOnly) {
   c.activation = Activation::kRelu2;
   EXPECT_EQ(ChooseGgufArch(c).name, ArchName::kBitnet158);
   EXPECT_EQ(ChooseHfArch(c).name, ArchName::kBitnet158);
-  ExpectRefused(c, "gguf/tq2_0", {"mainline", "SiLU", "fits i2_s, hf/bitnet"});
+  ExpectRefused(c, "gguf/tq2_0", {"mainline", "SiLU", "fits gguf/i2_s, hf/bitnet"});
   ExpectRefused(c, "gguf/tq1_0", {"mainline"});
-  for (const char* format : {"i2_s", "gguf/i2_s", "hf/bitnet", "hf/autobitnet"}) {
+  for (const char* format : {"gguf/i2_s", "hf/bitnet", "hf/autobitnet"}) {
     ExpectFits(c, format);
   }
   c.linear = LinearKind::kDense;
   ExpectRefused(c, "gguf/f16", {"mainline", "fits hf/bf16"});
-  // A model for mainline is none for the fork.
-  ExpectRefused(Size700M(), "i2_s", {"Microsoft's fork", "squared ReLU"});
+  ExpectFits(Size700M(), "gguf/i2_s");
+  c = Size700M();
+  c.sub_norms = false;
+  c.qk_norm = true;
+  ExpectRefused(c, "gguf/i2_s", {"Microsoft's fork", "qwen3"});
 }
 
 TEST(FormatRulesTest, I2sRowsDivideBy128) {

@@ -8,11 +8,11 @@
 #include <optional>
 
 #include "base/error.h"
+#include "base/utf8.h"
 #include "engine/gguf_model.h"
 #include "tests/engine/tiny_files.h"
 #include "tests/engine/tiny_vocabulary.h"
 #include "tests/testing/temp_folder.h"
-#include "text/utf8.h"
 
 namespace tern::testing {
 namespace {
@@ -71,7 +71,7 @@ TEST_F(GenerateTest, StreamsWholeUtf8ThatAddsUpToTheText) {
     std::string streamed;
     const auto stream = [&](std::string_view piece) {
       EXPECT_FALSE(piece.empty());
-      EXPECT_EQ(text::FirstInvalidUtf8(piece), std::nullopt);
+      EXPECT_EQ(FirstInvalidUtf8(piece), std::nullopt);
       streamed += piece;
     };
     const GenerateResult result = Generate(engine, "To be", Hot(60, seed), stream);

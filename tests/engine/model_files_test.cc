@@ -57,13 +57,15 @@ class ModelFilesTest : public ::testing::TestWithParam<ArchName> {
   int folders_ = 0;
 };
 
-TEST_P(ModelFilesTest, Tq1AndTq2AndAutoBitLinearAreBitEqual) {
+TEST_P(ModelFilesTest, EveryFileWithTheScaleItselfIsBitEqual) {
   const TinyModel model = MakeTinyModel(TinyConfig(GetParam()), 32);
-  GgufOptions tq1;
+  GgufOptions tq1, i2s;
   tq1.linear = GgmlType::kTq1_0;
+  i2s.linear = GgmlType::kI2_S;
+  i2s.activation = std::nullopt;  // Microsoft's files say nothing; their program has one way
   HfOptions multiply;
   multiply.linear_class = "autobitlinear";
-  ModelWeights files[] = {Gguf(model), Gguf(model, tq1), Folder(model, multiply)};
+  ModelWeights files[] = {Gguf(model), Gguf(model, tq1), Gguf(model, i2s), Folder(model, multiply)};
   const std::vector<float> want = Logits(Gguf(model));
   for (ModelWeights& weights : files) {
     SCOPED_TRACE(weights.source);

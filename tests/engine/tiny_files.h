@@ -3,6 +3,7 @@
 // that differs from a right one in one point.
 #pragma once
 
+#include <algorithm>
 #include <deque>
 #include <functional>
 #include <nlohmann/json.hpp>
@@ -14,6 +15,7 @@
 #include "formats/gguf.h"
 #include "formats/half.h"
 #include "formats/hf_bitnet.h"
+#include "formats/i2_s.h"
 #include "formats/safetensors.h"
 #include "tests/engine/tiny_model.h"
 #include "text/tokenizer.h"
@@ -62,6 +64,20 @@ inline void AddGgufTokenizer(const text::PieceTable& table, formats::GgufWriter*
   writer->AddBool("tokenizer.ggml.add_space_prefix", table.add_space_prefix);
 }
 
+// row_of(row): the model's row at a row of the file. `w` must live until the file is written.
+inline void AddI2s(const std::string& name, const ParameterSpec& spec, const TinyTernary& w,
+                   const std::function<int64_t(int64_t)>& row_of, formats::GgufWriter* writer) {
+  const int64_t n = spec.shape[0], k = spec.shape[1];
+  std::vector<int8_t> codes;
+  for (int64_t row = 0; row < n; ++row) {
+    const auto begin = w.codes.begin() + row_of(row) * k;
+    codes.insert(codes.end(), begin, begin + k);
+  }
+  const std::vector<uint8_t> bytes = formats::PackI2s(codes, n, k, w.beta);
+  writer->AddTensor(name, formats::GgmlType::kI2_S, spec.shape,
+                    [bytes](int64_t, uint8_t* out) { std::copy(bytes.begin(), bytes.end(), out); });
+}
+
 // `model` must live until it returns.
 inline void WriteGguf(const TinyModel& model, ArchName arch, const std::string& path,
                       const GgufOptions& options = {}) {
@@ -80,6 +96,11 @@ inline void WriteGguf(const TinyModel& model, ArchName arch, const std::string& 
     const auto ternary = model.ternary.find(spec.name);
     if (ternary != model.ternary.end()) {
       const TinyTernary& w = ternary->second;
+      if (options.linear == formats::GgmlType::kI2_S) {
+        AddI2s(
+            name, spec, w, [=](int64_t row) { return ModelRow(row, e, paired); }, &writer);
+        continue;
+      }
       if (!options.leave_out.contains(name)) {
         writer.AddTensor(name, options.linear, spec.shape, [=, &w](int64_t row, uint8_t* out) {
           formats::EncodeTernaryRow(options.linear, w.codes.data() + ModelRow(row, e, paired) * k,

@@ -224,15 +224,18 @@ TEST(BlockCodecTest, TableAndRefusals) {
   EXPECT_EQ(RowBytes(GgmlType::kQ8_0, 64), 68);
   EXPECT_EQ(RowBytes(GgmlType::kTq1_0, 512), 108);
   EXPECT_EQ(RowBytes(GgmlType::kTq2_0, 512), 132);
-  EXPECT_FALSE(FindGgmlType(2).has_value());   // Q4_0
-  EXPECT_FALSE(FindGgmlType(36).has_value());  // I2_S of the fork
+  EXPECT_FALSE(FindGgmlType(2).has_value());  // Q4_0
   EXPECT_FALSE(FindGgmlType(4000).has_value());
   float value = 0;
   uint8_t byte[8] = {};
   EXPECT_THROW(EncodeRow(GgmlType::kI32, &value, 1, byte), FormatError);
   EXPECT_THROW(DecodeRow(GgmlType::kI64, byte, 1, &value), FormatError);
-  EXPECT_THROW(RowBytes(GgmlType::kI2_S, 256), BugError);
+  EXPECT_EQ(RowBytes(GgmlType::kI2_S, 256), 64);
+  EXPECT_EQ(TailBytes(GgmlType::kI2_S), 32);
+  EXPECT_EQ(TailBytes(GgmlType::kTq2_0), 0);
   int8_t code = 0;
+  EXPECT_THROW(DecodeRow(GgmlType::kI2_S, byte, 128, &value), FormatError);
+  EXPECT_THROW(EncodeTernaryRow(GgmlType::kI2_S, &code, 128, byte), BugError);
   EXPECT_THROW(EncodeTernaryRow(GgmlType::kF32, &code, 1, byte), BugError);
 }
 

@@ -213,7 +213,8 @@ TEST(GgufReaderTest, RefusesWrongTensors) {
   ExpectRefused(one({int64_t{1} << 41, 4}, 0, 0), "an axis of");
   ExpectRefused(one({1 << 30, 1 << 30, 1 << 30, 1 << 30}, 0, 0), "larger than the file");
   ExpectRefused(one({4, 8}, 2, 0), "type 2, which this version does not read");
-  ExpectRefused(one({128, 1}, 36, 0), "only Microsoft's fork");
+  ExpectRefused(one({64, 1}, 36, 0), "rows of 64");
+  ExpectRefused(one({128, 4}, 36, 0), "160 bytes at offset 0 ends after a data part of 128");
   ExpectRefused(one({33, 1}, 8, 0), "rows of 33");
   ExpectRefused(one({255, 1}, 35, 0), "rows of 255");
   ExpectRefused(Bytes().Head(2, 0).Tensor("t", {8}, 0, 0).Tensor("t", {8}, 0, 32).Data(64),

@@ -37,6 +37,17 @@ TEST(HostileTest, PartsThatMultiply) {
   EXPECT_NE(file.Error().find("more than 1000 parts in one recipe"), std::string::npos);
 }
 
+TEST(HostileTest, BytesThatAreNotUtf8) {
+  EXPECT_NE(RecipeFile(StrCat(kGoodRecipe, "# \xff\n")).Error().find("is not UTF-8"),
+            std::string::npos);
+  EXPECT_NE(RecipeFile(kGoodRecipe).Error({"name=\xc3"}).find("is not UTF-8"), std::string::npos);
+}
+
+TEST(HostileTest, ARateOfZeroTrainsNothing) {
+  EXPECT_NE(RecipeFile(kGoodRecipe).Error({"train.schedule.peak_lr=0"}).find("peak_lr"),
+            std::string::npos);
+}
+
 // An argument can hold sixty thousand levels, and trees are copied and dropped recursively: whether
 // that works would depend on the stack.
 TEST(HostileTest, DeepKeysOnTheCommandLine) {

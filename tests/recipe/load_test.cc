@@ -77,7 +77,7 @@ TEST(LoadErrorTest, IllTypedValues) {
   for (const char* value : {"big", "nan", "inf", "1_5", "\"0.1\""}) {
     ExpectError(GoodRecipeWith("steps: 100", std::string("schedule: {peak_lr: ") + value + "}"),
                 "recipe.yaml:6:24: train.schedule.peak_lr: found ",
-                {"want a number from 0 to 100"});
+                {"want a number from 1e-10 to 100"});
   }
   for (const char* value : {"yes", "1", "True", "\"true\""}) {
     ExpectError(GoodRecipeWith("steps: 100", std::string("keep_best: ") + value),

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <nlohmann/json.hpp>
 
 #include "base/file.h"
 #include "recipe/explain.h"
@@ -62,7 +63,7 @@ TEST(ResolvedTest, CommentsNameTheOrigins) {
 }
 
 TEST(ExplainTest, TellsDefaultUnitRangeAndReason) {
-  const std::string text = ExplainKey("train.schedule.warmup_steps", nullptr);
+  const std::string text = ToText(ExplainKey("train.schedule.warmup_steps", nullptr));
   EXPECT_EQ(text,
             "train.schedule.warmup_steps: Linear rise from 0\n"
             "  type     whole number\n"
@@ -70,15 +71,29 @@ TEST(ExplainTest, TellsDefaultUnitRangeAndReason) {
             "  range    0 to 1000000000\n"
             "  default  0\n"
             "  change   between two starts of a run is an error\n");
-  EXPECT_NE(ExplainKey("train.precision", nullptr).find("fp32 | bf16 | fp16"), std::string::npos);
-  EXPECT_NE(ExplainKey("train.optimizer", nullptr).find("AdamW"), std::string::npos);
+  EXPECT_NE(ToText(ExplainKey("train.precision", nullptr)).find("fp32 | bf16 | fp16"),
+            std::string::npos);
+  EXPECT_NE(ToText(ExplainKey("train.optimizer", nullptr)).find("AdamW"), std::string::npos);
+}
+
+TEST(ExplainTest, JsonSaysTheSame) {
+  const LoadedRecipe loaded = RecipeFile(kGoodRecipe).Load({"seed=7"});
+  const auto json = nlohmann::json::parse(ToJson(ExplainKey("seed", &loaded)));
+  EXPECT_EQ(json["value"], "7");
+  EXPECT_EQ(json["origin"], "command line");
+  EXPECT_EQ(json["default"], "42");
+  EXPECT_EQ(json["may_change"], false);
+  const auto required = nlohmann::json::parse(ToJson(ExplainKey("model.num_layers", nullptr)));
+  EXPECT_EQ(required["required"], true);
+  EXPECT_TRUE(required["default"].is_null());
+  EXPECT_TRUE(required["value"].is_null());
 }
 
 TEST(ExplainTest, WithARecipeTellsValueAndOriginUnderTheStagesId) {
   const LoadedRecipe loaded =
       RecipeFile(std::string(kGoodRecipe) + "  - train: {id: longer, steps: 5}\n").Load({"seed=3"});
   const auto here = [&](const std::string& key) {
-    const std::string text = ExplainKey(key, &loaded);
+    const std::string text = ToText(ExplainKey(key, &loaded));
     return text.substr(text.find("  here     "));
   };
   EXPECT_EQ(here("longer.steps"), StrCat("  here     5 (", loaded.path, ":10:25)\n"));

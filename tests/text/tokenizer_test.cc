@@ -6,8 +6,8 @@
 
 #include "base/error.h"
 #include "base/random.h"
+#include "base/utf8.h"
 #include "text/train_tokenizer.h"
-#include "text/utf8.h"
 
 namespace tern::text {
 namespace {

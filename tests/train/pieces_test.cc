@@ -1,5 +1,5 @@
 // The parts of a training step that are pure or small: schedules, loss scaling, fault policy,
-// AdamW.
+// AdamW, the choice of attention.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/variable.h>
@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "train/attention_backend.h"
 #include "train/faults.h"
 #include "train/health.h"
 #include "train/loss_scaler.h"
@@ -115,6 +116,21 @@ TEST(LayerKindTest, IsTheLastPartOfTheName) {
 }
 
 // AdamW written out in fp64 (arXiv 1711.05101, algorithm 2, with the usual bias correction).
+// What libtorch itself says it would run: 0 math, 1 flash (its enum SDPBackend).
+TEST(AttentionBackendTest, TheChoiceReachesLibtorch) {
+  const at::Tensor q = at::ones({1, 2, 8, 16});
+  const auto chosen = [&](recipe::AttentionBackend backend) {
+    SelectAttention(backend, "train.attention");
+    return at::_fused_sdp_choice(q, q, q, {}, /*dropout_p=*/0.0, /*is_causal=*/true);
+  };
+  EXPECT_EQ(chosen(recipe::AttentionBackend::kMath), 0);
+  EXPECT_EQ(chosen(recipe::AttentionBackend::kFlash), 1);
+  EXPECT_EQ(chosen(recipe::AttentionBackend::kMath), 0);
+  EXPECT_EQ(chosen(recipe::AttentionBackend::kAuto), 1);
+  EXPECT_THROW(chosen(recipe::AttentionBackend::kCudnn), ResourceError);
+  EXPECT_THROW(chosen(recipe::AttentionBackend::kMemoryEfficient), ResourceError);
+}
+
 TEST(AdamWTest, FollowsTheFormulaWithClippingAndScaling) {
   recipe::OptimizerConfig config;
   config.clip_norm = 1.0;

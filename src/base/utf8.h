@@ -7,7 +7,7 @@
 #include <string>
 #include <string_view>
 
-namespace tern::text {
+namespace tern {
 
 // Byte offset of the first byte that does not belong to a valid sequence; nothing when all of
 // `bytes` is UTF-8.
@@ -26,4 +26,4 @@ int64_t IncompleteTail(std::string_view bytes);
 // Offset of the largest character border <= `at`. REQUIRES: `bytes` is UTF-8, at <= size.
 size_t CharacterBorder(std::string_view bytes, size_t at);
 
-}  // namespace tern::text
+}  // namespace tern

@@ -1,11 +1,11 @@
 // See utf8.h.
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 #include <algorithm>
 
 #include "base/error.h"
 
-namespace tern::text {
+namespace tern {
 namespace {
 
 bool IsContinuation(unsigned char byte) { return (byte & 0xC0) == 0x80; }
@@ -87,4 +87,4 @@ size_t CharacterBorder(std::string_view bytes, size_t at) {
   return at;
 }
 
-}  // namespace tern::text
+}  // namespace tern
