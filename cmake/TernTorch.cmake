@@ -17,8 +17,15 @@ target_include_directories(tern_torch SYSTEM INTERFACE
   ${TERN_TORCH_DIR}/include ${TERN_TORCH_DIR}/include/torch/csrc/api/include)
 target_compile_definitions(tern_torch INTERFACE
   _GLIBCXX_USE_CXX11_ABI=1 USE_C10D_GLOO USE_DISTRIBUTED)
+# at::parallel_for is a template that is serial in a file compiled without OpenMP. The runtime must be libtorch's own, or the
+# process would have two pools of threads.
+file(GLOB TERN_TORCH_GOMP ${TERN_TORCH_DIR}/lib/libgomp*.so*)
+if(NOT TERN_TORCH_GOMP)
+  set(TERN_TORCH_GOMP -fopenmp)  # A libtorch that uses the system's
+endif()
+target_compile_options(tern_torch INTERFACE -fopenmp)
 target_link_libraries(tern_torch INTERFACE
-  ${TERN_TORCH_DIR}/lib/libtorch_cpu.so ${TERN_TORCH_DIR}/lib/libc10.so)
+  ${TERN_TORCH_DIR}/lib/libtorch_cpu.so ${TERN_TORCH_DIR}/lib/libc10.so ${TERN_TORCH_GOMP})
 target_link_options(tern_torch INTERFACE
   -Wl,-rpath,${TERN_TORCH_DIR}/lib -Wl,-rpath-link,${TERN_TORCH_DIR}/lib
   # libtorch_cpu names the CUDA runtime even for CPU use; its own RPATH finds it at run time, not at link time.

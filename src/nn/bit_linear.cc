@@ -47,17 +47,7 @@ class WeightGradient {
 // dX_MK += beta * (dY_MN Wq_NK); the codes are exact in every compute type.
 void AddInputGradient(const at::Tensor& dy_MN, const quant::TernaryWeight& w, ComputeType compute,
                       at::Tensor* dx_MK) {
-  at::Tensor part_MK;
-  if (compute == ComputeType::kFp32) {
-    const at::Tensor w_NK = quant::Dequantize(w, w.beta);
-    if (dx_MK->defined()) {
-      dx_MK->addmm_(dy_MN, w_NK);
-      return;
-    }
-    *dx_MK = at::mm(dy_MN, w_NK);
-    return;
-  }
-  part_MK = MatMul(dy_MN, quant::Dequantize(w, 1.0f), compute);
+  at::Tensor part_MK = MatMul(dy_MN, quant::Dequantize(w, 1.0f), compute);
   if (dx_MK->defined()) {
     dx_MK->add_(part_MK, w.beta);
   } else {

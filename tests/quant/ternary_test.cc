@@ -3,11 +3,16 @@
 #include "quant/ternary.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <mutex>
+#include <set>
+#include <thread>
 
 #include "base/error.h"
+#include "quant/torch_parallel.h"
 
 namespace tern::quant {
 namespace {
@@ -15,6 +20,19 @@ namespace {
 at::Tensor Random(at::IntArrayRef shape, uint64_t seed) {
   auto generator = at::detail::createCPUGenerator(seed);
   return at::randn(shape, generator);
+}
+
+// at::parallel_for is serial in files that are compiled without OpenMP, and nothing but the speed
+// tells.
+TEST(TorchParallelTest, UsesTheThreadsOfLibtorch) {
+  at::set_num_threads(2);
+  std::mutex mutex;
+  std::set<std::thread::id> threads;
+  TorchParallel()(1000, 1, [&](int64_t, int64_t) {
+    const std::lock_guard lock(mutex);
+    threads.insert(std::this_thread::get_id());
+  });
+  EXPECT_EQ(threads.size(), 2u);
 }
 
 // The definition, written again without the kernels: row-major blocks of 4,096, fp32 inside, fp64
