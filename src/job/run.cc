@@ -51,9 +51,10 @@ class StageRecord {
            stored_.at("fingerprint").get<recipe::Fingerprint>() != fingerprint_;
   }
 
-  // Throws RecipeError when the stage was begun or finished with other keys.
-  void CheckUnchanged(const std::string& id) const {
-    if (!stored_.is_object()) return;
+  // Throws RecipeError when what the stage has made so far was made with other keys. A stage that
+  // failed before it made anything may be corrected; only a training keeps parts of its work.
+  void CheckUnchanged(const std::string& id, bool has_checkpoints) const {
+    if (!done() && !has_checkpoints) return;
     const auto differences =
         recipe::Differences(stored_.at("fingerprint").get<recipe::Fingerprint>(), fingerprint_);
     if (differences.empty()) return;
@@ -127,10 +128,12 @@ void RunRecipe(const recipe::LoadedRecipe& loaded, const RunOptions& options) {
   const std::vector<recipe::Stage> stages = StagesOf(loaded.recipe);
   if (!options.restart_from.empty()) Restart(context, stages, options.restart_from);
   for (const recipe::Stage& stage : stages) {
-    StageRecord(context, stage).CheckUnchanged(recipe::IdOf(stage));
-    if (std::holds_alternative<recipe::TrainStage>(stage)) {
-      checkpoint::RemoveLeftovers(context.Path(recipe::IdOf(stage)));
-    }
+    const std::string& id = recipe::IdOf(stage);
+    const bool trains = std::holds_alternative<recipe::TrainStage>(stage);
+    if (trains) checkpoint::RemoveLeftovers(context.Path(id));
+    const bool has_checkpoints =
+        trains && fs::exists(context.Path(id)) && !fs::is_empty(context.Path(id));
+    StageRecord(context, stage).CheckUnchanged(id, has_checkpoints);
   }
   WriteFileAtomically(context.Path("recipe.resolved.yaml"), context.resolved_yaml);
 

@@ -39,6 +39,17 @@ void MetricsLog::RollBackTo(int64_t step) {
   file_.emplace(path_, AppendFile::Mode::kOpenOrCreate);
 }
 
+void MetricsLog::Extend(int64_t step, const nlohmann::json& values) {
+  file_.reset();
+  std::string lines;
+  for (MetricsRecord& record : ReadMetrics(path_)) {
+    if (record.stage == stage_ && record.step == step) record.values.update(values);
+    lines += RecordLine(record.stage, record.step, record.values);
+  }
+  WriteFileAtomically(path_, lines);
+  file_.emplace(path_, AppendFile::Mode::kOpenOrCreate);
+}
+
 void MetricsLog::Append(int64_t step, const nlohmann::json& values) {
   TERN_CHECK(step > last_step_, "step ", step, " after step ", last_step_, " in ", path_);
   TERN_CHECK(values.is_object() && !values.contains("stage") && !values.contains("step"),

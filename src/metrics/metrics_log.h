@@ -32,6 +32,10 @@ class MetricsLog {
   // this log; values is an object without "stage" and "step".
   void Append(int64_t step, const nlohmann::json& values);
 
+  // Adds values to the record of `step`, atomically; nothing when there is no such record. For what
+  // was interrupted and is known only after a resume.
+  void Extend(int64_t step, const nlohmann::json& values);
+
   // Drops the records of this stage after `step`, atomically: the run goes back to an earlier
   // checkpoint.
   void RollBackTo(int64_t step);

@@ -52,7 +52,7 @@ struct CrossEntropyFunction : torch::autograd::Function<CrossEntropyFunction> {
       sum += LossAndGradient(logits_CV, targets_M.narrow(0, begin, count), factor);
       if (!wants_gradient) continue;
       dh_MD.narrow(0, begin, count).copy_(MatMul(logits_CV, head_VD, options.compute));
-      dhead_VD.add_(MatMul(logits_CV.t(), h_CD, options.compute));
+      AddMatMul(logits_CV.t(), h_CD, options.compute, &dhead_VD);
     }
     if (wants_gradient) ctx->save_for_backward({dh_MD, dhead_VD});
     return at::scalar_tensor(sum / options.count, at::kDouble);

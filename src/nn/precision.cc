@@ -71,6 +71,15 @@ at::Tensor MatMul(const at::Tensor& a_MK, const at::Tensor& b_KN, ComputeType co
   return Fp32Product(RoundTo(a_MK, compute), RoundTo(b_KN, compute));
 }
 
+void AddMatMul(const at::Tensor& a_MK, const at::Tensor& b_KN, ComputeType compute,
+               at::Tensor* c_MN) {
+  if (compute == ComputeType::kBf16 && HasNativeBf16(a_MK.device())) {
+    c_MN->add_(at::mm(a_MK.to(at::kBFloat16), b_KN.to(at::kBFloat16)));
+    return;
+  }
+  c_MN->addmm_(RoundTo(a_MK, compute), RoundTo(b_KN, compute));
+}
+
 at::Tensor DenseLinear(const at::Tensor& x_MK, const at::Tensor& w_NK, ComputeType compute) {
   return DenseLinearFunction::apply(x_MK, w_NK, static_cast<int64_t>(compute));
 }

@@ -23,6 +23,10 @@ at::Tensor RoundTo(const at::Tensor& x, ComputeType compute);
 // c_MN = a_MK b_KN, fp32 in and out; either operand may be a transposed view.
 at::Tensor MatMul(const at::Tensor& a_MK, const at::Tensor& b_KN, ComputeType compute);
 
+// c_MN += a_MK b_KN.
+void AddMatMul(const at::Tensor& a_MK, const at::Tensor& b_KN, ComputeType compute,
+               at::Tensor* c_MN);
+
 // x_MK w_NK^T with gradients to both: the dense linear layer. dX = dY w, dW = dY^T x in the same
 // compute type.
 at::Tensor DenseLinear(const at::Tensor& x_MK, const at::Tensor& w_NK, ComputeType compute);

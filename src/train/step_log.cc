@@ -83,6 +83,7 @@ void StepLog::Step(int64_t step, const StepRecord& record) {
 }
 
 void StepLog::Validation(int64_t step, double loss) {
+  metrics_.Extend(step, {{"validation_loss", loss}});
   events_.Add(step, {{"validation/loss", loss}});
 }
 

@@ -35,7 +35,7 @@ class StepLog {
 
   // `step` counts from 1: the step that was just made.
   void Step(int64_t step, const StepRecord& record);
-  // An evaluation made on resuming at `step`, whose record is written already: TensorBoard only.
+  // An evaluation made on resuming at `step`, whose record is written already.
   void Validation(int64_t step, double loss);
   void RollBackTo(int64_t step);
   // On disk when it returns; called before a checkpoint.

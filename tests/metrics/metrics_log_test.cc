@@ -96,6 +96,18 @@ TEST(MetricsLogTest, RollsBackWhileOpen) {
   EXPECT_EQ(StepsOf(folder / "m", "train"), OneTo(7));
 }
 
+TEST(MetricsLogTest, ExtendsOneRecordAndGoesOn) {
+  const TempFolder folder;
+  MetricsLog whole(folder / "whole", "train", 0), extended(folder / "extended", "train", 0);
+  for (MetricsLog* log : {&whole, &extended}) AppendSteps(log, 1, 2);
+  whole.Append(3, {{"loss", 0.5}, {"validation_loss", 0.25}});
+  extended.Append(3, {{"loss", 0.5}});
+  extended.Extend(3, {{"validation_loss", 0.25}});
+  extended.Extend(9, {{"validation_loss", 0.25}});  // No such step: nothing to add to
+  for (MetricsLog* log : {&whole, &extended}) AppendSteps(log, 4, 5);
+  EXPECT_EQ(ReadFile(folder / "extended"), ReadFile(folder / "whole"));
+}
+
 TEST(MetricsLogTest, AFileThatNeedsNoChangeIsNotRewritten) {
   const TempFolder folder;
   const std::string path = folder / "m";

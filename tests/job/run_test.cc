@@ -1,0 +1,154 @@
+// A recipe from text to verified files, what is made of it a second time, and what is refused.
+#include "job/run.h"
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/stop_signal.h"
+#include "metrics/metrics_log.h"
+#include "tests/job/small_run.h"
+
+namespace tern::job {
+namespace {
+
+namespace fs = std::filesystem;
+
+class RunTest : public ::testing::Test {
+ protected:
+  RunTest() { ClearStopRequest(); }
+
+  void Run(const std::vector<std::string>& overrides = {}, const std::string& restart_from = "") {
+    const recipe::LoadedRecipe loaded = run_.Load(overrides);
+    RunRecipe(loaded, {run_.runs(), restart_from, ""});
+  }
+  nlohmann::json Stage(const std::string& id) const {
+    return nlohmann::json::parse(ReadFile(run_.Path("stages/" + id + ".json")));
+  }
+  int64_t JournalLines() const {
+    const std::string journal = ReadFile(run_.Path("journal.jsonl"));
+    return std::count(journal.begin(), journal.end(), '\n');
+  }
+  // The message of the error of a run, which must be an E.
+  template <class E>
+  std::string Refused(const std::vector<std::string>& overrides) {
+    try {
+      Run(overrides);
+    } catch (const E& error) {
+      return error.what();
+    }
+    ADD_FAILURE() << "not refused";
+    return "";
+  }
+
+  SmallRun run_;
+};
+
+TEST_F(RunTest, GoesFromTextToVerifiedFiles) {
+  Run();
+  for (const char* id : {"prepare", "train", "eval", "export", "verify", "generate", "report"})
+    EXPECT_EQ(Stage(id)["status"], "done") << id;
+  EXPECT_LT(Stage("eval")["result"]["perplexity"].get<double>(), 300.0);  // Of 300 pieces
+  EXPECT_EQ(Stage("verify")["result"]["files"].size(), 3u);
+  for (const auto& file : Stage("verify")["result"]["files"]) {
+    EXPECT_EQ(file["ternary_weights"], 256 * 256 * 6 - 2 * 256 * 128) << file;
+    EXPECT_EQ(file["tokens"], 16);
+  }
+  for (const char* name : {"exports/small-tq2_0.gguf", "exports/small-i2_s.gguf",
+                           "exports/small-hf-bitnet/model.safetensors", "report.md"})
+    EXPECT_TRUE(fs::exists(run_.Path(name))) << name;
+  const std::string metrics = ReadFile(run_.Path("metrics.jsonl"));
+  EXPECT_EQ(std::count(metrics.begin(), metrics.end(), '\n'), 24);
+}
+
+TEST_F(RunTest, ADoneRunIsNotMadeAgain) {
+  Run();
+  const int64_t lines = JournalLines();
+  const std::string report = ReadFile(run_.Path("report.md"));
+  Run();
+  EXPECT_EQ(JournalLines(), lines);
+  EXPECT_EQ(ReadFile(run_.Path("report.md")), report);
+}
+
+TEST_F(RunTest, OtherKeysAreRefusedByName) {
+  Run();
+  const std::string message = Refused<RecipeError>({"train.schedule.peak_lr=1.9e-3"});
+  EXPECT_NE(message.find("train.schedule.peak_lr"), std::string::npos) << message;
+  EXPECT_NE(message.find("--restart-from train"), std::string::npos) << message;
+  EXPECT_NE(Refused<RecipeError>({"seed=7"}).find("seed"), std::string::npos);
+  Run({"train.schedule.peak_lr=1.9e-3"}, "train");
+  EXPECT_EQ(Stage("report")["status"], "done");
+}
+
+TEST_F(RunTest, MoreStepsGoOnAndWhatFollowsIsMadeAgain) {
+  Run();
+  const auto before = Stage("export")["result"];
+  Run({"train.steps=27"});
+  EXPECT_EQ(Stage("train")["result"]["steps"], 27);
+  EXPECT_TRUE(fs::exists(run_.Path("train/step-00000027/manifest.json")));
+  EXPECT_GT(JournalLines(), 0);
+}
+
+TEST_F(RunTest, TwoProcessesOnOneFolder) {
+  fs::create_directories(run_.Path(""));
+  const FileLock held(run_.Path("lock"));
+  EXPECT_NE(Refused<ResourceError>({}).find("lock"), std::string::npos);
+}
+
+TEST_F(RunTest, FoldersThatCannotBeWritten) {
+  std::ofstream(run_.runs()) << "a file where the folder of runs should be";
+  EXPECT_NE(Refused<ResourceError>({}).find(run_.runs()), std::string::npos);
+}
+
+TEST_F(RunTest, TextsThatCannotBeTrainedOn) {
+  EXPECT_NE(Refused<InputError>({"data.files=[/nowhere/*.txt]"}).find("/nowhere/*.txt"),
+            std::string::npos);
+  run_.AddText("empty", "");
+  EXPECT_NE(Refused<InputError>({}).find("empty.txt"), std::string::npos);
+  run_.AddText("empty", std::string("ab\0cd", 5));
+  EXPECT_NE(Refused<InputError>({}).find("byte 2"), std::string::npos);
+  run_.AddText("empty", "ab\ncd\xff");
+  EXPECT_NE(Refused<InputError>({}).find("byte 5 (line 2)"), std::string::npos);
+}
+
+TEST_F(RunTest, SizesThatDoNotFitTheText) {
+  const std::string vocabulary = Refused<InputError>({"data.tokenizer.vocab_size=60000"});
+  EXPECT_NE(vocabulary.find("vocab"), std::string::npos) << vocabulary;
+  const std::string length = Refused<InputError>(
+      {"model.context_length=1048576", "train.sequence_length=1048576",
+       "train.tokens_per_step=1048576", "train.activation_checkpointing=block"});
+  EXPECT_NE(length.find("sequence_length"), std::string::npos) << length;
+  EXPECT_NE(Refused<RecipeError>({"train.steps=0"}).find("train.steps"), std::string::npos);
+  EXPECT_NE(Refused<RecipeError>({"budget.memory_gib=0.001"}).find("budget.memory_gib"),
+            std::string::npos);
+}
+
+TEST_F(RunTest, AStageThatMadeNothingMayBeCorrected) {
+  Refused<InputError>({"data.tokenizer.vocab_size=60000"});
+  Run();
+  EXPECT_EQ(Stage("prepare")["result"]["vocab_size"], 300);
+}
+
+TEST_F(RunTest, FilesOfAnotherRunAreRefused) {
+  Run({"name=other", "data.tokenizer.vocab_size=301"});
+  Run();
+  const std::string other = run_.runs() + "/other/";
+  fs::copy_file(other + "tokenizer.model", run_.Path("tokenizer.model"),
+                fs::copy_options::overwrite_existing);
+  EXPECT_NE(Refused<FormatError>({"train.steps=25"}).find("tokenizer"), std::string::npos);
+}
+
+TEST_F(RunTest, MissedExpectationsAreAnErrorAfterAllStages) {
+  const std::string message = Refused<NumericError>({"expect.validation_perplexity_below=1.5"});
+  EXPECT_NE(message.find("1.5"), std::string::npos) << message;
+  EXPECT_EQ(Stage("report")["status"], "done");
+}
+
+TEST_F(RunTest, ADamagedStageRecordIsNamed) {
+  Run();
+  std::ofstream(run_.Path("stages/eval.json")) << "{\"status\": \"do";
+  EXPECT_NE(Refused<FormatError>({}).find("eval.json"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace tern::job
