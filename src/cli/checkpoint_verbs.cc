@@ -63,6 +63,7 @@ void RunVerify(const Flags& flags) {
   engine::ModelWeights weights = engine::LoadModel(flags.file);
   const transfer::WeightReport w = transfer::CompareWeights(decoder, weights, FormatOf(flags.file));
   std::vector<int32_t> tokens;
+  transfer::CompareTokenizers(text::Tokenizer::FromFile(TokenizerPath(flags)), weights);
   constexpr int64_t kTokens = 64;
   for (int64_t i = 0; i < std::min(kTokens, decoder.config().context_length); ++i) {
     tokens.push_back(static_cast<int32_t>(
@@ -131,6 +132,7 @@ void AddVerifyCommand(CLI::App& app) {
   auto flags = std::make_shared<Flags>();
   command->add_option("file", flags->file, "GGUF file or Hugging Face folder")->required();
   command->add_option("--against", flags->checkpoint, "Checkpoint")->required();
+  command->add_option("--tokenizer", flags->tokenizer, "tokenizer.model; default: the run's");
   command->add_option("--threads", flags->threads, "0: all processors");
   command->callback([flags] { RunVerify(*flags); });
 }

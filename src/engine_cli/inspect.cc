@@ -1,4 +1,5 @@
-// tern inspect: what is in a file of ours: GGUF, safetensors, checkpoint, token file.
+// tern inspect: what is in a file of ours: GGUF, safetensors, checkpoint, token file, tokenizer,
+// journal, metrics, run folder. What has checksums is verified before anything is shown.
 #include "formats/inspect.h"
 
 #include <CLI/CLI.hpp>
@@ -9,8 +10,11 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "checkpoint/checkpoint.h"
+#include "data/token_file.h"
 #include "engine_cli/commands.h"
 #include "h5/h5.h"
+#include "metrics/journal.h"
+#include "text/tokenizer.h"
 
 namespace tern::engine_cli {
 namespace {
@@ -65,7 +69,8 @@ json DescribeCheckpoint(const std::string& path) {
           {"tensors", tensors}};
 }
 
-json DescribeHdf5(const std::string& path) {
+json DescribeTokens(const std::string& path) {
+  data::TokenFile::Open(path);  // Reads and checks all of it
   const h5::File file = h5::File::OpenForReading(path);
   json tensors = json::array();
   for (const std::string& name : file.ListDatasets()) {
@@ -86,10 +91,45 @@ json DescribeHdf5(const std::string& path) {
   return {{"kind", "token file"}, {"metadata", attributes}, {"tensors", tensors}};
 }
 
+json DescribeTokenizer(const std::string& path) {
+  const text::Tokenizer tokenizer = text::Tokenizer::FromFile(path);
+  return {{"kind", "tokenizer"},
+          {"metadata",
+           {{"pieces", tokenizer.vocab_size()},
+            {"byte_fallback", tokenizer.has_byte_fallback()},
+            {"unknown", tokenizer.unk_id()},
+            {"bos", tokenizer.bos_id()},
+            {"eos", tokenizer.eos_id()},
+            {"sha256", tokenizer.sha256()}}}};
+}
+
+// metrics.jsonl and journal.jsonl.
+json DescribeJsonLines(const std::string& path) {
+  const JsonLines lines = ReadJsonLines(path);
+  json metadata = {{"records", lines.records.size()}};
+  if (!lines.records.empty()) {
+    metadata["first"] = lines.records.front();
+    metadata["last"] = lines.records.back();
+  }
+  return {{"kind", "JSON lines"}, {"metadata", metadata}};
+}
+
+json DescribeRun(const std::string& folder) {
+  json stages = json::object();
+  for (const auto& entry : fs::directory_iterator(folder + "/stages")) {
+    const json record = json::parse(ReadFile(entry.path().string()), nullptr, false);
+    TERN_CHECK_FORMAT(record.is_object(), entry.path().string(), " is no JSON object");
+    stages[entry.path().stem().string()] = {{"status", record.value("status", "?")},
+                                            {"result", record.value("result", json())}};
+  }
+  return {{"kind", "run folder"}, {"metadata", stages}};
+}
+
 // What only this module may read; formats/inspect.h knows GGUF and safetensors. Nothing for those.
 std::optional<json> DescribeOwn(const std::string& path) {
   if (fs::is_directory(path)) {
     if (fs::exists(path + "/manifest.json")) return DescribeCheckpoint(path);
+    if (fs::is_directory(path + "/stages")) return DescribeRun(path);
     return std::nullopt;
   }
   const MappedFile file(path);
@@ -97,19 +137,23 @@ std::optional<json> DescribeOwn(const std::string& path) {
                               std::min<size_t>(8, file.bytes().size()));
   if (head.starts_with("\x89HDF")) {
     const bool checkpoint = fs::exists(fs::path(path).parent_path() / "manifest.json");
-    return checkpoint ? DescribeCheckpoint(path) : DescribeHdf5(path);
+    return checkpoint ? DescribeCheckpoint(path) : DescribeTokens(path);
   }
   if (head.starts_with("GGUF") || path.ends_with(".safetensors") ||
       path.ends_with(".safetensors.index.json"))
     return std::nullopt;
-  throw FormatError(StrCat(
-      path, " is no file that tern writes or reads: GGUF, safetensors, checkpoint, token file"));
+  if (path.ends_with(".jsonl")) return DescribeJsonLines(path);
+  if (path.ends_with(".model")) return DescribeTokenizer(path);
+  throw FormatError(StrCat(path,
+                           " is no file that tern looks into: GGUF, safetensors, checkpoint, ",
+                           "*.tokens.h5, *.model, *.jsonl, run folder"));
 }
 
 void Print(const std::string& path, const json& description) {
   std::cout << path << ": " << description["kind"].get<std::string>() << "\n";
   for (const auto& [key, value] : description["metadata"].items())
     std::cout << "  " << key << ": " << value.dump() << "\n";
+  if (!description.contains("tensors")) return;
   int64_t bytes = 0;
   for (const json& tensor : description["tensors"]) {
     std::cout << "  " << tensor["name"].get<std::string>() << "  "
@@ -134,15 +178,17 @@ void Run(const std::string& path, bool as_json) {
 }  // namespace
 
 void AddInspectCommand(CLI::App& app) {
-  CLI::App* command =
-      app.add_subcommand("inspect", "Look inside a GGUF, safetensors, checkpoint or token file");
+  CLI::App* command = app.add_subcommand(
+      "inspect", "Look inside a model file, checkpoint, token file, tokenizer, journal or run");
   command->footer("Example: tern inspect checkpoints/quickstart/exports/quickstart-tq2_0.gguf");
   struct Flags {
     std::string path;
     bool json = false;
   };
   auto flags = std::make_shared<Flags>();
-  command->add_option("file", flags->path, "File, checkpoint folder or Hugging Face folder")
+  command
+      ->add_option("file", flags->path,
+                   "File, or folder of a checkpoint, a Hugging Face model or a run")
       ->required();
   command->add_flag("--json", flags->json, "JSON instead of text");
   command->callback([flags] { Run(flags->path, flags->json); });

@@ -117,6 +117,7 @@ void RunRecipe(const recipe::LoadedRecipe& loaded, const RunOptions& options) {
   for (const std::string& warning : recipe::CheckRecipe(loaded)) LogWarn(warning);
   for (const recipe::Stage& stage : loaded.recipe.stages) {
     if (const auto* train = std::get_if<recipe::TrainStage>(&stage)) {
+      CheckMachine(*train);
       plan::CheckBudget(loaded.recipe, plan::PlanTraining(loaded.recipe, *train, 0));
     }
   }

@@ -80,6 +80,7 @@ nlohmann::json RunStage(Context& context, const recipe::VerifyStage& stage) {
   for (const std::string& format : exported.formats) {
     engine::ModelWeights weights = engine::LoadModel(ExportPath(context, format));
     const transfer::WeightReport w = transfer::CompareWeights(decoder, weights, format);
+    transfer::CompareTokenizers(context.Tokenizer(), weights);
     const transfer::LogitsReport l = transfer::CompareLogits(
         decoder, std::move(weights), tokens, static_cast<int>(context.recipe().threads));
     LogInfo("verified ", format, ": ", w.codes, " ternary weights equal, mean KL ", l.mean_kl,
@@ -108,7 +109,7 @@ nlohmann::json RunStage(Context& context, const recipe::GenerateStage& stage) {
   const engine::GenerateResult result =
       engine::Generate(engine, stage.prompt, options,
                        [](std::string_view piece) { std::cout << piece << std::flush; });
-  std::cout << "\n";
+  std::cout << std::endl;
   return {{"model", path},
           {"prompt", stage.prompt},
           {"text", result.text},

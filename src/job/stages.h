@@ -9,6 +9,9 @@
 
 namespace tern::job {
 
+// What a training asks of the machine, before anything is made. Throws ResourceError.
+void CheckMachine(const recipe::TrainStage& stage);
+
 nlohmann::json RunStage(Context& context, const recipe::PrepareStage& stage);
 nlohmann::json RunStage(Context& context, const recipe::TrainStage& stage);
 nlohmann::json RunStage(Context& context, const recipe::EvalStage& stage);

@@ -11,6 +11,7 @@
 #include "job/stages.h"
 #include "model/checkpoint_io.h"
 #include "plan/plan.h"
+#include "train/attention_backend.h"
 #include "train/train.h"
 
 namespace tern::job {
@@ -22,17 +23,17 @@ int64_t PeakRssBytes() {
   return usage.ru_maxrss * 1024;  // Linux counts in KiB.
 }
 
-void CheckDevice(const recipe::TrainStage& stage) {
+}  // namespace
+
+void CheckMachine(const recipe::TrainStage& stage) {
   if (stage.device == "cuda") {
     throw ResourceError(StrCat(
         stage.id, ".device is cuda: training on GPUs is not in this version; want cpu or auto"));
   }
+  train::SelectAttention(stage.attention, stage.id + ".attention");
 }
 
-}  // namespace
-
 nlohmann::json RunStage(Context& context, const recipe::TrainStage& stage) {
-  CheckDevice(stage);
   const data::TokenFile& tokens = context.Tokens();
   if (context.gemm_flops == 0) context.gemm_flops = plan::MeasureGemmPeak();
   const plan::TrainPlan plan = plan::PlanTraining(context.recipe(), stage, context.gemm_flops);

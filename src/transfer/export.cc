@@ -42,7 +42,9 @@ void Export(const model::Decoder& decoder, const text::Tokenizer& tokenizer,
     } else {
       WriteGguf(decoder, tokenizer, options, beside);
     }
-    CompareWeights(decoder, engine::LoadModel(beside), options.format);
+    const engine::ModelWeights weights = engine::LoadModel(beside);
+    CompareWeights(decoder, weights, options.format);
+    CompareTokenizers(tokenizer, weights);
     if (IsFolderFormat(options.format)) fs::remove_all(path);
     fs::rename(beside, path);
   } catch (const fs::filesystem_error& error) {

@@ -1,8 +1,8 @@
-// Checkpoint -> files that engines load: GGUF (TQ2_0, TQ1_0, F16) and Hugging Face folders (bitnet,
-// autobitnet, bf16). The codes and the scale of every BitLinear are those of the trainer's forward,
-// computed by the same kernel from the same latents; the scale is stored in fp32. A file gets its
-// final name only after it has been read again by the engine's reader and compared weight by weight
-// (verify.h).
+// Checkpoint -> files that engines load: GGUF (TQ2_0, TQ1_0, I2_S, F16) and Hugging Face folders
+// (bitnet, autobitnet, bf16). The codes and the scale of every BitLinear are those of the trainer's
+// forward, computed by the same kernel from the same latents; the scale is stored in fp32. A file
+// gets its final name only after it has been read again by the engine's reader and compared weight
+// by weight (verify.h).
 #pragma once
 
 #include <string>
@@ -15,8 +15,7 @@
 namespace tern::transfer {
 
 struct ExportOptions {
-  std::string
-      format;  // "gguf/tq2_0", "gguf/tq1_0", "gguf/f16", "hf/bitnet", "hf/autobitnet", "hf/bf16"
+  std::string format;             // One that WhyFormatCannotHold allows (arch/model_config.h)
   std::string embedding = "f16";  // GGUF: type of embedding and head: f16 | f32 | q8_0
   std::string name = "model";     // general.name, and part of file names
 };

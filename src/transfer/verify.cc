@@ -111,6 +111,28 @@ WeightReport CompareWeights(const model::Decoder& decoder, const engine::ModelWe
   return report;
 }
 
+void CompareTokenizers(const text::Tokenizer& tokenizer, const engine::ModelWeights& weights) {
+  if (!weights.tokenizer) Differs("the tokenizer", "the file has none");
+  const text::PieceTable &want = tokenizer.table(), &found = weights.tokenizer->table();
+  if (found.pieces.size() != want.pieces.size())
+    Differs("the tokenizer", StrCat(found.pieces.size(), " pieces, want ", want.pieces.size()));
+  for (size_t id = 0; id < want.pieces.size(); ++id) {
+    const bool equal = found.pieces[id] == want.pieces[id] && found.types[id] == want.types[id] &&
+                       found.scores[id] == want.scores[id];
+    if (!equal) {
+      Differs("the tokenizer",
+              StrCat("piece ", id, " is \"", found.pieces[id], "\" of score ", found.scores[id],
+                     ", want \"", want.pieces[id], "\" of score ", want.scores[id]));
+    }
+  }
+  const auto rules = [](const text::PieceTable& t) {
+    return StrCat("unknown ", t.unk_id, ", BOS ", t.bos_id, ", EOS ", t.eos_id, ", space prefix ",
+                  t.add_space_prefix, ", fewer spaces ", t.remove_extra_whitespaces);
+  };
+  if (rules(found) != rules(want))
+    Differs("the tokenizer", StrCat(rules(found), "; want ", rules(want)));
+}
+
 LogitsReport CompareLogits(const model::Decoder& decoder, engine::ModelWeights weights,
                            const std::vector<int32_t>& tokens, int num_threads) {
   const at::NoGradGuard no_grad;

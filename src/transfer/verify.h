@@ -26,6 +26,10 @@ struct WeightReport {
 WeightReport CompareWeights(const model::Decoder& decoder, const engine::ModelWeights& weights,
                             const std::string& format);
 
+// Throws NumericError that names the first piece (or rule) in which the file's tokenizer is not
+// `tokenizer`: another text would come out of the same ids.
+void CompareTokenizers(const text::Tokenizer& tokenizer, const engine::ModelWeights& weights);
+
 struct LogitsReport {
   int64_t tokens = 0;
   double mean_kl = 0, max_kl = 0;  // KL(trainer || engine), nats a token

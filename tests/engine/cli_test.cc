@@ -268,6 +268,28 @@ TEST_F(InspectTest, TokenFile) {
   const std::string path = folder_ / "corpus.tokens.h5";
   data::WriteTokenFile(path, corpus, tokenizer, {});
   EXPECT_GT(Count(Inspect(path, "train")), 0u);
+  // A flipped token must not be shown as if it were right.
+  std::string bytes = ReadFile(path);
+  const size_t at = bytes.find("To be") == std::string::npos ? bytes.size() - 40 : 0;
+  for (size_t i = 0; i < 32; ++i) bytes[at + i] = static_cast<char>(bytes[at + i] ^ 0x55);
+  WriteFileAtomically(path, bytes);
+  ExpectError({"inspect", path}, ExitCode::kInput, path);
+}
+
+TEST_F(InspectTest, TokenizerJournalAndRunFolder) {
+  const text::Tokenizer tokenizer = text::Tokenizer::FromPieces(ByteVocabulary());
+  tokenizer.Save(folder_ / "tokenizer.model");
+  EXPECT_EQ(Inspect(folder_ / "tokenizer.model", "pieces")["metadata"]["pieces"],
+            tokenizer.vocab_size());
+  WriteFileAtomically(folder_ / "journal.jsonl", "{\"event\":\"a\"}\n{\"event\":\"b\"}\n");
+  EXPECT_EQ(Inspect(folder_ / "journal.jsonl", "records")["metadata"]["records"], 2);
+  MakeFolders(folder_ / "run/stages");
+  WriteFileAtomically(folder_ / "run/stages/train.json", "{\"status\": \"done\"}");
+  EXPECT_EQ(Inspect(folder_ / "run", "train")["metadata"]["train"]["status"], "done");
+  WriteFileAtomically(folder_ / "run/stages/train.json", "{\"status\"");
+  ExpectError({"inspect", folder_ / "run"}, ExitCode::kInput, "train.json");
+  WriteFileAtomically(folder_ / "tokenizer.model", "no model");
+  ExpectError({"inspect", folder_ / "tokenizer.model"}, ExitCode::kInput, "tokenizer.model");
 }
 
 TEST_F(InspectTest, OtherFilesAreRefused) {

@@ -138,6 +138,18 @@ TEST_F(RunTest, FilesOfAnotherRunAreRefused) {
   EXPECT_NE(Refused<FormatError>({"train.steps=25"}).find("tokenizer"), std::string::npos);
 }
 
+TEST_F(RunTest, AnExportWithAnotherTokenizerIsNotVerified) {
+  Run();
+  const std::string path = run_.Path("exports/small-tq2_0.gguf");
+  std::string bytes = ReadFile(path);
+  const size_t piece = bytes.find("<0x41>");
+  ASSERT_NE(piece, std::string::npos);
+  bytes.replace(piece, 6, "<0x4A>").replace(bytes.find("<0x4A>", piece + 6), 6, "<0x41>");
+  WriteFileAtomically(path, bytes);
+  fs::remove(run_.Path("stages/verify.json"));
+  EXPECT_NE(Refused<NumericError>({}).find("<0x4A>"), std::string::npos);
+}
+
 TEST_F(RunTest, MissedExpectationsAreAnErrorAfterAllStages) {
   const std::string message = Refused<NumericError>({"expect.validation_perplexity_below=1.5"});
   EXPECT_NE(message.find("1.5"), std::string::npos) << message;
