@@ -46,6 +46,8 @@ CPU_FLAGS = (
 QUIET_LOAD = (
     2.5  # 1-minute load left by one two-thread run after another, with nothing else running.
 )
+# What limits the processor for both sides, as on a machine without AVX-512 and BF16 instructions.
+ISA_VARIABLES = ("TERN_ISA", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")
 KEPT = ("tokens_per_second", "peak_rss_bytes", "loss_first", "loss_last")
 
 
@@ -56,6 +58,7 @@ def parse_args():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
     parser.add_argument("--shape", default="d256", choices=["d256", "d512"])
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
+    parser.add_argument("--tern-precision", choices=["fp32", "bf16"], help="default: --precision")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--warmup", type=int, default=3, help="steps before timing")
@@ -68,6 +71,7 @@ def parse_args():
     parser.add_argument("--output", type=pathlib.Path, default=REPO / "benchmarks/results")
     args = parser.parse_args()
     args.peers = [name for name in args.peers.split(",") if name]
+    args.tern_precision = args.tern_precision or args.precision
     unknown = set(args.peers) - set(PEERS)
     if unknown or not args.peers or args.rounds < 1:
         parser.error(f"--peers wants some of {', '.join(PEERS)}; --rounds at least 1")
@@ -76,7 +80,7 @@ def parse_args():
 
 def commands(args):
     """{contestant: command}."""
-    tern = [args.tern, "bench", "train", "--shape", args.shape, "--precision", args.precision]
+    tern = [args.tern, "bench", "train", "--shape", args.shape, "--precision", args.tern_precision]
     tern += ["--steps", str(args.steps), "--warmup", str(args.warmup)]
     tern += ["--threads", str(args.threads), "--json", *shlex.split(args.tern_args)]
     peer = [args.python, str(REPO / "tests/peers/pytorch_bitnet.py"), "--shape", args.shape]
@@ -170,6 +174,9 @@ def markdown(record):
     lines = [
         f"# Training against PyTorch: {config['shape']}, {config['precision']}, {record['date']}",
         "",
+        f"tern in {config['tern_precision']}, PyTorch in {config['precision']}."
+        + "".join(f" `{name}={value}`" for name, value in record["environment"].items()),
+        "",
         f"- machine: {machine['model']}, {machine['cpus']} CPUs, L3 {machine['l3']}, "
         f"{machine['memory_gib']} GiB, {' '.join(machine['flags'])}, kernel {machine['kernel']}",
         f"- commit: {record['commit']}{' with local changes' if record['dirty'] else ''}",
@@ -224,8 +231,10 @@ def main():
         "dirty": bool(output_of("git", "status", "--porcelain", "--untracked-files=no")),
         "torch": pairs[0]["other"].get("torch", "?"),
         "config": {
-            k: getattr(args, k) for k in ("shape", "precision", "rounds", "steps", "threads")
+            k: getattr(args, k)
+            for k in ("shape", "precision", "tern_precision", "rounds", "steps", "threads")
         },
+        "environment": {k: os.environ[k] for k in ISA_VARIABLES if k in os.environ},
         "commands": {name: [strip(w) for w in words] for name, words in commands(args).items()},
         "max_load": max(p[side]["load_before"] for p in pairs for side in ("tern", "other")),
         "figures": figures,
@@ -234,6 +243,10 @@ def main():
     }
     args.output.mkdir(parents=True, exist_ok=True)
     stem = f"{record['date']}-train-vs-pytorch-{args.shape}-{args.precision}"
+    if args.tern_precision != args.precision:
+        stem += f"-tern-{args.tern_precision}"
+    if record["environment"]:
+        stem += "-" + "-".join(sorted(set(v.lower() for v in record["environment"].values())))
     (args.output / f"{stem}.json").write_text(json.dumps(record, indent=1) + "\n")
     (args.output / f"{stem}.md").write_text(markdown(record))
     print(markdown(record))
