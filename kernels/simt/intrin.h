@@ -2,18 +2,20 @@
 // A kernel includes this, reads as ordinary CUDA, and uses no inline assembly of its own.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 
 #if defined(__CUDACC__)
 #define TERN_DEVICE __device__ __forceinline__
 #define TERN_UNROLL _Pragma("unroll")  // g++ does not know the plain pragma.
 #else
+#include <atomic>
 #include <cstring>
 
 #include "kernels/simt/simt.h"
 #define TERN_DEVICE inline
 #define TERN_UNROLL
-#define __global__
+#define __global__ inline
 #define __launch_bounds__(...)
 #define __shared__ static
 #define threadIdx (::tern::simt::ThreadIndex())
@@ -60,6 +62,57 @@ TERN_DEVICE int ShuffleDownInt(int value, unsigned delta) {
   return __shfl_down_sync(0xFFFFFFFFu, value, delta);
 #else
   return static_cast<int>(static_cast<uint32_t>(ShuffleDown(static_cast<uint32_t>(value), delta)));
+#endif
+}
+
+TERN_DEVICE float ShuffleDownFloat(float value, unsigned delta) {
+#if defined(__CUDACC__)
+  return __shfl_down_sync(0xFFFFFFFFu, value, delta);
+#else
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof(bits));
+  bits = static_cast<uint32_t>(ShuffleDown(bits, delta));
+  std::memcpy(&value, &bits, sizeof(bits));
+  return value;
+#endif
+}
+
+// The value of lane ^ mask of the warp; all 32 lanes must call it.
+TERN_DEVICE int ShuffleXorInt(int value, unsigned mask) {
+#if defined(__CUDACC__)
+  return __shfl_xor_sync(0xFFFFFFFFu, value, mask);
+#else
+  return static_cast<int>(static_cast<uint32_t>(ShuffleXor(static_cast<uint32_t>(value), mask)));
+#endif
+}
+
+TERN_DEVICE float ShuffleXorFloat(float value, unsigned mask) {
+#if defined(__CUDACC__)
+  return __shfl_xor_sync(0xFFFFFFFFu, value, mask);
+#else
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof(bits));
+  bits = static_cast<uint32_t>(ShuffleXor(bits, mask));
+  std::memcpy(&value, &bits, sizeof(bits));
+  return value;
+#endif
+}
+
+// How many bits are set.
+TERN_DEVICE int CountBits(uint32_t bits) {
+#if defined(__CUDACC__)
+  return __popc(bits);
+#else
+  return __builtin_popcount(bits);
+#endif
+}
+
+// *sum += value, whole, and ordering nothing else.
+TERN_DEVICE void AddAtomically(int64_t* sum, int64_t value) {
+#if defined(__CUDACC__)
+  atomicAdd(reinterpret_cast<unsigned long long*>(sum), static_cast<unsigned long long>(value));
+#else
+  std::atomic_ref<int64_t>(*sum).fetch_add(value, std::memory_order_relaxed);
 #endif
 }
 

@@ -1,0 +1,16 @@
+// Host launcher of the activation quantizer on a GPU.
+#include <cuda_runtime.h>
+
+#include "kernels/absmax_quantize/absmax_quantize.cuh"
+#include "kernels/absmax_quantize/absmax_quantize_cuda.h"
+
+namespace tern::kernels {
+
+const char* LaunchAbsmaxQuantize(const AbsmaxQuantizeArgs& args, void* stream) {
+  if (args.m == 0) return nullptr;
+  AbsmaxQuantizeKernel<<<args.m, kRowThreads, 0, static_cast<cudaStream_t>(stream)>>>(args);
+  const cudaError_t error = cudaGetLastError();
+  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+}
+
+}  // namespace tern::kernels
