@@ -30,6 +30,11 @@ SOURCES = {
         "TernaryGemvKernel": (16, GEMV_REGISTERS, [r"IDP\.4A\.S8\.S8", WIDE_LOAD]),  # 8 batches x 2 ways.
     },
     "kernels/absmax_quantize/absmax_quantize.cu": {"AbsmaxQuantizeKernel": (1, 40, [WIDE_LOAD])},
+    "kernels/ternary_quantize/ternary_quantize.cu": {
+        "TernaryQuantizeKernel": (1, 40, [WIDE_LOAD, r"ATOM|RED"]),
+        "AbsBlockSumsKernel": (1, 56, []),
+        "JoinBlockSumsKernel": (1, 40, []),
+    },
     "kernels/rms_norm_quantize/rms_norm_quantize.cu": {"RmsNormQuantizeKernel": (1, 40, [WIDE_LOAD])},
 }
 INEXACT = re.compile(r"\b(fma\.\S+|\w+\.approx\S*|\w+\S*\.ftz\S*)")
