@@ -1,6 +1,9 @@
 // See loss_scaler.h.
 #include "train/loss_scaler.h"
 
+#include <ATen/ops/_amp_update_scale.h>
+#include <ATen/ops/scalar_tensor.h>
+
 #include "base/error.h"
 
 namespace tern::train {
@@ -10,20 +13,17 @@ LossScaler::LossScaler(const recipe::LossScalingConfig& config)
 
 void LossScaler::Update(bool overflow) {
   if (config_.mode != recipe::ScalingMode::kDynamic) return;
-  if (overflow) {
-    scale_ *= config_.backoff;
-    good_steps_ = 0;
-    if (scale_ < config_.floor) {
-      throw NumericError(
-          StrCat("the loss scale fell to ", scale_, ", below loss_scaling.floor = ", config_.floor,
-                 ": gradients overflow at any scale. Lower the learning rate, or train with "
-                 "precision: bf16"));
-    }
-    return;
-  }
-  if (++good_steps_ == config_.growth_interval) {
-    scale_ *= config_.growth;
-    good_steps_ = 0;
+  at::Tensor scale = at::scalar_tensor(scale_, at::kFloat);
+  at::Tensor good_steps = at::scalar_tensor(good_steps_, at::kInt);
+  at::_amp_update_scale_(scale, good_steps, at::scalar_tensor(overflow ? 1.0 : 0.0, at::kFloat),
+                         config_.growth, config_.backoff, config_.growth_interval);
+  scale_ = scale.item<float>();
+  good_steps_ = good_steps.item<int32_t>();
+  if (scale_ < config_.floor) {
+    throw NumericError(
+        StrCat("the loss scale fell to ", scale_, ", below loss_scaling.floor = ", config_.floor,
+               ": gradients overflow at any scale. Lower the learning rate, or train with "
+               "precision: bf16"));
   }
 }
 

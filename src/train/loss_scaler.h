@@ -1,7 +1,8 @@
 // Loss scaling (Micikevicius et al., "Mixed precision training", arXiv 1710.03740): the loss is
 // multiplied before backward so that small gradients survive the compute type, and gradients are
 // divided before the update. Dynamic: a step with a non-finite gradient is skipped and the scale
-// backs off; after growth_interval good steps in a row it grows.
+// backs off; after growth_interval good steps in a row it grows, by libtorch's _amp_update_scale_,
+// which never lets it become infinite.
 #pragma once
 
 #include <nlohmann/json.hpp>
