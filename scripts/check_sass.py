@@ -35,6 +35,9 @@ SOURCES = {
         "AbsBlockSumsKernel": (1, 56, []),
         "JoinBlockSumsKernel": (1, 40, []),
     },
+    # 2 activations. RopeKernel reads and writes single elements: neighbours in a warp make whole lines.
+    "kernels/gated_ffn/gated_ffn.cu": {"GatedFfnKernel": (2, 40, [WIDE_LOAD])},
+    "kernels/rope/rope.cu": {"RopeKernel": (1, 56, [])},
     "kernels/rms_norm_quantize/rms_norm_quantize.cu": {"RmsNormQuantizeKernel": (1, 40, [WIDE_LOAD])},
 }
 INEXACT = re.compile(r"\b(fma\.\S+|\w+\.approx\S*|\w+\S*\.ftz\S*)")

@@ -1,4 +1,4 @@
-// exp in fp32 as one source for a scalar float and for the vectors of common/vec.h, so that every
+// exp in fp32 as one source for a scalar float, the vectors of common/vec.h and CUDA, so that every
 // instruction set gives the same bits: only IEEE additions and multiplications, no FMA, no table.
 // Cody-Waite reduction x = n ln2 + r, |r| <= ln2/2, ln2 split so that n * kLn2High is exact; then
 // the Taylor coefficients up to r^7 (remainder below r^8/8! = 5e-9 of the result, less than a tenth
@@ -9,11 +9,17 @@
 #include <cstdint>
 #include <cstring>
 
+#if defined(__CUDACC__)
+#define TERN_EXP_FUNCTION __host__ __device__ __forceinline__
+#else
+#define TERN_EXP_FUNCTION inline __attribute__((always_inline))
+#endif
+
 namespace tern::kernels {
 
 // F: float or a vector of floats; U: uint32_t or the vector of as many uint32_t.
 template <class F, class U>
-inline __attribute__((always_inline)) F ExpOf(F x) {
+TERN_EXP_FUNCTION F ExpOf(F x) {
   constexpr float kLog2E = 1.44269504088896341f;
   constexpr float kLn2High = 0.693359375f;  // 9 significant bits: times |n| <= 152 exact.
   constexpr float kLn2Low = -2.12194440e-4f;
@@ -46,6 +52,6 @@ inline __attribute__((always_inline)) F ExpOf(F x) {
   return p * first * second;
 }
 
-inline float Exp(float x) { return ExpOf<float, uint32_t>(x); }
+TERN_EXP_FUNCTION float Exp(float x) { return ExpOf<float, uint32_t>(x); }
 
 }  // namespace tern::kernels

@@ -21,18 +21,28 @@ struct alignas(16) Floats4 {
 };
 
 // p[0..3], of which `left` exist: the others read as 0 and are not touched.
-TERN_DEVICE Floats4 LoadFour(const float* p, int left) {
+TERN_DEVICE Floats4 LoadFourSingly(const float* p, int left) {
   Floats4 v = {{0.0f, 0.0f, 0.0f, 0.0f}};
-  if (left >= 4 && reinterpret_cast<uintptr_t>(p) % 16 == 0) {
-    const simt::Words4 words = simt::LoadConstant128(p);
-    memcpy(&v, &words, sizeof(v));
-  } else {
-    TERN_UNROLL
-    for (int j = 0; j < 4; ++j) {
-      if (j < left) v.value[j] = p[j];
-    }
+  TERN_UNROLL
+  for (int j = 0; j < 4; ++j) {
+    if (j < left) v.value[j] = p[j];
   }
   return v;
+}
+
+// The same, one load where the address allows it. For data that the kernel does not write.
+TERN_DEVICE Floats4 LoadFour(const float* p, int left) {
+  if (left < 4 || reinterpret_cast<uintptr_t>(p) % 16 != 0) return LoadFourSingly(p, left);
+  Floats4 v;
+  const simt::Words4 words = simt::LoadConstant128(p);
+  memcpy(&v, &words, sizeof(v));
+  return v;
+}
+
+// The same for data that this thread, and no other, may write later.
+TERN_DEVICE Floats4 LoadFourMutable(const float* p, int left) {
+  if (left < 4 || reinterpret_cast<uintptr_t>(p) % 16 != 0) return LoadFourSingly(p, left);
+  return *reinterpret_cast<const Floats4*>(p);
 }
 
 // p[0..3] = v, one store where the address allows it.

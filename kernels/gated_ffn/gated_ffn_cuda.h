@@ -1,0 +1,16 @@
+// The C++ face of the gate in libtern_kernels_cuda.so, for code that compiles without the toolkit.
+// Never throws.
+#pragma once
+
+#include "kernels/gated_ffn/gated_ffn.h"
+
+namespace tern::kernels {
+
+struct GatedFfnArgs;
+
+// GatedFfnForward on the current device; args as in gated_ffn.cuh, all device pointers. `stream` is
+// a cudaStream_t or null. Returns as soon as the kernel is queued: an error text, or null when all
+// is well.
+const char* LaunchGatedFfn(GateActivation activation, const GatedFfnArgs& args, void* stream);
+
+}  // namespace tern::kernels
