@@ -1,0 +1,148 @@
+#!/usr/bin/env python3
+"""Plants faults into the CUDA kernels, one at a time, and demands that the emulator's tests catch each: mutants.py --build DIR.
+
+Each mutant is a copy of one source with one piece of text replaced (a missing barrier, a wrong lane, an element too many, an order
+of summation that is not the contract's). The test that covers the source is compiled against the copy, by a plain build without a
+sanitizer, and must fail. A mutant that survives, a piece of text that is no longer there, or a test that fails without a fault is a
+fault of this check. Exit code 0: every mutant was caught; 1: not.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+ROW = "kernels/common/row.cuh"
+QUANTIZE_ROW = "kernels/absmax_quantize/quantize_row.cuh"
+NORM = "kernels/rms_norm_quantize/rms_norm_quantize.cuh"
+WEIGHTS = "kernels/ternary_quantize/ternary_quantize.cuh"
+SCALE = "kernels/ternary_quantize/ternary_scale.cuh"
+GATE = "kernels/gated_ffn/gated_ffn.cuh"
+ROPE = "kernels/rope/rope.cuh"
+GEMV = "kernels/ternary_gemm/ternary_gemv.cuh"
+BARRIER = "simt::SyncBlock();"
+
+# (test, source, which occurrence of the text, text, replacement, the fault)
+MUTANTS = [
+    ("absmax_quantize", ROW, 0, BARRIER, "", "no barrier before the maxima of the warps are read"),
+    ("absmax_quantize", ROW, 1, BARRIER, "", "no barrier before the sums of the warps are read"),
+    ("absmax_quantize", ROW, 0, "mask = 16", "mask = 8", "half of the warp is not in the maximum"),
+    ("absmax_quantize", ROW, 1, "mask = 16", "mask = 8", "half of the warp is not in the sum"),
+    ("absmax_quantize", ROW, 0, "i < kRowWarps", "i < kRowWarps - 1", "the last warp is not in the maximum"),
+    ("absmax_quantize", ROW, 0, "j < left", "j <= left", "reads one element beyond the row"),
+    ("absmax_quantize", ROW, 0, "left < 4", "left < 1", "a wide load across the end of the row"),
+    ("absmax_quantize", QUANTIZE_ROW, 0, "rintf(", "roundf(", "halves away from zero"),
+    ("absmax_quantize", QUANTIZE_ROW, 0, "i < padded_k", "i < k", "the padding is not written"),
+    ("absmax_quantize", QUANTIZE_ROW, 0, "i < k; i += kRowStep", "i < k; i += 2 * kRowStep", "every other tile is not in the maximum"),
+    ("absmax_quantize", QUANTIZE_ROW, 0, "(8 * j)", "(8 * (3 - j))", "the bytes of a word in reverse"),
+    ("absmax_quantize", QUANTIZE_ROW, 0, "fabsf(v.value[j])", "v.value[j]", "negative values are not in the maximum"),
+    ("rms_norm_quantize", NORM, 0, BARRIER, "", "no barrier between staging squares and adding them"),
+    ("rms_norm_quantize", NORM, 1, BARRIER, "", "no barrier before inv_rms is read"),
+    ("rms_norm_quantize", NORM, 0, "tile ^= 1", "tile ^= 0", "one shared tile instead of two: staged over while it is read"),
+    ("rms_norm_quantize", NORM, 0, "half = kLanes / 2", "half = kLanes / 4", "half of the lanes are not joined"),
+    ("rms_norm_quantize", NORM, 0, "half = kLanes / 2; half > 0; half /= 2", "half = 1; half < kLanes; half *= 2",
+     "lanes joined in another order"),
+    ("rms_norm_quantize", NORM, 0, "for (int i = thread; i < left; i += kLanes) sum +=",
+     "for (int i = thread * left / kLanes; i < (thread + 1) * left / kLanes; ++i) sum +=", "lanes take runs instead of every 16th"),
+    ("rms_norm_quantize", NORM, 0, "i % 4", "3 - i % 4", "lanes within a quad in reverse"),
+    ("rms_norm_quantize", NORM, 0, "* inv_rms * gain.value[j]", "* (inv_rms * gain.value[j])", "products in another order"),
+    ("rms_norm_quantize", NORM, 0, "static_cast<float>(d) + args.eps", "static_cast<float>(d)", "eps forgotten"),
+    ("ternary_quantize", WEIGHTS, 0, "8 * j + 2 * plane", "8 * plane + 2 * j", "planes and bytes exchanged"),
+    ("ternary_quantize", WEIGHTS, 0, "j >= left", "j > left", "one element of padding is counted as a zero weight"),
+    ("ternary_quantize", WEIGHTS, 0, "mask = 16", "mask = 8", "half of the warp is not counted"),
+    ("ternary_quantize", WEIGHTS, 0, "row < args.n", "row < args.n - 1", "the last row is not written"),
+    ("ternary_quantize", WEIGHTS, 0, "t / 8 * 128", "t / 8 * 127", "a block starts an element early"),
+    ("ternary_quantize", WEIGHTS, 0, "(changed | changed >> 1)", "changed", "a flip between 0 and 2 is not counted"),
+    ("ternary_quantize", SCALE, 0, BARRIER, "", "no barrier between staging weights and adding them"),
+    ("ternary_quantize", SCALE, 1, BARRIER, "", "no barrier between staging sums and joining them"),
+    ("ternary_quantize", SCALE, 0, "tile ^= 1", "tile ^= 0", "one shared tile instead of two: staged over while it is read"),
+    ("ternary_quantize", SCALE, 1, "tile ^= 1", "tile ^= 0", "the same where sums are joined"),
+    ("ternary_quantize", SCALE, 0, "at < count", "at < count - 1", "the last weight is not in the sum"),
+    ("ternary_quantize", SCALE, 0, "[lane][i]", "[lane][kScaleTile - 1 - i]", "a tile added right to left"),
+    ("ternary_quantize", SCALE, 0, "double total", "float total", "sums of blocks joined in fp32"),
+    ("gated_ffn", GATE, 0, "* kRowStep;", "* kRowStep / 2;", "every other step is done twice"),
+    ("gated_ffn", GATE, 0, "i < args.count", "i < args.count - 1", "a last element by itself is left out"),
+    ("gated_ffn", GATE, 0, "z * (1.0f / (1.0f + Exp(-z)))", "z / (1.0f + Exp(-z))", "a division where the contract multiplies"),
+    ("gated_ffn", GATE, 0, "StoreFour(args.h + i, h, left)", "StoreFour(args.h + i, h, 4)", "writes beyond the last element"),
+    ("gated_ffn", GATE, 0, "z < 0.0f ? 0.0f : z", "z", "squared without the ReLU"),
+    ("rope", ROPE, 0, "args.heads * args.half", "(args.heads - 1) * args.half", "the last head is left out"),
+    ("rope", ROPE, 0, "args.heads * args.half", "args.heads * args.half + 1", "a pair too many"),
+    ("rope", ROPE, 0, "a * c - b * s", "a * c + b * s", "the wrong way round"),
+    ("rope", ROPE, 0, "args.sign * ", "", "the inverse rotates forwards"),
+    ("rope", ROPE, 0, "args.positions[blockIdx.x]", "blockIdx.x", "the row for the position"),
+    ("rope", ROPE, 0, "* args.ldx", "* args.heads * 2 * args.half", "the wrong row step"),
+    ("ternary_gemv", GEMV, 0, BARRIER, "", "no barrier before the sums of the warps are read"),
+    ("ternary_gemv", GEMV, 0, "delta = 16", "delta = 8", "half of the warp is not in the sum"),
+    ("ternary_gemv", GEMV, 0, "(2 * plane)", "(2 * (plane ^ 1))", "planes exchanged in pairs"),
+    ("ternary_gemv", GEMV, 0, "(c & 1) * 16", "(c & 1) * 15", "activations of the second half a byte early"),
+    ("ternary_gemv", GEMV, 0, "c < args.padded_k / 64", "c < args.padded_k / 64 - 1", "the last step of a row is left out"),
+    ("ternary_gemv", GEMV, 0, "- args.x_sum[b]", "", "the sum of activations is not taken off"),
+    ("ternary_gemv", GEMV, 0, "+ b * args.ldx", "+ b * args.ldy", "the wrong row step"),
+]
+
+
+def replace_occurrence(text, index, old, new):
+    """The text with the index-th `old` replaced, or None when there are not so many."""
+    pieces = text.split(old)
+    if len(pieces) < index + 2:
+        return None
+    return old.join(pieces[: index + 1]) + new + old.join(pieces[index + 1 :])
+
+
+def run_test(args, test, folder):
+    """The exit code of the test compiled with `folder` before the sources; None when it does not compile."""
+    binary = os.path.join(folder, "mutant_test")
+    libraries = [os.path.join(args.build, path) for path in ("kernels/libtern_simt.a", "kernels/libtern_kernels.a", "src/base/libtern_base.a")]
+    command = [args.compiler, "-std=c++20", "-O1", "-ffp-contract=off", "-w", f"-I{folder}", f"-I{ROOT}", f"-I{ROOT}/src",
+               os.path.join(ROOT, "tests", "simt", f"{test}_test.cc"), "-o", binary, *libraries,
+               "-lgtest", "-lgtest_main", "-lboost_context", "-lpthread"]  # fmt: skip
+    if subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        return None
+    try:
+        return subprocess.run([binary, "--gtest_brief=1"], capture_output=True, timeout=300, check=False).returncode
+    except subprocess.TimeoutExpired:
+        return 124
+
+
+def try_mutant(args, mutant):
+    """What is wrong with this check, or None when the fault was caught."""
+    test, source, index, old, new, fault = mutant
+    with open(os.path.join(ROOT, source), encoding="utf-8") as file:
+        text = replace_occurrence(file.read(), index, old, new)
+    if text is None:
+        return f'{source} no longer holds "{old}" ({index + 1} times): change the list'
+    with tempfile.TemporaryDirectory() as folder:
+        copy = os.path.join(folder, source)
+        os.makedirs(os.path.dirname(copy))
+        with open(copy, "w", encoding="utf-8") as file:
+            file.write(text)
+        code = run_test(args, test, folder)
+    if code is None:
+        return f"{source}: {fault}: does not compile"
+    return f"{source}: {fault}: SURVIVED {test}_test" if code == 0 else None
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--build", required=True, help="build folder without a sanitizer, with simt_test built")
+    parser.add_argument("--compiler", default="c++")
+    parser.add_argument("--only", default="", help="part of a test's name")
+    args = parser.parse_args()
+    chosen = [m for m in MUTANTS if args.only in m[0]]
+    findings = []
+    with tempfile.TemporaryDirectory() as folder:
+        for test in sorted({m[0] for m in chosen}):
+            if run_test(args, test, folder) != 0:
+                findings.append(f"{test}_test fails without a fault")
+    for mutant in chosen:
+        finding = try_mutant(args, mutant)
+        print(("FAULT  " + finding) if finding else f"caught {mutant[1]}: {mutant[5]}", flush=True)
+        findings += [finding] if finding else []
+    print(f"{len(chosen)} mutants, {len(findings)} findings")
+    return 1 if findings or not chosen else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
