@@ -1,5 +1,5 @@
 // See block_codec.h. One table of types with their row functions; the ternary blocks themselves are
-// in tq_blocks.cc.
+// in tq_blocks.cc, the types that are only read in legacy_blocks.cc and k_blocks.cc.
 #include "formats/block_codec.h"
 
 #include <algorithm>
@@ -9,6 +9,8 @@
 #include "base/error.h"
 #include "formats/half.h"
 #include "formats/i2_s.h"
+#include "formats/k_blocks.h"
+#include "formats/legacy_blocks.h"
 #include "formats/tq_blocks.h"
 
 namespace tern::formats {
@@ -18,11 +20,6 @@ constexpr uint16_t kHalfOne = 0x3C00;
 constexpr int64_t kQ8Weights = 32, kQ8Bytes = 34;
 constexpr float kLargestHalf = 65504.0f;
 
-uint16_t Load16(const uint8_t* p) {
-  uint16_t value;
-  std::memcpy(&value, p, sizeof value);
-  return value;
-}
 void Store16(uint8_t* p, uint16_t value) { std::memcpy(p, &value, sizeof value); }
 
 void EncodeF32(const float* x, int64_t k, uint8_t* out) {
@@ -38,7 +35,7 @@ void EncodeHalves(const float* x, int64_t k, uint8_t* out) {
 }
 template <float (*kConvert)(uint16_t)>
 void DecodeHalves(const uint8_t* row, int64_t k, float* out) {
-  for (int64_t i = 0; i < k; ++i) out[i] = kConvert(Load16(row + 2 * i));
+  for (int64_t i = 0; i < k; ++i) out[i] = kConvert(LoadHalfBits(row + 2 * i));
 }
 
 // Largest magnitude of a block, checked: the block types cannot say NaN or Inf.
@@ -71,7 +68,7 @@ void EncodeQ8(const float* x, int64_t k, uint8_t* out) {
 }
 void DecodeQ8(const uint8_t* row, int64_t k, float* out) {
   for (; k > 0; k -= kQ8Weights, row += kQ8Bytes, out += kQ8Weights) {
-    const float d = Fp16ToFp32(Load16(row));
+    const float d = LoadFp16(row);
     for (int64_t i = 0; i < kQ8Weights; ++i) {
       out[i] = d * static_cast<float>(static_cast<int8_t>(row[2 + i]));
     }
@@ -110,7 +107,7 @@ void DecodeTqFloats(const uint8_t* row, int64_t k, float* out) {
   for (; k > 0; k -= kTqWeights, row += Tq::kBytes, out += kTqWeights) {
     int8_t codes[kTqWeights];
     Tq::Unpack(row, codes);
-    const float d = Fp16ToFp32(Load16(row + Tq::kScaleOffset));
+    const float d = LoadFp16(row + Tq::kScaleOffset);
     for (int64_t i = 0; i < kTqWeights; ++i) out[i] = d * static_cast<float>(codes[i]);
   }
 }
@@ -125,34 +122,68 @@ void EncodeTqCodes(const int8_t* codes, int64_t k, uint8_t* out) {
 template <class Tq>
 float DecodeTqCodes(const uint8_t* row, int64_t k, int8_t* codes) {
   const int64_t blocks = k / kTqWeights;
-  const uint16_t d = blocks > 0 ? Load16(row + Tq::kScaleOffset) : kHalfOne;
+  const uint16_t d = blocks > 0 ? LoadHalfBits(row + Tq::kScaleOffset) : kHalfOne;
   for (int64_t b = 0; b < blocks; ++b, row += Tq::kBytes, codes += kTqWeights) {
     TERN_CHECK_FORMAT(Tq::Unpack(row, codes), "block ", b,
                       " of a ternary row holds a code that is none of -1, 0, 1");
-    TERN_CHECK_FORMAT(Load16(row + Tq::kScaleOffset) == d, "blocks 0 and ", b,
+    TERN_CHECK_FORMAT(LoadHalfBits(row + Tq::kScaleOffset) == d, "blocks 0 and ", b,
                       " of a ternary row have different scales; this is not a ternary model with "
                       "one scale a matrix");
   }
   return Fp16ToFp32(d);
 }
 
+// Numbers of a block whose Inf or NaN makes all its weights such, and whose finite values cannot:
+// `count` of them, one after the other.
+enum class ScaleKind { kNone, kFp16, kBf16, kFp32 };
+struct Scales {
+  ScaleKind kind = ScaleKind::kNone;
+  int64_t offset = 0, count = 1;
+};
+
 struct Codec {
   GgmlTypeInfo info;
-  void (*encode)(const float* x, int64_t k, uint8_t* out);  // Null: not a type of weights
-  void (*decode)(const uint8_t* row, int64_t k, float* out);
+  void (*encode)(const float* x, int64_t k, uint8_t* out);    // Null: not written from floats
+  void (*decode)(const uint8_t* row, int64_t k, float* out);  // Null: not read as floats
+  Scales scales = {};
 };
+using enum ScaleKind;
 constexpr Codec kCodecs[] = {
-    {{GgmlType::kF32, "F32", 1, 4}, EncodeF32, DecodeF32},
-    {{GgmlType::kF16, "F16", 1, 2}, EncodeHalves<Fp32ToFp16>, DecodeHalves<Fp16ToFp32>},
-    {{GgmlType::kQ8_0, "Q8_0", kQ8Weights, kQ8Bytes}, EncodeQ8, DecodeQ8},
+    {{GgmlType::kF32, "F32", 1, 4}, EncodeF32, DecodeF32, {kFp32}},
+    {{GgmlType::kF16, "F16", 1, 2}, EncodeHalves<Fp32ToFp16>, DecodeHalves<Fp16ToFp32>, {kFp16}},
+    {{GgmlType::kQ4_0, "Q4_0", kLegacyWeights, kQ4_0Bytes}, nullptr, DecodeQ4_0, {kFp16}},
+    {{GgmlType::kQ4_1, "Q4_1", kLegacyWeights, kQ4_1Bytes}, nullptr, DecodeQ4_1, {kFp16, 0, 2}},
+    {{GgmlType::kQ5_0, "Q5_0", kLegacyWeights, kQ5_0Bytes}, nullptr, DecodeQ5_0, {kFp16}},
+    {{GgmlType::kQ5_1, "Q5_1", kLegacyWeights, kQ5_1Bytes}, nullptr, DecodeQ5_1, {kFp16, 0, 2}},
+    {{GgmlType::kQ8_0, "Q8_0", kQ8Weights, kQ8Bytes}, EncodeQ8, DecodeQ8, {kFp16}},
+    {{GgmlType::kQ2_K, "Q2_K", kKWeights, kQ2KBytes},
+     nullptr,
+     DecodeQ2K,
+     {kFp16, kQ2KScaleOffset, 2}},
+    {{GgmlType::kQ3_K, "Q3_K", kKWeights, kQ3KBytes}, nullptr, DecodeQ3K, {kFp16, kQ3KScaleOffset}},
+    {{GgmlType::kQ4_K, "Q4_K", kKWeights, kQ4KBytes},
+     nullptr,
+     DecodeQ4K,
+     {kFp16, kQ4KScaleOffset, 2}},
+    {{GgmlType::kQ5_K, "Q5_K", kKWeights, kQ5KBytes},
+     nullptr,
+     DecodeQ5K,
+     {kFp16, kQ5KScaleOffset, 2}},
+    {{GgmlType::kQ6_K, "Q6_K", kKWeights, kQ6KBytes}, nullptr, DecodeQ6K, {kFp16, kQ6KScaleOffset}},
     {{GgmlType::kI8, "I8", 1, 1}, nullptr, nullptr},
     {{GgmlType::kI16, "I16", 1, 2}, nullptr, nullptr},
     {{GgmlType::kI32, "I32", 1, 4}, nullptr, nullptr},
     {{GgmlType::kI64, "I64", 1, 8}, nullptr, nullptr},
     {{GgmlType::kF64, "F64", 1, 8}, nullptr, nullptr},
-    {{GgmlType::kBf16, "BF16", 1, 2}, EncodeHalves<Fp32ToBf16>, DecodeHalves<Bf16ToFp32>},
-    {{GgmlType::kTq1_0, "TQ1_0", kTqWeights, kTq1Bytes}, EncodeTqFloats<Tq1>, DecodeTqFloats<Tq1>},
-    {{GgmlType::kTq2_0, "TQ2_0", kTqWeights, kTq2Bytes}, EncodeTqFloats<Tq2>, DecodeTqFloats<Tq2>},
+    {{GgmlType::kBf16, "BF16", 1, 2}, EncodeHalves<Fp32ToBf16>, DecodeHalves<Bf16ToFp32>, {kBf16}},
+    {{GgmlType::kTq1_0, "TQ1_0", kTqWeights, kTq1Bytes},
+     EncodeTqFloats<Tq1>,
+     DecodeTqFloats<Tq1>,
+     {kFp16, kTq1ScaleOffset}},
+    {{GgmlType::kTq2_0, "TQ2_0", kTqWeights, kTq2Bytes},
+     EncodeTqFloats<Tq2>,
+     DecodeTqFloats<Tq2>,
+     {kFp16, kTq2ScaleOffset}},
     {{GgmlType::kI2_S, "I2_S", kI2sWeights, kI2sBlockBytes}, nullptr, nullptr},
 };
 
@@ -169,6 +200,30 @@ const Codec& CodecOf(GgmlType type) {
   return *codec;
 }
 
+// The codec that reads rows of k elements as floats.
+const Codec& Decoder(GgmlType type, int64_t k) {
+  RowBytes(type, k);
+  const Codec& codec = CodecOf(type);
+  TERN_CHECK_FORMAT(codec.decode != nullptr, "rows of ", codec.info.name,
+                    " cannot be read as floats");
+  return codec;
+}
+
+// An exponent of ones: Inf or NaN.
+bool IsFinite(ScaleKind kind, const uint8_t* bytes) {
+  switch (kind) {
+    case kNone:
+      return true;
+    case kFp16:
+      return (LoadHalfBits(bytes) & 0x7C00u) != 0x7C00u;
+    case kBf16:
+      return (LoadHalfBits(bytes) & 0x7F80u) != 0x7F80u;
+    case kFp32:
+      return (LoadHalfBits(bytes + 2) & 0x7F80u) != 0x7F80u;
+  }
+  return false;
+}
+
 bool IsTq(GgmlType type) { return type == GgmlType::kTq1_0 || type == GgmlType::kTq2_0; }
 
 }  // namespace
@@ -176,6 +231,15 @@ bool IsTq(GgmlType type) { return type == GgmlType::kTq1_0 || type == GgmlType::
 std::optional<GgmlTypeInfo> FindGgmlType(uint32_t number) {
   const Codec* codec = FindCodec(number);
   return codec != nullptr ? std::optional(codec->info) : std::nullopt;
+}
+
+std::string WeightTypeNames() {
+  std::string names;
+  for (const Codec& codec : kCodecs) {
+    if (codec.decode == nullptr && codec.info.type != GgmlType::kI2_S) continue;
+    names += StrCat(names.empty() ? "" : ", ", codec.info.name);
+  }
+  return names;
 }
 
 const GgmlTypeInfo& InfoOf(GgmlType type) { return CodecOf(type).info; }
@@ -198,11 +262,21 @@ void EncodeRow(GgmlType type, const float* x, int64_t k, uint8_t* out) {
 }
 
 void DecodeRow(GgmlType type, const uint8_t* row, int64_t k, float* out) {
-  RowBytes(type, k);
-  const Codec& codec = CodecOf(type);
-  TERN_CHECK_FORMAT(codec.decode != nullptr, "rows of ", codec.info.name,
-                    " cannot be read as floats");
-  codec.decode(row, k, out);
+  Decoder(type, k).decode(row, k, out);
+}
+
+bool IsReadAsFloats(GgmlType type) { return CodecOf(type).decode != nullptr; }
+
+int64_t FindNonFinite(GgmlType type, const uint8_t* row, int64_t k) {
+  const Codec& codec = Decoder(type, k);
+  const auto& [kind, offset, count] = codec.scales;
+  const int64_t scale_bytes = kind == kFp32 ? 4 : 2;
+  for (int64_t at = 0; at < k; at += codec.info.block_weights, row += codec.info.block_bytes) {
+    for (int64_t i = 0; i < count; ++i) {
+      if (!IsFinite(kind, row + offset + i * scale_bytes)) return at;
+    }
+  }
+  return k;
 }
 
 void EncodeTernaryRow(GgmlType type, const int8_t* codes, int64_t k, uint8_t* out) {

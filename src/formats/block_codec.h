@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 
 namespace tern::formats {
@@ -16,7 +17,16 @@ namespace tern::formats {
 enum class GgmlType : uint32_t {
   kF32 = 0,
   kF16 = 1,
+  kQ4_0 = 2,
+  kQ4_1 = 3,
+  kQ5_0 = 6,
+  kQ5_1 = 7,
   kQ8_0 = 8,
+  kQ2_K = 10,
+  kQ3_K = 11,
+  kQ4_K = 12,
+  kQ5_K = 13,
+  kQ6_K = 14,
   kI8 = 24,
   kI16 = 25,
   kI32 = 26,
@@ -37,6 +47,8 @@ struct GgmlTypeInfo {
 
 // Every type that tern reads or writes; nothing for other numbers.
 std::optional<GgmlTypeInfo> FindGgmlType(uint32_t number);
+// "F32, F16, Q4_0, ...": the types of weights that can be read, for messages.
+std::string WeightTypeNames();
 // REQUIRES: a type of FindGgmlType.
 const GgmlTypeInfo& InfoOf(GgmlType type);
 // Bytes of a row of k elements. Throws FormatError when k is no multiple of the block.
@@ -50,8 +62,15 @@ int64_t TailBytes(GgmlType type);
 // FormatError for a type that has no float encoder, InputError when a block type meets NaN, Inf or
 // a scale that fp16 cannot hold.
 void EncodeRow(GgmlType type, const float* x, int64_t k, uint8_t* out);
-// The same types. Throws FormatError for one that is not read as floats.
+// The same types, and those that are only read: Q4_0, Q4_1, Q5_0, Q5_1 and Q2_K to Q6_K, bit-equal
+// to ggml's decoders. Any bytes are a valid row. Throws FormatError for a type that is not read as
+// floats.
 void DecodeRow(GgmlType type, const uint8_t* row, int64_t k, float* out);
+bool IsReadAsFloats(GgmlType type);
+// Index of an element of the first block whose weights are not all finite, k when there is none.
+// Looks at the blocks' scales only: they are finite exactly when the weights are. Throws as
+// DecodeRow.
+int64_t FindNonFinite(GgmlType type, const uint8_t* row, int64_t k);
 
 // TQ1_0 and TQ2_0 from codes -1, 0, 1, d = 1 in every block. REQUIRES: TQ1_0 or TQ2_0.
 void EncodeTernaryRow(GgmlType type, const int8_t* codes, int64_t k, uint8_t* out);

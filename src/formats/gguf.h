@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <span>
@@ -24,7 +25,7 @@ struct GgufTensor {
   std::string name;
   GgmlType type;
   std::vector<int64_t> shape;        // Row-major
-  std::span<const std::byte> bytes;  // In the mapping; lives as long as the reader
+  std::span<const std::byte> bytes;  // In the mapping; lives as long as it
   int64_t rows() const;              // Product of all but the last axis
   int64_t row_elements() const;      // Last axis
   const uint8_t* row(int64_t index) const;
@@ -37,7 +38,9 @@ class GgufReader {
   // does not know, tensors that overlap, are not aligned or reach beyond the end.
   explicit GgufReader(const std::string& path);
 
-  const std::string& path() const { return file_.path(); }
+  const std::string& path() const { return file_->path(); }
+  // Keeps the bytes of the tensors for longer than the reader lives.
+  std::shared_ptr<const void> mapping() const { return file_; }
   bool Has(const std::string& key) const { return metadata_.contains(key); }
   // Throw FormatError when the key is missing or of another type. Integers of any width are taken
   // when they fit.
@@ -63,7 +66,7 @@ class GgufReader {
   template <class T>
   const T& Typed(const std::string& key, const char* want) const;
 
-  MappedFile file_;
+  std::shared_ptr<const MappedFile> file_;
   std::map<std::string, Value> metadata_;
   std::vector<GgufTensor> tensors_;
 };

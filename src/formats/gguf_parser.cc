@@ -43,7 +43,7 @@ enum : uint32_t {
 // Walks the file once; every read checks what is left.
 class GgufParser {
  public:
-  explicit GgufParser(GgufReader& out) : out_(out), bytes_(out.file_.bytes()) {}
+  explicit GgufParser(GgufReader& out) : out_(out), bytes_(out.file_->bytes()) {}
 
   void Run() {
     const uint32_t magic = Number<uint32_t>();
@@ -182,8 +182,7 @@ class GgufParser {
     const auto info = FindGgmlType(type);
     if (!info) {
       Fail(StrCat("tensor ", tensor.name, " has the type ", type,
-                  ", which this version does not read (it reads F32, F16, BF16, Q8_0, TQ1_0, "
-                  "TQ2_0, I2_S)"));
+                  ", which this version does not read (it reads ", WeightTypeNames(), ")"));
     }
     tensor.type = info->type;
     if (!names_.insert(tensor.name).second)
@@ -252,6 +251,8 @@ class GgufParser {
   std::set<std::string> names_;
 };
 
-GgufReader::GgufReader(const std::string& path) : file_(path) { GgufParser(*this).Run(); }
+GgufReader::GgufReader(const std::string& path) : file_(std::make_shared<const MappedFile>(path)) {
+  GgufParser(*this).Run();
+}
 
 }  // namespace tern::formats

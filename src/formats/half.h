@@ -4,6 +4,7 @@
 
 #include <bit>
 #include <cstdint>
+#include <cstring>
 
 namespace tern::formats {
 
@@ -16,6 +17,14 @@ inline float Fp16ToFp32(uint16_t bits) {
   const float value = std::bit_cast<float>(magnitude << 13) * 0x1p112f;
   return std::bit_cast<float>(std::bit_cast<uint32_t>(value) | sign);
 }
+
+// Two bytes of a file, at any address.
+inline uint16_t LoadHalfBits(const uint8_t* bytes) {
+  uint16_t bits;
+  std::memcpy(&bits, bytes, sizeof bits);
+  return bits;
+}
+inline float LoadFp16(const uint8_t* bytes) { return Fp16ToFp32(LoadHalfBits(bytes)); }
 
 inline uint16_t Fp32ToFp16(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value), sign = bits >> 16 & 0x8000u,

@@ -97,15 +97,15 @@ TEST_F(HostileGgufTest, RopeFactorsAndScalesOfDenseTensors) {
       "token_embd.scale");
 }
 
-// Type 12 is Q4_K. The number stands after the name, the count of axes and two axes of 8 bytes.
+// Type 16 is IQ2_XXS. The number stands after the name, the count of axes and two axes of 8 bytes.
 TEST_F(HostileGgufTest, TypesItDoesNotReadAreNamed) {
   std::string bytes = Bytes();
   const std::string name = "blk.0.attn_q.weight";
   const size_t at = bytes.find(name) + name.size() + 4 + 16;
   ASSERT_EQ(bytes[at], 35);  // TQ2_0
-  bytes[at] = 12;
+  bytes[at] = 16;
   WriteFileAtomically(path_, bytes);
-  ExpectRefused(path_, "blk.0.attn_q.weight has the type 12");
+  ExpectRefused(path_, "blk.0.attn_q.weight has the type 16");
 }
 
 // d of one block, at byte 64 of the 66, is 2.0 instead of 1.0: in the first row, or in the last.

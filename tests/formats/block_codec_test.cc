@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <limits>
+#include <set>
 
 #include "base/error.h"
 #include "base/random.h"
@@ -51,8 +52,10 @@ TEST(BlockCodecTest, EncodingEqualsGolden) {
 // Bit patterns are compared, so that -0 and the exact products count.
 TEST(BlockCodecTest, DecodingEqualsGolden) {
   const auto golden = Golden();
-  for (const char* list : {"blocks", "foreign_blocks"}) {
+  std::set<std::string> types;
+  for (const char* list : {"blocks", "foreign_blocks", "read_only_blocks"}) {
     for (const auto& block : golden[list]) {
+      types.insert(block["type"]);
       const GgmlType type = TypeByName(block["type"]);
       const int64_t k = block["k"];
       const auto bytes = FromHex(block["bytes"]);
@@ -66,6 +69,9 @@ TEST(BlockCodecTest, DecodingEqualsGolden) {
       }
     }
   }
+  EXPECT_EQ(types,
+            (std::set<std::string>{"BF16", "F16", "Q2_K", "Q3_K", "Q4_0", "Q4_1", "Q4_K", "Q5_0",
+                                   "Q5_1", "Q5_K", "Q6_K", "Q8_0", "TQ1_0", "TQ2_0"}));
 }
 
 // Codes with d = 1 are what gguf-py makes of the codes as floats.
@@ -224,7 +230,8 @@ TEST(BlockCodecTest, TableAndRefusals) {
   EXPECT_EQ(RowBytes(GgmlType::kQ8_0, 64), 68);
   EXPECT_EQ(RowBytes(GgmlType::kTq1_0, 512), 108);
   EXPECT_EQ(RowBytes(GgmlType::kTq2_0, 512), 132);
-  EXPECT_FALSE(FindGgmlType(2).has_value());  // Q4_0
+  EXPECT_FALSE(FindGgmlType(4).has_value());   // Q4_2, removed
+  EXPECT_FALSE(FindGgmlType(16).has_value());  // IQ2_XXS
   EXPECT_FALSE(FindGgmlType(4000).has_value());
   float value = 0;
   uint8_t byte[8] = {};

@@ -212,7 +212,7 @@ TEST(GgufReaderTest, RefusesWrongTensors) {
   ExpectRefused(one({-4, 4}, 0, 0), "an axis of -4");
   ExpectRefused(one({int64_t{1} << 41, 4}, 0, 0), "an axis of");
   ExpectRefused(one({1 << 30, 1 << 30, 1 << 30, 1 << 30}, 0, 0), "larger than the file");
-  ExpectRefused(one({4, 8}, 2, 0), "type 2, which this version does not read");
+  ExpectRefused(one({4, 8}, 4, 0), "type 4, which this version does not read");
   ExpectRefused(one({64, 1}, 36, 0), "rows of 64");
   ExpectRefused(one({128, 4}, 36, 0), "160 bytes at offset 0 ends after a data part of 128");
   ExpectRefused(one({33, 1}, 8, 0), "rows of 33");

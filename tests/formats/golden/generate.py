@@ -60,6 +60,27 @@ def foreign_cases(rng):
         yield {"type": kind.name, "k": block_weights, "bytes": hex_of(raw), "decoded_f32": hex_of(decoded)}
 
 
+# Where a block has its fp16 numbers: d and, where there is one, the offset or dmin.
+SCALES = {Type.Q4_0: [0], Type.Q4_1: [0, 2], Type.Q5_0: [0], Type.Q5_1: [0, 2], Type.Q2_K: [80, 82],
+          Type.Q3_K: [108], Type.Q4_K: [0, 2], Type.Q5_K: [0, 2], Type.Q6_K: [208]}
+# Of one block each: usual ones, the largest, subnormal ones of both signs, zeros.
+SCALE_PAIRS = [(0.0123, 0.0456), (-65504, 65504), (2**-24, -3 * 2**-24), (0.0, -0.0)]
+
+
+def read_only_cases(rng):
+    """Random blocks of the types that are only read, one row a type. The blocks of 256 have all scales but the last
+    pair, so that the file stays small."""
+    for kind, offsets in SCALES.items():
+        block_weights, block_bytes = gguf.GGML_QUANT_SIZES[kind]
+        pairs = SCALE_PAIRS if block_weights == 32 else SCALE_PAIRS[:3]
+        raw = rng.integers(0, 256, (len(pairs), block_bytes), dtype=np.uint8)
+        for block, pair in zip(raw, pairs):
+            for offset, scale in zip(offsets, pair):
+                block[offset : offset + 2] = np.array([scale], dtype=np.float16).view(np.uint8)
+        decoded = gguf.quants.dequantize(raw.reshape(1, -1), kind).astype(np.float32)
+        yield {"type": kind.name, "k": int(decoded.size), "bytes": hex_of(raw), "decoded_f32": hex_of(decoded)}
+
+
 def gguf_file(rng):
     path = os.path.join(tempfile.mkdtemp(), "golden.gguf")
     writer = gguf.GGUFWriter(path, "llama")
@@ -103,6 +124,7 @@ def main():
         "seed": SEED,
         "blocks": list(block_cases(rng)),
         "foreign_blocks": list(foreign_cases(rng)),
+        "read_only_blocks": list(read_only_cases(np.random.default_rng(SEED + 1))),
         "gguf": gguf_file(rng),
         "safetensors": safetensors_file(rng),
     }
