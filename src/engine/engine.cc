@@ -80,19 +80,17 @@ std::vector<float> Session::Chunk(std::span<const int32_t> tokens, LogitsOf whic
   for (int64_t i = 0; i < m; ++i)
     positions_[static_cast<size_t>(i)] = static_cast<int32_t>(size_ + i);
   std::vector<float> x_MD(static_cast<size_t>(m * d));
-  for (int64_t i = 0; i < m; ++i) {
-    std::copy_n(w.embedding.values.data() + tokens[static_cast<size_t>(i)] * d, d,
-                x_MD.data() + i * d);
-  }
+  for (int64_t i = 0; i < m; ++i)
+    CopyRow(w.embedding, tokens[static_cast<size_t>(i)], x_MD.data() + i * d);
   for (size_t l = 0; l < w.layers.size(); ++l) {
     Attention(w.layers[l], caches_[l], m, x_MD);
     FeedForward(w.layers[l], m, x_MD);
   }
   size_ += m;
   const std::vector<float> h_MD = Norm(x_MD, w.final_norm, w.config.norm_eps, engine_.parallel());
-  const DenseMatrix& head = w.head ? *w.head : w.embedding;
+  const TableMatrix& head = w.head ? *w.head : w.embedding;
   const int64_t rows = which == LogitsOf::kLast ? 1 : m;
-  return MultiplyDense(h_MD.data() + (m - rows) * d, rows, head, engine_.parallel());
+  return MultiplyTable(h_MD.data() + (m - rows) * d, rows, head, engine_.parallel());
 }
 
 void Session::Attention(const LayerWeights& layer, LayerCache& cache, int64_t m,

@@ -149,21 +149,20 @@ class GgufLoader {
     return IsPermuted(arch_, spec.name) ? PermutedRow(row, config_.HeadDim()) : row;
   }
 
-  DenseMatrix Table(const ParameterSpec& spec) {
+  TableMatrix Table(const ParameterSpec& spec) {
     const GgufTensor& tensor = Checked(spec);
-    DenseMatrix matrix{std::vector<float>(static_cast<size_t>(spec.Count())), spec.shape[0],
-                       spec.shape[1]};
-    for (int64_t n = 0; n < matrix.n; ++n) {
-      formats::DecodeRow(tensor.type, tensor.row(FileRow(spec, n)), matrix.k,
-                         matrix.values.data() + n * matrix.k);
-    }
-    CheckFinite(matrix.values, Where(tensor));
-    return matrix;
+    BlockMatrix blocks{tensor.type, tensor.bytes, file_.mapping(), spec.shape[0], spec.shape[1]};
+    if (IsPermuted(arch_, spec.name)) blocks.paired_head_dim = config_.HeadDim();
+    CheckFinite(blocks, Where(tensor));
+    if (tensor.type != GgmlType::kF32) return blocks;
+    return DenseMatrix{ValuesOf(TableMatrix(blocks)), blocks.n, blocks.k};
   }
 
   LinearMatrix Linear(const ParameterSpec& spec) {
     const GgufTensor& tensor = Checked(spec);
-    if (!IsTernary(tensor.type)) return Table(spec);
+    if (!IsTernary(tensor.type)) {
+      return std::visit([](auto matrix) { return LinearMatrix(std::move(matrix)); }, Table(spec));
+    }
     if (tensor.type == GgmlType::kI2_S) return I2sLinear(spec, tensor);
     TernaryMatrix matrix;
     matrix.n = spec.shape[0];

@@ -9,7 +9,8 @@
 namespace tern::engine {
 
 // Ternary matrices (TQ1_0, TQ2_0) become T2 exactly; the scale is the tensor `<name>.scale` times
-// the blocks' d. F32, F16, BF16 and Q8_0 matrices are dense. Without the key tern.activation a
+// the blocks' d. All other types that are read as floats are dense: F32 as a copy, the others as
+// they are in the file, which stays mapped. Without the key tern.activation a
 // ternary file runs with float activations, and a message says so. Throws InputError, FormatError
 // (file, key or tensor, found, wanted), also for what would make another model of it: tensors that
 // have no place (biases, RoPE factors), RoPE scaling, blocks of one matrix with different scales,

@@ -1,7 +1,9 @@
 // See linear.h.
 #include "engine/linear.h"
 
+#include <algorithm>
 #include <array>
+#include <functional>
 
 #include "base/error.h"
 #include "kernels/absmax_quantize/absmax_quantize.h"
@@ -65,10 +67,46 @@ std::vector<float> MultiplyInt8(const QuantizedInput& in, int64_t m, const Terna
   return y;
 }
 
-DenseMatrix Expand(const TernaryMatrix& w) {
-  DenseMatrix dense{std::vector<float>(static_cast<size_t>(w.n * w.k)), w.n, w.k};
-  kernels::DequantizeT2(w.t2.data(), 0, w.n, w.k, w.scale, dense.values.data(), w.k);
-  return dense;
+// Row n of the matrix as floats: `buffer`, which holds k of them, or memory that has them already.
+using RowOf = std::function<const float*(int64_t n, float* buffer)>;
+
+std::vector<float> MultiplyRows(const float* x, int64_t m, int64_t n, int64_t k,
+                                const RowOf& row_of, const ParallelFor& parallel) {
+  std::vector<float> y(static_cast<size_t>(m * n));
+  parallel(n, kRowGrain, [&](int64_t begin, int64_t end) {
+    std::vector<float> buffer(static_cast<size_t>(k));
+    for (int64_t row = begin; row < end; ++row) {
+      const float* w = row_of(row, buffer.data());
+      for (int64_t i = 0; i < m; ++i) y[static_cast<size_t>(i * n + row)] = Dot(x + i * k, w, k);
+    }
+  });
+  return y;
+}
+
+std::vector<float> MultiplyFloats(const float* x, int64_t m, const DenseMatrix& w,
+                                  const ParallelFor& parallel) {
+  const auto row_of = [&](int64_t n, float*) { return w.values.data() + n * w.k; };
+  return MultiplyRows(x, m, w.n, w.k, row_of, parallel);
+}
+
+std::vector<float> MultiplyFloats(const float* x, int64_t m, const BlockMatrix& w,
+                                  const ParallelFor& parallel) {
+  const auto row_of = [&](int64_t n, float* buffer) {
+    w.Decode(n, buffer);
+    return buffer;
+  };
+  return MultiplyRows(x, m, w.n, w.k, row_of, parallel);
+}
+
+// Ternary weights with float activations.
+std::vector<float> MultiplyFloats(const float* x, int64_t m, const TernaryMatrix& w,
+                                  const ParallelFor& parallel) {
+  const int64_t row_bytes = kernels::T2RowBytes(w.k);
+  const auto row_of = [&](int64_t n, float* buffer) {
+    kernels::DequantizeT2(w.t2.data() + n * row_bytes, 0, 1, w.k, w.scale, buffer, w.k);
+    return buffer;
+  };
+  return MultiplyRows(x, m, w.n, w.k, row_of, parallel);
 }
 
 int64_t Inputs(const LinearMatrix& w) {
@@ -77,17 +115,15 @@ int64_t Inputs(const LinearMatrix& w) {
 
 }  // namespace
 
-std::vector<float> MultiplyDense(const float* x, int64_t m, const DenseMatrix& w,
+std::vector<float> MultiplyTable(const float* x, int64_t m, const TableMatrix& w,
                                  const ParallelFor& parallel) {
-  std::vector<float> y(static_cast<size_t>(m * w.n));
-  parallel(w.n, kRowGrain, [&](int64_t begin, int64_t end) {
-    for (int64_t n = begin; n < end; ++n) {
-      for (int64_t i = 0; i < m; ++i) {
-        y[static_cast<size_t>(i * w.n + n)] = Dot(x + i * w.k, w.values.data() + n * w.k, w.k);
-      }
-    }
-  });
-  return y;
+  return std::visit([&](const auto& matrix) { return MultiplyFloats(x, m, matrix, parallel); }, w);
+}
+
+void CopyRow(const TableMatrix& w, int64_t row, float* out) {
+  if (const auto* blocks = std::get_if<BlockMatrix>(&w)) return blocks->Decode(row, out);
+  const auto& dense = std::get<DenseMatrix>(w);
+  std::copy_n(dense.values.data() + row * dense.k, dense.k, out);
 }
 
 std::vector<std::vector<float>> MultiplyAll(const std::vector<float>& x, int64_t m,
@@ -100,17 +136,14 @@ std::vector<std::vector<float>> MultiplyAll(const std::vector<float>& x, int64_t
   for (const LinearMatrix* matrix : matrices) {
     TERN_CHECK(Inputs(*matrix) == k, "matrices of one group with ", k, " and ", Inputs(*matrix),
                " inputs");
-    if (const auto* dense = std::get_if<DenseMatrix>(matrix)) {
-      outputs.push_back(MultiplyDense(x.data(), m, *dense, parallel));
-      continue;
-    }
-    const auto& ternary = std::get<TernaryMatrix>(*matrix);
-    if (rule == ActivationRule::kNone) {
-      outputs.push_back(MultiplyDense(x.data(), m, Expand(ternary), parallel));
+    const auto* ternary = std::get_if<TernaryMatrix>(matrix);
+    if (ternary == nullptr || rule == ActivationRule::kNone) {
+      outputs.push_back(std::visit(
+          [&](const auto& w) { return MultiplyFloats(x.data(), m, w, parallel); }, *matrix));
       continue;
     }
     if (!quantized) quantized = Quantize(x, m, k);
-    outputs.push_back(MultiplyInt8(*quantized, m, ternary, parallel));
+    outputs.push_back(MultiplyInt8(*quantized, m, *ternary, parallel));
   }
   return outputs;
 }

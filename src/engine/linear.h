@@ -1,5 +1,5 @@
 // Linear layers of the engine: one input, one or more matrices. A BitLinear input is quantized once
-// for all of them.
+// for all of them. Matrices that are not fp32 are decoded a row at a time, never as a whole.
 #pragma once
 
 #include <cstdint>
@@ -11,14 +11,18 @@
 
 namespace tern::engine {
 
-// x: [m, k] fp32. Returns one [m, n_i] for each matrix. Ternary matrices follow `rule`; dense ones
-// accumulate in fp32.
+// x: [m, k] fp32. Returns one [m, n_i] for each matrix. Ternary matrices follow `rule`; the others
+// accumulate in fp32 as MultiplyTable does.
 std::vector<std::vector<float>> MultiplyAll(const std::vector<float>& x, int64_t m,
                                             const std::vector<const LinearMatrix*>& matrices,
                                             ActivationRule rule, const ParallelFor& parallel);
 
-// y[m, n] = x w^T in fp32, sums in a fixed order of 16 partial sums.
-std::vector<float> MultiplyDense(const float* x, int64_t m, const DenseMatrix& w,
+// y[m, n] = x w^T in fp32, sums in a fixed order of 16 partial sums: the same bits for a matrix in
+// blocks and for its decoded values, for one token and for many, on any number of threads.
+std::vector<float> MultiplyTable(const float* x, int64_t m, const TableMatrix& w,
                                  const ParallelFor& parallel);
+
+// Row `row` of a table as floats, out[k].
+void CopyRow(const TableMatrix& w, int64_t row, float* out);
 
 }  // namespace tern::engine

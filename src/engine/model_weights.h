@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "arch/model_config.h"
+#include "engine/block_matrix.h"
 #include "text/tokenizer.h"
 
 namespace tern::engine {
@@ -21,14 +22,14 @@ struct TernaryMatrix {
   int64_t n = 0, k = 0;
 };
 
-// Dense weights, expanded to fp32 when loaded: this engine is about being right; packed dense
-// kernels come with speed.
+// Dense weights that are fp32 already, or small.
 struct DenseMatrix {
   std::vector<float> values;  // [n, k]
   int64_t n = 0, k = 0;
 };
 
-using LinearMatrix = std::variant<TernaryMatrix, DenseMatrix>;
+using TableMatrix = std::variant<DenseMatrix, BlockMatrix>;
+using LinearMatrix = std::variant<TernaryMatrix, DenseMatrix, BlockMatrix>;
 
 struct LayerWeights {
   std::vector<float> input_norm, q_norm, k_norm, attn_sub_norm, post_norm,
@@ -45,8 +46,8 @@ enum class ActivationRule {
 struct ModelWeights {
   ModelConfig config;
   ActivationRule activation = ActivationRule::kInt8Token;
-  DenseMatrix embedding;            // [V, D], the file's own values
-  std::optional<DenseMatrix> head;  // Absent: tied to the embedding
+  TableMatrix embedding;            // [V, D], the file's own values
+  std::optional<TableMatrix> head;  // Absent: tied to the embedding
   std::vector<float> final_norm;
   std::vector<LayerWeights> layers;
   std::optional<text::Tokenizer> tokenizer;  // Absent when the file has none

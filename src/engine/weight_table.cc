@@ -58,15 +58,37 @@ void CheckSize(const std::string& name, size_t found, int64_t want) {
   TERN_CHECK(static_cast<int64_t>(found) == want, name, " has ", found, " values; want ", want);
 }
 
-void CheckMatrix(const ParameterSpec& spec, const LinearMatrix& matrix) {
-  const auto& [n, k] = std::visit([](const auto& m) { return std::pair(m.n, m.k); }, matrix);
-  TERN_CHECK(n == spec.shape[0] && k == spec.shape[1], spec.name, " is [", n, ", ", k, "]; want [",
-             spec.shape[0], ", ", spec.shape[1], "]");
-  if (const auto* dense = std::get_if<DenseMatrix>(&matrix)) {
-    CheckSize(spec.name, dense->values.size(), n * k);
-  } else {
-    CheckSize(spec.name, std::get<TernaryMatrix>(matrix).t2.size(), n * kernels::T2RowBytes(k));
-  }
+void CheckStorage(const std::string& name, const DenseMatrix& matrix) {
+  CheckSize(name, matrix.values.size(), matrix.n * matrix.k);
+}
+void CheckStorage(const std::string& name, const TernaryMatrix& matrix) {
+  CheckSize(name, matrix.t2.size(), matrix.n * kernels::T2RowBytes(matrix.k));
+}
+void CheckStorage(const std::string& name, const BlockMatrix& matrix) {
+  CheckSize(name, matrix.bytes.size(), matrix.n * formats::RowBytes(matrix.type, matrix.k));
+  TERN_CHECK(matrix.paired_head_dim == 0 ||
+                 (matrix.paired_head_dim > 0 && matrix.n % matrix.paired_head_dim == 0),
+             name, " has ", matrix.n, " rows in heads of ", matrix.paired_head_dim);
+}
+
+template <class Variant>
+void CheckMatrix(const ParameterSpec& spec, const Variant& matrix) {
+  const auto check = [&](const auto& m) {
+    TERN_CHECK(m.n == spec.shape[0] && m.k == spec.shape[1], spec.name, " is [", m.n, ", ", m.k,
+               "]; want [", spec.shape[0], ", ", spec.shape[1], "]");
+    CheckStorage(spec.name, m);
+  };
+  std::visit(check, matrix);
+}
+
+std::vector<float> Values(const DenseMatrix& matrix) { return matrix.values; }
+std::vector<float> Values(const BlockMatrix& matrix) {
+  std::vector<float> values(static_cast<size_t>(matrix.n * matrix.k));
+  for (int64_t n = 0; n < matrix.n; ++n) matrix.Decode(n, values.data() + n * matrix.k);
+  return values;
+}
+std::vector<float> Values(const TernaryMatrix&) {
+  throw BugError("a ternary matrix is compared by its codes");
 }
 
 }  // namespace
@@ -105,6 +127,13 @@ const std::vector<float>& NormOf(const ModelWeights& weights, const std::string&
 const LinearMatrix& LinearOf(const ModelWeights& weights, const std::string& parameter_name) {
   const LayerName name = Parse(parameter_name);
   return weights.layers.at(name.layer).*Find(kLinears, name.part, parameter_name);
+}
+
+std::vector<float> ValuesOf(const TableMatrix& matrix) {
+  return std::visit([](const auto& m) { return Values(m); }, matrix);
+}
+std::vector<float> ValuesOf(const LinearMatrix& matrix) {
+  return std::visit([](const auto& m) { return Values(m); }, matrix);
 }
 
 void CheckSizes(const ModelWeights& weights) {

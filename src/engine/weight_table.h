@@ -13,7 +13,7 @@ namespace tern::engine {
 // wanted).
 struct WeightSource {
   std::function<std::vector<float>(const ParameterSpec&)> norm;  // [D]
-  std::function<DenseMatrix(const ParameterSpec&)> table;        // Embedding and head
+  std::function<TableMatrix(const ParameterSpec&)> table;        // Embedding and head
   std::function<LinearMatrix(const ParameterSpec&)> linear;
 };
 
@@ -24,6 +24,11 @@ void FillWeights(const WeightSource& source, ModelWeights* weights);
 // BugError for a name that is none.
 const std::vector<float>& NormOf(const ModelWeights& weights, const std::string& parameter_name);
 const LinearMatrix& LinearOf(const ModelWeights& weights, const std::string& parameter_name);
+
+// All values of a matrix as the model has them, [n, k], for comparisons: 4 bytes a weight.
+std::vector<float> ValuesOf(const TableMatrix& matrix);
+// The same for a matrix that is not ternary. Throws BugError for one that is.
+std::vector<float> ValuesOf(const LinearMatrix& matrix);
 
 // Throws BugError that names the first part whose size is not the one of weights.config.
 void CheckSizes(const ModelWeights& weights);

@@ -84,7 +84,7 @@ WeightReport CompareWeights(const model::Decoder& decoder, const engine::ModelWe
       const bool embedding = parameter.spec.role == ParameterRole::kEmbedding;
       if (!embedding && !weights.head) Differs(name, "the file has no head of its own");
       CompareFloats(name, parameter.value,
-                    embedding ? weights.embedding.values : weights.head->values,
+                    engine::ValuesOf(embedding ? weights.embedding : *weights.head),
                     TableTolerance(format), gguf);
       report.floats += parameter.spec.Count();
       continue;
@@ -104,7 +104,7 @@ WeightReport CompareWeights(const model::Decoder& decoder, const engine::ModelWe
     }
     if (decoder.config().linear == LinearKind::kBitLinear)
       Differs(name, "the file holds a dense matrix");
-    CompareFloats(name, parameter.value, std::get<engine::DenseMatrix>(matrix).values,
+    CompareFloats(name, parameter.value, engine::ValuesOf(matrix),
                   bf16 ? kBf16Rounding : kFp16Rounding, false);
     report.floats += parameter.spec.Count();
   }
@@ -143,11 +143,10 @@ LogitsReport CompareLogits(const model::Decoder& decoder, engine::ModelWeights w
     const model::Parameter& parameter = copy.parameters()[i];
     const bool table = parameter.spec.role == ParameterRole::kEmbedding ||
                        parameter.spec.role == ParameterRole::kHead;
-    const engine::DenseMatrix* file_table =
-        parameter.spec.role == ParameterRole::kHead ? &*weights.head : &weights.embedding;
     if (table) {
-      std::memcpy(parameter.value.data_ptr(), file_table->values.data(),
-                  file_table->values.size() * sizeof(float));
+      const bool head = parameter.spec.role == ParameterRole::kHead;
+      const std::vector<float> values = engine::ValuesOf(head ? *weights.head : weights.embedding);
+      std::memcpy(parameter.value.data_ptr(), values.data(), values.size() * sizeof(float));
     } else {
       parameter.value.copy_(decoder.parameters()[i].value);
     }

@@ -188,12 +188,12 @@ TEST(TableTypesTest, Bf16AndQ8TablesAreTheRoundedOnes) {
                        floats = engine::LoadGguf(folder / "floats.gguf");
     for (const ParameterSpec& spec : ParameterTable(model.config)) {
       if (spec.role != ParameterRole::kLinear) continue;
-      EXPECT_EQ(std::get<engine::DenseMatrix>(engine::LinearOf(typed, spec.name)).values,
-                std::get<engine::DenseMatrix>(engine::LinearOf(floats, spec.name)).values)
+      EXPECT_EQ(engine::ValuesOf(engine::LinearOf(typed, spec.name)),
+                engine::ValuesOf(engine::LinearOf(floats, spec.name)))
           << spec.name << " as " << formats::InfoOf(type).name;
     }
-    EXPECT_EQ(typed.embedding.values, floats.embedding.values);
-    EXPECT_EQ(typed.head->values, floats.head->values);
+    EXPECT_EQ(engine::ValuesOf(typed.embedding), engine::ValuesOf(floats.embedding));
+    EXPECT_EQ(engine::ValuesOf(*typed.head), engine::ValuesOf(*floats.head));
   }
 }
 

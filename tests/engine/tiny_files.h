@@ -22,6 +22,14 @@
 
 namespace tern::testing {
 
+// Matrices by parameter name as bytes of block types, for types that tern does not write. Rows are
+// in the model's order.
+struct TinyBlockMatrix {
+  formats::GgmlType type;
+  std::vector<uint8_t> bytes;
+};
+using TinyBlocks = std::map<std::string, TinyBlockMatrix>;
+
 struct GgufOptions {
   formats::GgmlType linear = formats::GgmlType::kTq2_0, table = formats::GgmlType::kF32;
   std::optional<std::string> activation = "int8_token";
@@ -29,6 +37,7 @@ struct GgufOptions {
   std::set<std::string> leave_out;                // Tensors
   std::function<void(formats::GgufWriter&)> add;  // More keys and tensors
   std::function<void(ModelConfig&)> lie;          // The keys then say another model
+  const TinyBlocks* blocks = nullptr;             // Instead of the values of these parameters
 };
 
 // The model's row at row `row` of the file: pairs (i, i + E/2) of a head stand side by side.
@@ -116,6 +125,14 @@ inline void WriteGguf(const TinyModel& model, ArchName arch, const std::string& 
       continue;
     }
     if (options.leave_out.contains(name)) continue;
+    if (options.blocks != nullptr && options.blocks->contains(spec.name)) {
+      const TinyBlockMatrix& matrix = options.blocks->at(spec.name);
+      const int64_t size = formats::RowBytes(matrix.type, k);
+      writer.AddTensor(name, matrix.type, spec.shape, [=, &matrix](int64_t row, uint8_t* out) {
+        std::copy_n(matrix.bytes.data() + ModelRow(row, e, paired) * size, size, out);
+      });
+      continue;
+    }
     const std::vector<float>& values = model.floats.at(spec.name);
     formats::GgmlType type = options.table;
     if (spec.role == ParameterRole::kNorm) type = formats::GgmlType::kF32;

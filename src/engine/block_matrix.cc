@@ -1,0 +1,32 @@
+// See block_matrix.h.
+#include "engine/block_matrix.h"
+
+#include <vector>
+
+#include "arch/gguf_names.h"
+#include "base/error.h"
+#include "engine/weight_table.h"
+
+namespace tern::engine {
+
+const uint8_t* BlockMatrix::Row(int64_t row) const {
+  const int64_t at = paired_head_dim > 0 ? PermutedRow(row, paired_head_dim) : row;
+  return reinterpret_cast<const uint8_t*>(bytes.data()) + at * formats::RowBytes(type, k);
+}
+
+void BlockMatrix::Decode(int64_t row, float* out) const {
+  formats::DecodeRow(type, Row(row), k, out);
+}
+
+void CheckFinite(const BlockMatrix& matrix, const std::string& where) {
+  TERN_CHECK_FORMAT(formats::IsReadAsFloats(matrix.type), where, " is ",
+                    formats::InfoOf(matrix.type).name, ", which is not read as floats here");
+  for (int64_t n = 0; n < matrix.n; ++n) {
+    if (formats::FindNonFinite(matrix.type, matrix.Row(n), matrix.k) == matrix.k) continue;
+    std::vector<float> row(static_cast<size_t>(matrix.k));
+    matrix.Decode(n, row.data());
+    CheckFinite(row, StrCat(where, ", row ", n, ","));
+  }
+}
+
+}  // namespace tern::engine

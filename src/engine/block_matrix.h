@@ -1,0 +1,32 @@
+// A matrix in one of GGUF's types for floats (block_codec.h), kept as the file has it: the rows
+// stay in the file's mapping, and one row is decoded to fp32 whenever it is used. So a model takes
+// the memory of its file, not 4 bytes a weight.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "formats/block_codec.h"
+
+namespace tern::engine {
+
+struct BlockMatrix {
+  formats::GgmlType type = formats::GgmlType::kF32;
+  std::span<const std::byte> bytes;   // n rows of RowBytes(type, k), without a gap
+  std::shared_ptr<const void> owner;  // Of the memory behind `bytes`
+  int64_t n = 0, k = 0;
+  int64_t paired_head_dim = 0;  // Above 0: rows lie in the order of PermutedRow (gguf_names.h)
+
+  // The model's row, out[k]. Costs one pass over RowBytes(type, k) bytes.
+  void Decode(int64_t row, float* out) const;
+  // Of the row in the file.
+  const uint8_t* Row(int64_t row) const;
+};
+
+// Throws FormatError ("where holds inf at 70") when a weight is NaN or Inf, or the type is not read
+// as floats. Looks at the blocks' scales, so it needs no memory.
+void CheckFinite(const BlockMatrix& matrix, const std::string& where);
+
+}  // namespace tern::engine

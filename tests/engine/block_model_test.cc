@@ -1,0 +1,327 @@
+// Models in the block types of GGUF (block_matrix.h): the matrices stay blocks, and the logits are,
+// bit for bit, those of the same values as F32, for every type and architecture, on any number of
+// threads, whole or a token at a time.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
+
+#include "base/error.h"
+#include "engine/engine.h"
+#include "engine/gguf_model.h"
+#include "engine/weight_table.h"
+#include "tests/engine/tiny_files.h"
+#include "tests/testing/temp_folder.h"
+
+namespace tern::testing {
+namespace {
+
+using engine::BlockMatrix;
+using engine::DenseMatrix;
+using engine::Engine;
+using engine::LogitsOf;
+using engine::ModelWeights;
+using engine::Session;
+using formats::GgmlType;
+
+// Random bytes are valid blocks; only the fp16 numbers are chosen, so that weights are within 0.12.
+// `largest` is the largest |weight| / d.
+struct BlockType {
+  GgmlType type;
+  size_t d_offset;
+  float largest;
+  size_t min_offset = 0;
+  float min = 0;  // Of the _1 types and dmin: the fp16 number at min_offset, 0: there is none
+};
+constexpr BlockType kTypes[] = {
+    {GgmlType::kQ4_0, 0, 8},
+    {GgmlType::kQ4_1, 0, 15, 2, -0.06f},
+    {GgmlType::kQ5_0, 0, 16},
+    {GgmlType::kQ5_1, 0, 31, 2, -0.06f},
+    {GgmlType::kQ8_0, 0, 128},
+    {GgmlType::kQ2_K, 80, 15 * 3, 82, 0.06f / 15},
+    {GgmlType::kQ3_K, 108, 32 * 4},
+    {GgmlType::kQ4_K, 0, 63 * 15, 2, 0.06f / 63},
+    {GgmlType::kQ5_K, 0, 63 * 31, 2, 0.06f / 63},
+    {GgmlType::kQ6_K, 208, 128 * 32},
+    {GgmlType::kF16, 0, 1},
+    {GgmlType::kBf16, 0, 1},
+};
+
+const BlockType& TypeOf(GgmlType type) {
+  for (const BlockType& entry : kTypes) {
+    if (entry.type == type) return entry;
+  }
+  throw BugError("no such type");
+}
+
+std::vector<GgmlType> Types() {
+  std::vector<GgmlType> types;
+  for (const BlockType& entry : kTypes) types.push_back(entry.type);
+  return types;
+}
+
+void PutHalf(uint8_t* block, size_t at, float value) {
+  const uint16_t bits = formats::Fp32ToFp16(value);
+  std::memcpy(block + at, &bits, sizeof bits);
+}
+
+TinyBlockMatrix RandomBlocks(GgmlType type, int64_t n, int64_t k, RandomStream& random) {
+  const BlockType& entry = TypeOf(type);
+  const formats::GgmlTypeInfo& info = formats::InfoOf(type);
+  TinyBlockMatrix matrix{type,
+                         std::vector<uint8_t>(static_cast<size_t>(n * formats::RowBytes(type, k)))};
+  for (size_t at = 0; at < matrix.bytes.size(); at += static_cast<size_t>(info.block_bytes)) {
+    uint8_t* block = matrix.bytes.data() + at;
+    if (info.block_weights == 1) {
+      const float value = 0.06f * random.NextNormal();
+      formats::EncodeRow(type, &value, 1, block);
+      continue;
+    }
+    for (int64_t i = 0; i < info.block_bytes; ++i)
+      block[i] = static_cast<uint8_t>(random.NextU64() >> 32);
+    PutHalf(block, entry.d_offset, (0.06f + 0.06f * random.NextUniform()) / entry.largest);
+    if (entry.min != 0) PutHalf(block, entry.min_offset, entry.min);
+  }
+  return matrix;
+}
+
+std::vector<float> Decoded(const TinyBlockMatrix& matrix, int64_t n, int64_t k) {
+  std::vector<float> values(static_cast<size_t>(n * k));
+  for (int64_t row = 0; row < n; ++row) {
+    formats::DecodeRow(matrix.type, matrix.bytes.data() + row * formats::RowBytes(matrix.type, k),
+                       k, values.data() + row * k);
+  }
+  return values;
+}
+
+// Every matrix and table of the model as random blocks; model.floats gets their values.
+TinyBlocks MakeBlocks(GgmlType linear, GgmlType table, TinyModel* model, uint64_t seed) {
+  RandomStream random(seed, "tiny blocks");
+  TinyBlocks blocks;
+  for (const ParameterSpec& spec : ParameterTable(model->config)) {
+    if (spec.role == ParameterRole::kNorm || model->ternary.contains(spec.name)) continue;
+    const GgmlType type = spec.role == ParameterRole::kLinear ? linear : table;
+    const int64_t n = spec.shape[0], k = spec.shape[1];
+    blocks[spec.name] = RandomBlocks(type, n, k, random);
+    model->floats[spec.name] = Decoded(blocks[spec.name], n, k);
+  }
+  return blocks;
+}
+
+std::vector<float> Logits(const std::string& path, const std::vector<int32_t>& tokens,
+                          int threads) {
+  const Engine engine(engine::LoadGguf(path), threads);
+  return Session(engine).Append(tokens, LogitsOf::kAll);
+}
+
+std::vector<float> LogitsOneByOne(const std::string& path, const std::vector<int32_t>& tokens,
+                                  int threads) {
+  const Engine engine(engine::LoadGguf(path), threads);
+  Session session(engine);
+  std::vector<float> logits;
+  for (const int32_t token : tokens) {
+    const std::vector<float> part = session.Append(std::vector<int32_t>{token});
+    logits.insert(logits.end(), part.begin(), part.end());
+  }
+  return logits;
+}
+
+void ExpectFiniteAndAlive(const std::vector<float>& logits) {
+  float lowest = INFINITY, highest = -INFINITY;
+  for (const float logit : logits) {
+    ASSERT_TRUE(std::isfinite(logit));
+    lowest = std::min(lowest, logit);
+    highest = std::max(highest, logit);
+  }
+  EXPECT_GT(highest - lowest, 0.1f);
+}
+
+using Case = std::tuple<GgmlType, ArchName>;
+
+class BlockModelTest : public ::testing::TestWithParam<Case> {
+ protected:
+  BlockModelTest() {
+    WriteGguf(model_, arch_, blocks_path_, Options(&blocks_));
+    WriteGguf(model_, arch_, floats_path_, Options(nullptr));
+  }
+  static GgufOptions Options(const TinyBlocks* blocks) {
+    GgufOptions options;
+    options.linear = options.table = GgmlType::kF32;
+    options.activation = std::nullopt;
+    options.blocks = blocks;
+    return options;
+  }
+
+  TempFolder folder_;
+  std::string blocks_path_ = folder_ / "blocks.gguf", floats_path_ = folder_ / "floats.gguf";
+  GgmlType type_ = std::get<0>(GetParam());
+  ArchName arch_ = std::get<1>(GetParam());
+  TinyModel model_ = MakeTinyModel(TinyConfig(arch_, LinearKind::kDense), 81);
+  TinyBlocks blocks_ = MakeBlocks(type_, type_, &model_, 82);
+};
+
+TEST_P(BlockModelTest, LogitsAreThoseOfTheValues) {
+  const std::vector<int32_t> tokens = RandomTokens(9, model_.config.vocab_size, 83);
+  const std::vector<float> want = Logits(floats_path_, tokens, 1);
+  ExpectFiniteAndAlive(want);
+  for (const int threads : {1, 2, 3}) {
+    SCOPED_TRACE(threads);
+    EXPECT_EQ(Logits(blocks_path_, tokens, threads), want);
+    EXPECT_EQ(LogitsOneByOne(blocks_path_, tokens, threads), want);
+  }
+}
+
+// Goal: nothing is expanded when it is loaded, and every row is in the model's place.
+TEST_P(BlockModelTest, MatricesStayBlocksOfTheFile) {
+  const ModelWeights weights = engine::LoadGguf(blocks_path_);
+  const auto check = [&](const auto& matrix, const std::string& name) {
+    const auto* found = std::get_if<BlockMatrix>(&matrix);
+    ASSERT_NE(found, nullptr) << name;
+    EXPECT_EQ(found->type, type_) << name;
+    EXPECT_EQ(found->bytes.size(), blocks_.at(name).bytes.size()) << name;
+    EXPECT_EQ(engine::ValuesOf(matrix), model_.floats.at(name)) << name;
+  };
+  for (const ParameterSpec& spec : ParameterTable(model_.config)) {
+    if (spec.role == ParameterRole::kLinear) check(engine::LinearOf(weights, spec.name), spec.name);
+    if (spec.role == ParameterRole::kEmbedding) check(weights.embedding, spec.name);
+    if (spec.role == ParameterRole::kHead) check(*weights.head, spec.name);
+  }
+}
+
+// Goal: a scale that is no number is refused at load with the tensor's name, in a linear layer (the
+// last block of its last row) and in the embedding.
+TEST_P(BlockModelTest, ScalesThatAreNoNumbersAreRefused) {
+  const BlockType& type = TypeOf(type_);
+  const auto size = static_cast<size_t>(formats::InfoOf(type_).block_bytes);
+  const auto refuse = [&](const char* name, size_t offset, float bad) {
+    TinyBlocks damaged = blocks_;
+    std::vector<uint8_t>& bytes = damaged.at(name).bytes;
+    const uint16_t bits =
+        type_ == GgmlType::kBf16 ? formats::Fp32ToBf16(bad) : formats::Fp32ToFp16(bad);
+    std::memcpy(bytes.data() + bytes.size() - size + offset, &bits, sizeof bits);
+    WriteGguf(model_, arch_, blocks_path_, Options(&damaged));
+    try {
+      engine::LoadGguf(blocks_path_);
+      ADD_FAILURE() << name << " was taken with a scale of " << bad;
+    } catch (const FormatError& error) {
+      const std::string text = error.what();
+      EXPECT_NE(text.find(blocks_path_ + ": " + GgufName(name) + ", row "), std::string::npos)
+          << text;
+      EXPECT_NE(text.find(" holds "), std::string::npos) << text;
+    }
+  };
+  refuse("model.layers.1.self_attn.k_proj.weight", type.d_offset, INFINITY);
+  refuse("model.embed_tokens.weight", type.d_offset, NAN);
+  if (type.min != 0) refuse("model.layers.0.mlp.down_proj.weight", type.min_offset, -INFINITY);
+}
+
+std::string NameOf(const ::testing::TestParamInfo<Case>& info) {
+  std::string arch = GgufArchName(std::get<1>(info.param));
+  std::erase_if(arch, [](char c) { return c == '-' || c == '.'; });
+  return StrCat(formats::InfoOf(std::get<0>(info.param)).name, "_", arch);
+}
+
+// Every type where q and k have their rows in pairs; the other architectures with two of them.
+INSTANTIATE_TEST_SUITE_P(Types, BlockModelTest,
+                         ::testing::Combine(::testing::ValuesIn(Types()),
+                                            ::testing::Values(ArchName::kLlama)),
+                         NameOf);
+INSTANTIATE_TEST_SUITE_P(Archs, BlockModelTest,
+                         ::testing::Combine(::testing::Values(GgmlType::kQ4_0, GgmlType::kQ6_K),
+                                            ::testing::Values(ArchName::kQwen3, ArchName::kBitnet,
+                                                              ArchName::kBitnet158)),
+                         NameOf);
+
+class BlockFilesTest : public ::testing::Test {
+ protected:
+  TempFolder folder_;
+  std::string path_ = folder_ / "model.gguf";
+};
+
+// llama.cpp's own mix for ternary models: TQ2_0 layers, a Q4_K embedding and a Q6_K head. The
+// integer products of the layers are not touched by the tables' type.
+TEST_F(BlockFilesTest, TernaryLayersBetweenBlockTables) {
+  TinyModel model = MakeTinyModel(TinyConfig(ArchName::kLlama), 84);
+  TinyBlocks blocks = MakeBlocks(GgmlType::kQ4_K, GgmlType::kQ4_K, &model, 85);
+  RandomStream random(86, "head");
+  const int64_t v = model.config.vocab_size, d = model.config.hidden_size;
+  blocks["lm_head.weight"] = RandomBlocks(GgmlType::kQ6_K, v, d, random);
+  model.floats["lm_head.weight"] = Decoded(blocks["lm_head.weight"], v, d);
+  GgufOptions options;
+  WriteGguf(model, ArchName::kLlama, folder_ / "floats.gguf", options);
+  options.blocks = &blocks;
+  WriteGguf(model, ArchName::kLlama, path_, options);
+  const std::vector<int32_t> tokens = RandomTokens(12, v, 87);
+  const std::vector<float> want = Logits(folder_ / "floats.gguf", tokens, 1);
+  ExpectFiniteAndAlive(want);
+  EXPECT_EQ(Logits(path_, tokens, 2), want);
+  EXPECT_EQ(LogitsOneByOne(path_, tokens, 2), want);
+}
+
+// llama.cpp's mixes give each matrix a type of its own, also within one group of q, k and v.
+TEST_F(BlockFilesTest, EveryMatrixMayHaveATypeOfItsOwn) {
+  TinyModel model = MakeTinyModel(TinyConfig(ArchName::kLlama, LinearKind::kDense), 88);
+  TinyBlocks blocks;
+  RandomStream random(89, "mixed");
+  size_t next = 0;
+  for (const ParameterSpec& spec : ParameterTable(model.config)) {
+    if (spec.role == ParameterRole::kNorm || ++next % 6 == 0) continue;  // Some stay F32
+    const GgmlType type = kTypes[next % std::size(kTypes)].type;
+    blocks[spec.name] = RandomBlocks(type, spec.shape[0], spec.shape[1], random);
+    model.floats[spec.name] = Decoded(blocks[spec.name], spec.shape[0], spec.shape[1]);
+  }
+  GgufOptions options;
+  options.linear = options.table = GgmlType::kF32;
+  options.activation = std::nullopt;
+  WriteGguf(model, ArchName::kLlama, folder_ / "floats.gguf", options);
+  options.blocks = &blocks;
+  WriteGguf(model, ArchName::kLlama, path_, options);
+  const std::vector<int32_t> tokens = RandomTokens(140, model.config.vocab_size, 90);
+  EXPECT_EQ(Logits(path_, tokens, 3), Logits(folder_ / "floats.gguf", tokens, 1));
+}
+
+// Goal: the weights hold the mapping themselves, so the file may be replaced or removed.
+TEST_F(BlockFilesTest, TheFileMayGoWhileTheModelRuns) {
+  TinyModel model = MakeTinyModel(TinyConfig(ArchName::kQwen3, LinearKind::kDense), 91);
+  const TinyBlocks blocks = MakeBlocks(GgmlType::kQ5_K, GgmlType::kQ8_0, &model, 92);
+  GgufOptions options;
+  options.linear = options.table = GgmlType::kF32;
+  options.blocks = &blocks;
+  WriteGguf(model, ArchName::kQwen3, path_, options);
+  const std::vector<int32_t> tokens = RandomTokens(5, model.config.vocab_size, 93);
+  const std::vector<float> want = Logits(path_, tokens, 1);
+  const Engine engine(engine::LoadGguf(path_), 1);
+  std::filesystem::remove(path_);
+  EXPECT_EQ(Session(engine).Append(tokens, LogitsOf::kAll), want);
+}
+
+TEST_F(BlockFilesTest, WeightsOfOtherSizesAreABug) {
+  TinyModel model = MakeTinyModel(TinyConfig(ArchName::kLlama, LinearKind::kDense), 94);
+  const TinyBlocks blocks = MakeBlocks(GgmlType::kQ4_0, GgmlType::kQ4_0, &model, 95);
+  GgufOptions options;
+  options.linear = options.table = GgmlType::kF32;
+  options.blocks = &blocks;
+  WriteGguf(model, ArchName::kLlama, path_, options);
+  const auto refused = [&](const std::function<void(BlockMatrix&)>& spoil, bool table) {
+    ModelWeights weights = engine::LoadGguf(path_);
+    spoil(table ? std::get<BlockMatrix>(weights.embedding)
+                : std::get<BlockMatrix>(weights.layers[1].q));
+    EXPECT_THROW(Engine(std::move(weights), 1), BugError);
+  };
+  for (const bool table : {false, true}) {
+    refused([](BlockMatrix& m) { m.bytes = m.bytes.first(m.bytes.size() - 1); }, table);
+    refused([](BlockMatrix& m) { m.type = GgmlType::kQ4_1; }, table);
+    refused([](BlockMatrix& m) { m.n -= 1; }, table);
+    refused([](BlockMatrix& m) { m.k += 256; }, table);
+    refused([](BlockMatrix& m) { m.paired_head_dim = 96; }, table);
+    refused([](BlockMatrix& m) { m.paired_head_dim = -2; }, table);
+  }
+}
+
+TEST_F(BlockFilesTest, ValuesOfATernaryMatrixAreABug) {
+  EXPECT_THROW(engine::ValuesOf(engine::LinearMatrix(engine::TernaryMatrix{})), BugError);
+}
+
+}  // namespace
+}  // namespace tern::testing
