@@ -12,12 +12,9 @@
 #include "data/corpus.h"
 #include "data/loader.h"
 #include "data/token_file.h"
+#include "tests/testing/hdf5_leaks.h"
 #include "tests/testing/temp_folder.h"
 #include "text/train_tokenizer.h"
-
-// HDF5's own error paths leak when a file is damaged; only memory that the library allocated and
-// lost is excused.
-extern "C" const char* __lsan_default_suppressions() { return "leak:libhdf5"; }
 
 namespace tern::data {
 namespace {

@@ -16,6 +16,7 @@
 #include "engine_cli/run_main.h"
 #include "tests/engine/tiny_files.h"
 #include "tests/engine/tiny_vocabulary.h"
+#include "tests/testing/hdf5_leaks.h"
 #include "tests/testing/temp_folder.h"
 
 namespace tern::testing {

@@ -16,11 +16,8 @@
 #include "base/random.h"
 #include "h5/h5.h"
 #include "tests/h5/sample_file.h"
+#include "tests/testing/hdf5_leaks.h"
 #include "tests/testing/temp_folder.h"
-
-// HDF5's own error paths leak when a file is damaged; only memory that the library allocated and
-// lost is excused. That we close every id is checked below.
-extern "C" const char* __lsan_default_suppressions() { return "leak:libhdf5"; }
 
 namespace tern::h5 {
 namespace {
