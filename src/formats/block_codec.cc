@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "formats/half.h"
+#include "formats/half_rows.h"
 #include "formats/i2_s.h"
 #include "formats/k_blocks.h"
 #include "formats/legacy_blocks.h"
@@ -33,9 +34,8 @@ template <uint16_t (*kConvert)(float)>
 void EncodeHalves(const float* x, int64_t k, uint8_t* out) {
   for (int64_t i = 0; i < k; ++i) Store16(out + 2 * i, kConvert(x[i]));
 }
-template <float (*kConvert)(uint16_t)>
-void DecodeHalves(const uint8_t* row, int64_t k, float* out) {
-  for (int64_t i = 0; i < k; ++i) out[i] = kConvert(LoadHalfBits(row + 2 * i));
+void DecodeBf16(const uint8_t* row, int64_t k, float* out) {
+  for (int64_t i = 0; i < k; ++i) out[i] = Bf16ToFp32(LoadHalfBits(row + 2 * i));
 }
 
 // Largest magnitude of a block, checked: the block types cannot say NaN or Inf.
@@ -150,7 +150,7 @@ struct Codec {
 using enum ScaleKind;
 constexpr Codec kCodecs[] = {
     {{GgmlType::kF32, "F32", 1, 4}, EncodeF32, DecodeF32, {kFp32}},
-    {{GgmlType::kF16, "F16", 1, 2}, EncodeHalves<Fp32ToFp16>, DecodeHalves<Fp16ToFp32>, {kFp16}},
+    {{GgmlType::kF16, "F16", 1, 2}, EncodeHalves<Fp32ToFp16>, DecodeFp16, {kFp16}},
     {{GgmlType::kQ4_0, "Q4_0", kLegacyWeights, kQ4_0Bytes}, nullptr, DecodeQ4_0, {kFp16}},
     {{GgmlType::kQ4_1, "Q4_1", kLegacyWeights, kQ4_1Bytes}, nullptr, DecodeQ4_1, {kFp16, 0, 2}},
     {{GgmlType::kQ5_0, "Q5_0", kLegacyWeights, kQ5_0Bytes}, nullptr, DecodeQ5_0, {kFp16}},
@@ -175,7 +175,7 @@ constexpr Codec kCodecs[] = {
     {{GgmlType::kI32, "I32", 1, 4}, nullptr, nullptr},
     {{GgmlType::kI64, "I64", 1, 8}, nullptr, nullptr},
     {{GgmlType::kF64, "F64", 1, 8}, nullptr, nullptr},
-    {{GgmlType::kBf16, "BF16", 1, 2}, EncodeHalves<Fp32ToBf16>, DecodeHalves<Bf16ToFp32>, {kBf16}},
+    {{GgmlType::kBf16, "BF16", 1, 2}, EncodeHalves<Fp32ToBf16>, DecodeBf16, {kBf16}},
     {{GgmlType::kTq1_0, "TQ1_0", kTqWeights, kTq1Bytes},
      EncodeTqFloats<Tq1>,
      DecodeTqFloats<Tq1>,

@@ -3,10 +3,13 @@
 
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
 #include <limits>
+#include <vector>
 
 #include "base/random.h"
+#include "formats/half_rows.h"
 
 namespace tern::formats {
 namespace {
@@ -100,6 +103,31 @@ TEST(HalfTest, RandomValuesAreWithinHalfAUnit) {
     ASSERT_LE(std::fabs(double{Fp16ToFp32(Fp32ToFp16(x))} - double{x}), bound) << x;
     ASSERT_LE(std::fabs(double{Bf16ToFp32(Fp32ToBf16(x))} - double{x}),
               std::fabs(double{x}) * 0x1p-8);
+  }
+}
+
+// Goal: the processor's conversion and ours are one function: every value, every length of the rest
+// after eights, odd addresses.
+TEST(HalfRowsTest, EveryValueAtEveryPlaceIsTheScalarOne) {
+  std::vector<uint8_t> bytes(1 + 2 * 65536);
+  for (uint32_t bits = 0; bits < 65536; ++bits) {
+    bytes[1 + 2 * bits] = static_cast<uint8_t>(bits);
+    bytes[2 + 2 * bits] = static_cast<uint8_t>(bits >> 8);
+  }
+  std::vector<float> out(65536);
+  for (int64_t offset = 0; offset < 9; ++offset) {
+    const int64_t count = 65536 - offset;
+    DecodeFp16(bytes.data() + 1 + 2 * offset, count, out.data());
+    for (int64_t i = 0; i < count; ++i) {
+      const float want = Fp16ToFp32(static_cast<uint16_t>(i + offset));
+      if (std::isnan(want)) {
+        ASSERT_TRUE(std::isnan(out[static_cast<size_t>(i)])) << i + offset;
+      } else {
+        ASSERT_EQ(std::bit_cast<uint32_t>(out[static_cast<size_t>(i)]),
+                  std::bit_cast<uint32_t>(want))
+            << i + offset;
+      }
+    }
   }
 }
 
