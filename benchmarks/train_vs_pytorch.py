@@ -112,11 +112,11 @@ def run(name, command, args):
 
 def measure(args):
     """[{round, peer, tern: figures, other: figures}], tern and peer adjacent in time."""
-    pairs, todo = [], commands(args)
+    pairs, by_name = [], commands(args)
     for round_index in range(args.rounds):
         for peer in args.peers:
             order = ["tern", peer] if round_index % 2 == 0 else [peer, "tern"]
-            seen = {name: run(name, todo[name], args) for name in order}
+            seen = {name: run(name, by_name[name], args) for name in order}
             pairs.append(
                 {"round": round_index, "peer": peer, "tern": seen["tern"], "other": seen[peer]}
             )

@@ -3,14 +3,14 @@
 
 #include "kernels/absmax_quantize/absmax_quantize.cuh"
 #include "kernels/absmax_quantize/absmax_quantize_cuda.h"
+#include "kernels/common/cuda_error.h"
 
 namespace tern::kernels {
 
 const char* LaunchAbsmaxQuantize(const AbsmaxQuantizeArgs& args, void* stream) {
   if (args.m == 0) return nullptr;
   AbsmaxQuantizeKernel<<<args.m, kRowThreads, 0, static_cast<cudaStream_t>(stream)>>>(args);
-  const cudaError_t error = cudaGetLastError();
-  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+  return ErrorText(cudaGetLastError());
 }
 
 }  // namespace tern::kernels

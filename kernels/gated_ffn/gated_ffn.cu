@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "kernels/common/cuda_error.h"
 #include "kernels/gated_ffn/gated_ffn.cuh"
 #include "kernels/gated_ffn/gated_ffn_cuda.h"
 
@@ -28,8 +29,7 @@ const char* LaunchGatedFfn(GateActivation activation, const GatedFfnArgs& args, 
       GatedFfnKernel<GateActivation::kSquaredRelu><<<blocks, kRowThreads, 0, queue>>>(args);
       break;
   }
-  const cudaError_t error = cudaGetLastError();
-  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+  return ErrorText(cudaGetLastError());
 }
 
 }  // namespace tern::kernels

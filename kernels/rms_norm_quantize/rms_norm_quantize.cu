@@ -1,6 +1,7 @@
 // Host launcher of the fused norm and quantizer on a GPU.
 #include <cuda_runtime.h>
 
+#include "kernels/common/cuda_error.h"
 #include "kernels/rms_norm_quantize/rms_norm_quantize.cuh"
 #include "kernels/rms_norm_quantize/rms_norm_quantize_cuda.h"
 #include "kernels/ternary_pack/t2.h"
@@ -13,8 +14,7 @@ const char* LaunchRmsNormQuantize(const RmsNormQuantizeArgs& args, void* stream)
   const auto padded_d = static_cast<int>(T2PaddedK(args.d));
   RmsNormQuantizeKernel<<<blocks, kRowThreads, 0, static_cast<cudaStream_t>(stream)>>>(args,
                                                                                        padded_d);
-  const cudaError_t error = cudaGetLastError();
-  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+  return ErrorText(cudaGetLastError());
 }
 
 }  // namespace tern::kernels

@@ -2,6 +2,7 @@
 // warps of a block when the matrix has too few rows to fill the device.
 #include <cuda_runtime.h>
 
+#include "kernels/common/cuda_error.h"
 #include "kernels/ternary_gemm/ternary_gemv.cuh"
 #include "kernels/ternary_gemm/ternary_gemv_cuda.h"
 
@@ -22,11 +23,6 @@ void LaunchBatch(const TernaryGemvArgs& args, cudaStream_t stream) {
     const int blocks = (args.n + kGemvBlockWarps - 1) / kGemvBlockWarps;
     TernaryGemvKernel<kBatch, 1><<<blocks, kGemvBlockThreads, 0, stream>>>(args);
   }
-}
-
-// The text of the last error, or null.
-const char* ErrorText(cudaError_t error) {
-  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }
 
 }  // namespace

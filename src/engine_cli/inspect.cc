@@ -117,10 +117,10 @@ json DescribeJsonLines(const std::string& path) {
 json DescribeRun(const std::string& folder) {
   json stages = json::object();
   for (const auto& entry : fs::directory_iterator(folder + "/stages")) {
-    const json record = json::parse(ReadFile(entry.path().string()), nullptr, false);
+    json record = json::parse(ReadFile(entry.path().string()), nullptr, false);
     TERN_CHECK_FORMAT(record.is_object(), entry.path().string(), " is no JSON object");
-    stages[entry.path().stem().string()] = {{"status", record.value("status", "?")},
-                                            {"result", record.value("result", json())}};
+    record.erase("fingerprint");  // The recipe, which recipe.resolved.yaml shows better
+    stages[entry.path().stem().string()] = record;
   }
   return {{"kind", "run folder"}, {"metadata", stages}};
 }

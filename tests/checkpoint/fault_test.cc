@@ -17,12 +17,14 @@
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/manifest.h"
 #include "tests/checkpoint/sample.h"
+#include "tests/testing/file_size_limit.h"
 #include "tests/testing/temp_folder.h"
 
 namespace tern::checkpoint {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::FileSizeLimit;
 using testing::TempFolder;
 
 void SleepMicroseconds(uint64_t microseconds) {
@@ -74,26 +76,6 @@ TEST(CheckpointKillTest, WhateverTheMomentTheNewestIsWholeAndNothingGoesBack) {
   EXPECT_GT(newest, 5) << "the writer hardly ran: no kill hit it at work";
   EXPECT_GT(leftovers, 0) << "no kill hit a write in progress";
 }
-
-// The limit on file sizes stands for a full disk: write() fails with EFBIG where it would with
-// ENOSPC.
-class FileSizeLimit {
- public:
-  explicit FileSizeLimit(rlim_t size_bytes) {
-    ::getrlimit(RLIMIT_FSIZE, &old_);
-    handler_ = ::signal(SIGXFSZ, SIG_IGN);
-    const rlimit limit{size_bytes, old_.rlim_max};
-    ::setrlimit(RLIMIT_FSIZE, &limit);
-  }
-  ~FileSizeLimit() {
-    ::setrlimit(RLIMIT_FSIZE, &old_);
-    ::signal(SIGXFSZ, handler_);
-  }
-
- private:
-  rlimit old_{};
-  void (*handler_)(int);
-};
 
 TEST(CheckpointDiskFullTest, TheOneBeforeStaysTheNewestAndNoPartStays) {
   const TempFolder folder;

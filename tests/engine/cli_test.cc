@@ -287,6 +287,8 @@ TEST_F(InspectTest, TokenizerJournalAndRunFolder) {
   MakeFolders(folder_ / "run/stages");
   WriteFileAtomically(folder_ / "run/stages/train.json", "{\"status\": \"done\"}");
   EXPECT_EQ(Inspect(folder_ / "run", "train")["metadata"]["train"]["status"], "done");
+  WriteFileAtomically(folder_ / "run/stages/train.json", "{\"status\": 3}");
+  EXPECT_EQ(Inspect(folder_ / "run", "train")["metadata"]["train"]["status"], 3);
   WriteFileAtomically(folder_ / "run/stages/train.json", "{\"status\"");
   ExpectError({"inspect", folder_ / "run"}, ExitCode::kInput, "train.json");
   WriteFileAtomically(folder_ / "tokenizer.model", "no model");

@@ -16,33 +16,15 @@
 #include "base/random.h"
 #include "h5/h5.h"
 #include "tests/h5/sample_file.h"
+#include "tests/testing/file_size_limit.h"
 #include "tests/testing/hdf5_leaks.h"
 #include "tests/testing/temp_folder.h"
 
 namespace tern::h5 {
 namespace {
 
+using tern::testing::FileSizeLimit;
 using tern::testing::TempFolder;
-
-// The limit on file sizes stands for a full disk: write() fails with EFBIG where it would with
-// ENOSPC.
-class FileSizeLimit {
- public:
-  explicit FileSizeLimit(rlim_t size_bytes) {
-    ::getrlimit(RLIMIT_FSIZE, &old_);
-    handler_ = ::signal(SIGXFSZ, SIG_IGN);
-    const rlimit limit{size_bytes, old_.rlim_max};
-    ::setrlimit(RLIMIT_FSIZE, &limit);
-  }
-  ~FileSizeLimit() {
-    ::setrlimit(RLIMIT_FSIZE, &old_);
-    ::signal(SIGXFSZ, handler_);
-  }
-
- private:
-  rlimit old_{};
-  void (*handler_)(int);
-};
 
 // Makes the file anew. Without a sync, which is slow: nothing here needs it to survive a crash.
 void WriteBytes(const std::string& path, std::string_view bytes) {

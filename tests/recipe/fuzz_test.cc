@@ -122,6 +122,22 @@ void Use(const LoadedRecipe& loaded, const RecipeFile& scratch) {
   }
 }
 
+// Whether `yaml` loads; it then goes through all that a program does. A RecipeError is a refusal,
+// any other error a finding.
+bool LoadsAndServes(const std::string& yaml, const RecipeFile& file, const RecipeFile& scratch) {
+  bool loads = false;
+  file.Rewrite(yaml);
+  try {
+    const LoadedRecipe loaded = file.Load();
+    loads = true;
+    Use(loaded, scratch);
+  } catch (const RecipeError&) {
+  } catch (const std::exception& error) {
+    ADD_FAILURE() << error.what() << "\n" << yaml;
+  }
+  return loads;
+}
+
 TEST(RecipeFuzz, DamagedFilesLoadOrAreRefused) {
   Mutator mutator("recipe files");
   int loaded_count = 0;
@@ -133,15 +149,7 @@ TEST(RecipeFuzz, DamagedFilesLoadOrAreRefused) {
   file.AddPart("loop", "optimizer: {use: loop}\n");
   for (int round = 0; round < kRounds; ++round) {
     const std::string yaml = mutator.Mutate(seeds[mutator.Below(std::size(seeds))]);
-    file.Rewrite(yaml);
-    try {
-      const LoadedRecipe loaded = file.Load();
-      ++loaded_count;
-      Use(loaded, scratch);
-    } catch (const RecipeError&) {
-    } catch (const std::exception& error) {
-      FAIL() << "round " << round << ": " << error.what() << "\n" << yaml;
-    }
+    loaded_count += LoadsAndServes(yaml, file, scratch);
   }
   // Both outcomes must be common, else the fuzzing says little.
   EXPECT_GT(loaded_count, kRounds / 20);
@@ -174,15 +182,7 @@ TEST(RecipeFuzz, DamagedRecipesOfTheRepositoryLoadOrAreRefused) {
     // Comments open each recipe; damage there proves nothing.
     const size_t body = seed.find("\nname:");
     const std::string yaml = mutator.Mutate(seed.substr(body + 1));
-    file.Rewrite(yaml);
-    try {
-      const LoadedRecipe loaded = file.Load();
-      ++loaded_count;
-      Use(loaded, scratch);
-    } catch (const RecipeError&) {
-    } catch (const std::exception& error) {
-      FAIL() << "round " << round << ": " << error.what() << "\n" << yaml;
-    }
+    loaded_count += LoadsAndServes(yaml, file, scratch);
   }
   EXPECT_GT(loaded_count, kRounds / 20);
   EXPECT_LT(loaded_count, kRounds * 19 / 20);

@@ -5,45 +5,35 @@
 
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-#include <memory>
 #include <random>
 #include <vector>
 
 #include "kernels/ternary_gemm/ternary_gemm.h"
 #include "kernels/ternary_pack/t2.h"
+#include "tests/simt/device_buffer.h"
 
 namespace tern::kernels {
 namespace {
 
-struct Free {
-  void operator()(void* p) const { std::free(p); }
-};
-
-// Device memory is aligned to 256 bytes; size is exact, so that ASan sees the first byte beyond.
-template <class T>
-std::unique_ptr<T, Free> Allocate(int64_t count) {
-  void* p = nullptr;
-  if (posix_memalign(&p, 256, static_cast<size_t>(count) * sizeof(T)) != 0) std::abort();
-  return std::unique_ptr<T, Free>(static_cast<T*>(p));
-}
-
 struct Problem {
   Problem(int batch, int n, int k, uint32_t seed)
-      : batch(batch), n(n), k(k), padded_k(static_cast<int>(T2PaddedK(k))) {
+      : batch(batch),
+        n(n),
+        k(k),
+        padded_k(static_cast<int>(T2PaddedK(k))),
+        w(n * T2RowBytes(k), 0),
+        x(static_cast<int64_t>(batch) * padded_k, 0) {
     std::mt19937 random(seed);
-    w = Allocate<uint8_t>(n * T2RowBytes(k));
-    x = Allocate<int8_t>(static_cast<int64_t>(batch) * padded_k);
     std::vector<int8_t> row(static_cast<size_t>(k));
     for (int i = 0; i < n; ++i) {
       for (int8_t& v : row) v = static_cast<int8_t>(static_cast<int>(random() % 3) - 1);
-      PackT2Row(row.data(), k, w.get() + i * T2RowBytes(k));
+      PackT2Row(row.data(), k, w.data() + i * T2RowBytes(k));
     }
     for (int b = 0; b < batch; ++b) {
       int32_t sum = 0;
       for (int i = 0; i < padded_k; ++i) {
         const int8_t value = i < k ? static_cast<int8_t>(random()) : int8_t{0};
-        x.get()[b * padded_k + i] = value;
+        x.data()[b * padded_k + i] = value;
         sum += value;
       }
       sums.push_back(sum);
@@ -54,15 +44,15 @@ struct Problem {
   std::vector<float> Oracle() const {
     std::vector<float> y(static_cast<size_t>(batch * n));
     TernaryGemmRef(
-        {w.get(), x.get(), sums.data(), scales.data(), y.data(), batch, n, k, padded_k, n});
+        {w.data(), x.data(), sums.data(), scales.data(), y.data(), batch, n, k, padded_k, n});
     return y;
   }
 
   template <int kBatch>
   std::vector<float> Emulated(bool split, const simt::LaunchOptions& options) const {
     std::vector<float> y(static_cast<size_t>(batch * n), -1.0f);
-    const TernaryGemvArgs args{w.get(),  x.get(), sums.data(), scales.data(), y.data(), n, padded_k,
-                               padded_k, n};
+    const TernaryGemvArgs args{
+        w.data(), x.data(), sums.data(), scales.data(), y.data(), n, padded_k, padded_k, n};
     const unsigned rows = static_cast<unsigned>(n);
     const unsigned blocks = split ? rows : (rows + kGemvBlockWarps - 1) / kGemvBlockWarps;
     simt::Launch(
@@ -79,8 +69,8 @@ struct Problem {
   }
 
   int batch, n, k, padded_k;
-  std::unique_ptr<uint8_t, Free> w;
-  std::unique_ptr<int8_t, Free> x;
+  DeviceBuffer<uint8_t> w;
+  DeviceBuffer<int8_t> x;
   std::vector<int32_t> sums;
   std::vector<float> scales;
 };
