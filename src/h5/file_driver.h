@@ -1,10 +1,10 @@
-// The HDF5 file driver that tern uses instead of the library's own: plain POSIX reads and writes, with
-// one difference. After a write that the system refused (disk full, size limit, quota, I/O error) it
-// keeps the errno and drops all further writes while telling HDF5 that they worked. HDF5 writes its
-// caches late, often only while it closes, and a close that fails is the least tested of its paths;
-// this way a file always closes, and the caller learns of the loss, in the system's words, from
-// FileStatus. Files are ordinary HDF5 files. No locking: tern replaces files by rename and never
-// shares one that is being written.
+// The HDF5 file driver that tern uses instead of the library's own: plain POSIX reads and writes,
+// with one difference. After a write that the system refused (disk full, size limit, quota, I/O
+// error) it keeps the errno and drops all further writes while telling HDF5 that they worked. HDF5
+// writes its caches late, often only while it closes, and a close that fails is the least tested of
+// its paths; this way a file always closes, and the caller learns of the loss, in the system's
+// words, from FileStatus. Files are ordinary HDF5 files. No locking: tern replaces files by rename
+// and never shares one that is being written.
 #pragma once
 
 #include <hdf5.h>
