@@ -3,10 +3,9 @@
 #include "kernels/ternary_gemm/ternary_gemm.h"
 
 #include <algorithm>
-#include <cstdlib>
-#include <memory>
 
 #include "kernels/common/isa.h"
+#include "kernels/common/thread_buffer.h"
 #include "kernels/ternary_gemm/ternary_gemm_impl.h"
 #include "kernels/ternary_pack/t2.h"
 
@@ -19,21 +18,6 @@ constexpr int64_t kStreamGrainBytes =
 constexpr int64_t kGridTasks = 256;   // Enough pieces for an even split on many cores.
 constexpr int64_t kChunkTokens = 96;  // Tokens over which unpacking a panel once costs some 5 %.
 constexpr int64_t kGrainMacs = 200'000;  // About 2 us of multiplying.
-
-// A buffer a thread, grown on demand and kept: kernels are called thousands of times a second.
-uint8_t* ThreadBuffer(int64_t bytes) {
-  struct Free {
-    void operator()(uint8_t* p) const { std::free(p); }
-  };
-  thread_local std::unique_ptr<uint8_t, Free> buffer;
-  thread_local int64_t size = 0;
-  if (size < bytes) {
-    const int64_t rounded = (bytes + 4095) / 4096 * 4096;
-    buffer.reset(static_cast<uint8_t*>(std::aligned_alloc(64, static_cast<size_t>(rounded))));
-    size = rounded;
-  }
-  return buffer.get();
-}
 
 void FewTokens(const TernaryGemmArgs& args, Isa isa, const GemmRange& tokens,
                const ParallelFor& parallel) {

@@ -14,9 +14,15 @@ namespace tern::kernels {
 namespace {
 
 constexpr int64_t kBlocksPerWidening = 8;
-// Four short streams at a time are too many for the processor's own prefetching; this far ahead
-// covers memory latency.
-constexpr int64_t kPrefetchBytes = 4096;
+// To the L2, whose misses in flight cover the memory's bandwidth; those of the L1 cover half of it
+// (measured on Zen 4: 10 against 25 GB/s on one thread).
+constexpr int64_t kPrefetchBytes = 8192;
+
+// A whole number of groups of R rows ahead: the rows of a group are read side by side.
+inline int64_t Ahead(int64_t group_bytes) {
+  const int64_t group = group_bytes > 0 ? group_bytes : 1;
+  return (kPrefetchBytes + group - 1) / group * group;
+}
 
 inline __m256i Widen(__m256i even, __m256i odd) {
   const __m256i ones = _mm256_set1_epi16(1);
@@ -28,7 +34,7 @@ inline __m256i Widen(__m256i even, __m256i odd) {
 template <int R, int M>
 inline void AddBlocks(const uint8_t* w, int64_t row_bytes, const int8_t* x, int64_t ldx,
                       int64_t blocks, __m256i (&acc)[M][R]) {
-  const int64_t ahead = 4 * row_bytes > kPrefetchBytes ? 4 * row_bytes : kPrefetchBytes;
+  const int64_t ahead = Ahead(R * row_bytes);
   const __m256i low = _mm256_set1_epi8(0x03), high = _mm256_set1_epi8(0x0C);
   __m256i even[M][R], odd[M][R];
 #pragma GCC unroll 4
@@ -40,7 +46,7 @@ inline void AddBlocks(const uint8_t* w, int64_t row_bytes, const int8_t* x, int6
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
       const __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w + r * row_bytes));
-      _mm_prefetch(reinterpret_cast<const char*>(w + r * row_bytes + ahead), _MM_HINT_T0);
+      _mm_prefetch(reinterpret_cast<const char*>(w + r * row_bytes + ahead), _MM_HINT_T1);
       const __m256i shifted = _mm256_srli_epi16(v, 4);
       const __m256i planes[4] = {_mm256_and_si256(v, low), _mm256_and_si256(v, high),
                                  _mm256_and_si256(shifted, low), _mm256_and_si256(shifted, high)};

@@ -10,9 +10,15 @@
 namespace tern::kernels {
 namespace {
 
-// Four short streams at a time are too many for the processor's own prefetching; this far ahead
-// covers memory latency.
-constexpr int64_t kPrefetchBytes = 4096;
+// To the L2, whose misses in flight cover the memory's bandwidth; those of the L1 cover half of it
+// (measured on Zen 4: 10 against 25 GB/s on one thread).
+constexpr int64_t kPrefetchBytes = 8192;
+
+// A whole number of groups of R rows ahead: the rows of a group are read side by side.
+inline int64_t Ahead(int64_t group_bytes) {
+  const int64_t group = group_bytes > 0 ? group_bytes : 1;
+  return (kPrefetchBytes + group - 1) / group * group;
+}
 
 // Four registers to their four sums of lanes.
 inline __m128i SumLanes(__m512i a, __m512i b, __m512i c, __m512i d) {
@@ -54,14 +60,14 @@ void Rows(const TernaryGemmArgs& args, int64_t m_begin, int64_t n, const int8_t*
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) acc[m][r] = _mm512_setzero_si512();
   }
-  const int64_t ahead = 4 * row_bytes > kPrefetchBytes ? 4 * row_bytes : kPrefetchBytes;
+  const int64_t ahead = Ahead(R * row_bytes);
   int64_t byte = 0;
   __m512i v[R];
   for (; byte + 64 <= row_bytes; byte += 64) {
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
       v[r] = _mm512_loadu_si512(w + r * row_bytes + byte);
-      _mm_prefetch(reinterpret_cast<const char*>(w + r * row_bytes + byte + ahead), _MM_HINT_T0);
+      _mm_prefetch(reinterpret_cast<const char*>(w + r * row_bytes + byte + ahead), _MM_HINT_T1);
     }
     AddTwoBlocks<R, M>(v, x + byte * 4, ldx, acc);
   }

@@ -47,6 +47,10 @@ class MappedFile {
   size_t size_ = 0;
 };
 
+// Gives the memory of whole pages within `bytes` back; they are read from the file again when used.
+// REQUIRES: bytes of a MappedFile.
+void DropMappedPages(std::span<const std::byte> bytes);
+
 // Exclusive lock of a run folder: flock on `path`, held until destruction or the end of the
 // process, however it ends. Throws ResourceError that names the holder's process when another
 // process has it.

@@ -1,10 +1,13 @@
 // See block_matrix.h.
 #include "engine/block_matrix.h"
 
+#include <utility>
 #include <vector>
 
 #include "arch/gguf_names.h"
 #include "base/error.h"
+#include "base/file.h"
+#include "base/huge_pages.h"
 #include "engine/weight_table.h"
 
 namespace tern::engine {
@@ -16,6 +19,16 @@ const uint8_t* BlockMatrix::Row(int64_t row) const {
 
 void BlockMatrix::Decode(int64_t row, float* out) const {
   formats::DecodeRow(type, Row(row), k, out);
+}
+
+void MoveToHugePages(BlockMatrix* matrix) {
+  const std::span<const std::byte> file = matrix->bytes;
+  const bool mapped = matrix->mapped;
+  auto copy = std::make_shared<HugePageVector<std::byte>>(file.begin(), file.end());
+  if (mapped) DropMappedPages(file);
+  matrix->bytes = *copy;
+  matrix->owner = std::move(copy);  // Last: the old owner may unmap the file
+  matrix->mapped = false;
 }
 
 void CheckFinite(const BlockMatrix& matrix, const std::string& where) {

@@ -17,6 +17,7 @@ struct BlockMatrix {
   std::span<const std::byte> bytes;   // n rows of RowBytes(type, k), without a gap
   std::shared_ptr<const void> owner;  // Of the memory behind `bytes`
   int64_t n = 0, k = 0;
+  bool mapped = false;          // `bytes` lie in a mapping of a file
   int64_t paired_head_dim = 0;  // Above 0: rows lie in the order of PermutedRow (gguf_names.h)
 
   // The model's row, out[k]. Costs one pass over RowBytes(type, k) bytes.
@@ -24,6 +25,10 @@ struct BlockMatrix {
   // Of the row in the file.
   const uint8_t* Row(int64_t row) const;
 };
+
+// Copies the rows into huge pages (base/huge_pages.h), and gives back the memory of a mapped file's
+// pages.
+void MoveToHugePages(BlockMatrix* matrix);
 
 // Throws FormatError ("where holds inf at 70") when a weight is NaN or Inf, or the type is not read
 // as floats. Looks at the blocks' scales, so it needs no memory.

@@ -15,8 +15,8 @@ namespace tern::engine {
 
 class Engine {
  public:
-  // num_threads < 1: all processors. Takes the weights; throws BugError when their shapes do not
-  // fit the config.
+  // num_threads < 1: all processors. Takes the weights, and moves what every token reads into huge
+  // pages; throws BugError when their shapes do not fit the config.
   Engine(ModelWeights weights, int num_threads);
 
   const ModelWeights& weights() const { return weights_; }

@@ -152,6 +152,7 @@ class GgufLoader {
   TableMatrix Table(const ParameterSpec& spec) {
     const GgufTensor& tensor = Checked(spec);
     BlockMatrix blocks{tensor.type, tensor.bytes, file_.mapping(), spec.shape[0], spec.shape[1]};
+    blocks.mapped = true;
     if (IsPermuted(arch_, spec.name)) blocks.paired_head_dim = config_.HeadDim();
     CheckFinite(blocks, Where(tensor));
     if (tensor.type != GgmlType::kF32) return blocks;

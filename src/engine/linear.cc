@@ -2,34 +2,18 @@
 #include "engine/linear.h"
 
 #include <algorithm>
-#include <array>
-#include <functional>
+#include <optional>
+#include <utility>
 
 #include "base/error.h"
 #include "kernels/absmax_quantize/absmax_quantize.h"
+#include "kernels/code_gemm/code_gemm.h"
+#include "kernels/float_gemm/float_gemm.h"
 #include "kernels/ternary_gemm/ternary_gemm.h"
 #include "kernels/ternary_pack/t2.h"
 
 namespace tern::engine {
 namespace {
-
-constexpr int64_t kLanes =
-    16;  // Partial sums of a dot product: enough for two vectors of AVX2 or one of AVX-512
-constexpr int64_t kRowGrain = 64;  // Weight rows a thread takes at least
-
-// Lane l adds elements l, l + 16, ...; lanes are added left to right. The compiler can vectorise
-// this without reordering.
-float Dot(const float* a, const float* b, int64_t n) {
-  std::array<float, kLanes> sums{};
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    for (int64_t l = 0; l < kLanes; ++l) sums[static_cast<size_t>(l)] += a[i + l] * b[i + l];
-  }
-  for (int64_t l = 0; i + l < n; ++l) sums[static_cast<size_t>(l)] += a[i + l] * b[i + l];
-  float total = 0;
-  for (const float sum : sums) total += sum;
-  return total;
-}
 
 // The input of BitLinear layers, quantized a token.
 struct QuantizedInput {
@@ -67,46 +51,119 @@ std::vector<float> MultiplyInt8(const QuantizedInput& in, int64_t m, const Terna
   return y;
 }
 
-// Row n of the matrix as floats: `buffer`, which holds k of them, or memory that has them already.
-using RowOf = std::function<const float*(int64_t n, float* buffer)>;
+using formats::GgmlType;
+using kernels::CodeType;
+using kernels::FloatCode;
 
-std::vector<float> MultiplyRows(const float* x, int64_t m, int64_t n, int64_t k,
-                                const RowOf& row_of, const ParallelFor& parallel) {
+// Types whose codes are multiplied with 16-bit activations.
+std::optional<CodeType> CodeOf(GgmlType type) {
+  switch (type) {
+    case GgmlType::kQ4_0:
+      return CodeType::kQ4_0;
+    case GgmlType::kQ4_1:
+      return CodeType::kQ4_1;
+    case GgmlType::kQ5_0:
+      return CodeType::kQ5_0;
+    case GgmlType::kQ5_1:
+      return CodeType::kQ5_1;
+    case GgmlType::kQ2_K:
+      return CodeType::kQ2K;
+    case GgmlType::kQ3_K:
+      return CodeType::kQ3K;
+    case GgmlType::kQ4_K:
+      return CodeType::kQ4K;
+    case GgmlType::kQ5_K:
+      return CodeType::kQ5K;
+    case GgmlType::kQ6_K:
+      return CodeType::kQ6K;
+    default:
+      return std::nullopt;
+  }
+}
+
+FloatCode FloatCodeOf(GgmlType type) {
+  switch (type) {
+    case GgmlType::kF32:
+      return FloatCode::kF32;
+    case GgmlType::kF16:
+      return FloatCode::kF16;
+    case GgmlType::kBf16:
+      return FloatCode::kBf16;
+    case GgmlType::kQ8_0:
+      return FloatCode::kQ8_0;
+    default:
+      return FloatCode::kRows;
+  }
+}
+
+std::vector<float> Run(kernels::FloatGemmArgs args, const float* x, int64_t m, int64_t n, int64_t k,
+                       const ParallelFor& parallel) {
   std::vector<float> y(static_cast<size_t>(m * n));
-  parallel(n, kRowGrain, [&](int64_t begin, int64_t end) {
-    std::vector<float> buffer(static_cast<size_t>(k));
-    for (int64_t row = begin; row < end; ++row) {
-      const float* w = row_of(row, buffer.data());
-      for (int64_t i = 0; i < m; ++i) y[static_cast<size_t>(i * n + row)] = Dot(x + i * k, w, k);
-    }
-  });
+  args.x = x;
+  args.y = y.data();
+  args.m = m;
+  args.n = n;
+  args.k = args.ldx = k;
+  args.ldy = n;
+  kernels::FloatGemm(args, parallel);
   return y;
 }
 
 std::vector<float> MultiplyFloats(const float* x, int64_t m, const DenseMatrix& w,
                                   const ParallelFor& parallel) {
-  const auto row_of = [&](int64_t n, float*) { return w.values.data() + n * w.k; };
-  return MultiplyRows(x, m, w.n, w.k, row_of, parallel);
+  kernels::FloatGemmArgs args;
+  args.code = FloatCode::kF32;
+  args.w = reinterpret_cast<const uint8_t*>(w.values.data());
+  args.row_bytes = w.k * static_cast<int64_t>(sizeof(float));
+  args.decode_row = [&](int64_t n, float* out) {
+    std::copy_n(w.values.data() + n * w.k, w.k, out);
+  };
+  return Run(std::move(args), x, m, w.n, w.k, parallel);
+}
+
+std::vector<float> MultiplyCodes(const float* x, int64_t m, const BlockMatrix& w, CodeType type,
+                                 const ParallelFor& parallel) {
+  std::vector<kernels::Int16Block> tokens(static_cast<size_t>(m * kernels::Int16Blocks(w.k)));
+  kernels::QuantizeInt16(x, m, w.k, w.k, tokens.data());
+  std::vector<float> y(static_cast<size_t>(m * w.n));
+  kernels::CodeGemmArgs args;
+  args.type = type;
+  args.w = reinterpret_cast<const uint8_t*>(w.bytes.data());
+  args.row_bytes = formats::RowBytes(w.type, w.k);
+  args.paired_head_dim = w.paired_head_dim;
+  args.x = tokens.data();
+  args.y = y.data();
+  args.m = m;
+  args.n = args.ldy = w.n;
+  args.k = w.k;
+  kernels::CodeGemm(args, parallel);
+  return y;
 }
 
 std::vector<float> MultiplyFloats(const float* x, int64_t m, const BlockMatrix& w,
                                   const ParallelFor& parallel) {
-  const auto row_of = [&](int64_t n, float* buffer) {
-    w.Decode(n, buffer);
-    return buffer;
+  if (const auto type = CodeOf(w.type)) return MultiplyCodes(x, m, w, *type, parallel);
+  kernels::FloatGemmArgs args;
+  args.code = FloatCodeOf(w.type);
+  args.w = reinterpret_cast<const uint8_t*>(w.bytes.data());
+  args.row_bytes = formats::RowBytes(w.type, w.k);
+  args.paired_head_dim = w.paired_head_dim;
+  const uint8_t* bytes = args.w;
+  args.decode_row = [&w, bytes, row_bytes = args.row_bytes](int64_t n, float* out) {
+    formats::DecodeRow(w.type, bytes + n * row_bytes, w.k, out);
   };
-  return MultiplyRows(x, m, w.n, w.k, row_of, parallel);
+  return Run(std::move(args), x, m, w.n, w.k, parallel);
 }
 
 // Ternary weights with float activations.
 std::vector<float> MultiplyFloats(const float* x, int64_t m, const TernaryMatrix& w,
                                   const ParallelFor& parallel) {
+  kernels::FloatGemmArgs args;
   const int64_t row_bytes = kernels::T2RowBytes(w.k);
-  const auto row_of = [&](int64_t n, float* buffer) {
-    kernels::DequantizeT2(w.t2.data() + n * row_bytes, 0, 1, w.k, w.scale, buffer, w.k);
-    return buffer;
+  args.decode_row = [&w, row_bytes](int64_t n, float* out) {
+    kernels::DequantizeT2(w.t2.data() + n * row_bytes, 0, 1, w.k, w.scale, out, w.k);
   };
-  return MultiplyRows(x, m, w.n, w.k, row_of, parallel);
+  return Run(std::move(args), x, m, w.n, w.k, parallel);
 }
 
 int64_t Inputs(const LinearMatrix& w) {

@@ -17,8 +17,8 @@ std::vector<std::vector<float>> MultiplyAll(const std::vector<float>& x, int64_t
                                             const std::vector<const LinearMatrix*>& matrices,
                                             ActivationRule rule, const ParallelFor& parallel);
 
-// y[m, n] = x w^T in fp32, sums in a fixed order of 16 partial sums: the same bits for a matrix in
-// blocks and for its decoded values, for one token and for many, on any number of threads.
+// y[m, n] = x w^T in fp32 (kernels/block_gemm): the same bits for a matrix in blocks and for its
+// decoded values, for one token and for many, on any number of threads and instruction set.
 std::vector<float> MultiplyTable(const float* x, int64_t m, const TableMatrix& w,
                                  const ParallelFor& parallel);
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "arch/model_config.h"
+#include "base/huge_pages.h"
 #include "engine/block_matrix.h"
 #include "text/tokenizer.h"
 
@@ -17,8 +18,8 @@ namespace tern::engine {
 
 // Ternary weights in T2 (kernels/ternary_pack/t2.h) with one scale a matrix.
 struct TernaryMatrix {
-  std::vector<uint8_t> t2;  // [n, T2RowBytes(k)]
-  float scale = 1;          // beta
+  HugePageVector<uint8_t> t2;  // [n, T2RowBytes(k)]
+  float scale = 1;             // beta
   int64_t n = 0, k = 0;
 };
 

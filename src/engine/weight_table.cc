@@ -91,6 +91,12 @@ std::vector<float> Values(const TernaryMatrix&) {
   throw BugError("a ternary matrix is compared by its codes");
 }
 
+int64_t Bytes(const DenseMatrix& m) {
+  return static_cast<int64_t>(m.values.size() * sizeof(float));
+}
+int64_t Bytes(const BlockMatrix& m) { return static_cast<int64_t>(m.bytes.size()); }
+int64_t Bytes(const TernaryMatrix& m) { return static_cast<int64_t>(m.t2.size()); }
+
 }  // namespace
 
 void FillWeights(const WeightSource& source, ModelWeights* weights) {
@@ -134,6 +140,17 @@ std::vector<float> ValuesOf(const TableMatrix& matrix) {
 }
 std::vector<float> ValuesOf(const LinearMatrix& matrix) {
   return std::visit([](const auto& m) { return Values(m); }, matrix);
+}
+
+int64_t BytesPerToken(const ModelWeights& weights) {
+  int64_t bytes = std::visit([](const auto& m) { return Bytes(m); },
+                             weights.head ? *weights.head : weights.embedding);
+  for (const LayerWeights& layer : weights.layers) {
+    for (const LinearMatrix* matrix :
+         {&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down})
+      bytes += std::visit([](const auto& m) { return Bytes(m); }, *matrix);
+  }
+  return bytes;
 }
 
 void CheckSizes(const ModelWeights& weights) {

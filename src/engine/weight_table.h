@@ -30,6 +30,10 @@ std::vector<float> ValuesOf(const TableMatrix& matrix);
 // The same for a matrix that is not ternary. Throws BugError for one that is.
 std::vector<float> ValuesOf(const LinearMatrix& matrix);
 
+// Bytes of weights that decoding one token reads: every matrix and the head once, as they lie in
+// memory.
+int64_t BytesPerToken(const ModelWeights& weights);
+
 // Throws BugError that names the first part whose size is not the one of weights.config.
 void CheckSizes(const ModelWeights& weights);
 

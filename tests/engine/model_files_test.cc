@@ -31,7 +31,7 @@ void ExpectPacked(const ModelWeights& weights, const TinyModel& model) {
   for (const auto& [name, want] : model.ternary) {
     const auto* found = std::get_if<TernaryMatrix>(&engine::LinearOf(weights, name));
     ASSERT_NE(found, nullptr) << name;
-    std::vector<uint8_t> t2(found->t2.size());
+    HugePageVector<uint8_t> t2(found->t2.size());
     ASSERT_EQ(static_cast<int64_t>(want.codes.size()), found->n * found->k) << name;
     for (int64_t row = 0; row < found->n; ++row) {
       kernels::PackT2Row(want.codes.data() + row * found->k, found->k,

@@ -1,0 +1,154 @@
+// 64 codes as bytes and 16 lanes of floats, each two registers of AVX2 (see codes_vec.h). Only for
+// files compiled for it.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+#include <cstring>
+
+#include "kernels/code_gemm/int16_tokens.h"
+#include "kernels/common/inline.h"
+
+namespace tern::kernels {
+
+struct Bytes64Avx2 {
+  struct B {
+    __m256i a, b;
+  };
+  struct F {
+    __m256 a, b;
+  };
+  using I = B;
+
+  static TERN_INLINE __m128i Load128(const uint8_t* p) {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  }
+  static TERN_INLINE __m256i Load256(const void* p) {
+    return _mm256_loadu_si256(static_cast<const __m256i*>(p));
+  }
+  static TERN_INLINE B And(B v, int mask) {
+    const __m256i m = _mm256_set1_epi8(static_cast<char>(mask));
+    return {_mm256_and_si256(v.a, m), _mm256_and_si256(v.b, m)};
+  }
+  static TERN_INLINE B Or(B a, B b) {
+    return {_mm256_or_si256(a.a, b.a), _mm256_or_si256(a.b, b.b)};
+  }
+  template <int n>
+  static TERN_INLINE B Shl(B v) {  // REQUIRES: no bit leaves its byte
+    return {_mm256_slli_epi16(v.a, n), _mm256_slli_epi16(v.b, n)};
+  }
+  template <int n0, int n1, int mask>
+  static TERN_INLINE B Planes32(const uint8_t* p) {
+    const __m256i v = Load256(p);
+    return And({_mm256_srli_epi16(v, n0), _mm256_srli_epi16(v, n1)}, mask);
+  }
+  template <int n, int mask>
+  static TERN_INLINE B Shr64(const uint8_t* p) {
+    return And({_mm256_srli_epi16(Load256(p), n), _mm256_srli_epi16(Load256(p + 32), n)}, mask);
+  }
+  static TERN_INLINE __m256i Nibbles(const uint8_t* p) {
+    const __m128i v = Load128(p);
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(v), _mm_srli_epi16(v, 4), 1);
+  }
+  static TERN_INLINE B Nibbles16(const uint8_t* p0, const uint8_t* p1) {
+    return And({Nibbles(p0), Nibbles(p1)}, 15);
+  }
+  static TERN_INLINE __m256i Sixteens32(uint32_t word) {
+    const __m256i bytes = _mm256_shuffle_epi8(
+        _mm256_set1_epi32(static_cast<int>(word)),
+        _mm256_set_epi64x(0x0303030303030303, 0x0202020202020202, 0x0101010101010101, 0));
+    const __m256i bit = _mm256_set1_epi64x(static_cast<int64_t>(0x8040201008040201));
+    const __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bit), bit);
+    return _mm256_and_si256(set, _mm256_set1_epi8(16));
+  }
+  static TERN_INLINE B Sixteens(uint32_t w0, uint32_t w1) {
+    return {Sixteens32(w0), Sixteens32(w1)};
+  }
+
+  // Codes are below 64: the pairs that vpmaddubsw adds stay below 2^15.
+  static TERN_INLINE __m256i Dot32(__m256i codes, const int8_t* high, const int8_t* low) {
+    const __m256i h = _mm256_maddubs_epi16(codes, Load256(high));
+    const __m256i l = _mm256_maddubs_epi16(codes, Load256(low));
+    return _mm256_add_epi32(_mm256_madd_epi16(h, _mm256_set1_epi16(256)),
+                            _mm256_madd_epi16(l, _mm256_set1_epi16(1)));
+  }
+  static TERN_INLINE I Dot(B codes, const int8_t* high, const int8_t* low) {
+    return {Dot32(codes.a, high, low), Dot32(codes.b, high + 32, low + 32)};
+  }
+
+  static TERN_INLINE F Zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
+  static TERN_INLINE F Load(const float* p) { return {_mm256_load_ps(p), _mm256_load_ps(p + 8)}; }
+  static TERN_INLINE F LoadAny(const float* p) {
+    return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)};
+  }
+  static TERN_INLINE void Store(float* p, F v) {
+    _mm256_store_ps(p, v.a);
+    _mm256_store_ps(p + 8, v.b);
+  }
+  static TERN_INLINE F Broadcast(float v) { return {_mm256_set1_ps(v), _mm256_set1_ps(v)}; }
+  static TERN_INLINE F Fma(F a, F b, F c) {
+    return {_mm256_fmadd_ps(a.a, b.a, c.a), _mm256_fmadd_ps(a.b, b.b, c.b)};
+  }
+  static TERN_INLINE F Mul(F a, F b) { return {_mm256_mul_ps(a.a, b.a), _mm256_mul_ps(a.b, b.b)}; }
+  static TERN_INLINE F ToFloat(I v) { return {_mm256_cvtepi32_ps(v.a), _mm256_cvtepi32_ps(v.b)}; }
+  static TERN_INLINE F Doubled(__m128i halves) {
+    const __m256 v = _mm256_cvtph_ps(halves);
+    return {_mm256_permutevar8x32_ps(v, _mm256_set_epi32(3, 3, 2, 2, 1, 1, 0, 0)),
+            _mm256_permutevar8x32_ps(v, _mm256_set_epi32(7, 7, 6, 6, 5, 5, 4, 4))};
+  }
+  static TERN_INLINE F FromUnsigned(__m128i bytes) {
+    return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes)),
+            _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8)))};
+  }
+  static TERN_INLINE F FromSigned(__m128i bytes) {
+    return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)),
+            _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8)))};
+  }
+  template <int c>
+  static TERN_INLINE F Spread(F v) {
+    const __m256 half = c < 2 ? v.a : v.b;
+    constexpr int s = 4 * (c % 2);
+    return {
+        _mm256_permutevar8x32_ps(half, _mm256_set_epi32(s + 1, s + 1, s + 1, s + 1, s, s, s, s)),
+        _mm256_permutevar8x32_ps(
+            half, _mm256_set_epi32(s + 3, s + 3, s + 3, s + 3, s + 2, s + 2, s + 2, s + 2))};
+  }
+
+  // For QuantizeInt16.
+  static TERN_INLINE F Max(F a, F b) { return {_mm256_max_ps(a.a, b.a), _mm256_max_ps(a.b, b.b)}; }
+  static TERN_INLINE F Abs(F v) {
+    const __m256 mask = _mm256_castsi256_ps(_mm256_set1_epi32(0x7FFFFFFF));
+    return {_mm256_and_ps(v.a, mask), _mm256_and_ps(v.b, mask)};
+  }
+  static TERN_INLINE float MaxLane(F v) {
+    const __m256 both = _mm256_max_ps(v.a, v.b);
+    __m128 m = _mm_max_ps(_mm256_castps256_ps128(both), _mm256_extractf128_ps(both, 1));
+    m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+    return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
+  }
+  static TERN_INLINE int SumLanes(__m256i v) {
+    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4E));
+    return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xB1)));
+  }
+  static TERN_INLINE void StoreBytes(__m256i a, __m256i b, int8_t* p) {
+    // Packing works on the halves of registers: the permutation puts the words back in order.
+    const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xD8);
+    const __m128i bytes =
+        _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+    _mm_store_si128(reinterpret_cast<__m128i*>(p), bytes);
+  }
+  static TERN_INLINE float SplitBytes(F v, int8_t* high, int8_t* low) {
+    const __m256i q0 = _mm256_cvtps_epi32(v.a), q1 = _mm256_cvtps_epi32(v.b);
+    const __m256i round = _mm256_set1_epi32(128);
+    const __m256i h0 = _mm256_srai_epi32(_mm256_add_epi32(q0, round), 8);
+    const __m256i h1 = _mm256_srai_epi32(_mm256_add_epi32(q1, round), 8);
+    StoreBytes(h0, h1, high);
+    StoreBytes(_mm256_sub_epi32(q0, _mm256_slli_epi32(h0, 8)),
+               _mm256_sub_epi32(q1, _mm256_slli_epi32(h1, 8)), low);
+    return static_cast<float>(SumLanes(_mm256_add_epi32(q0, q1)));
+  }
+};
+
+}  // namespace tern::kernels

@@ -1,0 +1,106 @@
+// 64 codes as bytes and 16 lanes of floats, each one register of AVX-512 (see codes_vec.h). Only
+// for files compiled for it.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+#include <cstring>
+
+#include "kernels/code_gemm/int16_tokens.h"
+#include "kernels/common/inline.h"
+
+namespace tern::kernels {
+
+struct Bytes64Avx512 {
+  using B = __m512i;
+  using F = __m512;
+  using I = __m512i;
+
+  static TERN_INLINE __m128i Load128(const uint8_t* p) {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  }
+  static TERN_INLINE B And(B v, int mask) {
+    return _mm512_and_si512(v, _mm512_set1_epi8(static_cast<char>(mask)));
+  }
+  static TERN_INLINE B Or(B a, B b) { return _mm512_or_si512(a, b); }
+  template <int n>
+  static TERN_INLINE B Shl(B v) {  // REQUIRES: no bit leaves its byte
+    return _mm512_slli_epi16(v, n);
+  }
+  // 32 bytes twice: the first copy >> n0, the second >> n1, both & mask.
+  template <int n0, int n1, int mask>
+  static TERN_INLINE B Planes32(const uint8_t* p) {
+    const B v = _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    const B counts = _mm512_inserti64x4(_mm512_set1_epi16(n0), _mm256_set1_epi16(n1), 1);
+    return And(_mm512_srlv_epi16(v, counts), mask);
+  }
+  // 64 bytes >> n & mask.
+  template <int n, int mask>
+  static TERN_INLINE B Shr64(const uint8_t* p) {
+    return And(_mm512_srli_epi16(_mm512_loadu_si512(p), n), mask);
+  }
+  // Two times 16 bytes: low halves and high halves of p0, then of p1.
+  static TERN_INLINE B Nibbles16(const uint8_t* p0, const uint8_t* p1) {
+    const B v =
+        _mm512_mask_broadcast_i32x4(_mm512_broadcast_i32x4(Load128(p0)), 0xFF00, Load128(p1));
+    const B counts = _mm512_set_epi64(0x0004000400040004, 0x0004000400040004, 0, 0,
+                                      0x0004000400040004, 0x0004000400040004, 0, 0);
+    return And(_mm512_srlv_epi16(v, counts), 15);
+  }
+  // 16 where a bit is set: 32 of w0, then 32 of w1.
+  static TERN_INLINE B Sixteens(uint32_t w0, uint32_t w1) {
+    return _mm512_maskz_set1_epi8(static_cast<uint64_t>(w1) << 32 | w0, 16);
+  }
+
+  // For each lane, the sum of its four codes times 16-bit activations.
+  static TERN_INLINE I Dot(B codes, const int8_t* high, const int8_t* low) {
+    I sum = _mm512_dpbusd_epi32(_mm512_setzero_si512(), codes, _mm512_load_si512(high));
+    sum = _mm512_slli_epi32(sum, 8);
+    return _mm512_dpbusd_epi32(sum, codes, _mm512_load_si512(low));
+  }
+
+  static TERN_INLINE F Zero() { return _mm512_setzero_ps(); }
+  static TERN_INLINE F Load(const float* p) { return _mm512_load_ps(p); }
+  static TERN_INLINE F LoadAny(const float* p) { return _mm512_loadu_ps(p); }
+  static TERN_INLINE void Store(float* p, F v) { _mm512_store_ps(p, v); }
+  static TERN_INLINE F Broadcast(float v) { return _mm512_set1_ps(v); }
+  static TERN_INLINE F Fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
+  static TERN_INLINE F Mul(F a, F b) { return _mm512_mul_ps(a, b); }
+  static TERN_INLINE F ToFloat(I v) { return _mm512_cvtepi32_ps(v); }
+  // The eight halves at h, each in two lanes.
+  static TERN_INLINE F Doubled(__m128i halves) {
+    const __m512i index = _mm512_set_epi32(7, 7, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0);
+    return _mm512_permutexvar_ps(index, _mm512_castps256_ps512(_mm256_cvtph_ps(halves)));
+  }
+  static TERN_INLINE F FromUnsigned(__m128i bytes) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
+  }
+  static TERN_INLINE F FromSigned(__m128i bytes) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
+  }
+  // Lane l becomes lane 4 c + l / 4.
+  template <int c>
+  static TERN_INLINE F Spread(F v) {
+    const __m512i index = _mm512_set_epi32(4 * c + 3, 4 * c + 3, 4 * c + 3, 4 * c + 3, 4 * c + 2,
+                                           4 * c + 2, 4 * c + 2, 4 * c + 2, 4 * c + 1, 4 * c + 1,
+                                           4 * c + 1, 4 * c + 1, 4 * c, 4 * c, 4 * c, 4 * c);
+    return _mm512_permutexvar_ps(index, v);
+  }
+
+  // For QuantizeInt16.
+  static TERN_INLINE F Max(F a, F b) { return _mm512_max_ps(a, b); }
+  static TERN_INLINE F Abs(F v) { return _mm512_abs_ps(v); }
+  static TERN_INLINE float MaxLane(F v) { return _mm512_reduce_max_ps(v); }
+  // Rounds 16 floats and stores their bytes; returns their sum.
+  static TERN_INLINE float SplitBytes(F v, int8_t* high, int8_t* low) {
+    const __m512i q = _mm512_cvtps_epi32(v);
+    const __m512i h = _mm512_srai_epi32(_mm512_add_epi32(q, _mm512_set1_epi32(128)), 8);
+    const __m512i l = _mm512_sub_epi32(q, _mm512_slli_epi32(h, 8));
+    _mm_store_si128(reinterpret_cast<__m128i*>(high), _mm512_cvtepi32_epi8(h));
+    _mm_store_si128(reinterpret_cast<__m128i*>(low), _mm512_cvtepi32_epi8(l));
+    return static_cast<float>(_mm512_reduce_add_epi32(q));
+  }
+};
+
+}  // namespace tern::kernels

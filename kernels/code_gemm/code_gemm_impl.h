@@ -1,0 +1,28 @@
+// The versions of CodeGemm and QuantizeInt16, for their dispatchers and tests. Products work on the
+// rows [n_begin, n_end).
+#pragma once
+
+#include "kernels/code_gemm/code_gemm.h"
+
+namespace tern::kernels {
+
+void CodeGemmRef(const CodeGemmArgs& args, int64_t n_begin, int64_t n_end);
+void CodeGemmAvx2(const CodeGemmArgs& args, int64_t n_begin, int64_t n_end);
+void CodeGemmAvx512(const CodeGemmArgs& args, int64_t n_begin, int64_t n_end);
+
+void QuantizeInt16Ref(const float* x, int64_t m, int64_t k, int64_t ldx, Int16Block* out);
+void QuantizeInt16Avx2(const float* x, int64_t m, int64_t k, int64_t ldx, Int16Block* out);
+void QuantizeInt16Avx512(const float* x, int64_t m, int64_t k, int64_t ldx, Int16Block* out);
+
+// One block of 256 weights (8 blocks of 32 of the small types) taken apart, for the oracle: w = s[i
+// / 16] code[i] + t[i / 16] with the token's scale folded in.
+struct CodeParts {
+  uint8_t code[kTokenBlock];
+  float s[16], t[16];
+};
+// `blocks32`: how many of the eight blocks of a small type there are; the others give zeros.
+CodeParts TakeApart(CodeType type, const uint8_t* block, int64_t blocks32, float token_scale);
+// Bytes of 256 weights.
+int64_t BytesOf256(CodeType type);
+
+}  // namespace tern::kernels

@@ -1,0 +1,30 @@
+// Activations as 16-bit integers for products with small codes (code_gemm.h): blocks of 256 with
+// one fp32 scale, so that a product with codes is exact integer arithmetic and the rounding is
+// 2^-16 of a block's largest activation. Each integer is kept as two bytes, q = 256 high + low,
+// because the multipliers of processors take bytes.
+//   scale = amax / 32639; q = rint(x * (32639 / amax)), half to even; all zero when amax is below
+//   1e-30
+// 32639 = 127 * 256 + 127 is the largest number whose bytes both fit (-128 .. 127).
+#pragma once
+
+#include <cstdint>
+
+namespace tern::kernels {
+
+inline constexpr int64_t kTokenBlock = 256;
+inline constexpr float kInt16Limit = 32639.0f;
+inline constexpr float kSmallestAmax = 1e-30f;  // Its inverse times the limit is a number of fp32
+
+struct alignas(64) Int16Block {
+  int8_t high[kTokenBlock], low[kTokenBlock];
+  float sums[16];  // Of q over each 16 elements: integers below 2^20, exact
+  float scale;
+};
+
+inline int64_t Int16Blocks(int64_t k) { return (k + kTokenBlock - 1) / kTokenBlock; }
+
+// x: [m, k] fp32, row stride ldx, finite. out: [m, Int16Blocks(k)]; elements beyond k are 0. The
+// same bits on every instruction set.
+void QuantizeInt16(const float* x, int64_t m, int64_t k, int64_t ldx, Int16Block* out);
+
+}  // namespace tern::kernels

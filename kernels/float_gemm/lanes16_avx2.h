@@ -1,0 +1,63 @@
+// 16 lanes in two registers of AVX2 (see float_codes.h). Only for files compiled for it.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+#include <cstring>
+
+#include "kernels/common/inline.h"
+
+namespace tern::kernels {
+
+struct Lanes16Avx2 {
+  struct F {
+    __m256 a, b;
+  };
+  struct I {
+    __m256i a, b;
+  };
+
+  static TERN_INLINE F Zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
+  static TERN_INLINE F Load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+  static TERN_INLINE F LoadBytes(const uint8_t* p) {
+    return Load(reinterpret_cast<const float*>(p));
+  }
+  static TERN_INLINE void Store(float* p, F v) {
+    _mm256_storeu_ps(p, v.a);
+    _mm256_storeu_ps(p + 8, v.b);
+  }
+  static TERN_INLINE F Broadcast(float v) { return {_mm256_set1_ps(v), _mm256_set1_ps(v)}; }
+  static TERN_INLINE F Fma(F a, F b, F c) {
+    return {_mm256_fmadd_ps(a.a, b.a, c.a), _mm256_fmadd_ps(a.b, b.b, c.b)};
+  }
+  static TERN_INLINE F Mul(F a, F b) { return {_mm256_mul_ps(a.a, b.a), _mm256_mul_ps(a.b, b.b)}; }
+  static TERN_INLINE F Add(F a, F b) { return {_mm256_add_ps(a.a, b.a), _mm256_add_ps(a.b, b.b)}; }
+
+  static TERN_INLINE __m128i Load128(const uint8_t* p) {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  }
+  static TERN_INLINE F LoadHalves(const uint8_t* p) {
+    return {_mm256_cvtph_ps(Load128(p)), _mm256_cvtph_ps(Load128(p + 16))};
+  }
+  static TERN_INLINE __m256 WidenBf16(const uint8_t* p) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(Load128(p)), 16));
+  }
+  static TERN_INLINE F LoadBf16(const uint8_t* p) { return {WidenBf16(p), WidenBf16(p + 16)}; }
+  static TERN_INLINE F BroadcastHalf(const uint8_t* p) {
+    uint16_t bits;
+    std::memcpy(&bits, p, sizeof bits);
+    const __m256 v = _mm256_cvtph_ps(_mm_set1_epi16(static_cast<int16_t>(bits)));
+    return {v, v};
+  }
+
+  static TERN_INLINE __m128i Load64(const uint8_t* p) {
+    return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+  }
+  static TERN_INLINE I LoadSigned(const uint8_t* p) {
+    return {_mm256_cvtepi8_epi32(Load64(p)), _mm256_cvtepi8_epi32(Load64(p + 8))};
+  }
+  static TERN_INLINE F ToFloat(I v) { return {_mm256_cvtepi32_ps(v.a), _mm256_cvtepi32_ps(v.b)}; }
+};
+
+}  // namespace tern::kernels

@@ -1,0 +1,45 @@
+// 16 lanes in one register of AVX-512 (see float_codes.h). Only for files compiled for it.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+#include <cstring>
+
+#include "kernels/common/inline.h"
+
+namespace tern::kernels {
+
+struct Lanes16Avx512 {
+  using F = __m512;
+  using I = __m512i;
+
+  static TERN_INLINE F Zero() { return _mm512_setzero_ps(); }
+  static TERN_INLINE F Load(const float* p) { return _mm512_loadu_ps(p); }
+  static TERN_INLINE F LoadBytes(const uint8_t* p) { return _mm512_loadu_ps(p); }
+  static TERN_INLINE void Store(float* p, F v) { _mm512_storeu_ps(p, v); }
+  static TERN_INLINE F Broadcast(float v) { return _mm512_set1_ps(v); }
+  static TERN_INLINE F Fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
+  static TERN_INLINE F Mul(F a, F b) { return _mm512_mul_ps(a, b); }
+  static TERN_INLINE F Add(F a, F b) { return _mm512_add_ps(a, b); }
+
+  static TERN_INLINE F LoadHalves(const uint8_t* p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
+  static TERN_INLINE F LoadBf16(const uint8_t* p) {
+    const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+  }
+  static TERN_INLINE F BroadcastHalf(const uint8_t* p) {
+    uint16_t bits;
+    std::memcpy(&bits, p, sizeof bits);
+    return _mm512_cvtph_ps(_mm256_set1_epi16(static_cast<int16_t>(bits)));
+  }
+
+  static TERN_INLINE I LoadSigned(const uint8_t* p) {
+    return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  static TERN_INLINE F ToFloat(I v) { return _mm512_cvtepi32_ps(v); }
+};
+
+}  // namespace tern::kernels

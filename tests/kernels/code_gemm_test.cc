@@ -1,0 +1,240 @@
+// CodeGemm: every type and instruction set gives the oracle's bits, however rows are cut and tokens
+// are grouped; the oracle's parts are the weights that the readers' decoders give; its product is
+// the dot product within the bound of 16-bit activations.
+#include "kernels/code_gemm/code_gemm.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "formats/block_codec.h"
+#include "formats/half.h"
+#include "kernels/code_gemm/code_gemm_impl.h"
+#include "kernels/common/half.h"
+#include "tests/kernels/isa_test_util.h"
+
+namespace tern::kernels {
+namespace {
+
+using formats::GgmlType;
+
+struct TypeCase {
+  CodeType type;
+  GgmlType ggml;
+  std::vector<int> halves;  // Offsets of the fp16 numbers of a block
+};
+
+std::vector<TypeCase> Cases() {
+  return {{CodeType::kQ4_0, GgmlType::kQ4_0, {0}},     {CodeType::kQ4_1, GgmlType::kQ4_1, {0, 2}},
+          {CodeType::kQ5_0, GgmlType::kQ5_0, {0}},     {CodeType::kQ5_1, GgmlType::kQ5_1, {0, 2}},
+          {CodeType::kQ2K, GgmlType::kQ2_K, {80, 82}}, {CodeType::kQ3K, GgmlType::kQ3_K, {108}},
+          {CodeType::kQ4K, GgmlType::kQ4_K, {0, 2}},   {CodeType::kQ5K, GgmlType::kQ5_K, {0, 2}},
+          {CodeType::kQ6K, GgmlType::kQ6_K, {208}}};
+}
+
+const char* Name(const TypeCase& c) { return formats::InfoOf(c.ggml).name.data(); }
+
+std::vector<uint8_t> RandomRows(const TypeCase& c, int64_t n, int64_t k, uint32_t seed) {
+  const int64_t block_bytes = formats::InfoOf(c.ggml).block_bytes;
+  std::vector<uint8_t> bytes(static_cast<size_t>(n * formats::RowBytes(c.ggml, k)));
+  std::mt19937 random(seed);
+  for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random());
+  const std::vector<float> scales = RandomFloats(1024, seed, 0.1f);
+  for (size_t at = 0; at < bytes.size(); at += static_cast<size_t>(block_bytes)) {
+    for (const int offset : c.halves) {
+      const uint16_t half = formats::Fp32ToFp16(scales[(at + static_cast<size_t>(offset)) % 1024]);
+      std::memcpy(&bytes[at + static_cast<size_t>(offset)], &half, sizeof half);
+    }
+  }
+  return bytes;
+}
+
+struct Problem {
+  Problem(const TypeCase& c, int64_t m, int64_t n, int64_t k, int64_t head_dim = 0)
+      : bytes(RandomRows(c, n, k, static_cast<uint32_t>(m * 31 + n * 7 + k))),
+        x(RandomFloats(m * k, 5)),
+        tokens(static_cast<size_t>(m * Int16Blocks(k))),
+        y(static_cast<size_t>(m * (n + 2)), -7.0f) {
+    QuantizeInt16Ref(x.data(), m, k, k, tokens.data());
+    args.type = c.type;
+    args.w = bytes.data();
+    args.row_bytes = formats::RowBytes(c.ggml, k);
+    args.paired_head_dim = head_dim;
+    args.x = tokens.data();
+    args.y = y.data();
+    args.m = m;
+    args.n = n;
+    args.k = k;
+    args.ldy = n + 2;
+    CodeGemmRef(args, 0, n);
+    want = y;
+  }
+
+  std::vector<uint8_t> bytes;
+  std::vector<float> x;
+  std::vector<Int16Block> tokens;
+  std::vector<float> y, want;
+  CodeGemmArgs args;
+};
+
+bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+void ExpectOracle(Problem& problem, const char* what) {
+  ForEachIsa([&](Isa isa) {
+    for (const ParallelFor& cut :
+         {ParallelFor(SerialFor), ParallelFor(UnevenFor), ParallelFor(OneByOneFor)}) {
+      std::fill(problem.y.begin(), problem.y.end(),
+                -7.0f);  // Between the rows nothing may be written
+      CodeGemm(problem.args, cut);
+      ASSERT_TRUE(SameBits(problem.y, problem.want))
+          << what << " on " << ToString(isa) << ", m " << problem.args.m << ", n " << problem.args.n
+          << ", k " << problem.args.k;
+    }
+  });
+}
+
+TEST(CodeGemm, EveryTypeGivesTheOraclesBitsOnEveryInstructionSet) {
+  for (const TypeCase& c : Cases()) {
+    for (const int64_t m : {1, 2, 3, 4, 5, 9}) {
+      for (const int64_t n : {1, 2, 3, 4, 7}) {
+        Problem problem(c, m, n, 512);
+        ExpectOracle(problem, Name(c));
+      }
+    }
+  }
+}
+
+TEST(CodeGemm, RowsOfSmallBlocksNeedNotBeWholeBlocksOf256) {
+  for (const TypeCase& c : Cases()) {
+    if (formats::InfoOf(c.ggml).block_weights != 32) continue;
+    for (const int64_t k : {32, 64, 224, 288, 480}) {
+      for (const int64_t m : {1, 5}) {
+        Problem problem(c, m, 3, k);
+        ExpectOracle(problem, Name(c));
+      }
+    }
+  }
+}
+
+TEST(CodeGemm, PairedRowsLandInTheModelsOrder) {
+  Problem problem(Cases()[0], 1, 8, 64), paired(Cases()[0], 1, 8, 64, 4);
+  const size_t places[8] = {0, 2, 1, 3, 4, 6, 5, 7};
+  for (size_t row = 0; row < 8; ++row) EXPECT_EQ(paired.want[places[row]], problem.want[row]);
+  ExpectOracle(paired, "paired");
+}
+
+TEST(CodeGemm, NothingToDoTouchesNothing) {
+  Problem problem(Cases()[0], 1, 1, 32);
+  std::fill(problem.y.begin(), problem.y.end(), -7.0f);
+  const std::vector<float> before = problem.y;
+  problem.args.m = 0;
+  CodeGemm(problem.args, SerialFor);
+  problem.args.m = 1;
+  problem.args.n = 0;
+  CodeGemm(problem.args, SerialFor);
+  EXPECT_TRUE(SameBits(problem.y, before));
+}
+
+// With a token's scale of 1, s code + t is the decoded weight but for roundings: the decoders round
+// the product with the code and the sum, the parts round t: an ulp of the largest of the three.
+TEST(CodeGemm, PartsAreTheDecodersWeights) {
+  for (const TypeCase& c : Cases()) {
+    const std::vector<uint8_t> row = RandomRows(c, 1, 512, 9);
+    std::vector<float> weights(512);
+    formats::DecodeRow(c.ggml, row.data(), 512, weights.data());
+    for (int64_t b = 0; b < 2; ++b) {
+      const CodeParts parts = TakeApart(c.type, row.data() + b * BytesOf256(c.type), 8, 1.0f);
+      for (int64_t i = 0; i < 256; ++i) {
+        const double s = parts.s[i / 16], t = parts.t[i / 16], code = parts.code[i];
+        const double w = weights[static_cast<size_t>(b * 256 + i)];
+        EXPECT_NEAR(s * code + t, w, 0x1p-23 * (std::fabs(s * code) + std::fabs(t))) << Name(c);
+      }
+    }
+  }
+}
+
+// Activations are rounded by half a step of amax / 32639 at most, so a product is off by half a
+// step times the sum of |w|; the fp32 sums of k / 64 + k / 256 + 4 roundings are 2^-24 of the sum
+// of magnitudes each.
+TEST(CodeGemm, OracleIsTheDotProduct) {
+  const int64_t k = 1024, n = 3;
+  for (const TypeCase& c : Cases()) {
+    Problem problem(c, 1, n, k);
+    std::vector<float> row(static_cast<size_t>(k));
+    for (int64_t r = 0; r < n; ++r) {
+      formats::DecodeRow(c.ggml, problem.bytes.data() + r * problem.args.row_bytes, k, row.data());
+      double sum = 0, bound = 0;
+      for (int64_t i = 0; i < k; ++i) {
+        const double w = row[static_cast<size_t>(i)], x = problem.x[static_cast<size_t>(i)];
+        const CodeParts parts = TakeApart(
+            c.type,
+            problem.bytes.data() + r * problem.args.row_bytes + i / 256 * BytesOf256(c.type), 8,
+            1.0f);
+        const double size = std::fabs(double{parts.s[i % 256 / 16]} * parts.code[i % 256]) +
+                            std::fabs(double{parts.t[i % 256 / 16]});
+        sum += w * x;
+        bound += std::fabs(w) * 0.5 * double{problem.tokens[static_cast<size_t>(i / 256)].scale} +
+                 size * std::fabs(x) * 0x1p-24 * (k / 64 + k / 256 + 8);
+      }
+      EXPECT_NEAR(double{problem.want[static_cast<size_t>(r)]}, sum, bound) << Name(c);
+    }
+  }
+}
+
+TEST(QuantizeInt16, EveryInstructionSetGivesTheOraclesBytes) {
+  for (const int64_t k : {1, 15, 16, 100, 256, 257, 512, 700}) {
+    for (const float size : {1.0f, 1e-30f, 1e-38f, 1e30f, 0.0f}) {
+      std::vector<float> x = RandomFloats(3 * (k + 1), 7, size);
+      x[0] = size;  // An amax of 1e-30: the smallest that is not zero
+      std::vector<Int16Block> want(static_cast<size_t>(3 * Int16Blocks(k))), got(want.size());
+      QuantizeInt16Ref(x.data(), 3, k, k + 1, want.data());
+      ForEachIsa([&](Isa isa) {
+        std::memset(static_cast<void*>(got.data()), 0x5A, got.size() * sizeof(Int16Block));
+        QuantizeInt16(x.data(), 3, k, k + 1, got.data());
+        for (size_t b = 0; b < want.size(); ++b) {
+          EXPECT_EQ(std::memcmp(want[b].high, got[b].high, 256), 0) << ToString(isa) << " k " << k;
+          EXPECT_EQ(std::memcmp(want[b].low, got[b].low, 256), 0) << ToString(isa) << " k " << k;
+          EXPECT_EQ(std::memcmp(want[b].sums, got[b].sums, 64), 0) << ToString(isa) << " k " << k;
+          EXPECT_EQ(want[b].scale, got[b].scale) << ToString(isa) << " k " << k;
+        }
+      });
+    }
+  }
+}
+
+TEST(QuantizeInt16, IntegersAreWithinHalfAStepAndTheirSumsExact) {
+  const std::vector<float> x = RandomFloats(256, 11, 3.0f);
+  Int16Block block;
+  QuantizeInt16Ref(x.data(), 1, 256, 256, &block);
+  for (int64_t s = 0; s < 16; ++s) {
+    int32_t sum = 0;
+    for (int64_t i = 16 * s; i < 16 * s + 16; ++i) {
+      const int32_t q = 256 * block.high[i] + block.low[i];
+      EXPECT_LE(std::abs(q), 32639);
+      // Half a step, and the rounding of the factor and the product: 2^-23 of up to 32639.
+      EXPECT_NEAR(double{x[static_cast<size_t>(i)]} / double{block.scale}, q, 0.5 + 0.01);
+      sum += q;
+    }
+    EXPECT_EQ(block.sums[s], static_cast<float>(sum));
+  }
+}
+
+TEST(HalfToFloat, EveryHalf) {
+  for (uint32_t bits = 0; bits < 65536; ++bits) {
+    const uint8_t bytes[2] = {static_cast<uint8_t>(bits), static_cast<uint8_t>(bits >> 8)};
+    const float want = formats::LoadFp16(bytes), got = HalfToFloat(bytes);
+    if (std::isnan(want)) {
+      EXPECT_TRUE(std::isnan(got));
+    } else {
+      EXPECT_EQ(want, got) << bits;
+      EXPECT_EQ(std::signbit(want), std::signbit(got)) << bits;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tern::kernels
