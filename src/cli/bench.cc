@@ -54,11 +54,8 @@ void RunBenchTrain(const BenchTrainFlags& flags) {
 
 }  // namespace
 
-void AddBenchCommand(CLI::App& app) {
-  CLI::App* bench = app.add_subcommand("bench", "Measure speed on this machine");
-  bench->require_subcommand(1);
-  CLI::App* train =
-      bench->add_subcommand("train", "Training steps on random tokens, batch 8 x 256");
+void AddBenchTrainCommand(CLI::App& bench) {
+  CLI::App* train = bench.add_subcommand("train", "Training steps on random tokens, batch 8 x 256");
   train->footer("Example: tern bench train --shape d512 --precision bf16 --threads 2");
   auto flags = std::make_shared<BenchTrainFlags>();
   train->add_option("--shape", flags->shape, "d256 | d512")

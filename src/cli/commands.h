@@ -14,7 +14,8 @@ void AddPlanCommand(CLI::App& app);
 void AddExportCommand(CLI::App& app);
 void AddVerifyCommand(CLI::App& app);
 void AddEvalCommand(CLI::App& app);
-void AddBenchCommand(CLI::App& app);
+// Below the bench verb of engine_cli.
+void AddBenchTrainCommand(CLI::App& bench);
 void AddReportCommand(CLI::App& app);
 void AddDoctorCommand(CLI::App& app);
 

@@ -13,5 +13,7 @@ void AddLogitsCommand(CLI::App& app);
 void AddTokenizerCommand(CLI::App& app);
 void AddInspectCommand(CLI::App& app);
 void AddDoctorCommand(CLI::App& app);
+// Returns it, for subcommands of the training half.
+CLI::App* AddBenchCommand(CLI::App& app);
 
 }  // namespace tern::engine_cli

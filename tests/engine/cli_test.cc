@@ -30,6 +30,7 @@ void AddVerbs(CLI::App& app) {
   engine_cli::AddTokenizerCommand(app);
   engine_cli::AddInspectCommand(app);
   engine_cli::AddDoctorCommand(app);
+  engine_cli::AddBenchCommand(app);
 }
 
 struct Outcome {

@@ -18,7 +18,7 @@ int main(int argc, char** argv) {
   tern::cli::AddEvalCommand(app);
   tern::engine_cli::AddGenerateCommand(app);
   tern::engine_cli::AddLogitsCommand(app);
-  tern::cli::AddBenchCommand(app);
+  tern::cli::AddBenchTrainCommand(*tern::engine_cli::AddBenchCommand(app));
   tern::engine_cli::AddInspectCommand(app);
   tern::engine_cli::AddTokenizerCommand(app);
   tern::cli::AddReportCommand(app);

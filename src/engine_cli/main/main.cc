@@ -13,5 +13,6 @@ int main(int argc, char** argv) {
   tern::engine_cli::AddTokenizerCommand(app);
   tern::engine_cli::AddInspectCommand(app);
   tern::engine_cli::AddDoctorCommand(app);
+  tern::engine_cli::AddBenchCommand(app);
   return tern::engine_cli::RunMain(app, argc, argv);
 }

@@ -1,0 +1,19 @@
+// One matrix product as a case of tern bench.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "engine_cli/bench.h"
+
+namespace tern::engine_cli {
+
+// "tq2_0, q8_0, ...".
+std::string ProductTypes();
+
+// m tokens (fp32; quantizing them is part of the time for ternary types) times random weights of
+// `type`, `shape` "NxK". With one token the matrices of a set beyond the caches take turns. Throws
+// UsageError for a type or shape that is none.
+BenchCase ProductCase(const std::string& type, const std::string& shape, int64_t m);
+
+}  // namespace tern::engine_cli
