@@ -19,6 +19,20 @@ struct Flags {
   bool json = false;
 };
 
+const char* Explain(engine::EndReason reason) {
+  switch (reason) {
+    case engine::EndReason::kEndOfText:
+      return "the model ended the text";
+    case engine::EndReason::kStopString:
+      return "a stop string came";
+    case engine::EndReason::kTokenLimit:
+      return "the limit of --tokens is reached";
+    case engine::EndReason::kContextFull:
+      return "the context of the model is full";
+  }
+  __builtin_unreachable();
+}
+
 void Run(const Flags& flags) {
   const engine::Engine engine(engine::LoadModel(flags.model), flags.threads);
   bool begun = false;  // A call that is refused prints nothing
@@ -36,7 +50,7 @@ void Run(const Flags& flags) {
                                 {"text", result.text},
                                 {"prompt_tokens", result.prompt_tokens},
                                 {"new_tokens", result.new_tokens},
-                                {"ended", result.ended},
+                                {"end", engine::ToString(result.end)},
                                 {"prefill_seconds", result.prefill_seconds},
                                 {"decode_seconds", result.decode_seconds},
                                 {"prefill_tokens_per_second", result.PrefillRate()},
@@ -48,7 +62,7 @@ void Run(const Flags& flags) {
   std::cout << "\n";
   std::cerr << result.prompt_tokens << " prompt tokens, " << FormatSi(result.PrefillRate())
             << " tokens/s; " << result.new_tokens << " new tokens, "
-            << FormatSi(result.DecodeRate()) << " tokens/s\n";
+            << FormatSi(result.DecodeRate()) << " tokens/s; " << Explain(result.end) << "\n";
 }
 
 }  // namespace
@@ -57,18 +71,37 @@ void AddGenerateCommand(CLI::App& app) {
   CLI::App* command = app.add_subcommand("generate", "Let a model write");
   command->footer(
       "Example: tern generate model.gguf -p \"To be, or not\" -n 64 --temperature 0.8 --top-p "
-      "0.95");
+      "0.95 --stop \"The End\"\n"
+      "The repetition penalty comes first, then top-k, top-p, min-p and the temperature.");
   auto flags = std::make_shared<Flags>();
   command->add_option("model", flags->model, "GGUF file or Hugging Face folder")->required();
   command->add_option("-p,--prompt", flags->prompt, "Text to continue")->required();
   command->add_option("-n,--tokens", flags->options.max_tokens, "New tokens at most")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  command->add_option("--temperature", flags->options.sampling.temperature, "0: greedy")
+  engine::SamplingOptions& sampling = flags->options.sampling;
+  command->add_option("--temperature", sampling.temperature, "0: greedy")->capture_default_str();
+  command->add_option("--top-k", sampling.top_k, "Draw from the k most probable; 0: all")
       ->capture_default_str();
-  command->add_option("--top-k", flags->options.sampling.top_k, "0: all")->capture_default_str();
-  command->add_option("--top-p", flags->options.sampling.top_p, "1: all")->capture_default_str();
-  command->add_option("--seed", flags->options.sampling.seed, "Of sampling")->capture_default_str();
+  command->add_option("--top-p", sampling.top_p, "Draw from the most probable up to p; 1: all")
+      ->capture_default_str();
+  command
+      ->add_option("--min-p", sampling.min_p,
+                   "Draw from those with this share of the highest probability; 0: all")
+      ->capture_default_str();
+  command
+      ->add_option("--repeat-penalty", sampling.repetition_penalty,
+                   "Above 1: makes the last tokens less probable; 1: off")
+      ->capture_default_str();
+  command
+      ->add_option("--repeat-last-n", sampling.penalty_tokens,
+                   "Tokens it looks back, prompt included; -1: all")
+      ->capture_default_str();
+  command->add_option("--seed", sampling.seed, "Of sampling")->capture_default_str();
+  command
+      ->add_option("--stop", flags->options.stop,
+                   "End before this text; may be given several times (a line end: $'\\n')")
+      ->allow_extra_args(false);
   command->add_option("--threads", flags->threads, "0: all processors")->capture_default_str();
   command->add_flag("--json", flags->json, "One JSON object instead of streamed text");
   command->callback([flags] { Run(*flags); });

@@ -94,6 +94,10 @@ TEST_F(CliTest, WrongCallsAreExitCode2) {
               "temperature");
   ExpectError({"generate", gguf_, "-p", "a", "--temperature", "1", "--top-p", "2"},
               ExitCode::kUsage, "top-p");
+  ExpectError({"generate", gguf_, "-p", "a", "--min-p", "nan"}, ExitCode::kUsage, "min-p");
+  ExpectError({"generate", gguf_, "-p", "a", "--repeat-penalty", "0"}, ExitCode::kUsage, "penalty");
+  ExpectError({"generate", gguf_, "-p", "a", "--repeat-last-n", "-2"}, ExitCode::kUsage, "-2");
+  ExpectError({"generate", gguf_, "-p", "a", "--stop", ""}, ExitCode::kUsage, "stop string");
   ExpectError({"logits", gguf_}, ExitCode::kUsage, "--tokens");
   ExpectError({"inspect"}, ExitCode::kUsage, "file");
   ExpectError({"tokenizer"}, ExitCode::kUsage, "subcommand");
@@ -161,6 +165,21 @@ TEST_F(CliTest, GenerateStreamsPromptAndText) {
   EXPECT_EQ(json["prompt"], "To be");
   EXPECT_LE(json["new_tokens"].get<int>(), 8);
   EXPECT_EQ("To be" + json["text"].get<std::string>() + "\n", text.out);
+}
+
+TEST_F(CliTest, GenerateStopsAtStopStrings) {
+  std::vector<std::string> args = {"generate", "--json", "-p", "To be", "-n", "8"};
+  args.push_back(gguf_);
+  const std::string text = nlohmann::json::parse(Call(args).out)["text"];
+  ASSERT_GT(text.size(), 2u);
+  // One value each: the model's path after it is none.
+  args.insert(args.begin() + 1, {"--stop", "no such", "--stop", text.substr(0, text.size() - 1)});
+  args.insert(args.begin() + 1, {"--stop", text});
+  const Outcome stopped = Call(args);
+  ASSERT_EQ(stopped.code, 0) << stopped.err;
+  const auto json = nlohmann::json::parse(stopped.out);
+  EXPECT_EQ(json["text"], "");
+  EXPECT_EQ(json["end"], "stop_string");
 }
 
 TEST_F(CliTest, LogitsAreThoseOfTheEngine) {

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <limits>
 #include <optional>
 
 #include "base/error.h"
@@ -17,6 +18,7 @@
 namespace tern::testing {
 namespace {
 
+using engine::EndReason;
 using engine::Engine;
 using engine::Generate;
 using engine::GenerateOptions;
@@ -38,8 +40,9 @@ class GenerateTest : public ::testing::Test {
   }
 
   // Makes the head prefer `id`, whatever came before: its row is the others' upper bound.
-  void Prefer(int64_t id) {
-    spoil_ = [id](TinyModel& model) {
+  // `second` comes next, with half of its logit.
+  void Prefer(int64_t id, int64_t second = -1) {
+    spoil_ = [id, second](TinyModel& model) {
       const auto d = static_cast<size_t>(model.config.hidden_size);
       std::vector<float>& gain = model.floats.at("model.norm.weight");
       gain.assign(d, 0.0f);
@@ -47,6 +50,7 @@ class GenerateTest : public ::testing::Test {
       std::vector<float>& head = model.floats.at("lm_head.weight");
       for (size_t row = 0; row < head.size() / d; ++row) head[row * d] = 0.0f;
       head[static_cast<size_t>(id) * d] = 1.0f;
+      if (second >= 0) head[static_cast<size_t>(second) * d] = 0.5f;
       std::vector<float>& table = model.floats.at("model.embed_tokens.weight");
       for (size_t row = 0; row < table.size() / d; ++row) table[row * d] = 1000.0f;  // ... is > 0
     };
@@ -77,7 +81,7 @@ TEST_F(GenerateTest, StreamsWholeUtf8ThatAddsUpToTheText) {
     const GenerateResult result = Generate(engine, "To be", Hot(60, seed), stream);
     EXPECT_EQ(streamed, result.text);
     EXPECT_LE(result.new_tokens, 60);
-    EXPECT_EQ(result.ended, result.new_tokens < 60);
+    EXPECT_EQ(result.end == EndReason::kEndOfText, result.new_tokens < 60);
     EXPECT_GT(result.prompt_tokens, 1);
   }
 }
@@ -92,7 +96,7 @@ TEST_F(GenerateTest, TheSeedDecides) {
 TEST_F(GenerateTest, EndOfTextEndsItAndIsNoText) {
   Prefer(ByteVocabulary().eos_id);
   const GenerateResult result = Generate(Load(), "a", {}, {});
-  EXPECT_TRUE(result.ended);
+  EXPECT_EQ(result.end, EndReason::kEndOfText);
   EXPECT_EQ(result.new_tokens, 0);
   EXPECT_EQ(result.text, "");
 }
@@ -102,7 +106,7 @@ TEST_F(GenerateTest, StopsAtTheLimit) {
   GenerateOptions options;
   options.max_tokens = 5;
   const GenerateResult result = Generate(Load(), "a", options, {});
-  EXPECT_FALSE(result.ended);
+  EXPECT_EQ(result.end, EndReason::kTokenLimit);
   EXPECT_EQ(result.new_tokens, 5);
   EXPECT_EQ(result.text, "xxxxx");
 }
@@ -110,10 +114,10 @@ TEST_F(GenerateTest, StopsAtTheLimit) {
 TEST_F(GenerateTest, StopsAtTheEndOfTheContext) {
   Prefer(ByteId('x'));
   GenerateOptions options;
-  options.max_tokens = 1'000'000;
+  options.max_tokens = std::numeric_limits<int64_t>::max();
   const Engine& engine = Load();
   const GenerateResult result = Generate(engine, "a", options, {});
-  EXPECT_FALSE(result.ended);
+  EXPECT_EQ(result.end, EndReason::kContextFull);
   // The last token needs no place of its own: it is chosen, and not run.
   EXPECT_EQ(result.prompt_tokens + result.new_tokens, engine.config().context_length + 1);
 }
@@ -133,6 +137,66 @@ TEST_F(GenerateTest, RowsBeyondTheVocabularyAreNeverChosen) {
   EXPECT_NO_THROW(Generate(Load(/*padding=*/5), "a", options, {}));
 }
 
+// Goal: a prompt of the whole context still gets its next token.
+TEST_F(GenerateTest, APromptThatFillsTheContextGetsOneToken) {
+  Prefer(ByteId('x'));
+  const Engine& engine = Load();
+  const auto length = static_cast<size_t>(engine.config().context_length) - 1;  // And BOS
+  const GenerateResult result = Generate(engine, std::string(length, 'z'), {}, {});
+  EXPECT_EQ(result.text, "x");
+  EXPECT_EQ(result.end, EndReason::kContextFull);
+  EXPECT_THROW(Generate(engine, std::string(length + 1, 'z'), {}, {}), InputError);
+}
+
+// The vocabulary's letters are one byte each, so every stop string spans tokens.
+TEST_F(GenerateTest, AStopStringEndsTheTextAndIsNotInIt) {
+  const Engine& engine = Load();
+  for (uint64_t seed = 1; seed <= 3; ++seed) {
+    const std::string text = Generate(engine, "To be", Hot(40, seed), {}).text;
+    for (size_t at = 0; at + 5 < text.size(); at = CharacterBorder(text, at + 9)) {
+      GenerateOptions options = Hot(40, seed);
+      const std::string stop = text.substr(at, CharacterBorder(text, at + 5) - at);
+      if (stop.empty()) continue;
+      options.stop = {"never comes", stop};
+      std::string streamed;
+      const GenerateResult result = Generate(engine, "To be", options, [&](std::string_view piece) {
+        EXPECT_EQ(FirstInvalidUtf8(piece), std::nullopt);
+        streamed += piece;
+      });
+      EXPECT_EQ(result.end, EndReason::kStopString);
+      EXPECT_EQ(result.text, text.substr(0, text.find(stop)));
+      EXPECT_EQ(streamed, result.text);
+    }
+  }
+}
+
+// Goal: what was held back comes when no stop string does.
+TEST_F(GenerateTest, TheBeginningOfAStopStringIsText) {
+  Prefer(ByteId('x'));
+  GenerateOptions options;
+  options.max_tokens = 3;
+  options.stop = {"xxxxx", "y"};
+  const GenerateResult result = Generate(Load(), "a", options, {});
+  EXPECT_EQ(result.text, "xxx");
+  EXPECT_EQ(result.end, EndReason::kTokenLimit);
+  options.stop = {""};
+  EXPECT_THROW(Generate(*engine_, "a", options, {}), UsageError);
+}
+
+// Goal: the penalty sees the prompt and what is written.
+TEST_F(GenerateTest, ThePenaltyCountsPromptAndText) {
+  Prefer(ByteId('x'), ByteId('y'));
+  GenerateOptions options;
+  options.max_tokens = 4;
+  options.sampling.repetition_penalty = 4;
+  options.sampling.penalty_tokens = 1;
+  const Engine& engine = Load();
+  EXPECT_EQ(Generate(engine, "a", options, {}).text, "xyxy");
+  EXPECT_EQ(Generate(engine, "ax", options, {}).text, "yxyx");
+  options.sampling.penalty_tokens = -1;
+  EXPECT_EQ(Generate(engine, "xa", options, {}).text, "yxxx");  // Both penalized from then on
+}
+
 TEST_F(GenerateTest, NoNewTokensIsJustThePrompt) {
   GenerateOptions options;
   options.max_tokens = 0;
@@ -146,7 +210,13 @@ TEST_F(GenerateTest, NoNewTokensIsJustThePrompt) {
 TEST_F(GenerateTest, PromptsThatCannotBeRunAreRefused) {
   const Engine& engine = Load();
   EXPECT_THROW(Generate(engine, "\xFF", {}, {}), InputError);
-  EXPECT_THROW(Generate(engine, std::string(1000, 'z'), {}, {}), InputError);
+  try {
+    Generate(engine, std::string(1000, 'z'), {}, {});
+    ADD_FAILURE();
+  } catch (const InputError& error) {  // 1 BOS; a context of 300
+    EXPECT_NE(std::string(error.what()).find("1001 tokens"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("by 701 tokens"), std::string::npos) << error.what();
+  }
   EXPECT_THROW(Generate(Load(0, /*with_tokenizer=*/false), "a", {}, {}), InputError);
 }
 

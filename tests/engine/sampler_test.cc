@@ -4,7 +4,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <map>
 #include <set>
@@ -70,6 +72,104 @@ TEST(SamplerTest, TopPKeepsTheFewestThatReachIt) {
   // After top-k: of the two kept, the first has 4/7 = 0.571.
   EXPECT_EQ(Support(Hot(2, 0.57), kFour), (std::set<int32_t>{2}));
   EXPECT_EQ(Support(Hot(2, 0.58), kFour), (std::set<int32_t>{2, 0}));
+}
+
+TEST(SamplerTest, MinPKeepsAShareOfTheHighest) {
+  const auto kept = [](double min_p, int64_t top_k = 0) {
+    SamplingOptions options = Hot(top_k, 1);
+    options.min_p = min_p;
+    return Support(options, kFour);
+  };
+  // Shares of the highest: 0.75, 0.25, 1, 0.5.
+  EXPECT_EQ(kept(0), (std::set<int32_t>{0, 1, 2, 3}));
+  EXPECT_EQ(kept(0.24), (std::set<int32_t>{0, 1, 2, 3}));
+  EXPECT_EQ(kept(0.26), (std::set<int32_t>{0, 2, 3}));
+  EXPECT_EQ(kept(0.51), (std::set<int32_t>{0, 2}));
+  EXPECT_EQ(kept(0.76), (std::set<int32_t>{2}));
+  EXPECT_EQ(kept(1), (std::set<int32_t>{2}));
+  EXPECT_EQ(kept(0.24, 2), (std::set<int32_t>{0, 2}));  // After top-k
+}
+
+// Goal: the temperature comes last. At temperature 2 the shares are roots: 0.87, 0.5, 1, 0.71, of
+// a sum of 3.07; top-p and min-p must not see them.
+TEST(SamplerTest, TemperatureDoesNotChangeWhichTokensAreKept) {
+  SamplingOptions options = Hot(0, 0.41);
+  for (const double temperature : {0.1, 1.0, 2.0}) {
+    options.temperature = temperature;
+    EXPECT_EQ(Support(options, kFour), (std::set<int32_t>{2, 0})) << temperature;
+  }
+  options = Hot(0, 1);
+  options.temperature = 2;
+  options.min_p = 0.6;
+  EXPECT_EQ(Support(options, kFour), (std::set<int32_t>{2, 0}));
+}
+
+// Goal: the heap of a large vocabulary gives what a full sort would give.
+TEST(SamplerTest, ALargeVocabularyIsCutAsBySorting) {
+  RandomStream random(9, "logits");
+  std::vector<float> logits(700);
+  for (float& logit : logits) logit = 20 * random.NextNormal();
+  std::vector<int32_t> order(logits.size());
+  for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int32_t>(i);
+  std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
+    return logits[static_cast<size_t>(a)] > logits[static_cast<size_t>(b)];
+  });
+  for (const int64_t k : {1, 2, 7, 40}) {
+    SamplingOptions options = Hot(k, 1);
+    options.temperature = 1e9;  // Flat, so that all that are kept are seen
+    EXPECT_EQ(Support(options, logits), (std::set<int32_t>(order.begin(), order.begin() + k)));
+  }
+  double all = 0, upto = 0;
+  for (const float logit : logits) all += std::exp(double{logit});
+  for (int i = 0; i < 12; ++i)
+    upto += std::exp(double{logits[static_cast<size_t>(order[static_cast<size_t>(i)])]});
+  SamplingOptions options = Hot(0, upto / all * (1 - 1e-9));
+  options.temperature = 1e9;
+  EXPECT_EQ(Support(options, logits), (std::set<int32_t>(order.begin(), order.begin() + 12)));
+}
+
+TEST(SamplerTest, ThePenaltyDividesPositiveLogitsAndMultipliesOthers) {
+  SamplingOptions options;
+  options.repetition_penalty = 2;
+  Sampler greedy(options);
+  const std::vector<float> logits = {4, 3, 1.6f, -1};
+  EXPECT_EQ(greedy.Next(logits), 0);
+  EXPECT_EQ(greedy.Next(logits), 1);  // 2, 3, 1.6, -1
+  EXPECT_EQ(greedy.Next(logits), 0);  // 2, 1.5, 1.6, -1
+  EXPECT_EQ(greedy.Next(logits), 0);  // Once, however often it came
+  Sampler negative(options);
+  EXPECT_EQ(negative.Next(std::vector<float>{-1, -1.5f, -3}), 0);
+  EXPECT_EQ(negative.Next(std::vector<float>{-1, -1.5f, -3}), 1);  // -2, -1.5
+}
+
+TEST(SamplerTest, ThePenaltyLooksBackAsFarAsItIsTold) {
+  const std::vector<int32_t> prompt = {3, 0, 1};
+  const std::vector<float> logits = {4.3f, 4.2f, 2.5f, 4.4f};
+  const auto first = [&](int64_t window, double penalty) {
+    SamplingOptions options;
+    options.repetition_penalty = penalty;
+    options.penalty_tokens = window;
+    Sampler sampler(options);
+    sampler.Remember(prompt);
+    return sampler.Next(logits);
+  };
+  EXPECT_EQ(first(0, 2), 3);
+  EXPECT_EQ(first(1, 2), 3);
+  EXPECT_EQ(first(2, 2), 3);
+  EXPECT_EQ(first(3, 2), 2);
+  EXPECT_EQ(first(-1, 2), 2);
+  EXPECT_EQ(first(1'000'000'000'000, 2), 2);
+  EXPECT_EQ(first(-1, 1), 3);
+  EXPECT_EQ(first(2, 0.5), 0);  // Below 1 favours: 8.6, 8.4, 2.5, 4.4
+}
+
+// Goal: the penalty is the first step; top-k counts what it leaves.
+TEST(SamplerTest, ThePenaltyComesBeforeTopK) {
+  SamplingOptions options = Hot(1, 1);
+  options.repetition_penalty = 10;
+  Sampler sampler(options);
+  sampler.Remember(std::vector<int32_t>{1});
+  EXPECT_EQ(sampler.Next(std::vector<float>{1, 2, 0.5f}), 0);
 }
 
 TEST(SamplerTest, ForbiddenTokensAreNeverDrawn) {
@@ -145,6 +245,31 @@ TEST(SamplerTest, OptionsOutOfRangeAreRefused) {
   refused(1, 0, -0.1);
   refused(1, 0, 1.1);
   refused(1, 0, double{kNan});
+}
+
+TEST(SamplerTest, ErrorsNameTheOptionItsValueAndItsRange) {
+  const auto refused = [](const std::function<void(SamplingOptions&)>& spoil,
+                          const std::string& name) {
+    SamplingOptions options;
+    spoil(options);
+    try {
+      Sampler{options};
+      ADD_FAILURE() << name;
+    } catch (const UsageError& error) {
+      EXPECT_TRUE(std::string(error.what()).starts_with(name)) << error.what();
+      EXPECT_NE(std::string(error.what()).find("want"), std::string::npos) << error.what();
+    }
+  };
+  for (const double bad : {-0.1, 1.1, double{kNan}, double{kInf}})
+    refused([&](SamplingOptions& o) { o.min_p = bad; }, StrCat("min-p is ", bad));
+  for (const double bad : {0.0, -1.0, double{kNan}, double{kInf}}) {
+    refused([&](SamplingOptions& o) { o.repetition_penalty = bad; },
+            StrCat("repetition penalty is ", bad));
+  }
+  refused([](SamplingOptions& o) { o.penalty_tokens = -2; }, "number of tokens under");
+  refused([](SamplingOptions& o) { o.temperature = -1; }, "temperature is -1");
+  refused([](SamplingOptions& o) { o.top_k = -1; }, "top-k is -1");
+  refused([](SamplingOptions& o) { o.top_p = 2; }, "top-p is 2");
 }
 
 }  // namespace
