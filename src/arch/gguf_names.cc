@@ -25,13 +25,14 @@ constexpr NamePair kLayer[] = {{"input_layernorm", "attn_norm"},
                                {"mlp.up_proj", "ffn_up"},
                                {"mlp.ffn_sub_norm", "ffn_sub_norm"},
                                {"mlp.down_proj", "ffn_down"}};
-constexpr std::string_view kLayerPrefix = "model.layers.", kWeight = ".weight";
+constexpr std::string_view kLayerPrefix = "model.layers.", kWeight = ".weight", kBias = ".bias";
 
 struct ArchPair {
   ArchName arch;
   std::string_view name;
 };
 constexpr ArchPair kArchs[] = {{ArchName::kLlama, "llama"},
+                               {ArchName::kQwen2, "qwen2"},
                                {ArchName::kQwen3, "qwen3"},
                                {ArchName::kBitnet, "bitnet"},
                                {ArchName::kBitnet158, "bitnet-b1.58"}};
@@ -42,13 +43,14 @@ std::string GgufName(std::string_view parameter_name) {
   for (const NamePair& pair : kGlobal) {
     if (pair.hugging_face == parameter_name) return std::string(pair.gguf);
   }
-  if (parameter_name.starts_with(kLayerPrefix) && parameter_name.ends_with(kWeight)) {
+  const std::string_view suffix = parameter_name.ends_with(kBias) ? kBias : kWeight;
+  if (parameter_name.starts_with(kLayerPrefix) && parameter_name.ends_with(suffix)) {
     const std::string_view rest = parameter_name.substr(kLayerPrefix.size());
     const size_t dot = rest.find('.');
-    const std::string_view part = rest.substr(dot + 1, rest.size() - dot - 1 - kWeight.size());
+    const std::string_view part = rest.substr(dot + 1, rest.size() - dot - 1 - suffix.size());
     for (const NamePair& pair : kLayer) {
       if (pair.hugging_face == part)
-        return StrCat("blk.", rest.substr(0, dot), ".", pair.gguf, kWeight);
+        return StrCat("blk.", rest.substr(0, dot), ".", pair.gguf, suffix);
     }
   }
   throw BugError(StrCat("no GGUF name for ", parameter_name));

@@ -10,7 +10,8 @@
 namespace tern {
 
 // "blk.3.attn_q.weight" of "model.layers.3.self_attn.q_proj.weight"; "token_embd.weight",
-// "output_norm.weight", "output.weight". Throws BugError for a name outside of ParameterTable.
+// "output_norm.weight", "output.weight"; biases of layers likewise. Throws BugError for a name
+// outside of ParameterTable.
 std::string GgufName(std::string_view parameter_name);
 
 // "blk.3.attn_q.scale" of "blk.3.attn_q.weight": the fp32 scale of a ternary matrix.
@@ -25,7 +26,7 @@ int64_t PermutedRow(int64_t row, int64_t head_dim);
 // matrix.
 bool IsPermuted(ArchName arch, std::string_view parameter_name);
 
-// "llama", "qwen3", "bitnet", "bitnet-b1.58"; and back (kNone for another).
+// "llama", "qwen2", "qwen3", "bitnet", "bitnet-b1.58"; and back (kNone for another).
 std::string GgufArchName(ArchName arch);
 ArchName ArchFromGgufName(std::string_view name);
 

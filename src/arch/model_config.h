@@ -61,7 +61,9 @@ int64_t CountParameters(const ModelConfig& config);
 
 // The architecture that each world would call this shape, or why none fits: design rules of Hugging
 // Face transformers and mainline llama.cpp (docs/formats/architectures.md).
-enum class ArchName { kLlama, kQwen3, kBitnet, kBitnet158, kNone };
+// kQwen2, llama with biases on q, k and v, is run by the engine only: tern trains no biases, so no
+// rule here chooses it.
+enum class ArchName { kLlama, kQwen2, kQwen3, kBitnet, kBitnet158, kNone };
 struct ArchChoice {
   ArchName name = ArchName::kNone;
   std::string reason;  // Why this one; for kNone, what does not fit and what to change.

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "engine/linear.h"
+#include "engine/rope_factors.h"
 #include "engine/weight_table.h"
 #include "kernels/gated_ffn/gated_ffn.h"
 #include "kernels/rms_norm/rms_norm.h"
@@ -28,6 +29,10 @@ std::vector<float> Norm(const std::vector<float>& x, const std::vector<float>& g
 
 void AddTo(std::vector<float>& x, const std::vector<float>& y) {
   for (size_t i = 0; i < x.size(); ++i) x[i] += y[i];
+}
+
+void AddBias(std::vector<float>& x, const std::vector<float>& bias) {
+  for (size_t i = 0; i < x.size(); ++i) x[i] += bias[i % bias.size()];
 }
 
 }  // namespace
@@ -53,7 +58,7 @@ Session::Session(const Engine& engine, int64_t capacity) : engine_(engine) {
     caches_.push_back({std::vector<float>(size), std::vector<float>(size)});
   rope_cos_.resize(static_cast<size_t>(capacity_ * c.HeadDim() / 2));
   rope_sin_.resize(rope_cos_.size());
-  kernels::RopeTable(capacity_, c.HeadDim(), c.rope_theta, rope_cos_.data(), rope_sin_.data());
+  FillRopeTable(engine.weights(), capacity_, rope_cos_.data(), rope_sin_.data());
 }
 
 std::vector<float> Session::Append(std::span<const int32_t> tokens, LogitsOf which) {
@@ -110,6 +115,11 @@ void Session::Attention(const LayerWeights& layer, LayerCache& cache, int64_t m,
   auto qkv = MultiplyAll(Norm(x_MD, layer.input_norm, c.norm_eps, parallel), m,
                          {&layer.q, &layer.k, &layer.v}, w.activation, parallel);
   std::vector<float>&q = qkv[0], &k = qkv[1], &v = qkv[2];
+  if (w.extras.qkv_bias) {
+    AddBias(q, layer.q_bias);
+    AddBias(k, layer.k_bias);
+    AddBias(v, layer.v_bias);
+  }
   if (c.qk_norm) {
     q = Norm(q, layer.q_norm, c.norm_eps, parallel);
     k = Norm(k, layer.k_norm, c.norm_eps, parallel);

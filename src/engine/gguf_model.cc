@@ -8,6 +8,7 @@
 #include "arch/gguf_names.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "engine/gguf_config.h"
 #include "engine/weight_table.h"
 #include "formats/gguf.h"
 #include "formats/i2_s.h"
@@ -30,15 +31,22 @@ class GgufLoader {
       : file_(path), arch_name_(file_.String("general.architecture")) {
     arch_ = ArchFromGgufName(arch_name_);
     TERN_CHECK_FORMAT(arch_ != ArchName::kNone, path, ": the architecture is ", arch_name_,
-                      "; this version runs llama, qwen3, bitnet and bitnet-b1.58");
+                      "; this version runs llama, qwen2, qwen3, bitnet and bitnet-b1.58");
   }
 
   ModelWeights Load() {
     ModelWeights weights;
     weights.source = file_.path();
-    weights.config = config_ = Config();
+    const bool ternary =
+        std::any_of(file_.tensors().begin(), file_.tensors().end(),
+                    [](const GgufTensor& tensor) { return IsTernary(tensor.type); });
+    GgufConfig shape =
+        ReadGgufConfig(file_, arch_, ternary ? LinearKind::kBitLinear : LinearKind::kDense);
+    weights.config = config_ = shape.config;
+    weights.extras = std::move(shape.extras);
+    ReadRopeFactors(&weights.extras.rope_factors);
     weights.activation = Rule();
-    FillWeights({[this](const ParameterSpec& spec) { return Norm(spec); },
+    FillWeights({[this](const ParameterSpec& spec) { return Vector(spec); },
                  [this](const ParameterSpec& spec) { return Table(spec); },
                  [this](const ParameterSpec& spec) { return Linear(spec); }},
                 &weights);
@@ -48,52 +56,6 @@ class GgufLoader {
   }
 
  private:
-  std::string Key(const char* name) const { return StrCat(arch_name_, ".", name); }
-  int64_t IntOr(const char* name, int64_t fallback) const {
-    return file_.Has(Key(name)) ? file_.Int(Key(name)) : fallback;
-  }
-
-  ModelConfig Config() {
-    ModelConfig c;
-    c.hidden_size = file_.Int(Key("embedding_length"));
-    c.intermediate_size = file_.Int(Key("feed_forward_length"));
-    c.num_layers = file_.Int(Key("block_count"));
-    c.num_heads = file_.Int(Key("attention.head_count"));
-    c.num_kv_heads = IntOr("attention.head_count_kv", c.num_heads);
-    c.head_dim = IntOr("attention.key_length", 0);
-    c.context_length = file_.Int(Key("context_length"));
-    if (file_.Has(Key("rope.freq_base")))
-      c.rope_theta = static_cast<float>(file_.Real(Key("rope.freq_base")));
-    c.norm_eps = static_cast<float>(file_.Real(Key("attention.layer_norm_rms_epsilon")));
-    c.vocab_size = file_.Get("token_embd.weight").rows();
-    c.activation = arch_ == ArchName::kBitnet158 ? Activation::kRelu2 : Activation::kSilu;
-    c.sub_norms = arch_ == ArchName::kBitnet || arch_ == ArchName::kBitnet158;
-    c.qk_norm = arch_ == ArchName::kQwen3;
-    c.tied_head = file_.Find("output.weight") == nullptr;
-    const bool ternary =
-        std::any_of(file_.tensors().begin(), file_.tensors().end(),
-                    [](const GgufTensor& tensor) { return IsTernary(tensor.type); });
-    c.linear = ternary ? LinearKind::kBitLinear : LinearKind::kDense;
-    try {
-      ValidateModelConfig(c);
-    } catch (const RecipeError& error) {
-      throw FormatError(StrCat(file_.path(), ": ", error.what()));
-    }
-    CheckInteger("vocab_size", c.vocab_size);
-    CheckInteger("rope.dimension_count", c.HeadDim());
-    CheckInteger("attention.value_length", c.HeadDim());
-    const std::string scaling = Key("rope.scaling.type");
-    TERN_CHECK_FORMAT(!file_.Has(scaling) || file_.String(scaling) == "none", file_.path(), ": ",
-                      scaling, " is ", file_.String(scaling), "; this version runs none");
-    return c;
-  }
-
-  // A key that may be missing, but not say something else than the tensors do.
-  void CheckInteger(const char* name, int64_t want) const {
-    TERN_CHECK_FORMAT(IntOr(name, want) == want, file_.path(), ": ", Key(name), " is ",
-                      IntOr(name, want), "; want ", want);
-  }
-
   // A bias or a RoPE factor that is read by nobody would make another model of this one.
   void CheckAllUsed() const {
     for (const GgufTensor& tensor : file_.tensors()) {
@@ -120,7 +82,10 @@ class GgufLoader {
   }
 
   const GgufTensor& Checked(const ParameterSpec& spec) {
-    const GgufTensor& tensor = file_.Get(GgufName(spec.name));
+    return Checked(spec, GgufName(spec.name));
+  }
+  const GgufTensor& Checked(const ParameterSpec& spec, const std::string& name) {
+    const GgufTensor& tensor = file_.Get(name);
     used_.insert(tensor.name);
     const auto shown = [](const std::vector<int64_t>& shape) {
       std::string text;
@@ -136,12 +101,27 @@ class GgufLoader {
     return StrCat(file_.path(), ": ", tensor.name);
   }
 
-  std::vector<float> Norm(const ParameterSpec& spec) {
-    const GgufTensor& tensor = Checked(spec);
+  std::vector<float> Vector(const ParameterSpec& spec) { return Vector(Checked(spec)); }
+  std::vector<float> Vector(const GgufTensor& tensor) const {
     std::vector<float> values(static_cast<size_t>(tensor.row_elements()));
     formats::DecodeRow(tensor.type, tensor.row(0), tensor.row_elements(), values.data());
     CheckFinite(values, Where(tensor));
     return values;
+  }
+
+  // Llama 3.1's own scaling comes as a tensor, beside the one of the keys.
+  void ReadRopeFactors(std::vector<double>* factors) {
+    constexpr const char* kName = "rope_freqs.weight";
+    if (arch_ != ArchName::kLlama || file_.Find(kName) == nullptr) return;
+    const int64_t pairs = config_.HeadDim() / 2;
+    const GgufTensor& tensor = Checked({kName, {pairs}, ParameterRole::kNorm}, kName);
+    const std::vector<float> values = Vector(tensor);
+    factors->resize(values.size(), 1.0);
+    for (size_t i = 0; i < values.size(); ++i) {
+      TERN_CHECK_FORMAT(values[i] > 0, Where(tensor), " holds ", values[i], " at ", i,
+                        "; want numbers above 0");
+      (*factors)[i] *= double{values[i]};
+    }
   }
 
   // Row of the file that holds row `row` of the matrix.

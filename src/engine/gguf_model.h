@@ -1,5 +1,5 @@
-// A model from a GGUF file: architectures llama, qwen3, bitnet (mainline, SiLU) and bitnet-b1.58
-// (squared ReLU).
+// A model from a GGUF file: architectures llama, qwen2, qwen3, bitnet (mainline, SiLU) and
+// bitnet-b1.58 (squared ReLU).
 #pragma once
 
 #include <string>
@@ -12,9 +12,9 @@ namespace tern::engine {
 // the blocks' d. All other types that are read as floats are dense: F32 as a copy, the others as
 // they are in the file, which stays mapped. Without the key tern.activation a
 // ternary file runs with float activations, and a message says so. Throws InputError, FormatError
-// (file, key or tensor, found, wanted), also for what would make another model of it: tensors that
-// have no place (biases, RoPE factors), RoPE scaling, blocks of one matrix with different scales,
-// NaN.
+// (file, key or tensor, found, wanted), also for what would make another model of it: tensors and
+// keys that have no place, scalings of RoPE other than linear and the tensor rope_freqs.weight,
+// blocks of one matrix with different scales, NaN.
 ModelWeights LoadGguf(const std::string& path);
 
 }  // namespace tern::engine

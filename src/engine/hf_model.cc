@@ -11,6 +11,8 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "engine/gguf_model.h"
+#include "engine/hf_config.h"
+#include "engine/json_fields.h"
 #include "engine/weight_table.h"
 #include "formats/half.h"
 #include "formats/hf_bitnet.h"
@@ -29,15 +31,17 @@ enum class ScaleMeaning { kMultiply, kDivide };
 class HfLoader {
  public:
   explicit HfLoader(const std::string& folder) : folder_(folder), tensors_(folder) {
-    const std::string path = folder + "/config.json";
-    config_ = formats::ParseStrictJson(ReadFile(path), path);
+    config_ = formats::ParseStrictJson(ReadFile(ConfigPath()), ConfigPath());
   }
 
   ModelWeights Load() {
     ModelWeights weights;
     weights.source = folder_;
     ReadQuantization();
-    weights.config = Config();
+    const HfConfig shape =
+        ReadHfConfig(config_, ConfigPath(), packed_ ? LinearKind::kBitLinear : LinearKind::kDense);
+    weights.config = shape.config;
+    weights.extras = shape.extras;
     FillWeights({[this](const ParameterSpec& spec) { return Floats(spec.name, spec.shape); },
                  [this](const ParameterSpec& spec) {
                    return DenseMatrix{Floats(spec.name, spec.shape), spec.shape[0], spec.shape[1]};
@@ -55,106 +59,29 @@ class HfLoader {
   }
 
  private:
-  // JSON's own conversions would cut 256.5 to 256 and take true for 1.
-  template <class T>
-  T Get(const json& object, const char* key) const {
-    TERN_CHECK_FORMAT(object.is_object() && object.contains(key), folder_, "/config.json: ", key,
-                      " is missing");
-    const json& value = object[key];
-    const auto check = [&](bool fits, const char* want) {
-      TERN_CHECK_FORMAT(fits, folder_, "/config.json: ", key, " is ", value.dump(), "; want ",
-                        want);
-    };
-    if constexpr (std::is_same_v<T, bool>) {
-      check(value.is_boolean(), "true or false");
-    } else if constexpr (std::is_integral_v<T>) {
-      check(value.is_number_integer(), "an integer");
-    } else if constexpr (std::is_floating_point_v<T>) {
-      check(value.is_number(), "a number");
-    } else {
-      check(value.is_string(), "a text");
-    }
-    return value.get<T>();
-  }
-  template <class T>
-  T GetOr(const json& object, const char* key, T fallback) const {
-    const bool given = object.is_object() && object.contains(key) && !object[key].is_null();
-    return given ? Get<T>(object, key) : fallback;
-  }
-  template <class T>
-  T GetOr(const char* key, T fallback) const {
-    return GetOr<T>(config_, key, fallback);
-  }
+  std::string ConfigPath() const { return folder_ + "/config.json"; }
 
   void ReadQuantization() {
     if (!config_.is_object() || !config_.contains("quantization_config")) return;
-    const json& q = config_["quantization_config"];
-    const std::string method = Get<std::string>(q, "quant_method");
+    const std::string where = ConfigPath();
+    const JsonFields q(config_["quantization_config"], where);
+    const std::string method = q.Get<std::string>("quant_method");
     TERN_CHECK_FORMAT(method == "bitnet", folder_, ": quant_method is ", method,
                       "; this version reads bitnet");
-    const std::string mode = GetOr<std::string>(q, "quantization_mode", "offline");
+    const std::string mode = q.GetOr<std::string>("quantization_mode", "offline");
     TERN_CHECK_FORMAT(mode == "offline", folder_, ": quantization_mode is ", mode,
                       "; this version reads offline (packed)");
-    const std::string linear_class = GetOr<std::string>(q, "linear_class", "bitlinear");
+    const std::string linear_class = q.GetOr<std::string>("linear_class", "bitlinear");
     TERN_CHECK_FORMAT(
         linear_class == "bitlinear" || linear_class == "autobitlinear", folder_,
         ": linear_class is ", linear_class,
         "; want bitlinear or autobitlinear: the meaning of weight_scale depends on it");
-    TERN_CHECK_FORMAT(!GetOr<bool>(q, "use_rms_norm", false), folder_,
+    TERN_CHECK_FORMAT(!q.GetOr<bool>("use_rms_norm", false), folder_,
                       ": use_rms_norm is true; this version runs BitLinear without a norm inside");
     meaning_ = linear_class == "bitlinear" ? ScaleMeaning::kDivide : ScaleMeaning::kMultiply;
     packed_ = true;
     LogInfo(folder_, ": ", linear_class, ", so products are ",
             meaning_ == ScaleMeaning::kDivide ? "divided" : "multiplied", " by weight_scale");
-  }
-
-  ModelConfig Config() const {
-    ModelConfig c;
-    const std::string type = Get<std::string>(config_, "model_type");
-    TERN_CHECK_FORMAT(type == "bitnet" || type == "llama" || type == "qwen3", folder_,
-                      ": model_type is ", type, "; this version reads bitnet, llama and qwen3");
-    c.vocab_size = Get<int64_t>(config_, "vocab_size");
-    c.hidden_size = Get<int64_t>(config_, "hidden_size");
-    c.intermediate_size = Get<int64_t>(config_, "intermediate_size");
-    c.num_layers = Get<int64_t>(config_, "num_hidden_layers");
-    c.num_heads = Get<int64_t>(config_, "num_attention_heads");
-    c.num_kv_heads = GetOr<int64_t>("num_key_value_heads", c.num_heads);
-    c.head_dim = GetOr<int64_t>("head_dim", 0);
-    c.context_length = Get<int64_t>(config_, "max_position_embeddings");
-    c.norm_eps = Get<float>(config_, "rms_norm_eps");
-    c.rope_theta = RopeTheta();
-    for (const char* key : {"attention_bias", "mlp_bias", "use_sliding_window"}) {
-      TERN_CHECK_FORMAT(!GetOr<bool>(key, false), folder_, ": ", key,
-                        " is true; this version runs models without it");
-    }
-    const std::string act = Get<std::string>(config_, "hidden_act");
-    TERN_CHECK_FORMAT(act == "silu" || act == "relu2", folder_, ": hidden_act is ", act,
-                      "; want silu or relu2");
-    c.activation = act == "silu" ? Activation::kSilu : Activation::kRelu2;
-    c.sub_norms = type == "bitnet";
-    c.qk_norm = type == "qwen3";
-    c.tied_head = GetOr<bool>("tie_word_embeddings", false);
-    c.linear = packed_ ? LinearKind::kBitLinear : LinearKind::kDense;
-    try {
-      ValidateModelConfig(c);
-    } catch (const RecipeError& error) {
-      throw FormatError(StrCat(folder_, "/config.json: ", error.what()));
-    }
-    return c;
-  }
-
-  // transformers 5 writes rope_parameters, earlier ones rope_theta and, when scaled, rope_scaling.
-  float RopeTheta() const {
-    for (const char* key : {"rope_parameters", "rope_scaling"}) {
-      if (!config_.contains(key) || config_[key].is_null()) continue;
-      const std::string type = GetOr<std::string>(
-          config_[key], "rope_type", GetOr<std::string>(config_[key], "type", "default"));
-      TERN_CHECK_FORMAT(type == "default", folder_, ": the rope_type of ", key, " is ", type,
-                        "; this version runs default");
-    }
-    return config_.contains("rope_parameters")
-               ? Get<float>(config_["rope_parameters"], "rope_theta")
-               : Get<float>(config_, "rope_theta");
   }
 
   const SafetensorsTensor& Take(const std::string& name) {

@@ -1,5 +1,5 @@
 // A model from a Hugging Face folder: BitNetForCausalLM (packed; both meanings of weight_scale),
-// LlamaForCausalLM and Qwen3ForCausalLM, packed or dense. Which meaning holds is decided by
+// Llama-, Mistral-, Qwen2- and Qwen3ForCausalLM, packed or dense. Which meaning holds is decided by
 // quantization_config.linear_class and said aloud.
 #pragma once
 
@@ -11,7 +11,8 @@ namespace tern::engine {
 
 // Reads config.json, model.safetensors (or its shards) and tokenizer.model. Throws InputError,
 // FormatError (file, key or tensor, found, wanted), also for what would make another model of it: a
-// linear_class it does not know, RoPE scaling, tensors that have no place (biases), NaN.
+// linear_class it does not know, a scaling of RoPE other than linear and llama3, tensors that have
+// no place, NaN.
 ModelWeights LoadHfFolder(const std::string& folder);
 
 // Any model path: a GGUF file or a Hugging Face folder.

@@ -30,6 +30,29 @@ constexpr LinearPlace kLinears[] = {
     {"mlp.gate_proj", &LayerWeights::gate}, {"mlp.up_proj", &LayerWeights::up},
     {"mlp.down_proj", &LayerWeights::down}};
 
+struct BiasPlace {
+  const char* part;
+  std::vector<float> LayerWeights::*member;
+};
+constexpr BiasPlace kBiases[] = {{"self_attn.q_proj", &LayerWeights::q_bias},
+                                 {"self_attn.k_proj", &LayerWeights::k_bias},
+                                 {"self_attn.v_proj", &LayerWeights::v_bias}};
+
+// visit(name, size, place) for each bias the model has.
+template <class Weights, class Visitor>
+void VisitBiases(Weights& weights, const Visitor& visit) {
+  if (!weights.extras.qkv_bias) return;
+  const ModelConfig& c = weights.config;
+  for (size_t layer = 0; layer < weights.layers.size(); ++layer) {
+    for (const BiasPlace& place : kBiases) {
+      const bool query = place.member == &LayerWeights::q_bias;
+      visit(StrCat("model.layers.", layer, ".", place.part, ".bias"),
+            (query ? c.num_heads : c.num_kv_heads) * c.HeadDim(),
+            weights.layers[layer].*place.member);
+    }
+  }
+}
+
 struct LayerName {
   size_t layer = 0;
   std::string part;  // "self_attn.q_proj"; empty for a name outside of the layers
@@ -115,13 +138,16 @@ void FillWeights(const WeightSource& source, ModelWeights* weights) {
         break;
       case ParameterRole::kNorm:
         if (name.part.empty()) {
-          weights->final_norm = source.norm(spec);
+          weights->final_norm = source.vector(spec);
         } else {
-          weights->layers[name.layer].*Find(kNorms, name.part, spec.name) = source.norm(spec);
+          weights->layers[name.layer].*Find(kNorms, name.part, spec.name) = source.vector(spec);
         }
         break;
     }
   }
+  VisitBiases(*weights, [&](const std::string& name, int64_t size, std::vector<float>& bias) {
+    bias = source.vector({name, {size}, ParameterRole::kNorm});
+  });
 }
 
 const std::vector<float>& NormOf(const ModelWeights& weights, const std::string& parameter_name) {
@@ -172,6 +198,11 @@ void CheckSizes(const ModelWeights& weights) {
         break;
     }
   }
+  VisitBiases(weights, [](const std::string& name, int64_t size, const std::vector<float>& bias) {
+    CheckSize(name, bias.size(), size);
+  });
+  const size_t factors = weights.extras.rope_factors.size();
+  if (factors > 0) CheckSize("the list of RoPE factors", factors, weights.config.HeadDim() / 2);
 }
 
 void CheckFinite(const std::vector<float>& values, const std::string& where) {

@@ -12,12 +12,12 @@ namespace tern::engine {
 // Where a reader gets a model's numbers from. Each throws FormatError (file, tensor, found,
 // wanted).
 struct WeightSource {
-  std::function<std::vector<float>(const ParameterSpec&)> norm;  // [D]
-  std::function<TableMatrix(const ParameterSpec&)> table;        // Embedding and head
+  std::function<std::vector<float>(const ParameterSpec&)> vector;  // Norms and biases, [D]
+  std::function<TableMatrix(const ParameterSpec&)> table;          // Embedding and head
   std::function<LinearMatrix(const ParameterSpec&)> linear;
 };
 
-// Reads every parameter of weights->config into its place.
+// Reads every parameter of weights->config and extras into its place.
 void FillWeights(const WeightSource& source, ModelWeights* weights);
 
 // The gain of a norm, and the matrix of a linear layer, by parameter name, for comparisons. Throw

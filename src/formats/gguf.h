@@ -42,6 +42,8 @@ class GgufReader {
   // Keeps the bytes of the tensors for longer than the reader lives.
   std::shared_ptr<const void> mapping() const { return file_; }
   bool Has(const std::string& key) const { return metadata_.contains(key); }
+  // Of the metadata, those that begin with `prefix`, sorted.
+  std::vector<std::string> Keys(std::string_view prefix) const;
   // Throw FormatError when the key is missing or of another type. Integers of any width are taken
   // when they fit.
   std::string String(const std::string& key) const;

@@ -26,6 +26,14 @@ const T& GgufReader::Typed(const std::string& key, const char* want) const {
   return *value;
 }
 
+std::vector<std::string> GgufReader::Keys(std::string_view prefix) const {
+  std::vector<std::string> keys;
+  for (const auto& [key, value] : metadata_) {
+    if (key.starts_with(prefix)) keys.push_back(key);
+  }
+  return keys;
+}
+
 std::string GgufReader::String(const std::string& key) const {
   return Typed<std::string>(key, "text");
 }

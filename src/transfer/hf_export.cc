@@ -32,6 +32,7 @@ HfArch ArchOf(const ModelConfig& config) {
     case ArchName::kBitnet:
     case ArchName::kBitnet158:
       return {"bitnet", "BitNetForCausalLM"};
+    case ArchName::kQwen2:  // Never chosen
     case ArchName::kNone:
       break;
   }

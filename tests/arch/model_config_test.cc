@@ -267,13 +267,18 @@ TEST(GgufNamesTest, PermutedRowIsTheInterleavingOfEachHead) {
   EXPECT_TRUE(IsPermuted(ArchName::kLlama, "model.layers.0.self_attn.q_proj.weight"));
   EXPECT_TRUE(IsPermuted(ArchName::kLlama, "model.layers.0.self_attn.k_proj.weight"));
   EXPECT_FALSE(IsPermuted(ArchName::kLlama, "model.layers.0.self_attn.v_proj.weight"));
+  EXPECT_FALSE(IsPermuted(ArchName::kQwen2, "model.layers.0.self_attn.q_proj.weight"));
   EXPECT_FALSE(IsPermuted(ArchName::kQwen3, "model.layers.0.self_attn.q_proj.weight"));
   EXPECT_FALSE(IsPermuted(ArchName::kBitnet, "model.layers.0.self_attn.q_proj.weight"));
 }
 
+TEST(GgufNamesTest, Biases) {
+  EXPECT_EQ(GgufName("model.layers.12.self_attn.k_proj.bias"), "blk.12.attn_k.bias");
+}
+
 TEST(GgufNamesTest, ArchitecturesGoBothWays) {
-  for (const ArchName arch :
-       {ArchName::kLlama, ArchName::kQwen3, ArchName::kBitnet, ArchName::kBitnet158}) {
+  for (const ArchName arch : {ArchName::kLlama, ArchName::kQwen2, ArchName::kQwen3,
+                              ArchName::kBitnet, ArchName::kBitnet158}) {
     EXPECT_EQ(ArchFromGgufName(GgufArchName(arch)), arch);
   }
   EXPECT_EQ(ArchFromGgufName("gpt2"), ArchName::kNone);

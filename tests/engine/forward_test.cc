@@ -20,6 +20,8 @@ std::string NameOf(const ::testing::TestParamInfo<ArchName>& info) {
   switch (info.param) {
     case ArchName::kLlama:
       return "llama";
+    case ArchName::kQwen2:
+      return "qwen2";
     case ArchName::kQwen3:
       return "qwen3";
     case ArchName::kBitnet:

@@ -213,7 +213,7 @@ TEST(HostileFolderTest, ScalesThatAreNone) {
   }
 }
 
-TEST(HostileFolderTest, RopeParametersAreReadAndScaledOnesRefused) {
+TEST(HostileFolderTest, RopeParametersAreReadAndUnknownScalingsRefused) {
   const TempFolder folder;
   const TinyModel model = MakeTinyModel(TinyConfig(ArchName::kQwen3), 75);
   HfOptions options;
@@ -224,15 +224,15 @@ TEST(HostileFolderTest, RopeParametersAreReadAndScaledOnesRefused) {
   WriteHfFolder(model, folder / "new", options);
   EXPECT_EQ(engine::LoadModel(folder / "new").config.rope_theta, 12345.0f);
   options.change_config = [](nlohmann::json& config) {
-    config["rope_parameters"] = {{"rope_type", "llama3"}, {"rope_theta", 12345.0}};
+    config["rope_parameters"] = {{"rope_type", "yarn"}, {"rope_theta", 12345.0}};
   };
   WriteHfFolder(model, folder / "scaled", options);
-  ExpectRefused(folder / "scaled", "llama3");
+  ExpectRefused(folder / "scaled", "yarn");
   options.change_config = [](nlohmann::json& config) {
-    config["rope_scaling"] = {{"type", "linear"}, {"factor", 2.0}};  // As older writers said it
+    config["rope_scaling"] = {{"type", "dynamic"}, {"factor", 2.0}};  // As older writers said it
   };
   WriteHfFolder(model, folder / "older", options);
-  ExpectRefused(folder / "older", "linear");
+  ExpectRefused(folder / "older", "dynamic");
   options.change_config = [](nlohmann::json& config) { config.erase("rope_theta"); };
   WriteHfFolder(model, folder / "none", options);
   ExpectRefused(folder / "none", "rope_theta");

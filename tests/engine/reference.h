@@ -84,9 +84,14 @@ class Reference {
 
   Rows Linear(const Rows& x, const std::string& name) {
     const auto found = model_.ternary.find(name + ".weight");
-    if (found != model_.ternary.end()) return Ternary(x, found->second);
-    const std::vector<float>& w = Floats(name);
-    return Multiply(x, w, 1.0);
+    Rows y =
+        found != model_.ternary.end() ? Ternary(x, found->second) : Multiply(x, Floats(name), 1.0);
+    const auto bias = model_.floats.find(name + ".bias");
+    if (bias == model_.floats.end()) return y;
+    for (Row& row : y) {
+      for (size_t i = 0; i < row.size(); ++i) row[i] += double{bias->second[i]};
+    }
+    return y;
   }
 
   template <class Weight>
@@ -125,13 +130,14 @@ class Reference {
     return y;
   }
 
-  // Pairs (i, i + E/2) of every head turn by position * theta^(-2i/E).
+  // Pairs (i, i + E/2) of every head turn by position * theta^(-2i/E) / factor.
   void Rotate(Rows* x) const {
     const auto e = static_cast<size_t>(model_.config.HeadDim());
     for (size_t t = 0; t < x->size(); ++t) {
       for (size_t head = 0; head < (*x)[t].size(); head += e) {
         for (size_t i = 0; i < e / 2; ++i) {
-          const double angle = static_cast<double>(t) *
+          const double factor = model_.rope_factors.empty() ? 1 : model_.rope_factors[i];
+          const double angle = static_cast<double>(t) / factor *
                                std::pow(double{model_.config.rope_theta},
                                         -2.0 * static_cast<double>(i) / static_cast<double>(e));
           double &a = (*x)[t][head + i], &b = (*x)[t][head + i + e / 2];
