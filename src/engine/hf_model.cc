@@ -12,7 +12,8 @@
 #include "base/log.h"
 #include "engine/gguf_model.h"
 #include "engine/hf_config.h"
-#include "engine/json_fields.h"
+#include "engine/hf_quantization.h"
+#include "engine/scaled_tensors.h"
 #include "engine/weight_table.h"
 #include "formats/half.h"
 #include "formats/hf_bitnet.h"
@@ -23,29 +24,26 @@
 namespace tern::engine {
 namespace {
 
+using formats::GgmlType;
 using formats::SafetensorsTensor;
-using nlohmann::json;
-
-enum class ScaleMeaning { kMultiply, kDivide };
 
 class HfLoader {
  public:
   explicit HfLoader(const std::string& folder) : folder_(folder), tensors_(folder) {
-    config_ = formats::ParseStrictJson(ReadFile(ConfigPath()), ConfigPath());
+    const std::string path = folder_ + "/config.json";
+    const nlohmann::json json = formats::ParseStrictJson(ReadFile(path), path);
+    quantization_ = ReadHfQuantization(json, path);
+    shape_ = ReadHfConfig(json, path,
+                          quantization_.IsTernary() ? LinearKind::kBitLinear : LinearKind::kDense);
   }
 
   ModelWeights Load() {
     ModelWeights weights;
     weights.source = folder_;
-    ReadQuantization();
-    const HfConfig shape =
-        ReadHfConfig(config_, ConfigPath(), packed_ ? LinearKind::kBitLinear : LinearKind::kDense);
-    weights.config = shape.config;
-    weights.extras = shape.extras;
+    weights.config = shape_.config;
+    weights.extras = shape_.extras;
     FillWeights({[this](const ParameterSpec& spec) { return Floats(spec.name, spec.shape); },
-                 [this](const ParameterSpec& spec) {
-                   return DenseMatrix{Floats(spec.name, spec.shape), spec.shape[0], spec.shape[1]};
-                 },
+                 [this](const ParameterSpec& spec) { return Table(spec); },
                  [this](const ParameterSpec& spec) { return Linear(spec); }},
                 &weights);
     CheckAllUsed(weights.config);
@@ -59,35 +57,11 @@ class HfLoader {
   }
 
  private:
-  std::string ConfigPath() const { return folder_ + "/config.json"; }
-
-  void ReadQuantization() {
-    if (!config_.is_object() || !config_.contains("quantization_config")) return;
-    const std::string where = ConfigPath();
-    const JsonFields q(config_["quantization_config"], where);
-    const std::string method = q.Get<std::string>("quant_method");
-    TERN_CHECK_FORMAT(method == "bitnet", folder_, ": quant_method is ", method,
-                      "; this version reads bitnet");
-    const std::string mode = q.GetOr<std::string>("quantization_mode", "offline");
-    TERN_CHECK_FORMAT(mode == "offline", folder_, ": quantization_mode is ", mode,
-                      "; this version reads offline (packed)");
-    const std::string linear_class = q.GetOr<std::string>("linear_class", "bitlinear");
-    TERN_CHECK_FORMAT(
-        linear_class == "bitlinear" || linear_class == "autobitlinear", folder_,
-        ": linear_class is ", linear_class,
-        "; want bitlinear or autobitlinear: the meaning of weight_scale depends on it");
-    TERN_CHECK_FORMAT(!q.GetOr<bool>("use_rms_norm", false), folder_,
-                      ": use_rms_norm is true; this version runs BitLinear without a norm inside");
-    meaning_ = linear_class == "bitlinear" ? ScaleMeaning::kDivide : ScaleMeaning::kMultiply;
-    packed_ = true;
-    LogInfo(folder_, ": ", linear_class, ", so products are ",
-            meaning_ == ScaleMeaning::kDivide ? "divided" : "multiplied", " by weight_scale");
-  }
-
   const SafetensorsTensor& Take(const std::string& name) {
     used_.insert(name);
     return tensors_.Get(name);
   }
+  std::string Where(const std::string& name) const { return StrCat(folder_, ": ", name); }
 
   // A bias that is read by nobody would make another model of this one. transformers, too, skips
   // the copy of a tied head and the buffers of old rotary embeddings.
@@ -100,36 +74,65 @@ class HfLoader {
     }
   }
 
-  std::vector<float> Floats(const std::string& name, const std::vector<int64_t>& shape) {
+  const SafetensorsTensor& TakeFloats(const std::string& name, const std::vector<int64_t>& shape) {
     const SafetensorsTensor& tensor = Take(name);
-    TERN_CHECK_FORMAT(tensor.shape == shape, folder_, ": ", name,
+    TERN_CHECK_FORMAT(tensor.shape == shape, Where(name),
                       " has another shape than config.json says");
-    const size_t count =
-        tensor.bytes.size() / static_cast<size_t>(formats::SafetensorsElementBytes(tensor.dtype));
-    std::vector<float> values(count);
-    const bool half = tensor.dtype == "F16";
-    TERN_CHECK_FORMAT(half || tensor.dtype == "BF16" || tensor.dtype == "F32", folder_, ": ", name,
-                      " is ", tensor.dtype, "; want F32, F16 or BF16");
+    TERN_CHECK_FORMAT(tensor.dtype == "F16" || tensor.dtype == "BF16" || tensor.dtype == "F32",
+                      Where(name), " is ", tensor.dtype, "; want F32, F16 or BF16");
+    return tensor;
+  }
+
+  std::vector<float> Floats(const std::string& name, const std::vector<int64_t>& shape) {
+    const SafetensorsTensor& tensor = TakeFloats(name, shape);
+    std::vector<float> values(tensor.bytes.size() /
+                              static_cast<size_t>(formats::SafetensorsElementBytes(tensor.dtype)));
     if (tensor.dtype == "F32") {
       std::memcpy(values.data(), tensor.bytes.data(), tensor.bytes.size());
     } else {
-      for (size_t i = 0; i < count; ++i) {
+      for (size_t i = 0; i < values.size(); ++i) {
         uint16_t bits;
         std::memcpy(&bits, tensor.bytes.data() + 2 * i, sizeof bits);
-        values[i] = half ? formats::Fp16ToFp32(bits) : formats::Bf16ToFp32(bits);
+        values[i] = tensor.dtype == "F16" ? formats::Fp16ToFp32(bits) : formats::Bf16ToFp32(bits);
       }
     }
-    CheckFinite(values, StrCat(folder_, ": ", name));
+    CheckFinite(values, Where(name));
     return values;
   }
 
-  LinearMatrix Linear(const ParameterSpec& spec) {
+  // 16-bit matrices stay in the file.
+  TableMatrix Table(const ParameterSpec& spec) {
     const int64_t n = spec.shape[0], k = spec.shape[1];
-    if (!packed_) return DenseMatrix{Floats(spec.name, spec.shape), n, k};
+    const SafetensorsTensor& tensor = TakeFloats(spec.name, spec.shape);
+    if (tensor.dtype == "F32") return DenseMatrix{Floats(spec.name, spec.shape), n, k};
+    BlockMatrix matrix{tensor.dtype == "F16" ? GgmlType::kF16 : GgmlType::kBf16, tensor.bytes,
+                       tensors_.mapping(), n, k};
+    if (reinterpret_cast<uintptr_t>(tensor.bytes.data()) % 2 != 0) {
+      // Kernels may want numbers where numbers can be; such files are rare.
+      const auto copy =
+          std::make_shared<std::vector<std::byte>>(tensor.bytes.begin(), tensor.bytes.end());
+      matrix.bytes = *copy;
+      matrix.owner = copy;
+    }
+    CheckFinite(matrix, Where(spec.name));
+    return matrix;
+  }
+
+  LinearMatrix Linear(const ParameterSpec& spec) {
+    if (quantization_.IsTernary()) return Ternary(spec);
+    if (quantization_.kind == HfQuantization::Kind::kScaled) {
+      if (auto matrix = ReadScaledMatrix(tensors_, quantization_, spec, folder_, &used_))
+        return *std::move(matrix);
+    }
+    return std::visit([](auto matrix) { return LinearMatrix(std::move(matrix)); }, Table(spec));
+  }
+
+  TernaryMatrix Ternary(const ParameterSpec& spec) {
+    const int64_t n = spec.shape[0], k = spec.shape[1];
     const SafetensorsTensor& tensor = Take(spec.name);
     TERN_CHECK_FORMAT(
         n % 4 == 0 && tensor.dtype == "U8" && tensor.shape == (std::vector<int64_t>{n / 4, k}),
-        folder_, ": ", spec.name, " is no packed U8 [", n / 4, ", ", k, "]");
+        Where(spec.name), " is no packed U8 [", n / 4, ", ", k, "]");
     const auto codes =
         formats::UnpackHfBitnet(reinterpret_cast<const uint8_t*>(tensor.bytes.data()), n, k);
     TernaryMatrix matrix;
@@ -141,18 +144,18 @@ class HfLoader {
                          matrix.t2.data() + row * kernels::T2RowBytes(k));
     }
     const float stored = Floats(spec.name + "_scale", {1}).at(0);
-    TERN_CHECK_FORMAT(stored > 0, folder_, ": ", spec.name, "_scale is ", stored,
+    TERN_CHECK_FORMAT(stored > 0, Where(spec.name), "_scale is ", stored,
                       "; want a number above 0");
-    matrix.scale = meaning_ == ScaleMeaning::kMultiply ? stored : 1.0f / stored;
+    const bool divide = quantization_.kind == HfQuantization::Kind::kBitnetDivide;
+    matrix.scale = divide ? 1.0f / stored : stored;
     return matrix;
   }
 
   std::string folder_;
   formats::SafetensorsReader tensors_;
-  json config_;
-  bool packed_ = false;
+  HfQuantization quantization_;
+  HfConfig shape_;
   std::set<std::string> used_;  // Tensors that have found their place
-  ScaleMeaning meaning_ = ScaleMeaning::kDivide;
 };
 
 }  // namespace

@@ -1,6 +1,7 @@
 // A model from a Hugging Face folder: BitNetForCausalLM (packed; both meanings of weight_scale),
-// Llama-, Mistral-, Qwen2- and Qwen3ForCausalLM, packed or dense. Which meaning holds is decided by
-// quantization_config.linear_class and said aloud.
+// Llama-, Mistral-, Qwen2- and Qwen3ForCausalLM, packed ternary, compressed-tensors (int4, int8,
+// FP8), blockwise FP8 or dense. 16-bit and quantized matrices stay in the files. Which meaning
+// holds is decided by quantization_config.linear_class and said aloud.
 #pragma once
 
 #include <string>

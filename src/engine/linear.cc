@@ -155,6 +155,15 @@ std::vector<float> MultiplyFloats(const float* x, int64_t m, const BlockMatrix& 
   return Run(std::move(args), x, m, w.n, w.k, parallel);
 }
 
+std::vector<float> MultiplyFloats(const float* x, int64_t m, const ScaledMatrix& w,
+                                  const ParallelFor& parallel) {
+  const auto row_of = [&](int64_t n, float* buffer) {
+    w.Decode(n, buffer);
+    return buffer;
+  };
+  return MultiplyRows(x, m, w.n, w.k, row_of, parallel);
+}
+
 // Ternary weights with float activations.
 std::vector<float> MultiplyFloats(const float* x, int64_t m, const TernaryMatrix& w,
                                   const ParallelFor& parallel) {

@@ -12,6 +12,7 @@
 #include "arch/model_config.h"
 #include "base/huge_pages.h"
 #include "engine/block_matrix.h"
+#include "engine/scaled_matrix.h"
 #include "text/tokenizer.h"
 
 namespace tern::engine {
@@ -30,7 +31,7 @@ struct DenseMatrix {
 };
 
 using TableMatrix = std::variant<DenseMatrix, BlockMatrix>;
-using LinearMatrix = std::variant<TernaryMatrix, DenseMatrix, BlockMatrix>;
+using LinearMatrix = std::variant<TernaryMatrix, DenseMatrix, BlockMatrix, ScaledMatrix>;
 
 struct LayerWeights {
   std::vector<float> input_norm, q_norm, k_norm, attn_sub_norm, post_norm,

@@ -94,6 +94,13 @@ void CheckStorage(const std::string& name, const BlockMatrix& matrix) {
              name, " has ", matrix.n, " rows in heads of ", matrix.paired_head_dim);
 }
 
+void CheckStorage(const std::string& name, const ScaledMatrix& matrix) {
+  CheckSize(name, matrix.codes.size(), matrix.n * matrix.CodeRowBytes());
+  CheckSize(name, matrix.scales.size(), matrix.ScaleBytes());
+  if (!matrix.zero_points.empty())
+    CheckSize(name, matrix.zero_points.size(), matrix.ZeroPointBytes());
+}
+
 template <class Variant>
 void CheckMatrix(const ParameterSpec& spec, const Variant& matrix) {
   const auto check = [&](const auto& m) {
@@ -105,7 +112,8 @@ void CheckMatrix(const ParameterSpec& spec, const Variant& matrix) {
 }
 
 std::vector<float> Values(const DenseMatrix& matrix) { return matrix.values; }
-std::vector<float> Values(const BlockMatrix& matrix) {
+template <class Matrix>  // BlockMatrix, ScaledMatrix
+std::vector<float> Values(const Matrix& matrix) {
   std::vector<float> values(static_cast<size_t>(matrix.n * matrix.k));
   for (int64_t n = 0; n < matrix.n; ++n) matrix.Decode(n, values.data() + n * matrix.k);
   return values;

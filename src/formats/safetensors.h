@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -22,7 +23,7 @@ struct SafetensorsTensor {
   std::string dtype;
   std::vector<int64_t> shape;
   std::span<const std::byte>
-      bytes;  // In the mapping; lives as long as the reader; may be unaligned
+      bytes;  // In the mapping; lives as long as the reader or mapping(); may be unaligned
 };
 
 class SafetensorsReader {
@@ -40,13 +41,15 @@ class SafetensorsReader {
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   const std::string& path() const { return path_; }
   int64_t size_bytes() const;  // Of all files
+  // Keeps the bytes of the tensors for longer than the reader lives.
+  std::shared_ptr<const void> mapping() const { return files_; }
 
  private:
   void AddIndex(const std::string& index);
   void AddFile(const std::string& file);
 
   std::string path_;
-  std::vector<MappedFile> files_;
+  std::shared_ptr<std::vector<MappedFile>> files_ = std::make_shared<std::vector<MappedFile>>();
   std::map<std::string, SafetensorsTensor> tensors_;
   std::map<std::string, std::string> metadata_;
 };

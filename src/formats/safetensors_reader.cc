@@ -165,7 +165,7 @@ void SafetensorsReader::AddIndex(const std::string& index) {
 }
 
 void SafetensorsReader::AddFile(const std::string& file) {
-  const auto bytes = files_.emplace_back(file).bytes();
+  const auto bytes = files_->emplace_back(file).bytes();
   uint64_t header = 0;
   TERN_CHECK_FORMAT(bytes.size() >= sizeof header, file, ": ", bytes.size(),
                     " bytes are no safetensors file");
@@ -204,7 +204,7 @@ const SafetensorsTensor& SafetensorsReader::Get(const std::string& name) const {
 
 int64_t SafetensorsReader::size_bytes() const {
   int64_t size = 0;
-  for (const MappedFile& file : files_) size += static_cast<int64_t>(file.bytes().size());
+  for (const MappedFile& file : *files_) size += static_cast<int64_t>(file.bytes().size());
   return size;
 }
 

@@ -1,0 +1,155 @@
+// See hf_quantization.h.
+#include "engine/hf_quantization.h"
+
+#include "base/log.h"
+#include "engine/json_fields.h"
+
+namespace tern::engine {
+namespace {
+
+using nlohmann::json;
+using Kind = HfQuantization::Kind;
+
+HfQuantization ReadBitnet(const JsonFields& q) {
+  const std::string mode = q.GetOr<std::string>("quantization_mode", "offline");
+  TERN_CHECK_FORMAT(mode == "offline", q.where(), ": quantization_mode is ", mode,
+                    "; this version reads offline (packed)");
+  const std::string linear_class = q.GetOr<std::string>("linear_class", "bitlinear");
+  TERN_CHECK_FORMAT(linear_class == "bitlinear" || linear_class == "autobitlinear", q.where(),
+                    ": linear_class is ", linear_class,
+                    "; want bitlinear or autobitlinear: the meaning of weight_scale depends on it");
+  TERN_CHECK_FORMAT(!q.GetOr<bool>("use_rms_norm", false), q.where(),
+                    ": use_rms_norm is true; this version runs BitLinear without a norm inside");
+  const bool divide = linear_class == "bitlinear";
+  LogInfo(q.where(), ": ", linear_class, ", so products are ", divide ? "divided" : "multiplied",
+          " by weight_scale");
+  HfQuantization out;
+  out.kind = divide ? Kind::kBitnetDivide : Kind::kBitnetMultiply;
+  return out;
+}
+
+// "block_structure" and "weight_block_size": [rows, columns].
+void ReadBlock(const json& object, const char* key, const std::string& where,
+               ScaledScheme* scheme) {
+  const auto size = [&](size_t i) {
+    const bool fits = object.contains(key) && object[key].is_array() && object[key].size() == 2 &&
+                      object[key][i].is_number_integer();
+    const int64_t value = fits ? object[key][i].get<int64_t>() : 0;
+    TERN_CHECK_FORMAT(value > 0, where, ": ", key, " is ",
+                      object.contains(key) ? object[key].dump() : "missing",
+                      "; want two numbers above 0, rows and columns");
+    return value;
+  };
+  scheme->block_n = size(0);
+  scheme->block_k = size(1);
+}
+
+ScaledCode CodeOf(const JsonFields& weights, const std::string& format) {
+  const std::string type = weights.GetOr<std::string>("type", "int");
+  const int64_t bits = weights.Get<int64_t>("num_bits");
+  const bool any = format == "naive-quantized";
+  if (format == "pack-quantized" && type == "int" && bits == 4) return ScaledCode::kInt4;
+  if ((format == "int-quantized" || any) && type == "int" && bits == 8) return ScaledCode::kInt8;
+  if ((format == "float-quantized" || any) && type == "float" && bits == 8)
+    return ScaledCode::kFp8E4m3;
+  throw FormatError(StrCat(weights.where(), ": the format ", format, " with weights of type ", type,
+                           " in num_bits ", bits,
+                           "; this version reads pack-quantized int 4, int-quantized int 8 and "
+                           "float-quantized float 8"));
+}
+
+ScaledScheme ReadGroup(const std::string& name, const json& group, const std::string& format,
+                       const std::string& where) {
+  TERN_CHECK_FORMAT(group.is_object() && group.contains("weights") && group["weights"].is_object(),
+                    where, ": ", name, " has no weights");
+  const json& object = group["weights"];
+  const JsonFields weights(object, where);
+  ScaledScheme scheme{CodeOf(weights, JsonFields(group, where).GetOr("format", format))};
+  scheme.symmetric = weights.GetOr<bool>("symmetric", true);
+  TERN_CHECK_FORMAT(scheme.symmetric || scheme.code == ScaledCode::kInt4, where, ": symmetric of ",
+                    name, " is false; this version reads zero points of 4-bit weights only");
+  const std::string order = weights.GetOr<std::string>("actorder", "static");
+  TERN_CHECK_FORMAT(order == "static" || order == "weight", where, ": actorder of ", name, " is ",
+                    order, "; this version reads static (groups of adjacent columns)");
+  const std::string strategy = weights.Get<std::string>("strategy");
+  if (strategy == "group") {
+    scheme.block_k = weights.Get<int64_t>("group_size");
+    TERN_CHECK_FORMAT(scheme.block_k > 0, where, ": group_size of ", name, " is ", scheme.block_k,
+                      "; want 1 or more");
+  } else if (strategy == "block") {
+    ReadBlock(object, "block_structure", where, &scheme);
+  } else if (strategy == "tensor") {
+    scheme.block_n = 0;
+  } else {
+    TERN_CHECK_FORMAT(strategy == "channel", where, ": strategy of ", name, " is ", strategy,
+                      "; this version reads tensor, channel, group and block");
+  }
+  TERN_CHECK_FORMAT(scheme.block_n == 1 || scheme.code != ScaledCode::kInt4, where,
+                    ": strategy of ", name, " is ", strategy,
+                    "; this version reads channel and group for 4-bit weights");
+  return scheme;
+}
+
+HfQuantization ReadCompressedTensors(const json& object, const JsonFields& q) {
+  const std::string& where = q.where();
+  const std::string status = q.GetOr<std::string>("quantization_status", "compressed");
+  TERN_CHECK_FORMAT(status == "compressed" || status == "frozen", where,
+                    ": quantization_status is ", status, "; this version reads compressed");
+  for (const char* key : {"kv_cache_scheme", "sparsity_config", "transform_config"}) {
+    TERN_CHECK_FORMAT(!q.Has(key) || object[key].empty(), where, ": ", key, " is ",
+                      q.Has(key) ? object[key].dump() : "",
+                      "; this version reads folders without it");
+  }
+  const std::string format = q.Get<std::string>("format");
+  TERN_CHECK_FORMAT(q.Has("config_groups") && object["config_groups"].is_object() &&
+                        !object["config_groups"].empty(),
+                    where, ": config_groups is missing or empty");
+  HfQuantization out;
+  out.kind = Kind::kScaled;
+  bool activations = false;
+  for (const auto& [name, group] : object["config_groups"].items()) {
+    out.schemes.push_back(ReadGroup(name, group, format, where));
+    activations = activations ||
+                  (group.contains("input_activations") && !group["input_activations"].is_null());
+  }
+  if (activations) LogInfo(where, ": activations stay floats here, they are not quantized");
+  return out;
+}
+
+// DeepSeek's form: a scale for a block of weights, in weight_scale_inv, which multiplies.
+HfQuantization ReadFp8(const json& object, const JsonFields& q) {
+  const std::string format = q.GetOr<std::string>("fmt", "e4m3");
+  TERN_CHECK_FORMAT(format == "e4m3", q.where(), ": fmt is ", format, "; want e4m3");
+  HfQuantization out;
+  out.kind = Kind::kScaled;
+  out.scale_name = "weight_scale_inv";
+  out.schemes.push_back({ScaledCode::kFp8E4m3});
+  ReadBlock(object, "weight_block_size", q.where(), &out.schemes[0]);
+  LogInfo(q.where(), ": activations stay floats here, they are not quantized");
+  return out;
+}
+
+}  // namespace
+
+std::string ScaledScheme::Describe() const {
+  const char* codes = code == ScaledCode::kInt4   ? "4-bit integers"
+                      : code == ScaledCode::kInt8 ? "8-bit integers"
+                                                  : "FP8 numbers";
+  const auto size = [](int64_t block) { return block == 0 ? "all" : StrCat(block); };
+  return StrCat(codes, symmetric ? "" : " with zero points", ", a scale for ", size(block_n), " x ",
+                size(block_k), " weights");
+}
+
+HfQuantization ReadHfQuantization(const json& config, const std::string& path) {
+  if (!JsonFields(config, path).Has("quantization_config")) return {};
+  const json& object = config["quantization_config"];
+  const JsonFields q(object, path);
+  const std::string method = q.Get<std::string>("quant_method");
+  if (method == "bitnet") return ReadBitnet(q);
+  if (method == "fp8") return ReadFp8(object, q);
+  TERN_CHECK_FORMAT(method == "compressed-tensors", path, ": quant_method is ", method,
+                    "; this version reads bitnet, compressed-tensors and fp8");
+  return ReadCompressedTensors(object, q);
+}
+
+}  // namespace tern::engine

@@ -1,0 +1,41 @@
+// quantization_config of a Hugging Face folder: how its linear layers are stored. bitnet (both
+// meanings of weight_scale), compressed-tensors with 4-bit integers in words, 8-bit integers and
+// FP8, and the blockwise FP8 of quant_method fp8. docs/formats/compressed_tensors.md.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "engine/scaled_matrix.h"
+
+namespace tern::engine {
+
+// How the weights of a group of layers are stored (a config_group of compressed-tensors).
+struct ScaledScheme {
+  ScaledCode code;
+  bool symmetric = true;             // Else every scale has a zero point
+  int64_t block_n = 1, block_k = 0;  // Rows and columns that share a scale; 0: all
+  std::string Describe() const;      // "4-bit integers, a scale for 1 x 128 weights"
+};
+
+struct HfQuantization {
+  enum class Kind {
+    kNone,            // 16- or 32-bit floats
+    kBitnetDivide,    // Packed ternary; products are divided by weight_scale (bitlinear)
+    kBitnetMultiply,  // ... multiplied (autobitlinear)
+    kScaled,          // `schemes`
+  };
+  Kind kind = Kind::kNone;
+  std::vector<ScaledScheme> schemes;
+  std::string scale_name = "weight_scale";  // Of kScaled: the tensor beside `weight`
+
+  bool IsTernary() const { return kind == Kind::kBitnetDivide || kind == Kind::kBitnetMultiply; }
+};
+
+// `config` is the whole config.json. What the folder asks of activations is not done, they stay
+// floats, and a message says so. Throws FormatError (`path`, key, found, wanted) for a method,
+// format or scheme that is not read here.
+HfQuantization ReadHfQuantization(const nlohmann::json& config, const std::string& path);
+
+}  // namespace tern::engine

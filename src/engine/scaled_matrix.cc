@@ -1,0 +1,101 @@
+// See scaled_matrix.h.
+#include "engine/scaled_matrix.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "base/error.h"
+#include "engine/weight_table.h"
+#include "formats/fp8.h"
+#include "formats/half.h"
+
+namespace tern::engine {
+namespace {
+
+constexpr float kLargestCode = 448;  // Of FP8; the integers' are smaller
+constexpr int64_t kPerWord = 8;      // 4-bit codes in a 32-bit word
+
+int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Number `index` of 4 bits: word by word, lowest bits first, is byte by byte, too.
+int Nibble(const uint8_t* bytes, int64_t index) { return bytes[index / 2] >> (index % 2 * 4) & 15; }
+
+float ScaleAt(const ScaledMatrix& m, int64_t index) {
+  const std::byte* at = m.scales.data() + index * (m.scale_type == ScaleType::kF32 ? 4 : 2);
+  if (m.scale_type == ScaleType::kF32) {
+    float value;
+    std::memcpy(&value, at, sizeof value);
+    return value;
+  }
+  uint16_t bits;
+  std::memcpy(&bits, at, sizeof bits);
+  return m.scale_type == ScaleType::kF16 ? formats::Fp16ToFp32(bits) : formats::Bf16ToFp32(bits);
+}
+
+// Of the group of columns `group`, minus the 8 that the codes carry: what to take from a nibble.
+int Int4Offset(const ScaledMatrix& m, int64_t row, int64_t group) {
+  if (m.zero_points.empty()) return 8;
+  const int64_t groups = CeilDiv(m.k, m.block_k);
+  const auto* word = reinterpret_cast<const uint8_t*>(m.zero_points.data()) +
+                     4 * (row / kPerWord * groups + group);
+  return Nibble(word, row % kPerWord);
+}
+
+}  // namespace
+
+int64_t ScaledMatrix::CodeRowBytes() const {
+  return code == ScaledCode::kInt4 ? 4 * CeilDiv(k, kPerWord) : k;
+}
+int64_t ScaledMatrix::ScaleBytes() const {
+  return CeilDiv(n, block_n) * CeilDiv(k, block_k) * (scale_type == ScaleType::kF32 ? 4 : 2);
+}
+int64_t ScaledMatrix::ZeroPointBytes() const {
+  return 4 * CeilDiv(n, kPerWord) * CeilDiv(k, block_k);
+}
+
+void ScaledMatrix::Decode(int64_t row, float* out) const {
+  const auto* q = reinterpret_cast<const uint8_t*>(codes.data()) + row * CodeRowBytes();
+  const int64_t groups = CeilDiv(k, block_k);
+  for (int64_t group = 0; group < groups; ++group) {
+    const float scale = ScaleAt(*this, row / block_n * groups + group);
+    const int64_t begin = group * block_k, end = std::min(k, begin + block_k);
+    switch (code) {
+      case ScaledCode::kInt4: {
+        // z + 8 is taken from q + 8: the eights fall away.
+        const int offset = Int4Offset(*this, row, group);
+        for (int64_t i = begin; i < end; ++i)
+          out[i] = static_cast<float>(Nibble(q, i) - offset) * scale;
+        break;
+      }
+      case ScaledCode::kInt8:
+        for (int64_t i = begin; i < end; ++i)
+          out[i] = static_cast<float>(static_cast<int8_t>(q[i])) * scale;
+        break;
+      case ScaledCode::kFp8E4m3:
+        for (int64_t i = begin; i < end; ++i) out[i] = formats::kFp8E4m3Values[q[i]] * scale;
+        break;
+    }
+  }
+}
+
+void CheckFinite(const ScaledMatrix& m, const std::string& where) {
+  const int64_t groups = CeilDiv(m.k, m.block_k), count = CeilDiv(m.n, m.block_n) * groups;
+  for (int64_t i = 0; i < count; ++i) {
+    TERN_CHECK_FORMAT(std::isfinite(ScaleAt(m, i) * kLargestCode), where, ": scale ", i, " is ",
+                      ScaleAt(m, i), "; the file is damaged");
+  }
+  if (m.code != ScaledCode::kFp8E4m3) return;
+  const auto* codes = reinterpret_cast<const uint8_t*>(m.codes.data());
+  std::vector<float> row(static_cast<size_t>(m.k));
+  for (int64_t n = 0; n < m.n; ++n) {
+    const uint8_t* begin = codes + n * m.k;
+    const bool bad = std::any_of(begin, begin + m.k, [](uint8_t c) { return (c & 127) == 127; });
+    if (!bad) continue;
+    m.Decode(n, row.data());
+    CheckFinite(row, StrCat(where, ", row ", n, ","));
+  }
+}
+
+}  // namespace tern::engine

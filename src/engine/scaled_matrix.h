@@ -1,0 +1,47 @@
+// A matrix of small integers or FP8 numbers with scales, as compressed-tensors and the FP8 folders
+// of Hugging Face keep it (docs/formats/compressed_tensors.md): codes, scales and zero points stay
+// in the file's mapping, and one row is decoded to fp32 whenever it is used. Activations stay
+// floats.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+namespace tern::engine {
+
+enum class ScaledCode {
+  kInt4,     // 8 in a little-endian 32-bit word, lowest bits first, stored as q + 8
+  kInt8,     // Two's complement
+  kFp8E4m3,  // formats/fp8.h
+};
+
+enum class ScaleType { kF32, kF16, kBf16 };
+
+struct ScaledMatrix {
+  ScaledCode code = ScaledCode::kInt8;
+  std::span<const std::byte> codes;  // n rows of CodeRowBytes, without a gap
+  ScaleType scale_type = ScaleType::kF32;
+  std::span<const std::byte> scales;  // [ceil(n / block_n), ceil(k / block_k)], row-major
+  // Of kInt4 only, maybe empty (all 0): per scale, packed down the rows like codes along a row, in
+  // words [ceil(n / 8), ceil(k / block_k)]. Stored as z + 8. REQUIRES: block_n = 1.
+  std::span<const std::byte> zero_points;
+  std::shared_ptr<const void> owner;  // Of the memory behind the spans, which may be unaligned
+  int64_t n = 0, k = 0;
+  int64_t block_n = 1, block_k = 1;  // Rows and columns that share a scale
+
+  // out[k] = (q - z) * scale in fp32: one rounding, of the product (none of an int4 with a 16-bit
+  // scale).
+  void Decode(int64_t row, float* out) const;
+  int64_t CodeRowBytes() const;
+  // Sizes that n, k and the blocks ask for, in bytes.
+  int64_t ScaleBytes() const;
+  int64_t ZeroPointBytes() const;
+};
+
+// Throws FormatError ("where holds nan at 70") when a weight is NaN or Inf. Looks at the scales,
+// and at the codes of FP8.
+void CheckFinite(const ScaledMatrix& matrix, const std::string& where);
+
+}  // namespace tern::engine

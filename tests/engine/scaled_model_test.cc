@@ -1,0 +1,221 @@
+// Hugging Face folders of 16-bit floats, compressed-tensors and blockwise FP8: every weight equals
+// its definition, bit for bit; matrices stay in the files; what is not read is refused by name.
+// Against the compressed-tensors package: tests/peers/make_ct_models.py.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <functional>
+
+#include "base/error.h"
+#include "engine/engine.h"
+#include "engine/hf_model.h"
+#include "engine/weight_table.h"
+#include "formats/fp8.h"
+#include "tests/engine/reference.h"
+#include "tests/engine/scaled_folder.h"
+#include "tests/testing/temp_folder.h"
+
+namespace tern::testing {
+namespace {
+
+using engine::BlockMatrix;
+using engine::ScaledMatrix;
+using nlohmann::json;
+
+const ScaledKind kKinds[] = {
+    {"int4_group", "int4", "group", 1, 4},
+    {"int4_group_f16", "int4", "group", 1, 4, false, "F16"},
+    {"int4_group_asymmetric", "int4", "group", 1, 4, true, "BF16"},
+    {"int4_channel", "int4", "channel"},
+    {"int4_channel_asymmetric", "int4", "channel", 1, 0, true},
+    {"int8_channel", "int8", "channel", 1, 0, false, "BF16"},
+    {"int8_tensor", "int8", "tensor", 0, 0},
+    {"fp8_tensor", "fp8", "tensor", 0, 0},
+    {"fp8_channel", "fp8", "channel"},
+    {"fp8_block", "fp8", "block", 16, 32},
+    {"fp8_blockwise", "fp8", "block", 16, 32, false, "F32", "fp8"},
+};
+
+void ExpectRefused(const std::string& path, const std::string& part) {
+  try {
+    engine::LoadModel(path);
+    ADD_FAILURE() << "taken, though " << part;
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ExitCode::kInput) << error.what();
+    EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
+  }
+}
+
+class ScaledKindTest : public ::testing::TestWithParam<ScaledKind> {};
+
+// One rounding, of the product of two fp32 numbers that are exact in fp64: equality is the test.
+TEST_P(ScaledKindTest, EveryWeightIsItsDefinition) {
+  const TempFolder temp;
+  const ScaledFolder scaled(GetParam());
+  scaled.folder.Write(temp / "hf");
+  const engine::ModelWeights weights = engine::LoadModel(temp / "hf");
+  for (const ParameterSpec& spec : ParameterTable(scaled.model.config)) {
+    if (spec.role != ParameterRole::kLinear) continue;
+    const engine::LinearMatrix& found = engine::LinearOf(weights, spec.name);
+    ASSERT_NE(std::get_if<ScaledMatrix>(&found), nullptr) << spec.name;
+    EXPECT_EQ(engine::ValuesOf(found), scaled.model.floats.at(spec.name)) << spec.name;
+  }
+}
+
+// The bound is the one of forward_test.cc, which has more and longer sums. The files have no name
+// any more when they are used: the weights come from the mapping.
+TEST_P(ScaledKindTest, RunsAsItsWeights) {
+  const TempFolder temp;
+  const ScaledFolder scaled(GetParam());
+  scaled.folder.Write(temp / "hf", /*max_shard_bytes=*/20000);
+  // config.json, the index and two shards at least.
+  ASSERT_GE(std::distance(std::filesystem::directory_iterator(temp / "hf"), {}), 4);
+  const engine::Engine engine(engine::LoadModel(temp / "hf"), 1);
+  std::filesystem::remove_all(temp / "hf");
+  const std::vector<int32_t> tokens = RandomTokens(6, scaled.model.config.vocab_size, 103);
+  const ReferenceRun want = Reference(scaled.model, engine::ActivationRule::kNone).Run(tokens);
+  const auto found = engine::Session(engine).Append(tokens, engine::LogitsOf::kAll);
+  ASSERT_EQ(found.size(), want.logits.size());
+  for (size_t i = 0; i < found.size(); ++i)
+    ASSERT_NEAR(found[i], want.logits[i], 7.4e-6 * want.magnitude[i]) << i;
+}
+
+INSTANTIATE_TEST_SUITE_P(Kinds, ScaledKindTest, ::testing::ValuesIn(kKinds),
+                         [](const auto& info) { return info.param.name; });
+
+TEST(Fp8Test, EveryCodeIsItsDefinition) {
+  for (int code = 0; code < 256; ++code) {
+    const float found = formats::kFp8E4m3Values[static_cast<size_t>(code)];
+    if (code % 128 == 127) {
+      EXPECT_TRUE(std::isnan(found)) << code;
+    } else {
+      EXPECT_EQ(found, static_cast<float>(Fp8Value(code))) << code;
+    }
+  }
+  EXPECT_EQ(formats::Fp8E4m3ToFp32(0x7E), 448.0f);
+  EXPECT_EQ(formats::Fp8E4m3ToFp32(0x38), 1.0f);
+  EXPECT_EQ(formats::Fp8E4m3ToFp32(0x81), -0x1p-9f);
+}
+
+// Goal: 16-bit matrices are neither expanded nor copied, and give the values of their bits.
+TEST(HalfFolderTest, MatricesStayInTheFile) {
+  for (const bool f16 : {true, false}) {
+    const TempFolder temp;
+    TinyModel model = MakeTinyModel(ScaledConfig(), 104);
+    RawFolder folder;
+    folder.config = HfConfig(model.config, "");
+    for (const ParameterSpec& spec : ParameterTable(model.config)) {
+      std::vector<uint16_t> bits;
+      for (float& value : model.floats.at(spec.name)) {
+        bits.push_back(f16 ? formats::Fp32ToFp16(value) : formats::Fp32ToBf16(value));
+        value = f16 ? formats::Fp16ToFp32(bits.back()) : formats::Bf16ToFp32(bits.back());
+      }
+      folder.tensors[spec.name] = MakeRaw(f16 ? "F16" : "BF16", spec.shape, bits);
+    }
+    folder.Write(temp / "hf");
+    const engine::ModelWeights weights = engine::LoadModel(temp / "hf");
+    std::filesystem::remove_all(temp / "hf");
+    EXPECT_EQ(std::get<BlockMatrix>(weights.embedding).bytes.size(), 2u * 40 * 60);
+    for (const ParameterSpec& spec : ParameterTable(model.config)) {
+      if (spec.role != ParameterRole::kLinear) continue;
+      const engine::LinearMatrix& found = engine::LinearOf(weights, spec.name);
+      ASSERT_NE(std::get_if<BlockMatrix>(&found), nullptr) << spec.name;
+      EXPECT_EQ(engine::ValuesOf(found), model.floats.at(spec.name)) << spec.name;
+    }
+    EXPECT_EQ(engine::ValuesOf(*weights.head), model.floats.at("lm_head.weight"));
+    std::vector<uint8_t>& bytes = folder.tensors.at("model.embed_tokens.weight").bytes;
+    bytes[6] = 0xFF;
+    bytes[7] = 0x7F;  // NaN in both
+    folder.Write(temp / "nan");
+    ExpectRefused(temp / "nan", "model.embed_tokens.weight");
+  }
+}
+
+class RefusedScaledTest : public ::testing::Test {
+ protected:
+  void Refuse(const std::function<void(RawFolder&)>& spoil, const std::string& part,
+              size_t kind = 0) {
+    RawFolder folder = ScaledFolder(kKinds[kind]).folder;
+    spoil(folder);
+    const std::string path = temp_ / StrCat("hf", ++folders_);
+    folder.Write(path);
+    ExpectRefused(path, part);
+  }
+  void RefuseConfig(const std::string& pointer, const json& value, const std::string& part,
+                    size_t kind = 0) {
+    Refuse(
+        [&](RawFolder& folder) {
+          folder.config["quantization_config"][json::json_pointer(pointer)] = value;
+        },
+        part, kind);
+  }
+
+  TempFolder temp_;
+  int folders_ = 0;
+  const std::string q_ = "model.layers.0.self_attn.q_proj.";
+};
+
+TEST_F(RefusedScaledTest, TensorsThatAreNoneOfTheFormat) {
+  Refuse(
+      [&](auto& f) {
+        f.tensors.at(q_ + "weight_shape") = MakeRaw<int64_t>("I64", {2}, {24, 61});
+      },
+      "weight_shape");
+  Refuse([&](auto& f) { f.tensors.at(q_ + "weight_packed").shape = {8, 24}; }, "weight_packed");
+  Refuse([&](auto& f) { f.tensors.at(q_ + "weight_packed").dtype = "U32"; }, "weight_packed");
+  Refuse([&](auto& f) { f.tensors.erase(q_ + "weight_shape"); }, "weight_shape");
+  Refuse([&](auto& f) { f.tensors.erase(q_ + "weight_scale"); }, "weight_scale");
+  Refuse([&](auto& f) { f.tensors.erase(q_ + "weight_packed"); }, "weight");
+  Refuse([&](auto& f) { f.tensors.at(q_ + "weight_scale").shape = {15, 24}; }, "scales [15, 24]");
+  Refuse([&](auto& f) { f.tensors.at(q_ + "weight_scale").dtype = "I32"; }, "weight_scale is I32");
+  Refuse([&](auto& f) { f.tensors[q_ + "weight_g_idx"] = MakeRaw<int32_t>("I32", {1}, {0}); },
+         "weight_g_idx");
+  Refuse([&](auto& f) { f.tensors.erase(q_ + "weight_zero_point"); }, "zero points", 2);
+  Refuse(
+      [&](auto& f) {
+        f.tensors.at(q_ + "weight_zero_point").shape = {15, 3};
+      },
+      "weight_zero_point", 2);
+  Refuse([&](auto& f) { f.tensors[q_ + "weight_zero_point"] = MakeRaw<int32_t>("I32", {1}, {0}); },
+         "zero points");
+  Refuse([&](auto& f) { f.config.erase("quantization_config"); }, "weight");
+  Refuse([&](auto& f) { f.config.erase("quantization_config"); }, "is I8", 5);
+}
+
+TEST_F(RefusedScaledTest, NumbersThatAreNone) {
+  for (const float bad : {NAN, INFINITY, -3e38f}) {
+    Refuse(
+        [&](auto& f) { std::memcpy(f.tensors.at(q_ + "weight_scale").bytes.data() + 8, &bad, 4); },
+        "scale 2");
+  }
+  for (const uint8_t bad : {0x7F, 0xFF}) {
+    Refuse([&](auto& f) { f.tensors.at(q_ + "weight").bytes[70] = bad; }, "row 1, holds", 8);
+  }
+}
+
+TEST_F(RefusedScaledTest, ConfigsThatAskForAnotherFormat) {
+  RefuseConfig("/format", "nvfp4-pack-quantized", "nvfp4");
+  RefuseConfig("/quant_method", "awq", "awq");
+  RefuseConfig("/quantization_status", "calibration", "quantization_status");
+  RefuseConfig("/kv_cache_scheme", {{"num_bits", 8}}, "kv_cache_scheme");
+  RefuseConfig("/transform_config", {{"config_groups", {{"u", 1}}}}, "transform_config");
+  RefuseConfig("/config_groups", json::object(), "config_groups");
+  RefuseConfig("/config_groups", 3, "config_groups");
+  const std::string weights = "/config_groups/group_0/weights";
+  RefuseConfig(weights, nullptr, "group_0");
+  RefuseConfig(weights + "/num_bits", 8, "num_bits 8");
+  RefuseConfig(weights + "/num_bits", "4", "num_bits");
+  RefuseConfig(weights + "/strategy", "tensor_group", "tensor_group");
+  RefuseConfig(weights + "/strategy", "tensor", "strategy");
+  RefuseConfig(weights + "/group_size", 0, "group_size");
+  RefuseConfig(weights + "/group_size", 7, "scales");  // 15 scales a row are no groups of 7
+  RefuseConfig(weights + "/actorder", "group", "actorder");
+  RefuseConfig(weights + "/symmetric", false, "symmetric", 5);
+  RefuseConfig(weights + "/block_structure", {0, 4}, "block_structure", 9);
+  RefuseConfig(weights + "/block_structure", {16}, "block_structure", 9);
+  RefuseConfig("/weight_block_size", nullptr, "weight_block_size", 10);
+  RefuseConfig("/fmt", "e5m2", "e5m2", 10);
+}
+
+}  // namespace
+}  // namespace tern::testing
