@@ -1,5 +1,6 @@
-// The only file with two bodies: device intrinsics under nvcc, the emulator's functions elsewhere.
-// A kernel includes this, reads as ordinary CUDA, and uses no inline assembly of its own.
+// Device intrinsics under nvcc, the emulator's functions elsewhere: words, lanes, barriers,
+// atomics. Only the intrin headers have two bodies (intrin_tensor.h: tensor cores and asynchronous
+// copies). A kernel includes them, reads as ordinary CUDA, and uses no inline assembly of its own.
 #pragma once
 
 #include <cmath>
@@ -8,20 +9,30 @@
 #if defined(__CUDACC__)
 #define TERN_DEVICE __device__ __forceinline__
 #define TERN_UNROLL _Pragma("unroll")  // g++ does not know the plain pragma.
+#define TERN_SITE
+#define TERN_RECORD(kind, address, bytes)
 #else
 #include <atomic>
 #include <cstring>
+#include <source_location>
 
 #include "kernels/simt/simt.h"
 #define TERN_DEVICE inline
 #define TERN_UNROLL
 #define __global__ inline
 #define __launch_bounds__(...)
-#define __shared__ static
+// One copy a resident block: the emulator runs each on an OS thread of its own. ASan has no
+// redzones around it; dynamic shared memory has.
+#define __shared__ static thread_local
 #define threadIdx (::tern::simt::ThreadIndex())
 #define blockIdx (::tern::simt::BlockIndex())
 #define blockDim (::tern::simt::BlockShape())
 #define gridDim (::tern::simt::GridShape())
+// The last parameter of an access that LaunchOptions::count_traffic counts by its source line.
+#define TERN_SITE , std::source_location site = std::source_location::current()
+#define TERN_RECORD(kind, address, bytes)                                                   \
+  ::tern::simt::RecordAccess(::tern::simt::Traffic::kind, address, bytes, site.file_name(), \
+                             static_cast<int>(site.line()))
 #endif
 
 namespace tern::simt {
@@ -32,12 +43,13 @@ struct alignas(16) Words4 {
 
 // 16 bytes from global memory that no one writes during the kernel. REQUIRES: p aligned to 16
 // bytes.
-TERN_DEVICE Words4 LoadConstant128(const void* p) {
+TERN_DEVICE Words4 LoadConstant128(const void* p TERN_SITE) {
 #if defined(__CUDACC__)
   const uint4 v = __ldg(reinterpret_cast<const uint4*>(p));
   return {{v.x, v.y, v.z, v.w}};
 #else
   if (reinterpret_cast<uintptr_t>(p) % 16 != 0) Fail("a 128-bit load is not aligned to 16 bytes");
+  TERN_RECORD(kGlobalLoad, p, 16);
   Words4 v;
   std::memcpy(&v, p, sizeof(v));
   return v;
@@ -56,45 +68,106 @@ TERN_DEVICE int DotBytes(uint32_t a, uint32_t b, int acc) {
 #endif
 }
 
-// The value of lane + delta of the warp; all 32 lanes must call it.
-TERN_DEVICE int ShuffleDownInt(int value, unsigned delta) {
-#if defined(__CUDACC__)
-  return __shfl_down_sync(0xFFFFFFFFu, value, delta);
-#else
-  return static_cast<int>(static_cast<uint32_t>(ShuffleDown(static_cast<uint32_t>(value), delta)));
-#endif
-}
-
-TERN_DEVICE float ShuffleDownFloat(float value, unsigned delta) {
-#if defined(__CUDACC__)
-  return __shfl_down_sync(0xFFFFFFFFu, value, delta);
-#else
+#if !defined(__CUDACC__)
+TERN_DEVICE uint32_t BitsOf(float value) {
   uint32_t bits;
   std::memcpy(&bits, &value, sizeof(bits));
-  bits = static_cast<uint32_t>(ShuffleDown(bits, delta));
-  std::memcpy(&value, &bits, sizeof(bits));
+  return bits;
+}
+
+TERN_DEVICE float FloatOf(uint64_t bits) {
+  const auto low = static_cast<uint32_t>(bits);
+  float value;
+  std::memcpy(&value, &low, sizeof(value));
   return value;
+}
+
+TERN_DEVICE int IntOf(uint64_t bits) { return static_cast<int>(static_cast<uint32_t>(bits)); }
+#endif
+
+// The value of lane + delta of the warp. All 32 lanes must call this and the intrinsics below; the
+// emulator stops at a partial mask.
+TERN_DEVICE int ShuffleDownInt(int value, unsigned delta, uint32_t mask = 0xFFFFFFFFu) {
+#if defined(__CUDACC__)
+  return __shfl_down_sync(mask, value, delta);
+#else
+  RequireFullMask(mask, "__shfl_down_sync");
+  return IntOf(ShuffleDown(static_cast<uint32_t>(value), delta));
 #endif
 }
 
-// The value of lane ^ mask of the warp; all 32 lanes must call it.
-TERN_DEVICE int ShuffleXorInt(int value, unsigned mask) {
+TERN_DEVICE float ShuffleDownFloat(float value, unsigned delta, uint32_t mask = 0xFFFFFFFFu) {
 #if defined(__CUDACC__)
-  return __shfl_xor_sync(0xFFFFFFFFu, value, mask);
+  return __shfl_down_sync(mask, value, delta);
 #else
-  return static_cast<int>(static_cast<uint32_t>(ShuffleXor(static_cast<uint32_t>(value), mask)));
+  RequireFullMask(mask, "__shfl_down_sync");
+  return FloatOf(ShuffleDown(BitsOf(value), delta));
 #endif
 }
 
-TERN_DEVICE float ShuffleXorFloat(float value, unsigned mask) {
+// The value of lane ^ other.
+TERN_DEVICE int ShuffleXorInt(int value, unsigned other, uint32_t mask = 0xFFFFFFFFu) {
 #if defined(__CUDACC__)
-  return __shfl_xor_sync(0xFFFFFFFFu, value, mask);
+  return __shfl_xor_sync(mask, value, other);
 #else
-  uint32_t bits;
-  std::memcpy(&bits, &value, sizeof(bits));
-  bits = static_cast<uint32_t>(ShuffleXor(bits, mask));
-  std::memcpy(&value, &bits, sizeof(bits));
-  return value;
+  RequireFullMask(mask, "__shfl_xor_sync");
+  return IntOf(ShuffleXor(static_cast<uint32_t>(value), other));
+#endif
+}
+
+TERN_DEVICE float ShuffleXorFloat(float value, unsigned other, uint32_t mask = 0xFFFFFFFFu) {
+#if defined(__CUDACC__)
+  return __shfl_xor_sync(mask, value, other);
+#else
+  RequireFullMask(mask, "__shfl_xor_sync");
+  return FloatOf(ShuffleXor(BitsOf(value), other));
+#endif
+}
+
+// The value of `lane`.
+TERN_DEVICE int ShuffleInt(int value, unsigned lane, uint32_t mask = 0xFFFFFFFFu) {
+#if defined(__CUDACC__)
+  return __shfl_sync(mask, value, static_cast<int>(lane));
+#else
+  RequireFullMask(mask, "__shfl_sync");
+  return IntOf(ShuffleIndex(static_cast<uint32_t>(value), lane));
+#endif
+}
+
+TERN_DEVICE float ShuffleFloat(float value, unsigned lane, uint32_t mask = 0xFFFFFFFFu) {
+#if defined(__CUDACC__)
+  return __shfl_sync(mask, value, static_cast<int>(lane));
+#else
+  RequireFullMask(mask, "__shfl_sync");
+  return FloatOf(ShuffleIndex(BitsOf(value), lane));
+#endif
+}
+
+// Bit i: whether lane i of the warp says so.
+TERN_DEVICE uint32_t Ballot(bool predicate, uint32_t mask = 0xFFFFFFFFu) {
+#if defined(__CUDACC__)
+  return __ballot_sync(mask, predicate);
+#else
+  RequireFullMask(mask, "__ballot_sync");
+  return BallotWarp(predicate);
+#endif
+}
+
+TERN_DEVICE bool AnyLane(bool predicate, uint32_t mask = 0xFFFFFFFFu) {
+#if defined(__CUDACC__)
+  return __any_sync(mask, predicate) != 0;
+#else
+  RequireFullMask(mask, "__any_sync");
+  return BallotWarp(predicate) != 0;
+#endif
+}
+
+TERN_DEVICE bool AllLanes(bool predicate, uint32_t mask = 0xFFFFFFFFu) {
+#if defined(__CUDACC__)
+  return __all_sync(mask, predicate) != 0;
+#else
+  RequireFullMask(mask, "__all_sync");
+  return BallotWarp(predicate) == kFullMask;
 #endif
 }
 
@@ -113,6 +186,33 @@ TERN_DEVICE void AddAtomically(int64_t* sum, int64_t value) {
   atomicAdd(reinterpret_cast<unsigned long long*>(sum), static_cast<unsigned long long>(value));
 #else
   std::atomic_ref<int64_t>(*sum).fetch_add(value, std::memory_order_relaxed);
+#endif
+}
+
+// The same for int32 and fp32 in global or shared memory; returns the value before.
+TERN_DEVICE int AddAtomically(int* sum, int value) {
+#if defined(__CUDACC__)
+  return atomicAdd(sum, value);
+#else
+  return std::atomic_ref<int>(*sum).fetch_add(value, std::memory_order_relaxed);
+#endif
+}
+
+TERN_DEVICE float AddAtomically(float* sum, float value) {
+#if defined(__CUDACC__)
+  return atomicAdd(sum, value);
+#else
+  return std::atomic_ref<float>(*sum).fetch_add(value, std::memory_order_relaxed);
+#endif
+}
+
+// Every lane of the warp arrives before any goes on; shared memory written before is seen after.
+TERN_DEVICE void SyncWarp(uint32_t mask = 0xFFFFFFFFu) {
+#if defined(__CUDACC__)
+  __syncwarp(mask);
+#else
+  RequireFullMask(mask, "__syncwarp");
+  WarpBarrier();
 #endif
 }
 

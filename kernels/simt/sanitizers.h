@@ -7,6 +7,9 @@
 
 #if defined(TERN_SIMT_TSAN)
 #include <sanitizer/tsan_interface.h>
+// Of libtsan, which declares them in no header.
+extern "C" void AnnotateIgnoreReadsBegin(const char* file, int line);
+extern "C" void AnnotateIgnoreReadsEnd(const char* file, int line);
 #endif
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/common_interface_defs.h>
@@ -24,6 +27,21 @@ struct SchedulerMarks {
   void* fake_stack = nullptr;
   const void* stack = nullptr;  // Bounds of the scheduler's stack, as ASan reports them.
   size_t stack_bytes = 0;
+};
+
+// While it lives, TSan ignores this fiber's accesses, also those of malloc, free and memcmp, which
+// it sees although the emulator's files are not instrumented.
+class TsanIgnores {
+ public:
+#if defined(TERN_SIMT_TSAN)
+  TsanIgnores() { AnnotateIgnoreReadsBegin(__FILE__, __LINE__); }
+  ~TsanIgnores() { AnnotateIgnoreReadsEnd(__FILE__, __LINE__); }
+#else
+  TsanIgnores() {}
+  ~TsanIgnores() {}
+#endif
+  TsanIgnores(const TsanIgnores&) = delete;
+  TsanIgnores& operator=(const TsanIgnores&) = delete;
 };
 
 #if defined(TERN_SIMT_TSAN)
