@@ -22,6 +22,7 @@ SCALE = "kernels/ternary_quantize/ternary_scale.cuh"
 GATE = "kernels/gated_ffn/gated_ffn.cuh"
 ROPE = "kernels/rope/rope.cuh"
 GEMV = "kernels/ternary_gemm/ternary_gemv.cuh"
+GEMM = "kernels/ternary_gemm/ternary_gemm.cuh"
 BARRIER = "simt::SyncBlock();"
 
 # (test, source, which occurrence of the text, text, replacement, the fault)
@@ -80,6 +81,29 @@ MUTANTS = [
     ("ternary_gemv", GEMV, 0, "c < args.padded_k / 64", "c < args.padded_k / 64 - 1", "the last step of a row is left out"),
     ("ternary_gemv", GEMV, 0, "- args.x_sum[b]", "", "the sum of activations is not taken off"),
     ("ternary_gemv", GEMV, 0, "+ b * args.ldx", "+ b * args.ldy", "the wrong row step"),
+    ("ternary_gemm", GEMM, 0, BARRIER, "", "no barrier between copying a stage and reading it"),
+    ("ternary_gemm", GEMM, 0, "simt::WaitForCopies<kGemmStages - 2>();", "", "no wait for copies"),
+    ("ternary_gemm", GEMM, 0, "WaitForCopies<kGemmStages - 2>", "WaitForCopies<kGemmStages - 1>", "waits for a group too few"),
+    ("ternary_gemm", GEMM, 1, "simt::CommitCopies();", "", "no group a step: the wait counts wrong"),
+    ("ternary_gemm", GEMM, 0, "filled = kGemmStages - 1, used", "filled = 0, used", "refills the stage that is read"),
+    ("ternary_gemm", GEMM, 0, "used + 1 == kGemmStages", "used + 2 == kGemmStages", "the last stage is never read"),
+    ("ternary_gemm", GEMM, 0, "kGemmWeightRowBytes + 16 * t", "kGemmWeightRowBytes + 16 * (t ^ 1)", "another lane's weights"),
+    ("ternary_gemm", GEMM, 0, "[half][i & 1].word", "[half][1 - (i & 1)].word", "fragments of rows g and g + 8 exchanged"),
+    ("ternary_gemm", GEMM, 0, ".word[i >> 1]", ".word[i >> 1 ^ 1]", "fragments of the halves of k exchanged"),
+    ("ternary_gemm", GEMM, 0, "(2 * plane)) & kCodes", "(2 * (plane ^ 1))) & kCodes", "planes exchanged in pairs"),
+    ("ternary_gemm", GEMM, 0, "{x.word[2 * k_step], x.word[2 * k_step + 1]}", "{x.word[2 * k_step + 1], x.word[2 * k_step]}",
+     "activation fragments exchanged"),
+    ("ternary_gemm", GEMM, 0, "a[1][k_step], b", "a[0][k_step], b", "the upper rows of a warp take the lower ones' weights"),
+    ("ternary_gemm", GEMM, 0, "(4 * (row & 1))", "(4 * (row & 0))", "bank conflicts"),
+    ("ternary_gemm", GEMM, 0, "(args.padded_k + kGemmStepK - 1) / kGemmStepK", "args.padded_k / kGemmStepK", "the last half step is left out"),
+    ("ternary_gemm", GEMM, 0, "8 * kTiles + 2 * (lane % 4)", "8 * (kTiles - 1) + 2 * (lane % 4)", "token tiles overlap by one"),
+    ("ternary_gemm", GEMM, 0, "token >= args.m", "token > args.m", "writes a token too many"),
+    ("ternary_gemm", GEMM, 0, "row >= args.n", "row > args.n", "writes a row too many"),
+    ("ternary_gemm", GEMM, 0, "row + i < args.n", "row + i < args.n - 1", "the last row is taken as zeros"),
+    ("ternary_gemm", GEMM, 0, "token + i < args.m", "token + i < args.m - 1", "the last token is taken as zeros"),
+    ("ternary_gemm", GEMM, 0, "args.out_scale[token]", "args.out_scale[token0]", "another token's scale"),
+    ("ternary_gemm", GEMM, 0, "args.x_sum[token]", "args.x_sum[token0]", "another token's sum"),
+    ("ternary_gemm", GEMM, 0, "token * args.ldx", "token * args.padded_k", "the wrong row step"),
 ]
 
 
