@@ -1,152 +1,212 @@
 #!/usr/bin/env python3
-"""Gate on what nvcc makes of the CUDA kernels: no register spills, no stack, registers within budget, no fused rounding.
+"""Gate on what nvcc makes of the CUDA kernels: no spills, registers and shared memory within budget, no fused rounding.
 
-Compiles each kernel source once per architecture with -Xptxas -v and parses the report, and reads the PTX: an fma, an
-approximate division or root, or flushed subnormals would break the equality with the CPU oracle, which the emulator
-cannot see. Where cuobjdump is installed it also counts machine instructions: the loads that a kernel is planned with are
-there, and no local-memory access. Says which checks ran. Exit code 0: all held; 1: a gate failed; 2: no nvcc.
+Compiles each kernel source for each architecture with ptxas' report, and reads the PTX: in kernels whose numbers are
+defined without them, an fma, an approximate division or root, or flushed subnormals would break the equality with the
+CPU oracle, which the emulator cannot see. With a disassembler (scripts/sass_tools.py fetches one) it reads the machine
+code too: the instructions that a kernel is planned with are there, no local memory, and the inner loop takes no more
+instructions a weight than budgeted. What it finds goes into docs/kernel_bounds.md, with the lower bounds on time that
+follow. Says which checks ran. Exit code 0: all held; 1: a gate failed or the page is not current; 2: no nvcc.
 
-Usage: check_sass.py [--arch 80 90] [--verbose]
+Usage: check_sass.py [--arch 80 90 | --all-archs] [--verbose] [--write | --check-page]
 """
 import argparse
+import collections
 import os
 import re
-import shutil
-import subprocess
 import sys
 import tempfile
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-# As kernels/CMakeLists.txt compiles them.
-FLAGS = ["-std=c++20", "-O3", "-fmad=false"]
-# Kernels of a source: name -> (instances, registers, machine instructions that must be there).
+import kernel_bounds
+import sass_tools
+
+# instances: of the template. registers, shared: a number or {first template argument: number}; `shared` is the dynamic
+# shared memory of the launch. ops: machine instructions that must be there. loop: see Loop. fma: whether the numbers
+# allow fused rounding (float sums in any order).
+Kernel = collections.namedtuple("Kernel", "instances registers ops threads shared loop fma", defaults=(256, 0, None, False))
+# The inner loop is the one with most `marker` instructions; each stands for `weights` weights of a lane (or of a warp for
+# matrix instructions, then divided by 32), times {argument: batch}. budget: instructions of a lane a weight.
+Loop = collections.namedtuple("Loop", "marker weights budget shared_by", defaults=(lambda argument: 1,))
+
 # Registers: at 256 threads a block, 40 still allow 1,536 threads on a multiprocessor of 65,536 registers.
 # The budget of the ternary product goes by the vectors in its batch: at 128 threads a block, 64 registers allow 1,024
 # threads (half of the most), 96 allow 680, and a GEMV needs only enough loads in flight.
 GEMV_REGISTERS = {1: 48, 2: 56, 3: 64, 4: 80, 5: 88, 6: 96, 7: 104, 8: 120}
+# By tiles of 8 tokens. 64 (128) sums a lane and both operands stay in registers; two blocks of 128 threads fit.
+GEMM_REGISTERS = {4: 136, 8: 192}
 WIDE_LOAD = r"LDG\.E\.128"
+# One dp4a takes 4 codes for one vector. A matrix step of 16 rows x 32 k is 16 weights of a lane for one tile of 8 tokens.
+TERNARY_GEMV_LOOP = Loop(r"IDP\.4A", 4, {1: 1.0, 2: 1.45, 3: 1.8, 4: 2.2, 5: 2.6, 6: 3.0, 7: 3.35, 8: 3.75}, lambda batch: batch)
+TERNARY_GEMM_LOOP = Loop(r"IMMA\.16832\.S8", 16, {4: 1.4, 8: 1.9}, lambda tiles: tiles)
 SOURCES = {
     "kernels/ternary_gemm/ternary_gemv.cu": {
-        "TernaryGemvKernel": (16, GEMV_REGISTERS, [r"IDP\.4A\.S8\.S8", WIDE_LOAD]),  # 8 batches x 2 ways.
+        # 8 batches x 2 ways.
+        "TernaryGemvKernel": Kernel(16, GEMV_REGISTERS, [r"IDP\.4A\.S8\.S8", WIDE_LOAD], 128, 0, TERNARY_GEMV_LOOP),
     },
-    "kernels/absmax_quantize/absmax_quantize.cu": {"AbsmaxQuantizeKernel": (1, 40, [WIDE_LOAD])},
+    "kernels/ternary_gemm/ternary_gemm.cu": {
+        "TernaryGemmKernel": Kernel(2, GEMM_REGISTERS, [r"IMMA\.16832\.S8\.S8", r"LDGSTS\.E\.BYPASS\.128", r"LDS\.128"], 128,
+                                    {4: 3 * 16384, 8: 3 * 24576}, TERNARY_GEMM_LOOP),
+    },
+    "kernels/absmax_quantize/absmax_quantize.cu": {"AbsmaxQuantizeKernel": Kernel(1, 40, [WIDE_LOAD])},
     "kernels/ternary_quantize/ternary_quantize.cu": {
-        "TernaryQuantizeKernel": (1, 40, [WIDE_LOAD, r"ATOM|RED"]),
-        "AbsBlockSumsKernel": (1, 56, []),
-        "JoinBlockSumsKernel": (1, 40, []),
+        "TernaryQuantizeKernel": Kernel(1, 40, [WIDE_LOAD, r"ATOM|RED"]),
+        "AbsBlockSumsKernel": Kernel(1, 56, []),
+        "JoinBlockSumsKernel": Kernel(1, 40, []),
     },
     # 2 activations. RopeKernel reads and writes single elements: neighbours in a warp make whole lines.
-    "kernels/gated_ffn/gated_ffn.cu": {"GatedFfnKernel": (2, 40, [WIDE_LOAD])},
-    "kernels/rope/rope.cu": {"RopeKernel": (1, 56, [])},
-    "kernels/rms_norm_quantize/rms_norm_quantize.cu": {"RmsNormQuantizeKernel": (1, 40, [WIDE_LOAD])},
-}
+    "kernels/gated_ffn/gated_ffn.cu": {"GatedFfnKernel": Kernel(2, 40, [WIDE_LOAD])},
+    "kernels/rope/rope.cu": {"RopeKernel": Kernel(1, 56, [])},
+    "kernels/rms_norm_quantize/rms_norm_quantize.cu": {"RmsNormQuantizeKernel": Kernel(1, 40, [WIDE_LOAD])},
+}  # fmt: skip
 INEXACT = re.compile(r"\b(fma\.\S+|\w+\.approx\S*|\w+\S*\.ftz\S*)")
 
 
-def find_nvcc():
-    return shutil.which("nvcc") or next(
-        (p for p in ["/usr/local/cuda/bin/nvcc"] if os.path.exists(p)), None)
+def of(value, argument):
+    return value[argument] if isinstance(value, dict) else value
 
 
-def kernel_name(mangled):
-    """("TernaryGemvKernel", first integer template argument or None) of an entry function."""
-    match = re.match(r"_ZN4tern7kernels(\d+)(\w+)", mangled)
-    if not match:
-        return mangled, None
-    length = int(match.group(1))
-    argument = re.match(r"ILi(\d+)E", match.group(2)[length:])
-    return match.group(2)[:length], int(argument.group(1)) if argument else None
+def title(arch, usage):
+    return f"sm_{arch} {usage.kernel}" + ("" if usage.argument is None else f"<{usage.argument}>")
 
 
-def ptxas_report(text):
-    """Yields (kernel, template argument, registers, stack, spill stores, spill loads)."""
-    entry = re.compile(r"Compiling entry function '(\S+)'.*?"
-                       r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads.*?"
-                       r"Used (\d+) registers", re.S)
-    for mangled, stack, stores, loads, registers in entry.findall(text):
-        yield *kernel_name(mangled), int(registers), int(stack), int(stores), int(loads)
-
-
-def check_ptxas(arch, wanted, kernels):
+def check_usages(arch, wanted, usages):
     faults = []
-    for name, (instances, _, _) in wanted.items():
-        found = sum(1 for kernel in kernels if kernel[0] == name)
-        if found != instances:
-            faults.append(f"sm_{arch}: ptxas reports {found} instances of {name}, want {instances}")
-    for name, argument, registers, stack, stores, loads in kernels:
-        title = f"sm_{arch} {name}" + ("" if argument is None else f"<{argument}>")
-        if stack or stores or loads:
-            faults.append(f"{title}: {stack} B stack, {stores} B spilled, {loads} B reloaded; want 0")
-        if name not in wanted:
-            faults.append(f"{title}: no budget in scripts/check_sass.py")
+    for name, kernel in wanted.items():
+        found = sum(1 for usage in usages if usage.kernel == name)
+        if found != kernel.instances:
+            faults.append(f"sm_{arch}: ptxas reports {found} instances of {name}, want {kernel.instances}")
+    for usage in usages:
+        if usage.stack or usage.stores or usage.loads:
+            faults.append(f"{title(arch, usage)}: {usage.stack} B stack, {usage.stores} B spilled, {usage.loads} B reloaded; want 0")
+        if usage.kernel not in wanted:
+            faults.append(f"{title(arch, usage)}: no budget in scripts/check_sass.py")
             continue
-        budget = wanted[name][1]
-        budget = budget[argument] if isinstance(budget, dict) else budget
-        if registers > budget:
-            faults.append(f"{title}: {registers} registers, budget {budget}")
+        kernel = wanted[usage.kernel]
+        budget = of(kernel.registers, usage.argument)
+        if usage.registers > budget:
+            faults.append(f"{title(arch, usage)}: {usage.registers} registers, budget {budget}")
+        shared = usage.shared + of(kernel.shared, usage.argument)
+        if sass_tools.occupancy(arch, kernel.threads, usage.registers, shared)[0] < 1:
+            faults.append(f"{title(arch, usage)}: {shared} B of shared memory do not fit a multiprocessor")
     return faults
 
 
-def check_ptx(source, arch, ptx):
+def check_ptx(source, arch, wanted, ptx):
+    if all(kernel.fma for kernel in wanted.values()):
+        return []
     found = sorted(set(INEXACT.findall(ptx)))
     return [f"sm_{arch} {source}: {', '.join(found)}: rounds otherwise than the oracle"] if found else []
 
 
-def check_sass(arch, wanted, cubin, cuobjdump):
-    text = subprocess.run([cuobjdump, "-sass", cubin], check=True, capture_output=True, text=True).stdout
-    faults = []
-    for function in re.split(r"Function : ", text)[1:]:
-        name, _ = kernel_name(function.split("\n", 1)[0].strip())
-        for op in wanted.get(name, (0, 0, []))[2]:
-            if not re.search(op, function):
-                faults.append(f"sm_{arch} {name}: lacks {op}")
-        if re.search(r"\b(LDL|STL)", function):
-            faults.append(f"sm_{arch} {name}: touches local memory")
-    return faults
+def instructions_a_weight(kernel, argument, code):
+    """Of a lane, in the inner loop; None when the loop is not found."""
+    loop = sass_tools.main_loop(code, kernel.loop.marker)
+    if loop is None:
+        return None
+    weights = sass_tools.count(loop, kernel.loop.marker) * kernel.loop.weights / kernel.loop.shared_by(argument)
+    return len(loop) / weights
 
 
-def compile_source(nvcc, arch, source, kind, output):
-    return subprocess.run([nvcc, *FLAGS, f"-arch=sm_{arch}", "-Xptxas", "-v", f"-{kind}", f"-I{ROOT}",
-                           f"-I{ROOT}/src", "-o", output, os.path.join(ROOT, source)], capture_output=True, text=True)
+def check_code(arch, wanted, machine_code):
+    """(faults, {(kernel, argument): instructions a weight})."""
+    faults, measured = [], {}
+    for (name, argument), instances in machine_code.items():
+        kernel = wanted.get(name)
+        where = f"sm_{arch} {name}" + ("" if argument is None else f"<{argument}>")
+        for code in instances:
+            if sass_tools.count(code, r"LDL|STL"):
+                faults.append(f"{where}: touches local memory")
+            if kernel is None:
+                continue
+            faults += [f"{where}: lacks {op}" for op in kernel.ops if not sass_tools.count(code, op)]
+            if kernel.loop is None:
+                continue
+            ratio = instructions_a_weight(kernel, argument, code)
+            if ratio is None:
+                faults.append(f"{where}: no loop with {kernel.loop.marker}")
+                continue
+            measured[name, argument] = max(ratio, measured.get((name, argument), 0.0))
+            budget = of(kernel.loop.budget, argument)
+            if ratio > budget:
+                faults.append(f"{where}: {ratio:.2f} instructions a weight in the inner loop, budget {budget}")
+    return faults, measured
 
 
-def check_source(nvcc, cuobjdump, arch, source, folder, verbose):
-    wanted = SOURCES[source]
-    cubin, ptx = (os.path.join(folder, f"out.{kind}") for kind in ("cubin", "ptx"))
-    for kind, output in (("ptx", ptx), ("cubin", cubin)):
-        run = compile_source(nvcc, arch, source, kind, output)
-        if run.returncode != 0:
-            return [f"sm_{arch} {source} does not compile:\n{run.stderr}"]
-    kernels = list(ptxas_report(run.stderr))
-    if verbose:
-        for name, argument, registers, stack, _, _ in sorted(kernels, key=str):
-            shown = "" if argument is None else f"<{argument}>"
-            print(f"sm_{arch} {name}{shown}: {registers} registers, {stack} B stack")
-    faults = check_ptxas(arch, wanted, kernels)
-    with open(ptx, encoding="utf-8") as file:
-        faults += check_ptx(source, arch, file.read())
-    if cuobjdump:
-        faults += check_sass(arch, wanted, cubin, cuobjdump)
-    return faults
+def check_arch(nvcc, cuobjdump, arch, verbose, sources):
+    """(faults, rows for the page)."""
+    faults, rows = [], []
+    for source, wanted in sources.items():
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                usages, ptx, cubin = sass_tools.compile_source(nvcc, arch, source, folder)
+            except RuntimeError as error:
+                faults.append(str(error))
+                continue
+            code = sass_tools.disassemble(cuobjdump, cubin) if cuobjdump else {}
+        faults += check_usages(arch, wanted, usages) + check_ptx(source, arch, wanted, ptx)
+        more, measured = check_code(arch, wanted, code)
+        faults += more
+        for usage in sorted(usages, key=str):
+            kernel = wanted.get(usage.kernel)
+            if kernel is None:
+                continue
+            shared = usage.shared + of(kernel.shared, usage.argument)
+            row = kernel_bounds.Row(usage, kernel.threads, shared, sass_tools.occupancy(arch, kernel.threads, usage.registers, shared),
+                                    measured.get((usage.kernel, usage.argument)))  # fmt: skip
+            rows.append(row)
+            if verbose:
+                print(f"{title(arch, usage)}: {usage.registers} registers, {shared} B shared, {usage.barriers} barriers, "
+                      f"{row.occupancy[1]} warps a multiprocessor"
+                      + ("" if row.per_weight is None else f", {row.per_weight:.3f} instructions a weight"))  # fmt: skip
+    return faults, rows
+
+
+def handle_page(args, nvcc, rows):
+    """Writes or compares docs/kernel_bounds.md: a list of faults."""
+    path = os.path.join(sass_tools.ROOT, "docs", "kernel_bounds.md")
+    text = kernel_bounds.page(sass_tools.nvcc_version(nvcc), rows)
+    if args.write:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        return []
+    with open(path, encoding="utf-8") as file:
+        current = file.read()
+    made_with = re.search(r"nvcc (\S+)", current)
+    if made_with and made_with.group(1) != sass_tools.nvcc_version(nvcc):
+        print(f"page not compared: made with nvcc {made_with.group(1)}, this is {sass_tools.nvcc_version(nvcc)}")
+        return []
+    return [] if current == text else ["docs/kernel_bounds.md is not current: run scripts/check_sass.py --write and commit it"]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--arch", nargs="+", default=["80", "90"])
+    parser.add_argument("--arch", nargs="+", default=["80", "90"], choices=sorted(sass_tools.LIMITS, key=int))
+    parser.add_argument("--all-archs", action="store_true", help="80, 86, 89, 90, 100 and 120")
+    parser.add_argument("--only", default="", help="part of a source's path")
     parser.add_argument("--verbose", action="store_true")
+    parser.add_argument("--write", action="store_true", help="write docs/kernel_bounds.md")
+    parser.add_argument("--check-page", action="store_true", help="fail when docs/kernel_bounds.md is not current")
     args = parser.parse_args()
-    nvcc = find_nvcc()
+    nvcc = sass_tools.find_nvcc()
     if nvcc is None:
         print("no nvcc: install the CUDA Toolkit to run this check")
         return 2
-    cuobjdump = shutil.which("cuobjdump")
-    faults = []
-    with tempfile.TemporaryDirectory() as folder:
-        for arch in args.arch:
-            for source in SOURCES:
-                faults += check_source(nvcc, cuobjdump, arch, source, folder, args.verbose)
-    print(f"ptxas and PTX: sm_{', sm_'.join(args.arch)} checked; machine code: "
-          + ("checked" if cuobjdump else "not checked, no cuobjdump"))
+    archs = sorted(sass_tools.LIMITS, key=int) if args.all_archs else args.arch
+    if args.write or args.check_page:
+        archs = sorted({*archs, *kernel_bounds.ARCHS}, key=int)
+        if args.only:
+            parser.error("the page needs all sources: leave out --only")
+    cuobjdump, why_not = sass_tools.fetch_disassembler()
+    faults, rows = [], {}
+    for arch in archs:
+        more, rows[arch] = check_arch(nvcc, cuobjdump, arch, args.verbose, {s: k for s, k in SOURCES.items() if args.only in s})
+        faults += more
+    if args.write and cuobjdump is None:
+        print(f"the page needs machine code: {why_not}")
+        return 2
+    if args.write or (args.check_page and cuobjdump):
+        faults += handle_page(args, nvcc, rows)
+    print(f"ptxas and PTX: sm_{', sm_'.join(archs)} checked; machine code: " + ("checked" if cuobjdump else f"not checked, {why_not}"))
     for fault in faults:
         print("FAULT", fault)
     return 1 if faults else 0
