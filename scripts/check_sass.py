@@ -47,6 +47,12 @@ SOURCES = {
         "TernaryGemmKernel": Kernel(2, GEMM_REGISTERS, [r"IMMA\.16832\.S8\.S8", r"LDGSTS\.E\.BYPASS\.128", r"LDS\.128"], 128,
                                     {4: 3 * 16384, 8: 3 * 24576}, TERNARY_GEMM_LOOP),
     },
+    # Argument 0: fp16, 1: bf16. Sums in the tensor core's order: fused rounding is meant.
+    "kernels/w4a16/w4a16.cu": {
+        "W4A16GemvKernel": Kernel(2, 72, [r"HMMA\.16816\.F32", WIDE_LOAD], 256, 0, Loop(r"HMMA\.16816", 8, 2.8), True),
+        "W4A16GemmKernel": Kernel(2, 192, [r"HMMA\.16816\.F32", r"LDGSTS\.E\.BYPASS\.128", r"LDS\.128"], 256, 3 * 24576,
+                                  Loop(r"HMMA\.16816", 8, 7.8, lambda _: 8), True),
+    },
     "kernels/absmax_quantize/absmax_quantize.cu": {"AbsmaxQuantizeKernel": Kernel(1, 40, [WIDE_LOAD])},
     "kernels/ternary_quantize/ternary_quantize.cu": {
         "TernaryQuantizeKernel": Kernel(1, 40, [WIDE_LOAD, r"ATOM|RED"]),

@@ -30,6 +30,8 @@ PRODUCTS = [
     Product("TernaryGemvKernel", 8, "ternary, 8 tokens", 2.0, 1, 4, 8, 8, None),
     Product("TernaryGemmKernel", 4, "ternary, 32 tokens", 2.0, 1, 4, 32, 32, "int8"),
     Product("TernaryGemmKernel", 8, "ternary, 512 tokens", 2.0, 1, 4, 512, 64, "int8"),
+    Product("W4A16GemvKernel", 0, "4-bit symmetric, 1 to 8 tokens", 4.125, 2, 4, 8, 8, None),
+    Product("W4A16GemmKernel", 0, "4-bit symmetric, 512 tokens", 4.125, 2, 4, 512, 64, "fp16"),
 ]
 
 INTRODUCTION = """# Lower bounds of the CUDA products

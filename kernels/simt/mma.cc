@@ -11,6 +11,7 @@
 // test needs a tolerance that allows any order.
 #include <cstring>
 
+#include "kernels/common/float16.h"
 #include "kernels/simt/machine.h"
 
 namespace tern::simt {
@@ -68,26 +69,13 @@ float FromBits(uint32_t bits) {
   return value;
 }
 
-double FromBf16(uint16_t bits) { return FromBits(static_cast<uint32_t>(bits) << 16); }
-
-double FromF16(uint16_t bits) {
-  const uint32_t sign = static_cast<uint32_t>(bits & 0x8000) << 16;
-  const uint32_t exponent = bits >> 10 & 31, fraction = bits & 1023;
-  if (exponent == 0) {  // Zero and subnormal: fraction * 2^-24.
-    const double magnitude = fraction * 0x1p-24;
-    return sign != 0 ? -magnitude : magnitude;
-  }
-  const uint32_t wide = exponent == 31 ? 255 : exponent + 112;  // 127 - 15.
-  return FromBits(sign | wide << 23 | fraction << 13);
-}
-
-template <double (*kDecode)(uint16_t)>
+template <float (*kDecode)(uint16_t)>
 void StepFloat16(WarpSlots& slots) {
   const Operands<uint16_t, 16> operands(slots);
   ForEachResult(slots, [&](int row, int column, uint32_t* c) {
     double sum = FromBits(*c);
     for (int k = 0; k < 16; ++k) {
-      sum += kDecode(operands.a[row][k]) * kDecode(operands.b[column][k]);
+      sum += static_cast<double>(kDecode(operands.a[row][k])) * kDecode(operands.b[column][k]);
     }
     const auto rounded = static_cast<float>(sum);
     std::memcpy(c, &rounded, sizeof(rounded));
@@ -111,8 +99,8 @@ void StepLoad(WarpSlots& slots) {
 
 constexpr WarpOperation kSignedBytes{"mma.m16n8k32.s8.s8", 10, 4, StepInt8<false>};
 constexpr WarpOperation kUnsignedBytes{"mma.m16n8k32.u8.s8", 10, 4, StepInt8<true>};
-constexpr WarpOperation kHalves{"mma.m16n8k16.f16", 10, 4, StepFloat16<FromF16>};
-constexpr WarpOperation kBfloats{"mma.m16n8k16.bf16", 10, 4, StepFloat16<FromBf16>};
+constexpr WarpOperation kHalves{"mma.m16n8k16.f16", 10, 4, StepFloat16<kernels::F16ToFloat>};
+constexpr WarpOperation kBfloats{"mma.m16n8k16.bf16", 10, 4, StepFloat16<kernels::Bf16ToFloat>};
 constexpr WarpOperation kLoad1{"ldmatrix.x1", 4, 1, StepLoad<1, false>};
 constexpr WarpOperation kLoad2{"ldmatrix.x2", 4, 2, StepLoad<2, false>};
 constexpr WarpOperation kLoad4{"ldmatrix.x4", 4, 4, StepLoad<4, false>};

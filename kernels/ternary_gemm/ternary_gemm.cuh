@@ -22,6 +22,7 @@
 
 #include <cstdint>
 
+#include "kernels/common/fill_rows.cuh"
 #include "kernels/simt/intrin_tensor.h"
 
 namespace tern::kernels {
@@ -59,37 +60,15 @@ TERN_DEVICE int GemmChunkOffset(int block, int place, int row) {
 // Copies step `step` of k into `stage`; rows, tokens and k beyond the matrix become zeros.
 template <int kTiles>
 TERN_DEVICE void GemmFillStage(const TernaryGemmDeviceArgs& args, uint8_t* stage, int step) {
-  constexpr int kWeightChunks = kGemmWeightRowBytes / 16, kChunks = kGemmStepK / 16;
-  constexpr int kRowsATime = kGemmThreads / kWeightChunks, kTokensATime = kGemmThreads / kChunks;
-  const int thread = static_cast<int>(threadIdx.x);
   const int row_bytes = args.padded_k / 4;
-  {
-    const int chunk = thread % kWeightChunks, first = thread / kWeightChunks;
-    const int at = step * kGemmWeightRowBytes + 16 * chunk;
-    const int row = static_cast<int>(blockIdx.x) * kGemmTileRows + first;
-    const uint8_t* from = args.w_t2 + static_cast<int64_t>(row) * row_bytes + at;
-    uint8_t* to = stage + first * kGemmWeightRowBytes + 16 * chunk;
-    TERN_UNROLL
-    for (int i = 0; i < kGemmTileRows; i += kRowsATime) {
-      const bool valid = row + i < args.n && at < row_bytes;
-      simt::CopyAsync16(to + i * kGemmWeightRowBytes,
-                        valid ? from + static_cast<int64_t>(i) * row_bytes : args.w_t2, valid);
-    }
-  }
-  {
-    const int chunk = thread % kChunks, first = thread / kChunks;
-    const int at = step * kGemmStepK + 16 * chunk;
-    const int token = static_cast<int>(blockIdx.y) * 8 * kTiles + first;
-    const int8_t* from = args.x + token * args.ldx + at;
-    // kTokensATime is even: the parity of `first` is that of every token of this thread.
-    uint8_t* to = stage + kGemmWeightStageBytes + first * kGemmStepK +
-                  GemmChunkOffset(chunk / 8, chunk % 8, first);
-    TERN_UNROLL
-    for (int i = 0; i < 8 * kTiles; i += kTokensATime) {
-      const bool valid = token + i < args.m && at < args.padded_k;
-      simt::CopyAsync16(to + i * kGemmStepK, valid ? from + i * args.ldx : args.x, valid);
-    }
-  }
+  FillRows<kGemmThreads, kGemmTileRows, kGemmWeightRowBytes / 16>(
+      stage, RowSource{args.w_t2, args.n, row_bytes, row_bytes},
+      static_cast<int>(blockIdx.x) * kGemmTileRows, step * kGemmWeightRowBytes,
+      [](int chunk, int) { return 16 * chunk; });
+  FillRows<kGemmThreads, 8 * kTiles, kGemmStepK / 16>(
+      stage + kGemmWeightStageBytes, RowSource{args.x, args.m, args.padded_k, args.ldx},
+      static_cast<int>(blockIdx.y) * 8 * kTiles, step * kGemmStepK,
+      [](int chunk, int token) { return GemmChunkOffset(chunk / 8, chunk % 8, token); });
 }
 
 // acc[half][tile] += the 16 rows `half` of the warp times the 8 tokens `tile`, for one step of k.

@@ -121,7 +121,7 @@ TEST(TernaryGemmCudaTest, AddressesDoNotConflict) {
   DeviceBuffer<float> y(64 * 128, 0.0f);
   const simt::LaunchStats stats = problem.Launch<8>(y.data(), 128, {.count_traffic = true});
   std::printf("%s", simt::TrafficTable(stats).c_str());
-  ASSERT_EQ(stats.traffic.size(), 6u);
+  ASSERT_EQ(stats.traffic.size(), 4u);
   for (const simt::SiteTraffic& site : stats.traffic) {
     EXPECT_EQ(site.transactions, site.ideal) << site.file << ":" << site.line;
   }

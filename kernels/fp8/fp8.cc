@@ -1,0 +1,24 @@
+// E4M3 casts over arrays, cut for the caller's threads. The compiler's own vectors are enough here:
+// the casts are bound by memory in every use (a weight or an activation once).
+#include "kernels/fp8/fp8.h"
+
+namespace tern::kernels {
+namespace {
+
+constexpr int64_t kGrain = 16384;  // Values: a few us of work; less does not pay for a wake-up.
+
+}  // namespace
+
+void Fp32ToE4M3(const float* x, int64_t count, uint8_t* out, const ParallelFor& parallel) {
+  parallel(count, kGrain, [=](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) out[i] = Fp32ToE4M3Ref(x[i]);
+  });
+}
+
+void E4M3ToFp32(const uint8_t* x, int64_t count, float* out, const ParallelFor& parallel) {
+  parallel(count, kGrain, [=](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) out[i] = E4M3ToFp32Ref(x[i]);
+  });
+}
+
+}  // namespace tern::kernels

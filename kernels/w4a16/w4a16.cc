@@ -1,0 +1,75 @@
+// Picks the 4-bit product of the active instruction set: activations are reordered once a call,
+// rows are shared among the threads, tokens go in pieces of 8, 4, 2 or 1.
+#include "kernels/w4a16/w4a16.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+
+#include "kernels/common/isa.h"
+#include "kernels/w4a16/w4a16_impl.h"
+
+namespace tern::kernels {
+namespace {
+
+constexpr int64_t kGrainBytes = 32
+                                << 10;  // About 2 us of streaming: less does not pay for a wake-up.
+
+// A buffer a thread, grown on demand and kept.
+float* ThreadBuffer(int64_t count) {
+  struct Free {
+    void operator()(float* p) const { std::free(p); }
+  };
+  thread_local std::unique_ptr<float, Free> buffer;
+  thread_local int64_t size = 0;
+  if (size < count) {
+    buffer.reset(
+        static_cast<float*>(std::aligned_alloc(64, static_cast<size_t>(count) * sizeof(float))));
+    size = count;
+  }
+  return buffer.get();
+}
+
+// [tokens][groups][steps][lanes], zero beyond k.
+void Reorder(const W4A16Args& args, int64_t m_begin, int64_t tokens, float* to) {
+  for (int64_t m = m_begin; m < m_begin + tokens; ++m) {
+    const float* x = args.x + m * args.ldx;
+    for (int64_t group = 0; group < W4Groups(args.k); ++group) {
+      for (int64_t e = 0; e < kW4Steps; ++e) {
+        for (int64_t lane = 0; lane < kW4Lanes; ++lane) {
+          const int64_t at = group * kW4Group + W4Place(lane, e);
+          *to++ = at < args.k ? x[at] : 0.0f;
+        }
+      }
+    }
+  }
+}
+
+int Piece(int64_t left, Isa isa) {
+  if (left >= 8 && isa == Isa::kAvx512) return 8;
+  return left >= 4 ? 4 : left >= 2 ? 2 : 1;
+}
+
+}  // namespace
+
+void W4A16Gemv(const W4A16Args& args, const ParallelFor& parallel) {
+  if (args.m <= 0 || args.n <= 0) return;
+  const Isa isa = ActiveIsa();
+  if (isa == Isa::kScalar) return W4A16GemvRef(args);
+  const int64_t row_bytes = std::max<int64_t>(W4RowBytes(args.k), 1);
+  for (int64_t m = 0; m < args.m;) {
+    const int tokens = Piece(args.m - m, isa);
+    float* reordered = ThreadBuffer(std::max<int64_t>(tokens * W4Groups(args.k) * kW4Group, 16));
+    Reorder(args, m, tokens, reordered);
+    parallel(args.n, kGrainBytes / row_bytes + 1, [&](int64_t begin, int64_t end) {
+      if (isa == Isa::kAvx512) {
+        W4A16RowsAvx512(args, m, tokens, reordered, begin, end);
+      } else {
+        W4A16RowsAvx2(args, m, tokens, reordered, begin, end);
+      }
+    });
+    m += tokens;
+  }
+}
+
+}  // namespace tern::kernels
