@@ -48,7 +48,8 @@ void AssignStacks(Slot& slot) {
 // The turn of the slots, and the blocks that are still to start.
 class Blocks {
  public:
-  Blocks(Grid& grid, int slots) : grid_(grid), live_(static_cast<size_t>(slots), true) {
+  Blocks(Grid& grid, int slots)
+      : grid_(grid), live_(static_cast<size_t>(slots), true), changed_(static_cast<size_t>(slots)) {
     for (unsigned z = 0; z < grid.grid.z; ++z) {
       for (unsigned y = 0; y < grid.grid.y; ++y) {
         for (unsigned x = 0; x < grid.grid.x; ++x) left_.push_back({x, y, z});
@@ -70,25 +71,27 @@ class Blocks {
 
   void WaitForTurn(int slot) {
     std::unique_lock<std::mutex> lock(mutex_);
-    changed_.wait(lock, [&] { return turn_ == slot; });
+    Changed(slot).wait(lock, [&] { return turn_ == slot; });
   }
 
   void PassTurn(int slot) {
     std::unique_lock<std::mutex> lock(mutex_);
     turn_ = NextLive(slot);
     if (turn_ == slot) return;
-    changed_.notify_all();
-    changed_.wait(lock, [&] { return turn_ == slot; });
+    Changed(turn_).notify_one();
+    Changed(slot).wait(lock, [&] { return turn_ == slot; });
   }
 
   void Leave(int slot) {
     const std::unique_lock<std::mutex> lock(mutex_);
     live_[static_cast<size_t>(slot)] = false;
     turn_ = NextLive(slot);
-    changed_.notify_all();
+    Changed(turn_).notify_one();
   }
 
  private:
+  std::condition_variable& Changed(int slot) { return changed_[static_cast<size_t>(slot)]; }
+
   int NextLive(int slot) {
     const int slots = static_cast<int>(live_.size());
     int next = slot;
@@ -105,8 +108,8 @@ class Blocks {
   Grid& grid_;
   std::vector<Dim3> left_;
   std::mutex mutex_;
-  std::condition_variable changed_;
   std::vector<bool> live_;
+  std::vector<std::condition_variable> changed_;  // One a slot: only the next is woken.
   int turn_ = 0;
 };
 

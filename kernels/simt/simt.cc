@@ -130,7 +130,7 @@ void Wait(State state) {
 }
 
 void RunBlock(Slot& slot, Dim3 block_index) {
-  constexpr uint32_t kThreadsATurn = 16;  // On average, in a shuffled schedule of several blocks.
+  constexpr uint32_t kThreadsATurn = 64;  // On average, in a shuffled schedule of several blocks.
   Grid& grid = *slot.grid;
   slot.block_index = block_index;
   Prepare(slot);
