@@ -11,6 +11,8 @@
 namespace tern::kernels {
 namespace {
 
+float HalfAt(const uint8_t* p) { return FloatFromHalf(static_cast<uint16_t>(p[0] | p[1] << 8)); }
+
 // Blocks of 32: fp16 d, fp16 m (the _1 types), fifth bits (the Q5 types), 16 bytes with weight i
 // low and i + 16 high.
 void TakeApartSmall(CodeType type, const uint8_t* block, int64_t blocks32, float scale,
@@ -18,13 +20,13 @@ void TakeApartSmall(CodeType type, const uint8_t* block, int64_t blocks32, float
   const bool shifted = type == CodeType::kQ4_1 || type == CodeType::kQ5_1;
   const bool five = type == CodeType::kQ5_0 || type == CodeType::kQ5_1;
   for (int64_t b = 0; b < blocks32; ++b, block += BytesOf256(type) / 8) {
-    const float s = HalfToFloat(block) * scale;
+    const float s = HalfAt(block) * scale;
     const uint8_t* bits = block + (shifted ? 4 : 2);
     const uint8_t* nibbles = bits + (five ? 4 : 0);
     const float zero = five ? 16.0f : 8.0f;
     for (int64_t half = 0; half < 2; ++half) {
       parts->s[2 * b + half] = s;
-      parts->t[2 * b + half] = shifted ? HalfToFloat(block + 2) * scale : -zero * s;
+      parts->t[2 * b + half] = shifted ? HalfAt(block + 2) * scale : -zero * s;
     }
     for (int64_t i = 0; i < 32; ++i) {
       const int code = nibbles[i % 16] >> (i / 16 * 4) & 15;
@@ -36,7 +38,7 @@ void TakeApartSmall(CodeType type, const uint8_t* block, int64_t blocks32, float
 
 void TakeApartQ4KQ5K(CodeType type, const uint8_t* block, float scale, CodeParts* parts) {
   const bool five = type == CodeType::kQ5K;
-  const float d = HalfToFloat(block) * scale, dmin = HalfToFloat(block + 2) * scale;
+  const float d = HalfAt(block) * scale, dmin = HalfAt(block + 2) * scale;
   const uint8_t *six = block + 4, *fifths = block + 16, *nibbles = block + (five ? 48 : 16);
   for (int64_t s = 0; s < 8; ++s) {
     const int64_t j = s % 4;
@@ -55,7 +57,7 @@ void TakeApartQ4KQ5K(CodeType type, const uint8_t* block, float scale, CodeParts
 }
 
 void TakeApartQ6K(const uint8_t* block, float scale, CodeParts* parts) {
-  const float d = HalfToFloat(block + 208) * scale;
+  const float d = HalfAt(block + 208) * scale;
   for (int64_t i = 0; i < 256; ++i) {
     const int64_t half = i / 128, g = i % 128 / 32, j = i % 32;
     const int low = block[half * 64 + g % 2 * 32 + j] >> (g / 2 * 4) & 15;
@@ -69,7 +71,7 @@ void TakeApartQ6K(const uint8_t* block, float scale, CodeParts* parts) {
 }
 
 void TakeApartQ2K(const uint8_t* block, float scale, CodeParts* parts) {
-  const float d = HalfToFloat(block + 80) * scale, dmin = HalfToFloat(block + 82) * scale;
+  const float d = HalfAt(block + 80) * scale, dmin = HalfAt(block + 82) * scale;
   for (int64_t i = 0; i < 256; ++i)
     parts->code[i] = block[16 + i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3;
   for (int64_t s = 0; s < 16; ++s) {
@@ -79,7 +81,7 @@ void TakeApartQ2K(const uint8_t* block, float scale, CodeParts* parts) {
 }
 
 void TakeApartQ3K(const uint8_t* block, float scale, CodeParts* parts) {
-  const float d = HalfToFloat(block + 108) * scale;
+  const float d = HalfAt(block + 108) * scale;
   for (int64_t i = 0; i < 256; ++i) {
     const int low = block[32 + i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3;
     const int high = block[i % 32] >> (i / 32) & 1;

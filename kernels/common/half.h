@@ -1,25 +1,63 @@
-// fp16 to fp32 without instructions for it, for scalar oracles.
+// fp16 as bit patterns, one source for scalar code and CUDA: the conversions of F16C bit for bit
+// (round to nearest, ties to even; from 65520 on Inf; subnormals kept; NaN made quiet, the upper
+// bits of its payload kept), so that scalar and SIMD kernels agree.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
 
+#if defined(__CUDACC__)
+#include <cuda_fp16.h>
+#define TERN_HALF_FUNCTION __host__ __device__ __forceinline__
+#else
+#define TERN_HALF_FUNCTION inline __attribute__((always_inline))
+#endif
+
 namespace tern::kernels {
 
-// The IEEE half at p (two bytes, little-endian), exactly.
-static inline float HalfToFloat(const uint8_t* p) {
-  const uint32_t half = p[0] | uint32_t{p[1]} << 8;
-  const uint32_t sign = (half & 0x8000u) << 16, exponent = half >> 10 & 31u,
-                 fraction = half & 1023u;
-  uint32_t bits = sign | 0x7F800000u | fraction << 13;  // Inf and NaN
-  if (exponent == 0) {
-    const float magnitude = static_cast<float>(fraction) * 0x1p-24f;
-    return sign != 0 ? -magnitude : magnitude;
-  }
-  if (exponent < 31) bits = sign | (exponent + 112) << 23 | fraction << 13;
+TERN_HALF_FUNCTION uint32_t HalfFloatBits(float value) {
+  uint32_t bits;
+  memcpy(&bits, &value, sizeof(bits));
+  return bits;
+}
+
+TERN_HALF_FUNCTION float HalfBitsFloat(uint32_t bits) {
   float value;
-  std::memcpy(&value, &bits, sizeof value);
+  memcpy(&value, &bits, sizeof(value));
   return value;
+}
+
+TERN_HALF_FUNCTION float FloatFromHalf(uint16_t half) {
+#if defined(__CUDA_ARCH__)
+  return __half2float(__ushort_as_half(half));
+#else
+  const uint32_t sign = (half & 0x8000u) << 16, magnitude = half & 0x7FFFu;
+  if (magnitude > 0x7C00u) return HalfBitsFloat(sign | 0x7FC00000u | (magnitude & 0x3FFu) << 13);
+  if (magnitude == 0x7C00u) return HalfBitsFloat(sign | 0x7F800000u);
+  // Times 2^112: the bias goes from 15 to 127, for subnormals too. Exact.
+  return HalfBitsFloat(HalfFloatBits(HalfBitsFloat(magnitude << 13) * 0x1p112f) | sign);
+#endif
+}
+
+TERN_HALF_FUNCTION uint16_t HalfFromFloat(float value) {
+#if defined(__CUDA_ARCH__)
+  return __half_as_ushort(__float2half_rn(value));
+#else
+  const uint32_t bits = HalfFloatBits(value), sign = bits >> 16 & 0x8000u,
+                 magnitude = bits & 0x7FFFFFFFu;
+  uint32_t half;
+  if (magnitude > 0x7F800000u) {
+    half = 0x7E00u | (magnitude >> 13 & 0x1FFu);
+  } else if (magnitude >= 0x477FF000u) {
+    half = 0x7C00u;
+  } else if (magnitude < 0x38800000u) {
+    // Below 2^-14: next to 0.5 the last bit of a float is 2^-24, so this addition rounds to it.
+    half = HalfFloatBits(HalfBitsFloat(magnitude) + 0.5f) - 0x3F000000u;
+  } else {
+    half = (magnitude - 0x38000000u + 0xFFFu + (magnitude >> 13 & 1u)) >> 13;
+  }
+  return static_cast<uint16_t>(sign | half);
+#endif
 }
 
 }  // namespace tern::kernels

@@ -12,7 +12,6 @@
 #include "formats/block_codec.h"
 #include "formats/half.h"
 #include "kernels/code_gemm/code_gemm_impl.h"
-#include "kernels/common/half.h"
 #include "tests/kernels/isa_test_util.h"
 
 namespace tern::kernels {
@@ -220,19 +219,6 @@ TEST(QuantizeInt16, IntegersAreWithinHalfAStepAndTheirSumsExact) {
       sum += q;
     }
     EXPECT_EQ(block.sums[s], static_cast<float>(sum));
-  }
-}
-
-TEST(HalfToFloat, EveryHalf) {
-  for (uint32_t bits = 0; bits < 65536; ++bits) {
-    const uint8_t bytes[2] = {static_cast<uint8_t>(bits), static_cast<uint8_t>(bits >> 8)};
-    const float want = formats::LoadFp16(bytes), got = HalfToFloat(bytes);
-    if (std::isnan(want)) {
-      EXPECT_TRUE(std::isnan(got));
-    } else {
-      EXPECT_EQ(want, got) << bits;
-      EXPECT_EQ(std::signbit(want), std::signbit(got)) << bits;
-    }
   }
 }
 

@@ -1,0 +1,37 @@
+// Attention over a paged cache on vectors of 8 floats.
+#include <immintrin.h>
+
+#include "kernels/attention/attention_impl.h"
+#include "kernels/attention/attention_vec.h"
+
+namespace tern::kernels {
+namespace {
+
+struct Simd {
+  static constexpr int kWidth = 8;
+  using F = VecF<8>;
+
+  static TERN_ATTENTION_INLINE F Widen(const uint16_t* p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  static TERN_ATTENTION_INLINE F Widen(const int8_t* p) {
+    const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes));
+  }
+  static TERN_ATTENTION_INLINE void Narrow(F v, uint16_t* p) {
+    const __m128i half = _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), half);
+  }
+};
+
+}  // namespace
+
+void AttendSegmentAvx2(const SegmentArgs& args, const SegmentState& out) {
+  AttentionVec<Simd>::Attend(args, out);
+}
+
+void WriteKvHeadAvx2(const float* x, int64_t head_width, KvType type, void* row, float* scale) {
+  AttentionVec<Simd>::Write(x, head_width, type, row, scale);
+}
+
+}  // namespace tern::kernels

@@ -1,0 +1,45 @@
+// The implementations behind attention.h, one an instruction set. For the dispatcher and the tests
+// only.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/attention/attention.h"
+#include "kernels/common/lanes.h"
+
+namespace tern::kernels {
+
+inline constexpr float kKvFloor = 1e-30f;  // Smallest amax: 127 / amax stays finite.
+
+// One segment of one row, for the query heads of one kv head.
+struct SegmentArgs {
+  const KvPages* cache;
+  const int32_t* pages;  // Block table of the row's sequence
+  const float* q;        // [group, padded], zero beyond head_width
+  int64_t group;         // Query heads of the kv head
+  int64_t head_width;
+  int64_t padded;  // head_width rounded up to kLanes
+  int64_t kv_head;
+  int64_t first, last;  // Visible tokens [first, last): at least one, all of one segment
+  int64_t end;          // Of the row's visible tokens: what may be read ahead of time
+  float scale;
+};
+
+// What step 3 gives: max and sum [group], acc [group, padded] (beyond head_width unspecified).
+struct SegmentState {
+  float* max;
+  float* sum;
+  float* acc;
+};
+
+void AttendSegmentRef(const SegmentArgs& args, const SegmentState& out);
+void AttendSegmentAvx2(const SegmentArgs& args, const SegmentState& out);
+void AttendSegmentAvx512(const SegmentArgs& args, const SegmentState& out);
+
+// One head of one token: x [head_width] to `row`; *scale only for kInt8.
+void WriteKvHead(const float* x, int64_t head_width, KvType type, void* row, float* scale);
+void WriteKvHeadRef(const float* x, int64_t head_width, KvType type, void* row, float* scale);
+void WriteKvHeadAvx2(const float* x, int64_t head_width, KvType type, void* row, float* scale);
+void WriteKvHeadAvx512(const float* x, int64_t head_width, KvType type, void* row, float* scale);
+
+}  // namespace tern::kernels
