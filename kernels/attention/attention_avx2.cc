@@ -11,6 +11,8 @@ struct Simd {
   static constexpr int kWidth = 8;
   using F = VecF<8>;
 
+  static TERN_ATTENTION_INLINE F MulAdd(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
+
   static TERN_ATTENTION_INLINE F Widen(const uint16_t* p) {
     return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   }

@@ -45,7 +45,8 @@ void AttendSegmentRef(const SegmentArgs& args, const SegmentState& out) {
     for (int64_t t = args.first; t < args.last; ++t) {
       float lanes[kLanes] = {};
       for (int64_t i = 0; i < e; ++i)
-        lanes[i % kLanes] += q[i] * Element(cache.type, cache.keys, row_of(t) + i);
+        lanes[i % kLanes] =
+            std::fma(q[i], Element(cache.type, cache.keys, row_of(t) + i), lanes[i % kLanes]);
       float score = JoinLanes(lanes);
       if (scaled) score *= cache.key_scales[scale_of(t)];
       scores.push_back(score * args.scale);
@@ -58,7 +59,7 @@ void AttendSegmentRef(const SegmentArgs& args, const SegmentState& out) {
       lanes[(t - args.first) % kLanes] += p;
       if (scaled) p *= cache.value_scales[scale_of(t)];
       for (int64_t i = 0; i < e; ++i)
-        acc[i] += p * Element(cache.type, cache.values, row_of(t) + i);
+        acc[i] = std::fma(p, Element(cache.type, cache.values, row_of(t) + i), acc[i]);
     }
     out.max[head] = max;
     out.sum[head] = JoinLanes(lanes);

@@ -1,11 +1,11 @@
 // Attention over a paged cache on vectors of W floats, for attention_avx2.cc and
 // attention_avx512.cc.
 //   Scores: a tile of kTile heads x kTile tokens keeps its 16 partial sums a dot product in
-//   registers, so a key is widened once a tile and a query loaded once for kTile keys. W products
-//   that are ready are joined together by transposing, which adds in the order of common/lanes.h.
+//   registers, so a key is widened once a tile and a query loaded once for kTile keys. The sums of
+//   W tokens are then joined together by transposing, which adds in the order of common/lanes.h.
 //   Values: a tile of kTile heads x kColumns registers of the result stays in registers over the
 //   tokens of a page, which is in the first-level cache by then.
-// Simd: kWidth, Widen(const uint16_t*), Widen(const int8_t*): W elements as floats.
+// Simd: kWidth, MulAdd (fused), Widen (W fp16 or int8 elements as floats), Narrow (to fp16).
 #pragma once
 
 #include <cstdint>
@@ -23,6 +23,7 @@ struct AttentionVec {
   static constexpr int W = Simd::kWidth;
   static constexpr int kRegs = static_cast<int>(kLanes) / W;
   static constexpr int kTile = W == 16 ? 4 : 2;  // Heads, and tokens, of a tile
+  static constexpr int kQuarters = W / kTile;    // Tiles whose products are joined at once
   static constexpr int kColumns = 4;             // Registers of values of a tile
   static constexpr int kHeadBlock = 8;           // Heads whose scores are kept at once
   static constexpr int kScores = static_cast<int>(kAttentionSegmentTokens) + W;
@@ -37,15 +38,22 @@ struct AttentionVec {
     return Simd::Widen(padded);
   }
 
-  // Partial sums of T keys with H queries: partial[h * W + t], the 16 lanes folded to W.
-  template <int H, int T, class Row>
-  static TERN_ATTENTION_INLINE void Dots(const Row* k, int64_t stride, const float* q,
-                                         int64_t padded, int64_t e, F* partial) {
-    F acc[H][T][kRegs];
+  // The rows of a tile of keys.
+  template <class Row>
+  struct Keys {
+    const Row* row[kTile];
+  };
+
+  // Dot products of a tile of keys with H queries, their 16 lanes folded to four: quarters[h *
+  // kQuarters] has those of the tile's tokens, each in 128 bits.
+  template <int H, class Row>
+  static TERN_ATTENTION_INLINE void Dots(const Keys<Row>& k, const float* q, int64_t padded,
+                                         int64_t e, F* quarters) {
+    F acc[H][kTile][kRegs];
 #pragma GCC unroll 4
     for (int h = 0; h < H; ++h) {
 #pragma GCC unroll 4
-      for (int t = 0; t < T; ++t) {
+      for (int t = 0; t < kTile; ++t) {
 #pragma GCC unroll 2
         for (int r = 0; r < kRegs; ++r) acc[h][t][r] = F{};
       }
@@ -54,14 +62,14 @@ struct AttentionVec {
     for (; i + kLanes <= e; i += kLanes) {
 #pragma GCC unroll 2
       for (int r = 0; r < kRegs; ++r) {
-        F key[T];
+        F key[kTile];
 #pragma GCC unroll 4
-        for (int t = 0; t < T; ++t) key[t] = Simd::Widen(k + t * stride + i + r * W);
+        for (int t = 0; t < kTile; ++t) key[t] = Simd::Widen(k.row[t] + i + r * W);
 #pragma GCC unroll 4
         for (int h = 0; h < H; ++h) {
           const F query = Load<W>(q + h * padded + i + r * W);
 #pragma GCC unroll 4
-          for (int t = 0; t < T; ++t) acc[h][t][r] += query * key[t];
+          for (int t = 0; t < kTile; ++t) acc[h][t][r] = Simd::MulAdd(query, key[t], acc[h][t][r]);
         }
       }
     }
@@ -71,60 +79,43 @@ struct AttentionVec {
       const int64_t left = e - i - r * W;
       if (left <= 0) break;
 #pragma GCC unroll 4
-      for (int t = 0; t < T; ++t) {
-        const F key = WidenSome(k + t * stride + i + r * W, left);
+      for (int t = 0; t < kTile; ++t) {
+        const F key = WidenSome(k.row[t] + i + r * W, left);
 #pragma GCC unroll 4
-        for (int h = 0; h < H; ++h) acc[h][t][r] += Load<W>(q + h * padded + i + r * W) * key;
+        for (int h = 0; h < H; ++h)
+          acc[h][t][r] = Simd::MulAdd(Load<W>(q + h * padded + i + r * W), key, acc[h][t][r]);
       }
     }
 #pragma GCC unroll 4
-    for (int h = 0; h < H; ++h) {
-#pragma GCC unroll 4
-      for (int t = 0; t < T; ++t) {
-        if constexpr (kRegs == 2) {
-          partial[h * W + t] = acc[h][t][0] + acc[h][t][1];
-        } else {
-          partial[h * W + t] = acc[h][t][0];
-        }
-      }
-    }
+    for (int h = 0; h < H; ++h) quarters[h * kQuarters] = Fold(acc[h]);
   }
 
-  // sums[t] = the lanes of v[t] added as JoinLanes does: each step adds the upper half of every
-  // piece to its lower half and puts two vectors into one, so W vectors become one.
-  static TERN_ATTENTION_INLINE F JoinAll(const F* v) {
+  // The first two steps of JoinLanes for the tokens of a tile: the upper half of each token's sums
+  // is added to the lower half, twice; what is left of two tokens goes into one vector.
+  static TERN_ATTENTION_INLINE F Fold(const F (&v)[kTile][kRegs]) {
     if constexpr (W == 16) {
-      F halves[8], quarters[4];
-#pragma GCC unroll 8
-      for (int i = 0; i < 8; ++i) {
-        // Tokens in the order in which the steps below leave them: i-th pair of (0, 4), (8, 12).
-        const int t = i / 2 + i % 2 * 8;
-        halves[i] = __builtin_shufflevector(v[t], v[t + 4], 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19,
-                                            20, 21, 22, 23) +
-                    __builtin_shufflevector(v[t], v[t + 4], 8, 9, 10, 11, 12, 13, 14, 15, 24, 25,
-                                            26, 27, 28, 29, 30, 31);
+      F halves[2];
+#pragma GCC unroll 2
+      for (int i = 0; i < 2; ++i) {
+        const F a = v[2 * i][0], b = v[2 * i + 1][0];
+        halves[i] =
+            __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +
+            __builtin_shufflevector(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30,
+                                    31);
       }
-#pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) {
-        const F a = halves[2 * i], b = halves[2 * i + 1];
-        quarters[i] = __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24,
-                                              25, 26, 27) +
-                      __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28,
-                                              29, 30, 31);
-      }
-      return JoinQuarters(quarters);
+      const F a = halves[0], b = halves[1];
+      return __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26,
+                                     27) +
+             __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30,
+                                     31);
     } else {
-      F quarters[4];
-#pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) {
-        quarters[i] = __builtin_shufflevector(v[i], v[i + 4], 0, 1, 2, 3, 8, 9, 10, 11) +
-                      __builtin_shufflevector(v[i], v[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
-      }
-      return JoinQuarters(quarters);
+      const F a = v[0][0] + v[0][1], b = v[1][0] + v[1][1];
+      return __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11) +
+             __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15);
     }
   }
 
-  // quarters[i]: four lanes each of the tokens i, i + 4, ... Ends with one lane each, in order.
+  // The last two steps, for the tokens of kQuarters tiles: their dot products in order.
   static TERN_ATTENTION_INLINE F JoinQuarters(const F* quarters) {
     F eighths[2];
 #pragma GCC unroll 2
@@ -132,8 +123,15 @@ struct AttentionVec {
       const F a = quarters[2 * i], b = quarters[2 * i + 1];
       eighths[i] = InLanes<0, 1, 0, 1>(a, b) + InLanes<2, 3, 2, 3>(a, b);
     }
-    return InLanes<0, 2, 0, 2>(eighths[0], eighths[1]) +
-           InLanes<1, 3, 1, 3>(eighths[0], eighths[1]);
+    const F sums =
+        InLanes<0, 2, 0, 2>(eighths[0], eighths[1]) + InLanes<1, 3, 1, 3>(eighths[0], eighths[1]);
+    // 128-bit lane n holds token n of each tile.
+    if constexpr (W == 16) {
+      return __builtin_shufflevector(sums, sums, 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11,
+                                     15);
+    } else {
+      return __builtin_shufflevector(sums, sums, 0, 4, 1, 5, 2, 6, 3, 7);
+    }
   }
 
   // In each 128-bit lane: elements I0 and I1 of a, then I2 and I3 of b.
@@ -160,21 +158,24 @@ struct AttentionVec {
   template <int H, class Row>
   static void ScoreHeads(const Row* k, const Row* next, int64_t stride, int64_t tokens,
                          const float* q, int64_t padded, int64_t e, float* scores) {
-    F partial[H * W];
     for (int64_t begin = 0; begin < tokens; begin += W) {
-      const int64_t size = tokens - begin < W ? tokens - begin : W;
-      const Row* from = k + begin * stride;
-      int64_t t = 0;
-      for (; t + kTile <= size; t += kTile) {
-        for (int64_t ahead = t; ahead < t + kTile; ++ahead)
-          PrefetchRow(next + (begin + ahead) * stride, e);
-        Dots<H, kTile>(from + t * stride, stride, q, padded, e, partial + t);
+      F quarters[H * kQuarters] = {};
+      for (int tile = 0; tile < kQuarters; ++tile) {
+        const int64_t first = begin + tile * kTile;
+        if (first >= tokens) break;
+        Keys<Row> keys;
+#pragma GCC unroll 4
+        for (int t = 0; t < kTile; ++t) {
+          // Beyond the last token it is taken again, its products are not used.
+          const int64_t token = first + t < tokens ? first + t : tokens - 1;
+          keys.row[t] = k + token * stride;
+          PrefetchRow(next + token * stride, e);
+        }
+        Dots<H>(keys, q, padded, e, quarters + tile);
       }
-      for (; t < size; ++t) Dots<H, 1>(from + t * stride, stride, q, padded, e, partial + t);
-      for (; t < W; ++t) {
-        for (int h = 0; h < H; ++h) partial[h * W + t] = F{};
-      }
-      for (int h = 0; h < H; ++h) Store(scores + h * kScores + begin, JoinAll(partial + h * W));
+#pragma GCC unroll 4
+      for (int h = 0; h < H; ++h)
+        Store(scores + h * kScores + begin, JoinQuarters(quarters + h * kQuarters));
     }
   }
 
@@ -201,7 +202,7 @@ struct AttentionVec {
       for (int h = 0; h < H; ++h) {
         const F weight = F{} + p[h * kScores + t];
 #pragma GCC unroll 4
-        for (int b = 0; b < B; ++b) sum[h][b] += weight * value[b];
+        for (int b = 0; b < B; ++b) sum[h][b] = Simd::MulAdd(weight, value[b], sum[h][b]);
       }
     }
 #pragma GCC unroll 4

@@ -205,6 +205,7 @@ TEST(AttentionTest, EveryIsaAndCutHasTheOraclesBits) {
     for (const Options& options :
          {With(type, 1, 1, 1), With(type, 2, 2, 2), With(type, 3, 1, 24, 100), With(type, 1, 1, 32),
           With(type, 10, 2, 64), With(type, 4, 4, 80, 33), With(type, 8, 2, 96),
+          With(type, 4, 2, 32, 31), With(type, 2, 2, 32, 32), With(type, 3, 3, 64, 256),
           With(type, 4, 1, 128, 257, 20), With(type, 17, 1, 40), With(type, 2, 1, 256, 1)}) {
       Sequences s(options, {601});
       s.SetRows(EdgeRows(601));
@@ -337,6 +338,22 @@ TEST(WriteKvTest, Int8CodesAndScales) {
         WriteKvHead(x.data(), e, KvType::kInt8, found.data(), &scale);
         EXPECT_EQ(found, want) << ToString(isa);
         EXPECT_EQ(scale, want_scale);
+      });
+    }
+  }
+}
+
+TEST(WriteKvTest, Int8OfNanOrInfHasANanScale) {
+  for (float bad : {std::nanf(""), HUGE_VALF, -HUGE_VALF}) {
+    for (size_t at : {0, 17, 36}) {
+      auto x = RandomFloats(37, 1);
+      x[at] = bad;
+      ForEachIsa([&](Isa isa) {
+        std::vector<int8_t> codes(x.size(), 1);
+        float scale = 1;
+        WriteKvHead(x.data(), 37, KvType::kInt8, codes.data(), &scale);
+        EXPECT_TRUE(std::isnan(scale)) << ToString(isa) << " " << bad << " at " << at;
+        EXPECT_EQ(codes, std::vector<int8_t>(x.size())) << ToString(isa);
       });
     }
   }
