@@ -113,9 +113,9 @@ class Sequences {
         page * p.page_stride + kv_head * p.head_stride + t % kKvPageTokens * p.token_stride + e;
     const void* data = key ? p.keys : p.values;
     if (p.type == KvType::kF16) return FloatFromHalf(static_cast<const uint16_t*>(data)[at]);
+    const float* scales = key ? p.key_scales : p.value_scales;
     const float scale =
-        (key ? p.key_scales : p.value_scales)[page * p.scale_page_stride +
-                                              kv_head * p.scale_head_stride + t % kKvPageTokens];
+        scales[page * p.scale_page_stride + kv_head * p.scale_head_stride + t % kKvPageTokens];
     return static_cast<double>(static_cast<const int8_t*>(data)[at]) * scale;
   }
 
