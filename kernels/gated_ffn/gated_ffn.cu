@@ -1,11 +1,9 @@
 // Host launcher of the gate on a GPU.
-#include <cuda_runtime.h>
-
 #include <algorithm>
 
-#include "kernels/common/cuda_error.h"
 #include "kernels/gated_ffn/gated_ffn.cuh"
 #include "kernels/gated_ffn/gated_ffn_cuda.h"
+#include "kernels/simt/launch.h"
 
 namespace tern::kernels {
 namespace {
@@ -18,18 +16,17 @@ constexpr int64_t kMostBlocks = 2048;
 
 const char* LaunchGatedFfn(GateActivation activation, const GatedFfnArgs& args, void* stream) {
   if (args.count == 0) return nullptr;
-  const auto queue = static_cast<cudaStream_t>(stream);
   const auto blocks =
       static_cast<unsigned>(std::min((args.count + kRowStep - 1) / kRowStep, kMostBlocks));
   switch (activation) {
     case GateActivation::kSilu:
-      GatedFfnKernel<GateActivation::kSilu><<<blocks, kRowThreads, 0, queue>>>(args);
-      break;
+      return simt::LaunchKernel(GatedFfnKernel<GateActivation::kSilu>, {blocks}, kRowThreads,
+                                stream, args);
     case GateActivation::kSquaredRelu:
-      GatedFfnKernel<GateActivation::kSquaredRelu><<<blocks, kRowThreads, 0, queue>>>(args);
-      break;
+      return simt::LaunchKernel(GatedFfnKernel<GateActivation::kSquaredRelu>, {blocks}, kRowThreads,
+                                stream, args);
   }
-  return ErrorText(cudaGetLastError());
+  return "LaunchGatedFfn: no such activation";
 }
 
 }  // namespace tern::kernels

@@ -10,15 +10,9 @@
 #include "kernels/common/exp.h"
 #include "kernels/common/row.cuh"
 #include "kernels/gated_ffn/gated_ffn.h"
+#include "kernels/gated_ffn/gated_ffn_cuda.h"
 
 namespace tern::kernels {
-
-// Device pointers; h may be gate or up. Fastest where all are aligned to 16 bytes.
-struct GatedFfnArgs {
-  const float *gate, *up;  // [count]
-  float* h;                // [count]
-  int64_t count;
-};
 
 template <GateActivation kActivation>
 TERN_DEVICE float Activate(float z) {

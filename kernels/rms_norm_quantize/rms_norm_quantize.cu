@@ -1,9 +1,7 @@
 // Host launcher of the fused norm and quantizer on a GPU.
-#include <cuda_runtime.h>
-
-#include "kernels/common/cuda_error.h"
 #include "kernels/rms_norm_quantize/rms_norm_quantize.cuh"
 #include "kernels/rms_norm_quantize/rms_norm_quantize_cuda.h"
+#include "kernels/simt/launch.h"
 #include "kernels/ternary_pack/t2.h"
 
 namespace tern::kernels {
@@ -12,9 +10,7 @@ const char* LaunchRmsNormQuantize(const RmsNormQuantizeArgs& args, void* stream)
   if (args.m == 0) return nullptr;
   const auto blocks = static_cast<unsigned>(args.m);
   const auto padded_d = static_cast<int>(T2PaddedK(args.d));
-  RmsNormQuantizeKernel<<<blocks, kRowThreads, 0, static_cast<cudaStream_t>(stream)>>>(args,
-                                                                                       padded_d);
-  return ErrorText(cudaGetLastError());
+  return simt::LaunchKernel(RmsNormQuantizeKernel, {blocks}, kRowThreads, stream, args, padded_d);
 }
 
 }  // namespace tern::kernels

@@ -1,16 +1,14 @@
 // Host launcher of the rotary embedding on a GPU.
-#include <cuda_runtime.h>
-
-#include "kernels/common/cuda_error.h"
 #include "kernels/rope/rope.cuh"
 #include "kernels/rope/rope_cuda.h"
+#include "kernels/simt/launch.h"
 
 namespace tern::kernels {
 
 const char* LaunchRope(const RopeArgs& args, void* stream) {
   if (args.rows == 0) return nullptr;
-  RopeKernel<<<args.rows, kRowThreads, 0, static_cast<cudaStream_t>(stream)>>>(args);
-  return ErrorText(cudaGetLastError());
+  return simt::LaunchKernel(RopeKernel, {static_cast<unsigned>(args.rows)}, kRowThreads, stream,
+                            args);
 }
 
 }  // namespace tern::kernels

@@ -10,18 +10,9 @@
 
 #include "kernels/common/row.cuh"
 #include "kernels/rope/rope.h"
+#include "kernels/rope/rope_cuda.h"
 
 namespace tern::kernels {
-
-// Device pointers.
-struct RopeArgs {
-  float* x;                            // [rows, heads, 2 * half], ldx from row to row.
-  const int32_t* positions;            // [rows], each in [0, context).
-  const float *cos_table, *sin_table;  // [context, half]: RopeTable.
-  int rows, heads, half;
-  int64_t ldx;
-  float sign;  // 1 (RopeDirection::kForward) or -1 (kInverse).
-};
 
 // Grid: rows blocks of kRowThreads.
 __global__ void __launch_bounds__(kRowThreads) RopeKernel(const RopeArgs args) {

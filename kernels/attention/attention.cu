@@ -1,0 +1,34 @@
+// Host launchers of attention on a GPU.
+#include "kernels/attention/attention.cuh"
+#include "kernels/attention/attention_cuda.h"
+#include "kernels/simt/launch.h"
+
+namespace tern::kernels {
+
+const char* LaunchAttention(const AttentionArgs& args, void* stream) {
+  if (args.rows.m == 0) return nullptr;
+  if (args.shape.head_width > kAttentionMaxWidth) return "LaunchAttention: heads wider than 256";
+  const int64_t group = args.shape.heads / args.shape.kv_heads;
+  const int64_t head_blocks = (group + kAttentionHeads - 1) / kAttentionHeads;
+  const auto m = static_cast<unsigned>(args.rows.m);
+  const simt::Grid segments{static_cast<unsigned>(args.max_segments),
+                            static_cast<unsigned>(args.shape.kv_heads * head_blocks), m};
+  const bool half = args.cache.type == KvType::kF16;
+  const char* error =
+      simt::LaunchKernel(half ? AttendSegmentsKernel<uint16_t> : AttendSegmentsKernel<int8_t>,
+                         segments, kAttentionThreads, stream, args);
+  if (error != nullptr) return error;
+  return simt::LaunchKernel(JoinSegmentsKernel, {static_cast<unsigned>(args.shape.heads), m},
+                            kAttentionThreads, stream, args);
+}
+
+const char* LaunchWriteKv(const WriteKvArgs& args, void* stream) {
+  if (args.rows.m == 0) return nullptr;
+  const simt::Grid grid{static_cast<unsigned>(2 * args.kv_heads),
+                        static_cast<unsigned>(args.rows.m)};
+  const bool half = args.cache.type == KvType::kF16;
+  return simt::LaunchKernel(half ? WriteKvKernel<uint16_t> : WriteKvKernel<int8_t>, grid, 32,
+                            stream, args);
+}
+
+}  // namespace tern::kernels

@@ -1,0 +1,90 @@
+// What a device plug-in gives, as plain functions: memory, copies and the launchers of kernels. Two
+// implementations: "simt" (the emulator, in this process) and "cuda" (libtern_kernels_cuda.so,
+// opened at run time). The launchers' host code is one source, compiled for both. Functions never
+// throw: they return an error text, or null when all is well. Used through device.h.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/absmax_quantize/absmax_quantize_cuda.h"
+#include "kernels/attention/attention_cuda.h"
+#include "kernels/gated_ffn/gated_ffn_cuda.h"
+#include "kernels/rms_norm_quantize/rms_norm_quantize.h"
+#include "kernels/rope/rope_cuda.h"
+#include "kernels/table/table.h"
+
+namespace tern::kernels {
+
+// Raised with every change of the structs below or of the structs that launchers take: a plug-in of
+// another build is refused instead of misread.
+inline constexpr int kDeviceApiVersion = 1;
+
+struct DeviceInfo {
+  char name[128] = {};
+  int64_t total_bytes = 0, free_bytes = 0;
+  int major = 0, minor = 0;  // Compute capability; 0.0 for the emulator
+};
+
+// BitLinear's product: y[m, n] = float(x . w) * out_scale[m], for any m. Device pointers; x and
+// w_t2 aligned to 16 bytes, ldx a multiple of 16, x zero beyond k.
+struct TernaryLinearArgs {
+  const uint8_t* w_t2;     // [n, padded_k / 4]
+  const int8_t* x;         // [m, ldx]
+  const int32_t* x_sum;    // [m]
+  const float* out_scale;  // [m]
+  float* y;                // [m, ldy]
+  int m, n, padded_k, ldx, ldy;
+};
+
+// Each returns as soon as its kernel is queued on `stream`.
+struct DeviceKernels {
+  const char* (*gather_rows)(const TableView& table, const int32_t* ids, int64_t m, float* out,
+                             void* stream);
+  const char* (*table_product)(const TableView& table, const float* x, int64_t m, float* y,
+                               void* stream);
+  const char* (*rms_norm)(const float* x, const float* g, int64_t m, int64_t d, float eps, float* y,
+                          void* stream);
+  const char* (*rms_norm_quantize)(const RmsNormQuantizeArgs& args, void* stream);
+  const char* (*absmax_quantize)(const AbsmaxQuantizeArgs& args, void* stream);
+  const char* (*out_scale)(const float* gamma, float beta, int64_t m, float* out_scale,
+                           void* stream);
+  const char* (*ternary_linear)(const TernaryLinearArgs& args, void* stream);
+  const char* (*rope)(const RopeArgs& args, void* stream);
+  const char* (*write_kv)(const WriteKvArgs& args, void* stream);
+  const char* (*attention)(const AttentionArgs& args, void* stream);
+  const char* (*gated_ffn)(GateActivation activation, const GatedFfnArgs& args, void* stream);
+  const char* (*add)(float* x, const float* y, int64_t count, void* stream);
+  const char* (*argmax)(const float* logits, int64_t m, int64_t n, int64_t ld, int32_t* id,
+                        void* stream);
+};
+
+struct DeviceApi {
+  int version;
+  // Takes device `index` and gives its stream.
+  const char* (*open)(int index, DeviceInfo* info, void** stream);
+  void (*close)(void* stream);
+  const char* (*allocate)(size_t bytes, void** memory);  // Aligned to 256 bytes
+  void (*release)(void* memory);
+  // Host memory that the device copies from and to without a detour.
+  const char* (*allocate_host)(size_t bytes, void** memory);
+  void (*release_host)(void* memory);
+  // In the order of the stream. `from` may be reused at once, `to` is written after synchronize.
+  const char* (*copy_in)(void* to, const void* from, size_t bytes, void* stream);
+  const char* (*copy_out)(void* to, const void* from, size_t bytes, void* stream);
+  const char* (*synchronize)(void* stream);
+  DeviceKernels kernels;
+};
+
+// The table of launchers of the library that this is linked into.
+DeviceKernels LinkedKernels();
+
+// The only name that is looked up in libtern_kernels_cuda.so: a function that returns its table.
+inline constexpr char kCudaApiSymbol[] = "TernCudaDeviceApi";
+using DeviceApiFunction = const DeviceApi* (*)();
+
+#if defined(TERN_HAVE_SIMT)
+const DeviceApi& SimtDeviceApi();
+#endif
+
+}  // namespace tern::kernels

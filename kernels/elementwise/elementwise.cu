@@ -1,0 +1,34 @@
+// Host launchers of the small steps between operations on a GPU.
+#include "kernels/elementwise/elementwise.cuh"
+#include "kernels/elementwise/elementwise_cuda.h"
+#include "kernels/simt/launch.h"
+
+namespace tern::kernels {
+namespace {
+
+unsigned Blocks(int64_t count) {
+  return static_cast<unsigned>((count + kRowThreads - 1) / kRowThreads);
+}
+
+}  // namespace
+
+const char* LaunchAdd(float* x, const float* y, int64_t count, void* stream) {
+  if (count == 0) return nullptr;
+  return simt::LaunchKernel(AddKernel, {Blocks(count)}, kRowThreads, stream, x, y, count);
+}
+
+const char* LaunchOutScale(const float* gamma, float beta, int64_t m, float* out_scale,
+                           void* stream) {
+  if (m == 0) return nullptr;
+  return simt::LaunchKernel(OutScaleKernel, {Blocks(m)}, kRowThreads, stream, gamma, beta, m,
+                            out_scale);
+}
+
+const char* LaunchArgmax(const float* logits, int64_t m, int64_t n, int64_t ld, int32_t* id,
+                         void* stream) {
+  if (m == 0) return nullptr;
+  return simt::LaunchKernel(ArgmaxKernel, {static_cast<unsigned>(m)}, kRowThreads, stream, logits,
+                            static_cast<int>(n), ld, id);
+}
+
+}  // namespace tern::kernels

@@ -1,0 +1,21 @@
+// The C++ face of the small steps between operations in libtern_kernels_cuda.so, for code that
+// compiles without the toolkit. Never throws. All pointers are device pointers; `stream` is a
+// cudaStream_t or null. Launchers return as soon as the kernel is queued: an error text, or null
+// when all is well.
+#pragma once
+
+#include <cstdint>
+
+namespace tern::kernels {
+
+// x[i] += y[i].
+const char* LaunchAdd(float* x, const float* y, int64_t count, void* stream);
+// out_scale[i] = beta * (gamma[i] / 127).
+const char* LaunchOutScale(const float* gamma, float beta, int64_t m, float* out_scale,
+                           void* stream);
+// id[i] = the lowest index of the highest of logits[i, n], `ld` from row to row; -1 when one is NaN
+// or +Inf, or all are -Inf.
+const char* LaunchArgmax(const float* logits, int64_t m, int64_t n, int64_t ld, int32_t* id,
+                         void* stream);
+
+}  // namespace tern::kernels

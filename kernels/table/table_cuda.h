@@ -1,0 +1,19 @@
+// The C++ face of tables in libtern_kernels_cuda.so, for code that compiles without the toolkit.
+// Never throws. All pointers are device pointers; `stream` is a cudaStream_t or null. Launchers
+// return as soon as the kernel is queued: an error text, or null when all is well.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/table/table.h"
+
+namespace tern::kernels {
+
+// out[m, k] = rows ids[m] of the table. REQUIRES: ids within [0, n).
+const char* LaunchGatherRows(const TableView& table, const int32_t* ids, int64_t m, float* out,
+                             void* stream);
+// y[m, n] = x[m, k] table^T.
+const char* LaunchTableProduct(const TableView& table, const float* x, int64_t m, float* y,
+                               void* stream);
+
+}  // namespace tern::kernels
