@@ -32,6 +32,10 @@ const int32_t* BlockTable(const KvRows& rows, int64_t row) {
   return rows.block_tables + sequence * rows.block_table_stride;
 }
 
+int64_t ElementBytes(KvType type) {
+  return type == KvType::kF32 ? 4 : type == KvType::kF16 ? 2 : 1;
+}
+
 // One call of PagedAttention.
 struct Job {
   const float* q;
@@ -182,6 +186,8 @@ void WriteKvHead(const float* x, int64_t head_width, KvType type, void* row, flo
 int64_t KvPageBytes(KvType type, int64_t kv_heads, int64_t head_width) {
   const int64_t elements = 2 * kv_heads * kKvPageTokens * head_width;
   switch (type) {
+    case KvType::kF32:
+      return elements * static_cast<int64_t>(sizeof(float));
     case KvType::kF16:
       return elements * static_cast<int64_t>(sizeof(uint16_t));
     case KvType::kInt8:
@@ -191,8 +197,7 @@ int64_t KvPageBytes(KvType type, int64_t kv_heads, int64_t head_width) {
 }
 
 KvPages KvPagesAt(void* base, KvType type, int64_t kv_heads, int64_t head_width) {
-  const int64_t element = type == KvType::kF16 ? 2 : 1,
-                page = KvPageBytes(type, kv_heads, head_width);
+  const int64_t element = ElementBytes(type), page = KvPageBytes(type, kv_heads, head_width);
   const int64_t elements = kv_heads * kKvPageTokens * head_width;
   char* bytes = static_cast<char*>(base);
   KvPages pages;
@@ -215,7 +220,7 @@ void WriteKv(const float* k, int64_t ldk, const float* v, int64_t ldv, int64_t k
              int64_t head_width, const KvRows& rows, const KvPages& cache,
              const ParallelFor& parallel) {
   constexpr int64_t kGrainElements = 16384;  // Below, waking a thread costs more than it saves.
-  const int64_t element = cache.type == KvType::kF16 ? 2 : 1;
+  const int64_t element = ElementBytes(cache.type);
   parallel(rows.m, kGrainElements / (kv_heads * head_width) + 1, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       const int64_t position = rows.positions[row], slot = position % kKvPageTokens;

@@ -27,6 +27,7 @@ inline constexpr int64_t kKvPageTokens = 32;
 inline constexpr int64_t kAttentionSegmentTokens = 256;
 
 enum class KvType {
+  kF32,   // As they are; on the CPU only, for comparisons with the trainer
   kF16,   // IEEE fp16, round to nearest even; beyond 65504 it becomes Inf
   kInt8,  // q = rint(x * (127 / amax)), one fp32 scale amax / 127 a token and head
 };
@@ -36,7 +37,7 @@ enum class KvType {
 //   scale key_scales[p * scale_page_stride + j * scale_head_stride + t]; values likewise.
 struct KvPages {
   KvType type = KvType::kF16;
-  void* keys = nullptr;  // uint16_t or int8_t
+  void* keys = nullptr;  // float, uint16_t or int8_t
   void* values = nullptr;
   float* key_scales = nullptr;  // Only for kInt8
   float* value_scales = nullptr;

@@ -13,6 +13,7 @@ struct Simd {
 
   static TERN_ATTENTION_INLINE F MulAdd(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
 
+  static TERN_ATTENTION_INLINE F Widen(const float* p) { return Load<8>(p); }
   static TERN_ATTENTION_INLINE F Widen(const uint16_t* p) {
     return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   }

@@ -13,6 +13,7 @@ struct Simd {
 
   static TERN_ATTENTION_INLINE F MulAdd(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
 
+  static TERN_ATTENTION_INLINE F Widen(const float* p) { return Load<16>(p); }
   static TERN_ATTENTION_INLINE F Widen(const uint16_t* p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   }

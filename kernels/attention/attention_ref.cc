@@ -15,6 +15,8 @@ namespace {
 // Element e of a token in the cache as float, without its scale.
 float Element(KvType type, const void* data, int64_t index) {
   switch (type) {
+    case KvType::kF32:
+      return static_cast<const float*>(data)[index];
     case KvType::kF16:
       return FloatFromHalf(static_cast<const uint16_t*>(data)[index]);
     case KvType::kInt8:
@@ -67,6 +69,10 @@ void AttendSegmentRef(const SegmentArgs& args, const SegmentState& out) {
 }
 
 void WriteKvHeadRef(const float* x, int64_t head_width, KvType type, void* row, float* scale) {
+  if (type == KvType::kF32) {
+    std::copy_n(x, head_width, static_cast<float*>(row));
+    return;
+  }
   if (type == KvType::kF16) {
     for (int64_t i = 0; i < head_width; ++i) static_cast<uint16_t*>(row)[i] = HalfFromFloat(x[i]);
     return;

@@ -339,7 +339,9 @@ struct AttentionVec {
       const int64_t heads = args.group - h < kHeadBlock ? args.group - h : kHeadBlock;
       const float* q = args.q + h * args.padded;
       float* acc = out.acc + h * args.padded;
-      if (args.cache->type == KvType::kF16) {
+      if (args.cache->type == KvType::kF32) {
+        AttendHeads<float>(args, heads, q, out.max + h, out.sum + h, acc);
+      } else if (args.cache->type == KvType::kF16) {
         AttendHeads<uint16_t>(args, heads, q, out.max + h, out.sum + h, acc);
       } else {
         AttendHeads<int8_t>(args, heads, q, out.max + h, out.sum + h, acc);
@@ -398,7 +400,9 @@ struct AttentionVec {
   }
 
   static void Write(const float* x, int64_t e, KvType type, void* row, float* scale) {
-    if (type == KvType::kF16) {
+    if (type == KvType::kF32) {
+      __builtin_memcpy(row, x, static_cast<size_t>(e) * sizeof(float));
+    } else if (type == KvType::kF16) {
       WriteHalf(x, e, static_cast<uint16_t*>(row));
     } else {
       WriteInt8(x, e, static_cast<int8_t*>(row), scale);

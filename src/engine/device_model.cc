@@ -24,8 +24,8 @@ class DeviceModel::Uploader {
     size_bytes_ += (size_bytes + kAlignment - 1) / kAlignment * kAlignment;
     return at;
   }
-  template <class T>
-  const T* Put(const std::vector<T>& values) {
+  template <class T, class A>
+  const T* Put(const std::vector<T, A>& values) {
     return static_cast<const T*>(
         Put(values.data(), static_cast<int64_t>(values.size() * sizeof(T))));
   }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "engine/session.h"
 #include "engine/stop_filter.h"
 
 namespace tern::engine {
@@ -72,7 +73,7 @@ GenerateResult Generate(const Engine& engine, std::string_view prompt,
   const int64_t count = static_cast<int64_t>(tokens.size()),
                 context = engine.config().context_length;
   // The last token is chosen and not run. Written so that no max_tokens overflows.
-  Session session(engine, count + std::min(options.max_tokens, context - count));
+  Session session(engine, count + std::min(options.max_tokens, context - count), options.cache);
   // Models may have more rows than the tokenizer has pieces (padding): those are never chosen.
   const size_t choices =
       static_cast<size_t>(std::min<int64_t>(tokenizer.vocab_size(), engine.config().vocab_size));

@@ -9,12 +9,14 @@
 
 #include "engine/engine.h"
 #include "engine/sampler.h"
+#include "kernels/attention/attention.h"
 
 namespace tern::engine {
 
 struct GenerateOptions {
   int64_t max_tokens = 64;
   SamplingOptions sampling;
+  kernels::KvType cache = kernels::KvType::kF16;  // Of keys and values
   std::vector<std::string> stop;  // The text ends before the first of these in it (stop_filter.h)
 };
 

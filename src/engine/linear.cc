@@ -9,47 +9,13 @@
 #include "kernels/absmax_quantize/absmax_quantize.h"
 #include "kernels/code_gemm/code_gemm.h"
 #include "kernels/float_gemm/float_gemm.h"
+#include "kernels/rms_norm/rms_norm.h"
+#include "kernels/rms_norm_quantize/rms_norm_quantize.h"
 #include "kernels/ternary_gemm/ternary_gemm.h"
 #include "kernels/ternary_pack/t2.h"
 
 namespace tern::engine {
 namespace {
-
-// The input of BitLinear layers, quantized a token.
-struct QuantizedInput {
-  std::vector<int8_t> q;
-  std::vector<float> gamma;
-  std::vector<int32_t> sum;
-  int64_t ldq;
-};
-
-QuantizedInput Quantize(const std::vector<float>& x, int64_t m, int64_t k) {
-  const int64_t ldq = kernels::T2PaddedK(k);
-  QuantizedInput in{std::vector<int8_t>(static_cast<size_t>(m * ldq)),
-                    std::vector<float>(static_cast<size_t>(m)),
-                    std::vector<int32_t>(static_cast<size_t>(m)), ldq};
-  kernels::AbsmaxQuantize(x.data(), 0, m, k, k, in.q.data(), ldq, in.gamma.data(), in.sum.data());
-  return in;
-}
-
-std::vector<float> MultiplyInt8(const QuantizedInput& in, int64_t m, const TernaryMatrix& w,
-                                const ParallelFor& parallel) {
-  std::vector<float> y(static_cast<size_t>(m * w.n)), out_scale(static_cast<size_t>(m));
-  for (size_t i = 0; i < out_scale.size(); ++i) out_scale[i] = w.scale * (in.gamma[i] / 127.0f);
-  kernels::TernaryGemmArgs args;
-  args.w_t2 = w.t2.data();
-  args.x = in.q.data();
-  args.x_sum = in.sum.data();
-  args.out_scale = out_scale.data();
-  args.y = y.data();
-  args.m = m;
-  args.n = w.n;
-  args.k = w.k;
-  args.ldx = in.ldq;
-  args.ldy = w.n;
-  kernels::TernaryGemm(args, parallel);
-  return y;
-}
 
 using formats::GgmlType;
 using kernels::CodeType;
@@ -96,21 +62,59 @@ FloatCode FloatCodeOf(GgmlType type) {
   }
 }
 
-std::vector<float> Run(kernels::FloatGemmArgs args, const float* x, int64_t m, int64_t n, int64_t k,
-                       const ParallelFor& parallel) {
-  std::vector<float> y(static_cast<size_t>(m * n));
-  args.x = x;
-  args.y = y.data();
-  args.m = m;
-  args.n = n;
-  args.k = args.ldx = k;
-  args.ldy = n;
-  kernels::FloatGemm(args, parallel);
-  return y;
+// Room for `count` elements without giving memory back.
+template <class T>
+T* Room(std::vector<T>* buffer, int64_t count) {
+  if (buffer->size() < static_cast<size_t>(count)) buffer->resize(static_cast<size_t>(count));
+  return buffer->data();
 }
 
-std::vector<float> MultiplyFloats(const float* x, int64_t m, const DenseMatrix& w,
-                                  const ParallelFor& parallel) {
+void MultiplyInt8(LinearInput& input, const TernaryMatrix& w, float* y,
+                  const ParallelFor& parallel) {
+  const LinearInput::Int8Tokens in = input.Int8();
+  std::vector<float> out_scale(static_cast<size_t>(input.m()));
+  for (size_t i = 0; i < out_scale.size(); ++i) out_scale[i] = w.scale * (in.gamma[i] / 127.0f);
+  kernels::TernaryGemmArgs args;
+  args.w_t2 = w.t2.data();
+  args.x = in.q;
+  args.x_sum = in.sum;
+  args.out_scale = out_scale.data();
+  args.y = y;
+  args.m = input.m();
+  args.n = w.n;
+  args.k = w.k;
+  args.ldx = in.ldq;
+  args.ldy = w.n;
+  kernels::TernaryGemm(args, parallel);
+}
+
+void MultiplyCodes(LinearInput& input, const BlockMatrix& w, CodeType type, float* y,
+                   const ParallelFor& parallel) {
+  kernels::CodeGemmArgs args;
+  args.type = type;
+  args.w = reinterpret_cast<const uint8_t*>(w.bytes.data());
+  args.row_bytes = formats::RowBytes(w.type, w.k);
+  args.paired_head_dim = w.paired_head_dim;
+  args.x = input.Int16();
+  args.y = y;
+  args.m = input.m();
+  args.n = args.ldy = w.n;
+  args.k = w.k;
+  kernels::CodeGemm(args, parallel);
+}
+
+void RunFloats(kernels::FloatGemmArgs args, LinearInput& input, int64_t n, float* y,
+               const ParallelFor& parallel) {
+  args.x = input.Floats();
+  args.y = y;
+  args.m = input.m();
+  args.n = args.ldy = n;
+  args.k = args.ldx = input.k();
+  kernels::FloatGemm(args, parallel);
+}
+
+void MultiplyFloats(LinearInput& input, const DenseMatrix& w, float* y,
+                    const ParallelFor& parallel) {
   kernels::FloatGemmArgs args;
   args.code = FloatCode::kF32;
   args.w = reinterpret_cast<const uint8_t*>(w.values.data());
@@ -118,31 +122,12 @@ std::vector<float> MultiplyFloats(const float* x, int64_t m, const DenseMatrix& 
   args.decode_row = [&](int64_t n, float* out) {
     std::copy_n(w.values.data() + n * w.k, w.k, out);
   };
-  return Run(std::move(args), x, m, w.n, w.k, parallel);
+  RunFloats(std::move(args), input, w.n, y, parallel);
 }
 
-std::vector<float> MultiplyCodes(const float* x, int64_t m, const BlockMatrix& w, CodeType type,
-                                 const ParallelFor& parallel) {
-  std::vector<kernels::Int16Block> tokens(static_cast<size_t>(m * kernels::Int16Blocks(w.k)));
-  kernels::QuantizeInt16(x, m, w.k, w.k, tokens.data());
-  std::vector<float> y(static_cast<size_t>(m * w.n));
-  kernels::CodeGemmArgs args;
-  args.type = type;
-  args.w = reinterpret_cast<const uint8_t*>(w.bytes.data());
-  args.row_bytes = formats::RowBytes(w.type, w.k);
-  args.paired_head_dim = w.paired_head_dim;
-  args.x = tokens.data();
-  args.y = y.data();
-  args.m = m;
-  args.n = args.ldy = w.n;
-  args.k = w.k;
-  kernels::CodeGemm(args, parallel);
-  return y;
-}
-
-std::vector<float> MultiplyFloats(const float* x, int64_t m, const BlockMatrix& w,
-                                  const ParallelFor& parallel) {
-  if (const auto type = CodeOf(w.type)) return MultiplyCodes(x, m, w, *type, parallel);
+void MultiplyFloats(LinearInput& input, const BlockMatrix& w, float* y,
+                    const ParallelFor& parallel) {
+  if (const auto type = CodeOf(w.type)) return MultiplyCodes(input, w, *type, y, parallel);
   kernels::FloatGemmArgs args;
   args.code = FloatCodeOf(w.type);
   args.w = reinterpret_cast<const uint8_t*>(w.bytes.data());
@@ -152,66 +137,108 @@ std::vector<float> MultiplyFloats(const float* x, int64_t m, const BlockMatrix& 
   args.decode_row = [&w, bytes, row_bytes = args.row_bytes](int64_t n, float* out) {
     formats::DecodeRow(w.type, bytes + n * row_bytes, w.k, out);
   };
-  return Run(std::move(args), x, m, w.n, w.k, parallel);
+  RunFloats(std::move(args), input, w.n, y, parallel);
 }
 
-std::vector<float> MultiplyFloats(const float* x, int64_t m, const ScaledMatrix& w,
-                                  const ParallelFor& parallel) {
-  const auto row_of = [&](int64_t n, float* buffer) {
-    w.Decode(n, buffer);
-    return buffer;
-  };
-  return MultiplyRows(x, m, w.n, w.k, row_of, parallel);
+void MultiplyFloats(LinearInput& input, const ScaledMatrix& w, float* y,
+                    const ParallelFor& parallel) {
+  kernels::FloatGemmArgs args;
+  args.decode_row = [&w](int64_t n, float* out) { w.Decode(n, out); };
+  RunFloats(std::move(args), input, w.n, y, parallel);
 }
 
 // Ternary weights with float activations.
-std::vector<float> MultiplyFloats(const float* x, int64_t m, const TernaryMatrix& w,
-                                  const ParallelFor& parallel) {
+void MultiplyFloats(LinearInput& input, const TernaryMatrix& w, float* y,
+                    const ParallelFor& parallel) {
   kernels::FloatGemmArgs args;
   const int64_t row_bytes = kernels::T2RowBytes(w.k);
   args.decode_row = [&w, row_bytes](int64_t n, float* out) {
     kernels::DequantizeT2(w.t2.data() + n * row_bytes, 0, 1, w.k, w.scale, out, w.k);
   };
-  return Run(std::move(args), x, m, w.n, w.k, parallel);
+  RunFloats(std::move(args), input, w.n, y, parallel);
 }
 
-int64_t Inputs(const LinearMatrix& w) {
-  return std::visit([](const auto& matrix) { return matrix.k; }, w);
+template <class Matrix>
+void CheckInputs(const LinearInput& input, const Matrix& w) {
+  const int64_t k = std::visit([](const auto& matrix) { return matrix.k; }, w);
+  TERN_CHECK(input.k() == k, "an input of ", input.k(), " for a matrix of ", k);
 }
 
 }  // namespace
 
-std::vector<float> MultiplyTable(const float* x, int64_t m, const TableMatrix& w,
-                                 const ParallelFor& parallel) {
-  return std::visit([&](const auto& matrix) { return MultiplyFloats(x, m, matrix, parallel); }, w);
+void LinearInput::Set(const float* x, int64_t m, int64_t k, const std::vector<float>& gain,
+                      float eps) {
+  TERN_CHECK(gain.empty() || static_cast<int64_t>(gain.size()) == k, "a gain of ", gain.size(),
+             " for rows of ", k);
+  x_ = x;
+  m_ = m;
+  k_ = k;
+  gain_ = gain.empty() ? nullptr : gain.data();
+  eps_ = eps;
+  has_floats_ = has_int8_ = has_int16_ = false;
+}
+
+const float* LinearInput::Floats() {
+  if (gain_ == nullptr) return x_;
+  if (!has_floats_) {
+    kernels::RmsNormForward(x_, gain_, m_, k_, eps_, Room(&floats_, m_ * k_),
+                            Room(&inverse_rms_, m_), parallel_);
+    has_floats_ = true;
+  }
+  return floats_.data();
+}
+
+LinearInput::Int8Tokens LinearInput::Int8() {
+  const int64_t ldq = kernels::T2PaddedK(k_);
+  if (!has_int8_) {
+    int8_t* q = Room(&int8_, m_ * ldq);
+    float* gamma = Room(&gamma_, m_);
+    int32_t* sum = Room(&sum_, m_);
+    if (gain_ != nullptr && !has_floats_) {
+      kernels::RmsNormQuantize(
+          {x_, gain_, m_, k_, eps_, q, ldq, gamma, sum, Room(&inverse_rms_, m_)}, parallel_);
+    } else {
+      const float* x = Floats();
+      parallel_(m_, /*grain=*/8, [&](int64_t begin, int64_t end) {
+        kernels::AbsmaxQuantize(x, begin, end, k_, k_, q, ldq, gamma, sum);
+      });
+    }
+    has_int8_ = true;
+  }
+  return {int8_.data(), gamma_.data(), sum_.data(), ldq};
+}
+
+const kernels::Int16Block* LinearInput::Int16() {
+  if (!has_int16_) {
+    const float* x = Floats();
+    const int64_t blocks = kernels::Int16Blocks(k_);
+    kernels::Int16Block* out = Room(&int16_, m_ * blocks);
+    parallel_(m_, /*grain=*/8, [&](int64_t begin, int64_t end) {
+      kernels::QuantizeInt16(x + begin * k_, end - begin, k_, k_, out + begin * blocks);
+    });
+    has_int16_ = true;
+  }
+  return int16_.data();
+}
+
+void Multiply(LinearInput& input, const LinearMatrix& w, ActivationRule rule, float* y,
+              const ParallelFor& parallel) {
+  CheckInputs(input, w);
+  const auto* ternary = std::get_if<TernaryMatrix>(&w);
+  if (ternary != nullptr && rule == ActivationRule::kInt8Token)
+    return MultiplyInt8(input, *ternary, y, parallel);
+  std::visit([&](const auto& matrix) { MultiplyFloats(input, matrix, y, parallel); }, w);
+}
+
+void Multiply(LinearInput& input, const TableMatrix& w, float* y, const ParallelFor& parallel) {
+  CheckInputs(input, w);
+  std::visit([&](const auto& matrix) { MultiplyFloats(input, matrix, y, parallel); }, w);
 }
 
 void CopyRow(const TableMatrix& w, int64_t row, float* out) {
   if (const auto* blocks = std::get_if<BlockMatrix>(&w)) return blocks->Decode(row, out);
   const auto& dense = std::get<DenseMatrix>(w);
   std::copy_n(dense.values.data() + row * dense.k, dense.k, out);
-}
-
-std::vector<std::vector<float>> MultiplyAll(const std::vector<float>& x, int64_t m,
-                                            const std::vector<const LinearMatrix*>& matrices,
-                                            ActivationRule rule, const ParallelFor& parallel) {
-  const int64_t k = Inputs(*matrices.front());
-  TERN_CHECK(static_cast<int64_t>(x.size()) == m * k, x.size(), " inputs for ", m, " rows of ", k);
-  std::optional<QuantizedInput> quantized;
-  std::vector<std::vector<float>> outputs;
-  for (const LinearMatrix* matrix : matrices) {
-    TERN_CHECK(Inputs(*matrix) == k, "matrices of one group with ", k, " and ", Inputs(*matrix),
-               " inputs");
-    const auto* ternary = std::get_if<TernaryMatrix>(matrix);
-    if (ternary == nullptr || rule == ActivationRule::kNone) {
-      outputs.push_back(std::visit(
-          [&](const auto& w) { return MultiplyFloats(x.data(), m, w, parallel); }, *matrix));
-      continue;
-    }
-    if (!quantized) quantized = Quantize(x, m, k);
-    outputs.push_back(MultiplyInt8(*quantized, m, *ternary, parallel));
-  }
-  return outputs;
 }
 
 }  // namespace tern::engine

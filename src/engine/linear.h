@@ -1,26 +1,59 @@
-// Linear layers of the engine: one input, one or more matrices. A BitLinear input is quantized once
-// for all of them. Matrices that are not fp32 are decoded a row at a time, never as a whole.
+// Linear layers of the engine. One input serves several matrices, each of which wants it in its own
+// form: int8 tokens for ternary layers, 16-bit tokens for small codes (kernels/code_gemm), fp32 for
+// the rest (kernels/float_gemm). A form is made once, when it is first asked for. Matrices are
+// multiplied as they lie in memory, never decoded as a whole.
 #pragma once
 
 #include <cstdint>
-#include <span>
 #include <vector>
 
 #include "base/parallel.h"
 #include "engine/model_weights.h"
+#include "kernels/code_gemm/int16_tokens.h"
 
 namespace tern::engine {
 
-// x: [m, k] fp32. Returns one [m, n_i] for each matrix. Ternary matrices follow `rule`; the others
-// accumulate in fp32 as MultiplyTable does.
-std::vector<std::vector<float>> MultiplyAll(const std::vector<float>& x, int64_t m,
-                                            const std::vector<const LinearMatrix*>& matrices,
-                                            ActivationRule rule, const ParallelFor& parallel);
+// m rows of k numbers, normalised by RMSNorm where there is a gain. Its memory is kept from one
+// input to the next.
+class LinearInput {
+ public:
+  explicit LinearInput(const ParallelFor& parallel) : parallel_(parallel) {}
 
-// y[m, n] = x w^T in fp32 (kernels/block_gemm): the same bits for a matrix in blocks and for its
-// decoded values, for one token and for many, on any number of threads and instruction set.
-std::vector<float> MultiplyTable(const float* x, int64_t m, const TableMatrix& w,
-                                 const ParallelFor& parallel);
+  // x: [m, k] fp32, which must stay as it is until the next Set. gain: [k], or empty for none.
+  void Set(const float* x, int64_t m, int64_t k, const std::vector<float>& gain = {},
+           float eps = 0);
+
+  int64_t m() const { return m_; }
+  int64_t k() const { return k_; }
+
+  const float* Floats();  // [m, k]
+  struct Int8Tokens {
+    const int8_t* q;  // [m, ldq], ldq = T2PaddedK(k)
+    const float* gamma;
+    const int32_t* sum;
+    int64_t ldq;
+  };
+  Int8Tokens Int8();
+  const kernels::Int16Block* Int16();  // [m, Int16Blocks(k)]
+
+ private:
+  const ParallelFor& parallel_;
+  const float* x_ = nullptr;
+  const float* gain_ = nullptr;  // Null: none
+  float eps_ = 0;
+  int64_t m_ = 0, k_ = 0;
+  bool has_floats_ = false, has_int8_ = false, has_int16_ = false;
+  std::vector<float> floats_, inverse_rms_, gamma_;
+  std::vector<int8_t> int8_;
+  std::vector<int32_t> sum_;
+  std::vector<kernels::Int16Block> int16_;
+};
+
+// y[m, n] = x w^T. Ternary matrices follow `rule`. A row of y has the same bits for one token and
+// for many, on any number of threads and instruction set. REQUIRES: input.k() = w's k; y has room.
+void Multiply(LinearInput& input, const LinearMatrix& w, ActivationRule rule, float* y,
+              const ParallelFor& parallel);
+void Multiply(LinearInput& input, const TableMatrix& w, float* y, const ParallelFor& parallel);
 
 // Row `row` of a table as floats, out[k].
 void CopyRow(const TableMatrix& w, int64_t row, float* out);

@@ -126,6 +126,9 @@ int64_t Bytes(const DenseMatrix& m) {
   return static_cast<int64_t>(m.values.size() * sizeof(float));
 }
 int64_t Bytes(const BlockMatrix& m) { return static_cast<int64_t>(m.bytes.size()); }
+int64_t Bytes(const ScaledMatrix& m) {
+  return static_cast<int64_t>(m.codes.size() + m.scales.size() + m.zero_points.size());
+}
 int64_t Bytes(const TernaryMatrix& m) { return static_cast<int64_t>(m.t2.size()); }
 
 }  // namespace

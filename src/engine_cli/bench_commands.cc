@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "engine/engine.h"
 #include "engine/hf_model.h"
+#include "engine/session.h"
 #include "engine/weight_table.h"
 #include "engine_cli/bench.h"
 #include "engine_cli/bench_product.h"
@@ -42,7 +43,7 @@ void RunDecode(const Flags& flags) {
   const engine::ModelWeights probe = engine::LoadModel(flags.model);
   const auto ours = [&](int threads) {
     const engine::Engine engine(engine::LoadModel(flags.model), threads);
-    engine::Session session(engine, flags.prompt + flags.tokens + 8);
+    engine::Session session(engine, flags.prompt + flags.tokens + 8, kernels::KvType::kF16);
     const std::vector<int32_t> tokens =
         FixedTokens(std::max<int64_t>(flags.prompt, 1), engine.config().vocab_size);
     TimedAppend(session, tokens);
@@ -66,7 +67,7 @@ void RunPrefill(const Flags& flags) {
       const std::vector<int32_t> tokens = FixedTokens(batch, engine.config().vocab_size);
       std::vector<double> seconds;
       for (int i = 0; i < 4; ++i) {
-        engine::Session session(engine, batch);
+        engine::Session session(engine, batch, kernels::KvType::kF16);
         const double time = TimedAppend(session, tokens);
         if (i > 0) seconds.push_back(time);
       }

@@ -135,11 +135,14 @@ BenchCase ProductCase(const std::string& type_name, const std::string& shape_tex
     for (float& value : x) value = static_cast<float>(random()) * 0x1p-31f - 1.0f;
     ThreadPool pool(threads);
     const ParallelFor parallel = pool.Runner();
+    engine::LinearInput input(parallel);
+    std::vector<float> y(static_cast<size_t>(m * shape.n));
     std::vector<double> seconds;
     for (int i = -2; i < repeats; ++i) {
       const engine::LinearMatrix& w = set[static_cast<size_t>((i + 2) % matrices)];
       const auto begin = std::chrono::steady_clock::now();
-      engine::MultiplyAll(x, m, {&w}, engine::ActivationRule::kInt8Token, parallel);
+      input.Set(x.data(), m, shape.k);
+      engine::Multiply(input, w, engine::ActivationRule::kInt8Token, y.data(), parallel);
       const auto end = std::chrono::steady_clock::now();
       if (i >= 0) seconds.push_back(std::chrono::duration<double>(end - begin).count());
     }

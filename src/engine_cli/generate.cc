@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <iostream>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "base/progress.h"
@@ -102,6 +103,14 @@ void AddGenerateCommand(CLI::App& app) {
       ->add_option("--stop", flags->options.stop,
                    "End before this text; may be given several times (a line end: $'\\n')")
       ->allow_extra_args(false);
+  command
+      ->add_option("--cache", flags->options.cache,
+                   "Numbers of keys and values: f32 (as trained), f16, int8")
+      ->transform(CLI::CheckedTransformer(
+          std::map<std::string, kernels::KvType>{{"f32", kernels::KvType::kF32},
+                                                 {"f16", kernels::KvType::kF16},
+                                                 {"int8", kernels::KvType::kInt8}}))
+      ->default_str("f16");
   command->add_option("--threads", flags->threads, "0: all processors")->capture_default_str();
   command->add_flag("--json", flags->json, "One JSON object instead of streamed text");
   command->callback([flags] { Run(*flags); });

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "engine/engine.h"
+#include "engine/session.h"
 #include "engine/weight_table.h"
 #include "quant/ternary.h"
 

@@ -11,6 +11,7 @@
 #include "engine/engine.h"
 #include "engine/hf_model.h"
 #include "engine/rope_factors.h"
+#include "engine/session.h"
 #include "tests/engine/reference.h"
 #include "tests/engine/tiny_files.h"
 #include "tests/testing/temp_folder.h"

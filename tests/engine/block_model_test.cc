@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "engine/engine.h"
 #include "engine/gguf_model.h"
+#include "engine/session.h"
 #include "engine/weight_table.h"
 #include "tests/engine/tiny_files.h"
 #include "tests/testing/temp_folder.h"

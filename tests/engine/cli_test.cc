@@ -12,6 +12,7 @@
 #include "data/token_file.h"
 #include "engine/engine.h"
 #include "engine/gguf_model.h"
+#include "engine/session.h"
 #include "engine_cli/commands.h"
 #include "engine_cli/run_main.h"
 #include "tests/engine/tiny_files.h"

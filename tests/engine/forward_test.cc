@@ -4,6 +4,7 @@
 
 #include "engine/engine.h"
 #include "engine/gguf_model.h"
+#include "engine/session.h"
 #include "tests/engine/reference.h"
 #include "tests/engine/tiny_files.h"
 #include "tests/testing/temp_folder.h"

@@ -9,6 +9,7 @@
 #include "engine/engine.h"
 #include "engine/gguf_model.h"
 #include "engine/hf_model.h"
+#include "engine/session.h"
 #include "engine/weight_table.h"
 #include "tests/engine/tiny_files.h"
 #include "tests/engine/tiny_vocabulary.h"

@@ -8,6 +8,7 @@
 #include "engine/engine.h"
 #include "engine/gguf_model.h"
 #include "engine/hf_model.h"
+#include "engine/session.h"
 #include "engine/weight_table.h"
 #include "kernels/ternary_pack/t2.h"
 #include "tests/engine/tiny_files.h"

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "engine/engine.h"
 #include "engine/hf_model.h"
+#include "engine/session.h"
 #include "engine/weight_table.h"
 #include "formats/fp8.h"
 #include "tests/engine/reference.h"

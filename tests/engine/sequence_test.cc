@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "engine/engine.h"
 #include "engine/gguf_model.h"
+#include "engine/session.h"
 #include "kernels/common/isa.h"
 #include "tests/engine/tiny_files.h"
 #include "tests/testing/temp_folder.h"
@@ -26,7 +27,7 @@ class SequenceTest : public ::testing::TestWithParam<const char*> {
     if (dense) options.linear = formats::GgmlType::kF32;
     options.activation = std::string(GetParam()) == "int8" ? "int8_token" : "none";
     WriteGguf(model, ArchName::kLlama, path_, options);
-    tokens_ = RandomTokens(140, model.config.vocab_size, 22);  // More than one chunk of prefill
+    tokens_ = RandomTokens(140, model.config.vocab_size, 22);
   }
 
   std::vector<float> Logits(int threads) const {

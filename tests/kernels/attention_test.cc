@@ -112,6 +112,7 @@ class Sequences {
     const int64_t at =
         page * p.page_stride + kv_head * p.head_stride + t % kKvPageTokens * p.token_stride + e;
     const void* data = key ? p.keys : p.values;
+    if (p.type == KvType::kF32) return static_cast<const float*>(data)[at];
     if (p.type == KvType::kF16) return FloatFromHalf(static_cast<const uint16_t*>(data)[at]);
     const float* scales = key ? p.key_scales : p.value_scales;
     const float scale =
@@ -188,7 +189,7 @@ std::vector<std::pair<int32_t, int32_t>> EdgeRows(int64_t length) {
 
 TEST(AttentionTest, OracleMatchesFp64) {
   SetActiveIsa(Isa::kScalar);
-  for (KvType type : {KvType::kF16, KvType::kInt8}) {
+  for (KvType type : {KvType::kF32, KvType::kF16, KvType::kInt8}) {
     for (const Options& options :
          {With(type, 1, 1, 32), With(type, 4, 2, 64), With(type, 6, 2, 80, 40),
           With(type, 4, 1, 10, 300, 8), With(type, 2, 1, 64, 0, 30)}) {
@@ -201,7 +202,7 @@ TEST(AttentionTest, OracleMatchesFp64) {
 }
 
 TEST(AttentionTest, EveryIsaAndCutHasTheOraclesBits) {
-  for (KvType type : {KvType::kF16, KvType::kInt8}) {
+  for (KvType type : {KvType::kF32, KvType::kF16, KvType::kInt8}) {
     for (const Options& options :
          {With(type, 1, 1, 1), With(type, 2, 2, 2), With(type, 3, 1, 24, 100), With(type, 1, 1, 32),
           With(type, 10, 2, 64), With(type, 4, 4, 80, 33), With(type, 8, 2, 96),
@@ -223,7 +224,7 @@ TEST(AttentionTest, EveryIsaAndCutHasTheOraclesBits) {
 // Rows of several sequences in one call, one at a time, and in chunks: the paths that split a
 // sequence and those that do not, and every place of a row in its batch.
 TEST(AttentionTest, BatchAndCutOfThePromptDoNotShow) {
-  for (KvType type : {KvType::kF16, KvType::kInt8}) {
+  for (KvType type : {KvType::kF32, KvType::kF16, KvType::kInt8}) {
     for (int64_t window : {0, 50}) {
       Sequences s(With(type, 4, 2, 32, window), {1, 33, 300, 64});
       s.SetAllRows();
@@ -250,7 +251,7 @@ TEST(AttentionTest, OfOneTokenIsItsValue) {
 }
 
 TEST(AttentionTest, NanStaysInTheHeadsThatReadIt) {
-  for (KvType type : {KvType::kF16, KvType::kInt8}) {
+  for (KvType type : {KvType::kF32, KvType::kF16, KvType::kInt8}) {
     ForEachIsa([&](Isa) {
       Sequences s(With(type, 4, 2, 32), {40});
       s.SetAllRows();
