@@ -10,7 +10,9 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <regex>
 #include <utility>
+#include <vector>
 
 #include "base/error.h"
 
@@ -136,6 +138,20 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(size_, other.size_);
   return *this;
+}
+
+void RemoveUnfinishedFiles(const std::string& folder) {
+  static const std::regex unfinished(R"(.*[.](tmp|unverified)[.][0-9]+)");
+  std::vector<std::filesystem::path> found;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
+    if (std::regex_match(entry.path().filename().string(), unfinished))
+      found.push_back(entry.path());
+  }
+  for (const std::filesystem::path& path : found) {
+    std::error_code error;
+    std::filesystem::remove_all(path, error);  // One inside of another is gone already
+    if (error) throw ResourceError(StrCat(path.string(), " cannot be removed: ", error.message()));
+  }
 }
 
 void DropMappedPages(std::span<const std::byte> bytes) {

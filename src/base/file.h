@@ -22,6 +22,11 @@ void WriteFileAtomically(const std::string& path, std::string_view bytes);
 // Appends `line` and a newline in one write; the reader must drop a torn last line.
 void AppendLine(const std::string& path, std::string_view line);
 
+// Removes what processes that were killed have left beside the files they wrote, in the folder and
+// those below: files and folders named *.tmp.PID and *.unverified.PID. REQUIRES: nobody writes
+// there now.
+void RemoveUnfinishedFiles(const std::string& folder);
+
 // fsync of a file or folder by path.
 void SyncPath(const std::string& path);
 

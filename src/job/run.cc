@@ -124,6 +124,7 @@ void RunRecipe(const recipe::LoadedRecipe& loaded, const RunOptions& options) {
   const std::string folder = options.runs_folder + "/" + loaded.recipe.name;
   MakeFolders(folder + "/stages");
   const FileLock lock(folder + "/lock");
+  RemoveUnfinishedFiles(folder);
   InstallStopSignals();
   Context context(loaded, folder, options.fetch_scripts);
   const std::vector<recipe::Stage> stages = StagesOf(loaded.recipe);

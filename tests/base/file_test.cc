@@ -124,6 +124,20 @@ int StatusOfChild(Body body) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
+TEST(FileTest, UnfinishedFilesOfOthersAreRemovedAndNothingElse) {
+  TempFolder folder;
+  MakeFolders(folder / "exports/hf.unverified.12");
+  const char* gone[] = {"a.tmp.1", "exports/b.gguf.unverified.77",
+                        "exports/hf.unverified.12/c.tmp.3"};
+  const char* kept[] = {"a.tmp", "tmp.1", "a.tmp.x", "exports/b.gguf", "exports/a.tmp.1.txt"};
+  for (const char* name : gone) WriteFileAtomically(folder / name, "x");
+  for (const char* name : kept) WriteFileAtomically(folder / name, "x");
+  RemoveUnfinishedFiles(folder / "");
+  for (const char* name : gone) EXPECT_FALSE(std::filesystem::exists(folder / name)) << name;
+  EXPECT_FALSE(std::filesystem::exists(folder / "exports/hf.unverified.12"));
+  for (const char* name : kept) EXPECT_TRUE(std::filesystem::exists(folder / name)) << name;
+}
+
 TEST(FileLockTest, KeepsAnotherProcessOutAndNamesTheHolder) {
   const TempFolder folder;
   const std::string path = folder / "lock";
