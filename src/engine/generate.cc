@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "engine/sampler.h"
 #include "engine/session.h"
 #include "engine/stop_filter.h"
 

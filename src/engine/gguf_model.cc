@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "engine/gguf_config.h"
+#include "engine/gguf_tokenizer.h"
 #include "engine/weight_table.h"
 #include "formats/gguf.h"
 #include "formats/i2_s.h"
@@ -51,7 +52,7 @@ class GgufLoader {
                  [this](const ParameterSpec& spec) { return Linear(spec); }},
                 &weights);
     CheckAllUsed();
-    weights.tokenizer = Tokenizer();
+    weights.tokenizer = ReadGgufTokenizer(file_, config_.vocab_size);
     return weights;
   }
 
@@ -204,37 +205,6 @@ class GgufLoader {
     TERN_CHECK_FORMAT(std::isfinite(value) && value > 0, file_.path(), ": ", scale->name, " is ",
                       value, "; want a number above 0");
     return value;
-  }
-
-  std::optional<text::Tokenizer> Tokenizer() const {
-    const std::string model =
-        file_.Has("tokenizer.ggml.model") ? file_.String("tokenizer.ggml.model") : "none";
-    if (model == "none") return std::nullopt;
-    if (model != "llama") {
-      LogWarn(file_.path(), ": tokenizer ", model,
-              " is not read by this version (it reads SentencePiece, \"llama\")");
-      return std::nullopt;
-    }
-    text::PieceTable table;
-    table.pieces = file_.Strings("tokenizer.ggml.tokens");
-    for (const double score : file_.Numbers("tokenizer.ggml.scores"))
-      table.scores.push_back(static_cast<float>(score));
-    for (const double type : file_.Numbers("tokenizer.ggml.token_type")) {
-      table.types.push_back(static_cast<text::PieceType>(static_cast<int32_t>(type)));
-    }
-    const auto id = [&](const char* key, int32_t fallback) {
-      return file_.Has(key) ? static_cast<int32_t>(file_.Int(key)) : fallback;
-    };
-    table.unk_id = id("tokenizer.ggml.unknown_token_id", 0);
-    table.bos_id = id("tokenizer.ggml.bos_token_id", 1);
-    table.eos_id = id("tokenizer.ggml.eos_token_id", 2);
-    const auto flag = [&](const char* key, bool fallback) {
-      return file_.Has(key) ? file_.Flag(key) : fallback;
-    };
-    if (!flag("tokenizer.ggml.add_bos_token", true)) table.bos_id = -1;
-    table.add_space_prefix = flag("tokenizer.ggml.add_space_prefix", true);
-    table.remove_extra_whitespaces = flag("tokenizer.ggml.remove_extra_whitespaces", false);
-    return text::Tokenizer::FromPieces(table);
   }
 
   GgufReader file_;

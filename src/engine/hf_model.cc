@@ -50,6 +50,9 @@ class HfLoader {
     const std::string tokenizer = folder_ + "/tokenizer.model";
     if (std::filesystem::exists(tokenizer)) {
       weights.tokenizer = text::Tokenizer::FromFile(tokenizer);
+      TERN_CHECK_FORMAT(weights.tokenizer->vocab_size() <= weights.config.vocab_size, tokenizer,
+                        " has ", weights.tokenizer->vocab_size(), " pieces and the model ",
+                        weights.config.vocab_size, " rows; a piece without a row cannot be run");
     } else {
       LogWarn(folder_, " has no tokenizer.model, the only kind of tokenizer this version reads");
     }

@@ -7,6 +7,7 @@
 #include <new>
 
 #include "base/error.h"
+#include "engine_cli/bus_error.h"
 
 namespace tern::engine_cli {
 namespace {
@@ -22,6 +23,7 @@ int RunMain(CLI::App& app, int argc, char** argv) {
   std::signal(
       SIGXFSZ,
       SIG_IGN);  // A file-size limit is a full disk: an error to report, not a reason to die.
+  ReportTruncatedMappings();
   try {
     app.parse(argc, argv);
     std::cout.flush();

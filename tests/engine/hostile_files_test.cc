@@ -166,6 +166,52 @@ TEST(GgufTokenizerTest, AFileMayWantNoBos) {
 }
 
 // Rounded through a type once, the values are exact in it: then the type changes no bit.
+// Goal: a tokenizer that is damaged is refused by the key that shows it, before any text is
+// encoded.
+TEST(GgufTokenizerTest, DamagedTokenizersAreRefused) {
+  const TempFolder folder;
+  const std::string path = folder / "model.gguf";
+  ModelConfig config = TinyConfig(ArchName::kLlama);
+  const text::PieceTable good = ByteVocabulary();
+  config.vocab_size = static_cast<int64_t>(good.pieces.size());
+  const TinyModel model = MakeTinyModel(config, 76);
+  const auto refused = [&](const std::function<void(formats::GgufWriter&)>& add,
+                           const std::string& part) {
+    GgufOptions options;
+    options.add = add;
+    WriteGguf(model, ArchName::kLlama, path, options);
+    ExpectRefused(path, part);
+  };
+  const auto table = [&](formats::GgufWriter& w, size_t tokens, size_t scores, int32_t type) {
+    w.AddString("tokenizer.ggml.model", "llama");
+    w.AddStrings("tokenizer.ggml.tokens", std::vector<std::string>(tokens, "x"));
+    w.AddF32s("tokenizer.ggml.scores", std::vector<float>(scores));
+    w.AddI32s("tokenizer.ggml.token_type", std::vector<int32_t>(tokens, type));
+  };
+  refused([](auto& w) { w.AddString("tokenizer.ggml.model", "llama"); }, "tokenizer.ggml.tokens");
+  refused([](auto& w) { w.AddU32("tokenizer.ggml.model", 3); }, "tokenizer.ggml.model");
+  refused([&](auto& w) { table(w, 5, 4, 1); }, "4 scores");
+  refused([&](auto& w) { table(w, 5, 5, 7); }, "token_type has 7 at 0");
+  refused([&](auto& w) { table(w, 5, 5, -1); }, "token_type");
+  refused([&](auto& w) { table(w, 1000, 1000, 1); }, "1000 pieces");
+  refused([&](auto& w) { table(w, 5, 5, 1); }, "twice");
+  refused(
+      [](auto& w) {
+        w.AddString("tokenizer.ggml.model", "gpt2");
+        w.AddStrings("tokenizer.ggml.tokens", {"a", "b"});
+      },
+      "tokenizer.ggml.merges");
+  for (const char* key : {"bos", "eos", "unknown"}) {
+    const std::string name = StrCat("tokenizer.ggml.", key, "_token_id");
+    refused(
+        [&](auto& w) {
+          AddGgufTokenizer(good, &w);
+          w.AddU32(name, 4'000'000'000u);
+        },
+        name);
+  }
+}
+
 TEST(TableTypesTest, Bf16AndQ8TablesAreTheRoundedOnes) {
   const TempFolder folder;
   for (const GgmlType type : {GgmlType::kBf16, GgmlType::kQ8_0}) {

@@ -36,7 +36,7 @@ MAX_KERNEL_FUNCTION_LINES = 120
 # (rule, file): reason. May only shrink: an exception that is not needed any more is itself a finding.
 EXCEPTIONS = {}
 
-FOLDERS = ["src", "kernels", "tests", "cmake", "scripts", "docs", "configs", "recipes", "benchmarks", ".ci"]
+FOLDERS = ["src", "kernels", "tests", "cmake", "scripts", "docs", "configs", "recipes", "benchmarks", "examples", ".ci"]
 SKIPPED = {"build", "__pycache__"}  # And hidden folders, but for .ci itself.
 CODE = (".h", ".cc", ".cu", ".cuh")
 TEXT = CODE + (".py", ".sh", ".cmake", ".txt", ".md", ".yaml", ".yml", ".json", "")

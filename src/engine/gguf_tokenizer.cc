@@ -1,0 +1,68 @@
+// See gguf_tokenizer.h.
+#include "engine/gguf_tokenizer.h"
+
+#include <string>
+
+#include "base/error.h"
+#include "base/log.h"
+
+namespace tern::engine {
+namespace {
+
+using formats::GgufReader;
+
+int32_t IdOr(const GgufReader& file, const char* key, int32_t fallback, int64_t size) {
+  if (!file.Has(key)) return fallback;
+  const int64_t id = file.Int(key);
+  TERN_CHECK_FORMAT(id >= -1 && id < size, file.path(), ": ", key, " is ", id, "; want -1 to ",
+                    size - 1);
+  return static_cast<int32_t>(id);
+}
+
+bool FlagOr(const GgufReader& file, const char* key, bool fallback) {
+  return file.Has(key) ? file.Flag(key) : fallback;
+}
+
+}  // namespace
+
+std::optional<text::Tokenizer> ReadGgufTokenizer(const GgufReader& file, int64_t model_vocab_size) {
+  const char* kind_key = "tokenizer.ggml.model";
+  const std::string kind = file.Has(kind_key) ? file.String(kind_key) : "none";
+  if (kind == "none") return std::nullopt;
+  text::PieceTable table;
+  table.pieces = file.Strings("tokenizer.ggml.tokens");
+  const auto size = static_cast<int64_t>(table.pieces.size());
+  TERN_CHECK_FORMAT(size <= model_vocab_size, file.path(), ": tokenizer.ggml.tokens has ", size,
+                    " pieces and the model ", model_vocab_size,
+                    " rows; a piece without a row cannot be run");
+  if (kind != "llama") {
+    if (kind == "gpt2") (void)file.Strings("tokenizer.ggml.merges");  // Damaged without them
+    LogWarn(file.path(), ": tokenizer ", kind,
+            " is not read by this version (it reads SentencePiece, \"llama\")");
+    return std::nullopt;
+  }
+  for (const double score : file.Numbers("tokenizer.ggml.scores"))
+    table.scores.push_back(static_cast<float>(score));
+  for (const double type : file.Numbers("tokenizer.ggml.token_type")) {
+    TERN_CHECK_FORMAT(type >= 1 && type <= 6, file.path(), ": tokenizer.ggml.token_type has ", type,
+                      " at ", table.types.size(), "; want 1 to 6");
+    table.types.push_back(static_cast<text::PieceType>(static_cast<int32_t>(type)));
+  }
+  TERN_CHECK_FORMAT(
+      table.scores.size() == table.pieces.size() && table.types.size() == table.pieces.size(),
+      file.path(), ": tokenizer.ggml has ", size, " tokens, ", table.scores.size(), " scores and ",
+      table.types.size(), " token_types; want as many of each");
+  table.unk_id = IdOr(file, "tokenizer.ggml.unknown_token_id", 0, size);
+  table.bos_id = IdOr(file, "tokenizer.ggml.bos_token_id", 1, size);
+  table.eos_id = IdOr(file, "tokenizer.ggml.eos_token_id", 2, size);
+  if (!FlagOr(file, "tokenizer.ggml.add_bos_token", true)) table.bos_id = -1;
+  table.add_space_prefix = FlagOr(file, "tokenizer.ggml.add_space_prefix", true);
+  table.remove_extra_whitespaces = FlagOr(file, "tokenizer.ggml.remove_extra_whitespaces", false);
+  try {
+    return text::Tokenizer::FromPieces(table);
+  } catch (const FormatError& error) {  // Which knows pieces, and no file
+    throw FormatError(StrCat(file.path(), ": ", error.what()));
+  }
+}
+
+}  // namespace tern::engine

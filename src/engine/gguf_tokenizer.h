@@ -1,0 +1,19 @@
+// The tokenizer inside a GGUF file.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "formats/gguf.h"
+#include "text/tokenizer.h"
+
+namespace tern::engine {
+
+// Nothing when the file has none, or, with a warning, one of a kind that is not read (byte-level
+// BPE, "gpt2"), whose keys must still be there. Throws FormatError (file, key, found, wanted) for
+// keys that are missing or of another type, lengths that differ, numbers out of range, and more
+// pieces than the model has rows.
+std::optional<text::Tokenizer> ReadGgufTokenizer(const formats::GgufReader& file,
+                                                 int64_t model_vocab_size);
+
+}  // namespace tern::engine
