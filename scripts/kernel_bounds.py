@@ -38,7 +38,8 @@ INTRODUCTION = """# Lower bounds of the CUDA products
 Made by `scripts/check_sass.py --write` with nvcc {nvcc}; `--check-page` fails when this page is not current. **Nothing here
 was measured on a GPU.** The tables say what the compiler made of the sources and the least time that the published peaks of
 a device allow. A bound is not a speed: latency, launches (some 3 to 5 us each), caches and the work around a kernel come on
-top, and memory seldom gives more than 90 % of its peak.
+top, and memory seldom gives more than 90 % of its peak. The kernels use `mma.sync`, with which an H100 does not reach its tensor
+peak (`wgmma` does).
 
 ## What the compiler made
 Registers of a thread, shared memory of a block, and how many warps of it a multiprocessor holds at once (of {most}).
