@@ -79,7 +79,10 @@ void MeetWarp(const WarpOperation& operation, const uint32_t* in, uint32_t* out,
   if (++warp.arrived == kWarpLanes) {
     warp.arrived = 0;
     ++slot.grid->stats.warp_collectives;
-    operation.step(warp.slots);
+    {
+      const TsanIgnores ignores;  // The steps' memcpy is seen by TSan: built with -fno-builtin.
+      operation.step(warp.slots);
+    }
     for (int i = first; i < first + kWarpLanes; ++i) {
       Thread& thread = slot.threads[static_cast<size_t>(i)];
       if (thread.state == State::kAtWarp) thread.state = State::kReady;

@@ -152,7 +152,8 @@ TEST(W4A16Test, EveryInstructionSetAndCutGivesTheOraclesBits) {
           for (const ParallelFor& cut : cuts) {
             std::vector<float> y(static_cast<size_t>(m * n), -1.0f);
             W4A16Gemv(problem.Args(y.data()), cut);
-            EXPECT_EQ(std::memcmp(y.data(), expected.data(), y.size() * sizeof(float)), 0)
+            const size_t bytes = y.size() * sizeof(float);
+            EXPECT_TRUE(bytes == 0 || std::memcmp(y.data(), expected.data(), bytes) == 0)
                 << ToString(isa) << " m " << m << " n " << n << " k " << k;
           }
         });
