@@ -30,18 +30,19 @@ Loop = collections.namedtuple("Loop", "marker weights budget shared_by", default
 
 # Registers: at 256 threads a block, 40 still allow 1,536 threads on a multiprocessor of 65,536 registers.
 # The budget of the ternary product goes by the vectors in its batch: at 128 threads a block, 64 registers allow 1,024
-# threads (half of the most), 96 allow 680, and a GEMV needs only enough loads in flight.
-GEMV_REGISTERS = {1: 48, 2: 56, 3: 64, 4: 80, 5: 88, 6: 96, 7: 104, 8: 120}
+# threads (half of the most), and a GEMV needs only enough loads in flight.
+GEMV_REGISTERS = {1: 48, 2: 56, 3: 64}
 # By tiles of 8 tokens. 64 (128) sums a lane and both operands stay in registers; two blocks of 128 threads fit.
 GEMM_REGISTERS = {4: 136, 8: 192}
 WIDE_LOAD = r"LDG\.E\.128"
 # One dp4a takes 4 codes for one vector. A matrix step of 16 rows x 32 k is 16 weights of a lane for one tile of 8 tokens.
-TERNARY_GEMV_LOOP = Loop(r"IDP\.4A", 4, {1: 1.0, 2: 1.45, 3: 1.8, 4: 2.2, 5: 2.6, 6: 3.0, 7: 3.35, 8: 3.75}, lambda batch: batch)
+TERNARY_GEMV_LOOP = Loop(r"IDP\.4A", 4, {1: 1.0, 2: 1.45, 3: 1.8}, lambda batch: batch)
 TERNARY_GEMM_LOOP = Loop(r"IMMA\.16832\.S8", 16, {4: 1.4, 8: 1.9}, lambda tiles: tiles)
 SOURCES = {
     "kernels/ternary_gemm/ternary_gemv.cu": {
-        # 8 batches x 2 ways.
-        "TernaryGemvKernel": Kernel(16, GEMV_REGISTERS, [r"IDP\.4A\.S8\.S8", WIDE_LOAD], 128, 0, TERNARY_GEMV_LOOP),
+        # Batches of 1 to 3, two ways; larger ones on tensor cores.
+        "TernaryGemvMmaKernel": Kernel(1, 64, [r"IMMA\.16832\.S8\.S8", WIDE_LOAD], 256, 0, Loop(r"IMMA\.16832\.S8", 16, 0.9)),
+        "TernaryGemvKernel": Kernel(6, GEMV_REGISTERS, [r"IDP\.4A\.S8\.S8", WIDE_LOAD], 128, 0, TERNARY_GEMV_LOOP),
     },
     "kernels/ternary_gemm/ternary_gemm.cu": {
         "TernaryGemmKernel": Kernel(2, GEMM_REGISTERS, [r"IMMA\.16832\.S8\.S8", r"LDGSTS\.E\.BYPASS\.128", r"LDS\.128"], 128,

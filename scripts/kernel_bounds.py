@@ -27,7 +27,8 @@ SHAPES = [(2560, 2560), (6912, 2560), (2560, 6912), (4096, 4096), (128256, 2560)
 Product = collections.namedtuple("Product", "kernel argument name bits activation_bytes result_bytes tokens tile_tokens tensor")
 PRODUCTS = [
     Product("TernaryGemvKernel", 1, "ternary, 1 token", 2.0, 1, 4, 1, 1, None),
-    Product("TernaryGemvKernel", 8, "ternary, 8 tokens", 2.0, 1, 4, 8, 8, None),
+    Product("TernaryGemvKernel", 3, "ternary, 3 tokens", 2.0, 1, 4, 3, 3, None),
+    Product("TernaryGemvMmaKernel", None, "ternary, 8 tokens", 2.0, 1, 4, 8, 8, "int8"),
     Product("TernaryGemmKernel", 4, "ternary, 32 tokens", 2.0, 1, 4, 32, 32, "int8"),
     Product("TernaryGemmKernel", 8, "ternary, 512 tokens", 2.0, 1, 4, 512, 64, "int8"),
     Product("W4A16GemvKernel", 0, "4-bit symmetric, 1 to 8 tokens", 4.125, 2, 4, 8, 8, None),
@@ -93,7 +94,8 @@ def bound(product, device, per_weight, n, k):
 
 
 def bound_table(product, rows):
-    lines = [f"### {product.name}: `{product.kernel}<{product.argument}>`, {product.bits / 8:.4g} bytes a weight",
+    argument = "" if product.argument is None else f"<{product.argument}>"
+    lines = [f"### {product.name}: `{product.kernel}{argument}`, {product.bits / 8:.4g} bytes a weight",
              "| out x in | " + " | ".join(d.name for d in DEVICES) + " |", "| --- |" + " --- |" * len(DEVICES)]  # fmt: skip
     measured = {}
     for device in DEVICES:

@@ -1,10 +1,12 @@
-// Host launcher of the ternary product on a GPU: picks the batch instance, and splits rows over the
-// warps of a block when the matrix has too few rows to fill the device.
+// Host launcher of the ternary product for few vectors on a GPU: up to 3 by dp4a, where rows are
+// split over the warps of a block when the matrix has too few to fill the device; from 4 on by
+// tensor cores, which need half of the instructions (docs/kernel_bounds.md).
 #include <cuda_runtime.h>
 
 #include "kernels/common/cuda_error.h"
 #include "kernels/ternary_gemm/ternary_gemv.cuh"
 #include "kernels/ternary_gemm/ternary_gemv_cuda.h"
+#include "kernels/ternary_gemm/ternary_gemv_mma.cuh"
 
 namespace tern::kernels {
 namespace {
@@ -45,23 +47,13 @@ const char* LaunchTernaryGemv(const TernaryGemvArgs& args, int batch, void* stre
     case 3:
       LaunchBatch<3>(args, queue);
       break;
-    case 4:
-      LaunchBatch<4>(args, queue);
-      break;
-    case 5:
-      LaunchBatch<5>(args, queue);
-      break;
-    case 6:
-      LaunchBatch<6>(args, queue);
-      break;
-    case 7:
-      LaunchBatch<7>(args, queue);
-      break;
-    case 8:
-      LaunchBatch<8>(args, queue);
-      break;
-    default:
-      return "LaunchTernaryGemv: batch must be 1 to 8; split larger ones.";
+    default: {
+      if (batch < 1 || batch > kGemvMaxBatch) {
+        return "LaunchTernaryGemv: batch must be 1 to 8; split larger ones.";
+      }
+      const int blocks = (args.n + kGemvMmaRows - 1) / kGemvMmaRows;
+      TernaryGemvMmaKernel<<<blocks, kGemvMmaThreads, 0, queue>>>(args, batch);
+    }
   }
   return ErrorText(cudaGetLastError());
 }

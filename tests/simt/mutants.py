@@ -23,6 +23,7 @@ SCALE = "kernels/ternary_quantize/ternary_scale.cuh"
 GATE = "kernels/gated_ffn/gated_ffn.cuh"
 ROPE = "kernels/rope/rope.cuh"
 GEMV = "kernels/ternary_gemm/ternary_gemv.cuh"
+GEMV_MMA = "kernels/ternary_gemm/ternary_gemv_mma.cuh"
 GEMM = "kernels/ternary_gemm/ternary_gemm.cuh"
 FILL = "kernels/common/fill_rows.cuh"
 W4 = "kernels/w4a16/w4a16_fragments.cuh"
@@ -86,6 +87,21 @@ MUTANTS = [
     ("ternary_gemv", GEMV, 0, "c < args.padded_k / 64", "c < args.padded_k / 64 - 1", "the last step of a row is left out"),
     ("ternary_gemv", GEMV, 0, "- args.x_sum[b]", "", "the sum of activations is not taken off"),
     ("ternary_gemv", GEMV, 0, "+ b * args.ldx", "+ b * args.ldy", "the wrong row step"),
+    ("ternary_gemv", GEMV_MMA, 0, BARRIER, "", "no barrier before the sums of the warps are read"),
+    ("ternary_gemv", GEMV_MMA, 0, "step += kGemvMmaWarps", "step += kGemvMmaWarps + 1", "steps left out"),
+    ("ternary_gemv", GEMV_MMA, 0, "args.padded_k % 256 != 0 &&", "false &&", "an odd block is left out"),
+    ("ternary_gemv", GEMV_MMA, 0, "lane % 4 < 2 ? x : nullptr, steps", "x, steps", "activations beyond an odd block"),
+    ("ternary_gemv", GEMV_MMA, 0, "128 * (t / 2)", "128 * (t % 2)", "activations of the other block"),
+    ("ternary_gemv", GEMV_MMA, 0, "+ 64 * step + 16 * t", "+ 64 * step + 16 * (t ^ 1)", "another lane's weights"),
+    ("ternary_gemv", GEMV_MMA, 0, "(low_words.word[2 * k_step] >>", "(low_words.word[2 * k_step + 1] >>", "the same fragment twice"),
+    ("ternary_gemv", GEMV_MMA, 1, "(high_words.word[2 * k_step", "(low_words.word[2 * k_step", "the lower row for the upper"),
+    ("ternary_gemv", GEMV_MMA, 0, "{b.word[2 * k_step], b.word[2 * k_step + 1]}", "{b.word[2 * k_step + 1], b.word[2 * k_step]}",
+     "activation fragments exchanged"),
+    ("ternary_gemv", GEMV_MMA, 0, "acc[0][i] + acc[1][i]", "acc[0][i]", "every other step is not in the sum"),
+    ("ternary_gemv", GEMV_MMA, 0, "from < kGemvMmaWarps", "from < kGemvMmaWarps - 1", "the last warp is not in the sum"),
+    ("ternary_gemv", GEMV_MMA, 0, "out_row < args.n", "out_row <= args.n", "writes a row too many"),
+    ("ternary_gemv", GEMV_MMA, 0, "b < batch)", "b <= batch)", "writes a vector too many"),
+    ("ternary_gemv", GEMV_MMA, 0, "8 * (warp / 2), b", "8 * (warp % 2), b", "rows and vectors exchanged"),
     ("ternary_gemm", GEMM, 0, BARRIER, "", "no barrier between copying a stage and reading it"),
     ("ternary_gemm", GEMM, 0, "simt::WaitForCopies<kGemmStages - 2>();", "", "no wait for copies"),
     ("ternary_gemm", GEMM, 0, "WaitForCopies<kGemmStages - 2>", "WaitForCopies<kGemmStages - 1>", "waits for a group too few"),

@@ -1,6 +1,6 @@
-// The CUDA ternary product, run from the very source that nvcc compiles, against the CPU oracle:
-// exact equality, in order and with shuffled schedules, for every batch instance and both ways of
-// splitting rows.
+// The CUDA ternary products for few vectors (dp4a, and tensor cores), run from the very sources
+// that nvcc compiles, against the CPU oracle: exact equality, in order, with shuffled schedules and
+// interleaved blocks, for every batch instance and both ways of splitting rows.
 #include "kernels/ternary_gemm/ternary_gemv.cuh"
 
 #include <gtest/gtest.h>
@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kernels/ternary_gemm/ternary_gemm.h"
+#include "kernels/ternary_gemm/ternary_gemv_mma.cuh"
 #include "kernels/ternary_pack/t2.h"
 #include "tests/simt/device_buffer.h"
 
@@ -68,6 +69,28 @@ struct Problem {
     return y;
   }
 
+  std::vector<float> EmulatedMma(const simt::LaunchOptions& options = {}) const {
+    const int ldy = n + 1, rows = batch + 1;  // A column and a row that no one may write.
+    DeviceBuffer<float> y(static_cast<int64_t>(rows) * ldy, -1.0f);
+    const TernaryGemvArgs args{w.data(), x.data(), sums.data(), scales.data(), y.data(), n,
+                               padded_k, padded_k, ldy};
+    const auto blocks = static_cast<unsigned>((n + kGemvMmaRows - 1) / kGemvMmaRows);
+    simt::Launch(
+        {blocks}, {kGemvMmaThreads}, [&] { TernaryGemvMmaKernel(args, batch); }, options);
+    std::vector<float> out;
+    for (int b = 0; b < rows; ++b) {
+      for (int i = 0; i < ldy; ++i) {
+        const float value = y.data()[b * ldy + i];
+        if (b < batch && i < n) {
+          out.push_back(value);
+        } else {
+          EXPECT_EQ(value, -1.0f) << "written beyond the result: " << b << " " << i;
+        }
+      }
+    }
+    return out;
+  }
+
   int batch, n, k, padded_k;
   DeviceBuffer<uint8_t> w;
   DeviceBuffer<int8_t> x;
@@ -97,20 +120,43 @@ void ExpectExact() {
 TEST(TernaryGemvCudaTest, EqualsTheOracleBatch1) { ExpectExact<1>(); }
 TEST(TernaryGemvCudaTest, EqualsTheOracleBatch2) { ExpectExact<2>(); }
 TEST(TernaryGemvCudaTest, EqualsTheOracleBatch3) { ExpectExact<3>(); }
-TEST(TernaryGemvCudaTest, EqualsTheOracleBatch8) { ExpectExact<8>(); }
 
-// The kernel's one barrier matters: without it the result is wrong, and TSan names the store to
+TEST(TernaryGemvMmaCudaTest, EqualsTheOracle) {
+  for (int batch : {1, 3, 4, 7, 8}) {
+    for (int n : {1, 15, 16, 40}) {
+      for (int k : {1, 128, 129, 384, 2000, 2200, 2560}) {
+        const Problem problem(batch, n, k, static_cast<uint32_t>(n * 10000 + k));
+        EXPECT_EQ(problem.EmulatedMma(), problem.Oracle()) << batch << " " << n << " " << k;
+      }
+    }
+  }
+}
+
+TEST(TernaryGemvMmaCudaTest, ShuffledSchedulesAndInterleavedBlocksChangeNothing) {
+  const Problem problem(8, 70, 2432, 5);
+  const std::vector<float> expected = problem.Oracle();
+  for (uint32_t seed = 1; seed <= 2; ++seed) {
+    EXPECT_EQ(problem.EmulatedMma({.shuffle = true, .seed = seed}), expected);
+    EXPECT_EQ(problem.EmulatedMma({.shuffle = true, .seed = seed, .resident_blocks = 3}), expected);
+  }
+}
+
+// The kernels' one barrier matters: without it the result is wrong, and TSan names the store to
 // shared memory.
 #if defined(TERN_SIMT_TSAN)
 TEST(TernaryGemvCudaDeathTest, RaceDetectorFindsAMissingBarrier) {
   const Problem problem(2, 5, 640, 1);
   EXPECT_DEATH(problem.Emulated<2>(true, {.skip_block_barriers = true}),
                "data race.*(\n.*)*TernaryGemvKernel");
+  EXPECT_DEATH(problem.EmulatedMma({.skip_block_barriers = true}),
+               "data race.*(\n.*)*TernaryGemvMmaKernel");
 }
 #else
 TEST(TernaryGemvCudaTest, MissingBarrierGivesWrongResults) {
   const Problem problem(2, 5, 640, 1);
   EXPECT_NE(problem.Emulated<2>(true, {.skip_block_barriers = true}), problem.Oracle());
+  Problem(8, 16, 2560, 2).EmulatedMma();  // Leaves its sums in shared memory.
+  EXPECT_NE(problem.EmulatedMma({.skip_block_barriers = true}), problem.Oracle());
 }
 #endif
 
