@@ -54,6 +54,19 @@ SOURCES = {
         "W4A16GemmKernel": Kernel(2, 192, [r"HMMA\.16816\.F32", r"LDGSTS\.E\.BYPASS\.128", r"LDS\.128"], 256, 3 * 24576,
                                   Loop(r"HMMA\.16816", 8, 7.8, lambda _: 8), True),
     },
+    # Sums of attention in any order: fused rounding is meant. A row type each (fp16, int8).
+    "kernels/attention/attention.cu": {
+        "AttendSegmentsKernel": Kernel(2, 72, [], 128, 0, None, True),
+        "JoinSegmentsKernel": Kernel(1, 40, [], 128, 0, None, True),
+        "WriteKvKernel": Kernel(2, 64, [], 32, 0, None, True),
+    },
+    "kernels/elementwise/elementwise.cu": {
+        "AddKernel": Kernel(1, 32, []),
+        "OutScaleKernel": Kernel(1, 32, []),
+        "ArgmaxKernel": Kernel(1, 32, []),
+    },
+    "kernels/rms_norm/rms_norm.cu": {"RmsNormKernel": Kernel(1, 40, [])},
+    "kernels/table/table.cu": {"GatherRowsKernel": Kernel(1, 40, []), "TableProductKernel": Kernel(1, 56, [])},
     "kernels/absmax_quantize/absmax_quantize.cu": {"AbsmaxQuantizeKernel": Kernel(1, 40, [WIDE_LOAD])},
     "kernels/ternary_quantize/ternary_quantize.cu": {
         "TernaryQuantizeKernel": Kernel(1, 40, [WIDE_LOAD, r"ATOM|RED"]),

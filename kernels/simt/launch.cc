@@ -48,7 +48,7 @@ void AssignStacks(Slot& slot) {
 // The turn of the slots, and the blocks that are still to start.
 class Blocks {
  public:
-  Blocks(Grid& grid, int slots)
+  Blocks(LaunchState& grid, int slots)
       : grid_(grid), live_(static_cast<size_t>(slots), true), changed_(static_cast<size_t>(slots)) {
     for (unsigned z = 0; z < grid.grid.z; ++z) {
       for (unsigned y = 0; y < grid.grid.y; ++y) {
@@ -105,7 +105,7 @@ class Blocks {
     return slot;
   }
 
-  Grid& grid_;
+  LaunchState& grid_;
   std::vector<Dim3> left_;
   std::mutex mutex_;
   std::vector<bool> live_;
@@ -137,7 +137,7 @@ void RunSlot(Slot& slot, Blocks& blocks) {
   CurrentSlot() = nullptr;
 }
 
-std::unique_ptr<Slot> MakeSlot(Grid& grid, int number) {
+std::unique_ptr<Slot> MakeSlot(LaunchState& grid, int number) {
   auto slot = std::make_unique<Slot>();
   slot->grid = &grid;
   slot->number = number;
@@ -168,7 +168,7 @@ void CheckLaunch(const Dim3& block, const LaunchOptions& options) {
 LaunchStats Launch(Dim3 grid_shape, Dim3 block, const std::function<void()>& kernel,
                    const LaunchOptions& options) {
   CheckLaunch(block, options);
-  Grid grid;
+  LaunchState grid;
   grid.grid = grid_shape;
   grid.block = block;
   grid.kernel = &kernel;

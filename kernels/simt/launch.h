@@ -24,20 +24,37 @@ inline LaunchOptions& EmulatorOptions() {
 }
 #endif
 
-// Queues kernel(args...) with `threads` threads a block. `stream` is a cudaStream_t or null.
-// Returns an error text, or null when all is well.
+// Queues kernel(args...) with `threads` threads a block and `shared_bytes` of dynamic shared
+// memory. `stream` is a cudaStream_t or null. Returns an error text, or null when all is well.
 template <class... Parameters, class... Args>
-const char* LaunchKernel(void (*kernel)(Parameters...), Grid grid, unsigned threads, void* stream,
-                         const Args&... args) {
+const char* LaunchKernelShared(void (*kernel)(Parameters...), Grid grid, unsigned threads,
+                               int shared_bytes, void* stream, const Args&... args) {
 #if defined(__CUDACC__)
-  kernel<<<dim3(grid.x, grid.y, grid.z), threads, 0, static_cast<cudaStream_t>(stream)>>>(args...);
+  constexpr int kWithoutAsking = 48 << 10;
+  if (shared_bytes > kWithoutAsking) {
+    // Once a kernel and device would do; asking again costs little.
+    const cudaError_t allowed =
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
+    if (allowed != cudaSuccess) return kernels::ErrorText(allowed);
+  }
+  kernel<<<dim3(grid.x, grid.y, grid.z), threads, static_cast<size_t>(shared_bytes),
+           static_cast<cudaStream_t>(stream)>>>(args...);
   return kernels::ErrorText(cudaGetLastError());
 #else
   (void)stream;
+  LaunchOptions options = EmulatorOptions();
+  options.dynamic_shared_bytes = shared_bytes;
   Launch(
-      {grid.x, grid.y, grid.z}, {threads}, [&] { kernel(args...); }, EmulatorOptions());
+      {grid.x, grid.y, grid.z}, {threads}, [&] { kernel(args...); }, options);
   return nullptr;
 #endif
+}
+
+// The same without dynamic shared memory.
+template <class... Parameters, class... Args>
+const char* LaunchKernel(void (*kernel)(Parameters...), Grid grid, unsigned threads, void* stream,
+                         const Args&... args) {
+  return LaunchKernelShared(kernel, grid, threads, 0, stream, args...);
 }
 
 }  // namespace tern::simt

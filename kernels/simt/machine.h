@@ -63,7 +63,7 @@ struct Warp {
 class TrafficCounter;
 
 // What all blocks of a launch share. One OS thread at a time touches it.
-struct Grid {
+struct LaunchState {
   Dim3 grid, block;
   const std::function<void()>* kernel = nullptr;
   LaunchOptions options;
@@ -73,11 +73,11 @@ struct Grid {
   std::function<void(int slot)> pass_turn;  // Empty with one resident block.
 };
 
-uint32_t NextRandom(Grid& grid, uint32_t below);
+uint32_t NextRandom(LaunchState& grid, uint32_t below);
 
 // A place for one block, with its fibers; used for one block after the other.
 struct Slot {
-  Grid* grid = nullptr;
+  LaunchState* grid = nullptr;
   int number = 0;
   std::vector<Thread> threads;
   std::vector<Warp> warps;

@@ -105,7 +105,7 @@ void AfterRun(Slot& slot, Thread& thread) {
 
 }  // namespace
 
-uint32_t NextRandom(Grid& grid, uint32_t below) {
+uint32_t NextRandom(LaunchState& grid, uint32_t below) {
   grid.random = grid.random * 1664525u + 1013904223u;
   return (grid.random >> 8) % below;
 }
@@ -131,7 +131,7 @@ void Wait(State state) {
 
 void RunBlock(Slot& slot, Dim3 block_index) {
   constexpr uint32_t kThreadsATurn = 64;  // On average, in a shuffled schedule of several blocks.
-  Grid& grid = *slot.grid;
+  LaunchState& grid = *slot.grid;
   slot.block_index = block_index;
   Prepare(slot);
   TsanRelease(&slot.start_tag);

@@ -1,7 +1,5 @@
 // Host launcher of the tensor-core product: checks what the kernel relies on, picks the token tile.
-#include <cuda_runtime.h>
-
-#include "kernels/common/cuda_error.h"
+#include "kernels/simt/launch.h"
 #include "kernels/ternary_gemm/ternary_gemm.cuh"
 #include "kernels/ternary_gemm/ternary_gemm_cuda.h"
 #include "kernels/ternary_pack/t2.h"
@@ -14,17 +12,12 @@ constexpr int64_t kLargeTile = 8;
 constexpr int64_t kMaxGridY = 65535;
 
 template <int kTiles>
-const char* LaunchTiles(const TernaryGemmDeviceArgs& args, cudaStream_t stream) {
-  // More than 48 KiB must be asked for, once a kernel and device; asking again costs little.
-  const cudaError_t allowed =
-      cudaFuncSetAttribute(TernaryGemmKernel<kTiles>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                           kGemmSharedBytes<kTiles>);
-  if (allowed != cudaSuccess) return ErrorText(allowed);
-  constexpr int kTokens = 8 * kTiles;
-  const dim3 grid(static_cast<unsigned>((args.n + kGemmTileRows - 1) / kGemmTileRows),
-                  static_cast<unsigned>((args.m + kTokens - 1) / kTokens));
-  TernaryGemmKernel<kTiles><<<grid, kGemmThreads, kGemmSharedBytes<kTiles>, stream>>>(args);
-  return ErrorText(cudaGetLastError());
+const char* LaunchTiles(const TernaryGemmDeviceArgs& args, void* stream) {
+  const int tokens = 8 * kTiles;
+  const simt::Grid grid{static_cast<unsigned>((args.n + kGemmTileRows - 1) / kGemmTileRows),
+                        static_cast<unsigned>((args.m + tokens - 1) / tokens)};
+  return simt::LaunchKernelShared(TernaryGemmKernel<kTiles>, grid, kGemmThreads,
+                                  kGemmSharedBytes<kTiles>, stream, args);
 }
 
 }  // namespace
@@ -62,10 +55,9 @@ const char* LaunchTernaryGemm(const TernaryGemmArgs& args, void* stream) {
                                      static_cast<int>(T2PaddedK(args.k)),
                                      args.ldx,
                                      args.ldy};
-  const auto queue = static_cast<cudaStream_t>(stream);
   // A tile of 64 tokens reuses weights twice as often; with few tokens half of it would be empty.
-  if (args.m <= 8 * kSmallTile) return LaunchTiles<kSmallTile>(device, queue);
-  return LaunchTiles<kLargeTile>(device, queue);
+  if (args.m <= 8 * kSmallTile) return LaunchTiles<kSmallTile>(device, stream);
+  return LaunchTiles<kLargeTile>(device, stream);
 }
 
 }  // namespace tern::kernels

@@ -1,9 +1,7 @@
 // Host launcher of the ternary product for few vectors on a GPU: up to 3 by dp4a, where rows are
 // split over the warps of a block when the matrix has too few to fill the device; from 4 on by
 // tensor cores, which need half of the instructions (docs/kernel_bounds.md).
-#include <cuda_runtime.h>
-
-#include "kernels/common/cuda_error.h"
+#include "kernels/simt/launch.h"
 #include "kernels/ternary_gemm/ternary_gemv.cuh"
 #include "kernels/ternary_gemm/ternary_gemv_cuda.h"
 #include "kernels/ternary_gemm/ternary_gemv_mma.cuh"
@@ -18,44 +16,45 @@ constexpr int kFewRows = 1024;
 constexpr int kSplitMinK = 4 * 32 * 64;
 
 template <int kBatch>
-void LaunchBatch(const TernaryGemvArgs& args, cudaStream_t stream) {
+const char* LaunchBatch(const TernaryGemvArgs& args, void* stream) {
+  const auto n = static_cast<unsigned>(args.n);
   if (args.n < kFewRows && args.padded_k >= kSplitMinK) {
-    TernaryGemvKernel<kBatch, kGemvBlockWarps><<<args.n, kGemvBlockThreads, 0, stream>>>(args);
-  } else {
-    const int blocks = (args.n + kGemvBlockWarps - 1) / kGemvBlockWarps;
-    TernaryGemvKernel<kBatch, 1><<<blocks, kGemvBlockThreads, 0, stream>>>(args);
+    return simt::LaunchKernel(TernaryGemvKernel<kBatch, kGemvBlockWarps>, {n}, kGemvBlockThreads,
+                              stream, args);
   }
+  return simt::LaunchKernel(TernaryGemvKernel<kBatch, 1>,
+                            {(n + kGemvBlockWarps - 1) / kGemvBlockWarps}, kGemvBlockThreads,
+                            stream, args);
 }
 
 }  // namespace
 
 int CudaDeviceCount() {
   int count = 0;
-  return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
+#if defined(__CUDACC__)
+  if (cudaGetDeviceCount(&count) != cudaSuccess) count = 0;
+#endif
+  return count;
 }
 
 const char* LaunchTernaryGemv(const TernaryGemvArgs& args, int batch, void* stream) {
+  if (batch < 1 || batch > kGemvMaxBatch) {
+    return "LaunchTernaryGemv: batch must be 1 to 8; split larger ones.";
+  }
   if (args.n == 0) return nullptr;
-  const auto queue = static_cast<cudaStream_t>(stream);
   switch (batch) {
     case 1:
-      LaunchBatch<1>(args, queue);
-      break;
+      return LaunchBatch<1>(args, stream);
     case 2:
-      LaunchBatch<2>(args, queue);
-      break;
+      return LaunchBatch<2>(args, stream);
     case 3:
-      LaunchBatch<3>(args, queue);
-      break;
+      return LaunchBatch<3>(args, stream);
     default: {
-      if (batch < 1 || batch > kGemvMaxBatch) {
-        return "LaunchTernaryGemv: batch must be 1 to 8; split larger ones.";
-      }
-      const int blocks = (args.n + kGemvMmaRows - 1) / kGemvMmaRows;
-      TernaryGemvMmaKernel<<<blocks, kGemvMmaThreads, 0, queue>>>(args, batch);
+      const auto blocks = static_cast<unsigned>((args.n + kGemvMmaRows - 1) / kGemvMmaRows);
+      return simt::LaunchKernel(TernaryGemvMmaKernel, {blocks}, kGemvMmaThreads, stream, args,
+                                batch);
     }
   }
-  return ErrorText(cudaGetLastError());
 }
 
 }  // namespace tern::kernels

@@ -1,7 +1,5 @@
 // Host launcher of the 4-bit product: checks what the kernels rely on, picks GEMV or GEMM.
-#include <cuda_runtime.h>
-
-#include "kernels/common/cuda_error.h"
+#include "kernels/simt/launch.h"
 #include "kernels/w4a16/w4a16_cuda.h"
 #include "kernels/w4a16/w4a16_gemm.cuh"
 #include "kernels/w4a16/w4a16_gemv.cuh"
@@ -12,20 +10,15 @@ namespace {
 constexpr int64_t kMaxTokens = 65535 * int64_t{kW4GemmTokens};  // Of a grid's second dimension.
 
 template <bool kBf16>
-const char* Launch(const W4A16DeviceArgs& args, cudaStream_t stream) {
+const char* LaunchType(const W4A16DeviceArgs& args, void* stream) {
   if (args.m <= kW4GemvMaxBatch) {
     const auto blocks = static_cast<unsigned>((args.n + kW4GemvRows - 1) / kW4GemvRows);
-    W4A16GemvKernel<kBf16><<<blocks, kW4GemvThreads, 0, stream>>>(args);
-    return ErrorText(cudaGetLastError());
+    return simt::LaunchKernel(W4A16GemvKernel<kBf16>, {blocks}, kW4GemvThreads, stream, args);
   }
-  // More than 48 KiB must be asked for, once a kernel and device; asking again costs little.
-  const cudaError_t allowed = cudaFuncSetAttribute(
-      W4A16GemmKernel<kBf16>, cudaFuncAttributeMaxDynamicSharedMemorySize, kW4GemmSharedBytes);
-  if (allowed != cudaSuccess) return ErrorText(allowed);
-  const dim3 grid(static_cast<unsigned>((args.n + kW4GemmRows - 1) / kW4GemmRows),
-                  static_cast<unsigned>((args.m + kW4GemmTokens - 1) / kW4GemmTokens));
-  W4A16GemmKernel<kBf16><<<grid, kW4GemmThreads, kW4GemmSharedBytes, stream>>>(args);
-  return ErrorText(cudaGetLastError());
+  const simt::Grid grid{static_cast<unsigned>((args.n + kW4GemmRows - 1) / kW4GemmRows),
+                        static_cast<unsigned>((args.m + kW4GemmTokens - 1) / kW4GemmTokens)};
+  return simt::LaunchKernelShared(W4A16GemmKernel<kBf16>, grid, kW4GemmThreads, kW4GemmSharedBytes,
+                                  stream, args);
 }
 
 }  // namespace
@@ -61,9 +54,8 @@ const char* LaunchW4A16(const W4A16CudaArgs& args, void* stream) {
                                static_cast<int>(W4Groups(args.k)),
                                args.ldx,
                                args.ldy};
-  const auto queue = static_cast<cudaStream_t>(stream);
-  return args.type == Float16Type::kBf16 ? Launch<true>(device, queue)
-                                         : Launch<false>(device, queue);
+  return args.type == Float16Type::kBf16 ? LaunchType<true>(device, stream)
+                                         : LaunchType<false>(device, stream);
 }
 
 }  // namespace tern::kernels

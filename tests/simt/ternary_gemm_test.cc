@@ -8,8 +8,10 @@
 #include <array>
 #include <cstdio>
 #include <random>
+#include <string>
 #include <vector>
 
+#include "kernels/ternary_gemm/ternary_gemm.cu"  // The launcher's host code is the emulator's, too.
 #include "kernels/ternary_gemm/ternary_gemm.h"
 #include "kernels/ternary_pack/t2.h"
 #include "tests/simt/device_buffer.h"
@@ -111,6 +113,37 @@ TEST(TernaryGemmCudaTest, StridesAndWhatLiesBesideAreKept) {
       const float want = b < 5 && i < 20 ? expected[static_cast<size_t>(b * 20 + i)] : -7.0f;
       EXPECT_EQ(y.data()[b * ldy + i], want) << b << " " << i;
     }
+  }
+}
+
+TEST(TernaryGemmCudaTest, LauncherPicksTheTileAndRefusesWhatTheKernelCannotTake) {
+  for (int m : {9, 32, 33, 70}) {
+    const Problem problem(m, 131, 300);
+    DeviceBuffer<float> y(static_cast<int64_t>(m) * 131, -1.0f);
+    TernaryGemmArgs args{problem.w.data(),
+                         problem.x.data(),
+                         problem.sums.data(),
+                         problem.scales.data(),
+                         y.data(),
+                         m,
+                         131,
+                         300,
+                         problem.ldx,
+                         131};
+    EXPECT_STREQ(LaunchTernaryGemm(args, nullptr), nullptr);
+    EXPECT_EQ(y.ToVector(), problem.Oracle());
+    const auto refused = [&](const char* part, auto change) {
+      TernaryGemmArgs wrong = args;
+      change(wrong);
+      const char* error = LaunchTernaryGemm(wrong, nullptr);
+      EXPECT_TRUE(error != nullptr && std::string(error).find(part) != std::string::npos) << part;
+    };
+    refused("ldx", [](TernaryGemmArgs& wrong) { wrong.ldx += 8; });
+    refused("ldx", [](TernaryGemmArgs& wrong) { wrong.ldx = 256; });
+    refused("ldy", [](TernaryGemmArgs& wrong) { wrong.ldy = 130; });
+    refused("aligned", [](TernaryGemmArgs& wrong) { wrong.x += 1; });
+    refused("negative", [](TernaryGemmArgs& wrong) { wrong.m = -1; });
+    refused("split", [](TernaryGemmArgs& wrong) { wrong.m = int64_t{1} << 30; });
   }
 }
 

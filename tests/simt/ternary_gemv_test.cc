@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kernels/ternary_gemm/ternary_gemm.h"
+#include "kernels/ternary_gemm/ternary_gemv.cu"  // The launcher's host code is the emulator's, too.
 #include "kernels/ternary_gemm/ternary_gemv_mma.cuh"
 #include "kernels/ternary_pack/t2.h"
 #include "tests/simt/device_buffer.h"
@@ -138,6 +139,22 @@ TEST(TernaryGemvMmaCudaTest, ShuffledSchedulesAndInterleavedBlocksChangeNothing)
   for (uint32_t seed = 1; seed <= 2; ++seed) {
     EXPECT_EQ(problem.EmulatedMma({.shuffle = true, .seed = seed}), expected);
     EXPECT_EQ(problem.EmulatedMma({.shuffle = true, .seed = seed, .resident_blocks = 3}), expected);
+  }
+}
+
+TEST(TernaryGemvCudaTest, LauncherPicksAKernelForEveryBatch) {
+  for (int batch = 1; batch <= 8; ++batch) {
+    for (int k : {640, 8192}) {  // The latter splits rows.
+      const Problem problem(batch, 9, k, 3);
+      std::vector<float> y(static_cast<size_t>(batch * 9), -1.0f);
+      const TernaryGemvArgs args{problem.w.data(),      problem.x.data(), problem.sums.data(),
+                                 problem.scales.data(), y.data(),         9,
+                                 problem.padded_k,      problem.padded_k, 9};
+      EXPECT_STREQ(LaunchTernaryGemv(args, batch, nullptr), nullptr);
+      EXPECT_EQ(y, problem.Oracle()) << batch << " " << k;
+      EXPECT_NE(LaunchTernaryGemv(args, 9, nullptr), nullptr);
+      EXPECT_NE(LaunchTernaryGemv(args, 0, nullptr), nullptr);
+    }
   }
 }
 

@@ -8,9 +8,11 @@
 #include <cmath>
 #include <cstdio>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "kernels/common/float16.h"
+#include "kernels/w4a16/w4a16.cu"  // The launcher's host code is the emulator's, too.
 #include "kernels/w4a16/w4a16_gemm.cuh"
 #include "kernels/w4a16/w4a16_gemv.cuh"
 #include "tests/simt/device_buffer.h"
@@ -191,6 +193,38 @@ TEST(W4A16CudaTest, TokensDoNotSeeEachOther) {
     args.y = one.data();
     simt::Launch({2}, {kW4GemvThreads}, [&] { W4A16GemvKernel<false>(args); });
     EXPECT_TRUE(std::equal(one.begin(), one.end(), all.begin() + b * 20)) << b;
+  }
+}
+
+TEST(W4A16CudaTest, LauncherPicksTheKernelAndRefusesWhatItCannotTake) {
+  for (int m : {8, 9}) {
+    const Problem<true> problem(m, 20, 300, true);
+    std::vector<float> y(static_cast<size_t>(m * 20));
+    const W4A16CudaArgs args{problem.w.data(),
+                             problem.scales.data(),
+                             problem.zeros.data(),
+                             problem.x.data(),
+                             y.data(),
+                             Float16Type::kBf16,
+                             m,
+                             20,
+                             300,
+                             problem.ldx,
+                             20};
+    EXPECT_STREQ(LaunchW4A16(args, nullptr), nullptr);
+    EXPECT_EQ(y, problem.Run(/*gemm=*/m > 8));
+    const auto refused = [&](const char* part, auto change) {
+      W4A16CudaArgs wrong = args;
+      change(wrong);
+      const char* error = LaunchW4A16(wrong, nullptr);
+      EXPECT_TRUE(error != nullptr && std::string(error).find(part) != std::string::npos) << part;
+    };
+    refused("ldx", [](W4A16CudaArgs& wrong) { wrong.ldx += 4; });
+    refused("ldx", [](W4A16CudaArgs& wrong) { wrong.ldx = 256; });
+    refused("ldy", [](W4A16CudaArgs& wrong) { wrong.ldy = 19; });
+    refused("aligned", [](W4A16CudaArgs& wrong) { wrong.x += 1; });
+    refused("negative", [](W4A16CudaArgs& wrong) { wrong.k = -1; });
+    refused("split", [](W4A16CudaArgs& wrong) { wrong.m = int64_t{1} << 30; });
   }
 }
 
