@@ -56,7 +56,7 @@ SOURCES = {
     },
     # Sums of attention in any order: fused rounding is meant. A row type each (fp16, int8).
     "kernels/attention/attention.cu": {
-        "AttendSegmentsKernel": Kernel(2, 72, [], 128, 0, None, True),
+        "AttendSegmentsKernel": Kernel(2, 96, [], 128, 0, None, True),
         "JoinSegmentsKernel": Kernel(1, 40, [], 128, 0, None, True),
         "WriteKvKernel": Kernel(2, 64, [], 32, 0, None, True),
     },
