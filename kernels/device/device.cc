@@ -30,12 +30,13 @@ std::shared_ptr<void> OpenCudaLibrary() {
        {folder + kCudaLibrary, folder + "../lib/" + kCudaLibrary, std::string(kCudaLibrary)}) {
     if (void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL))
       return std::shared_ptr<void>(library, [](void* p) { dlclose(p); });
-    reasons += StrCat("\n  ", dlerror());
+    reasons += StrCat(reasons.empty() ? " " : "; ", dlerror());
   }
-  throw ResourceError(StrCat("device cuda: ", kCudaLibrary,
-                             " cannot be loaded; build it with nvcc (cmake --preset cuda), put it "
-                             "beside the program, and see that the CUDA runtime is installed:",
-                             reasons));
+  throw ResourceError(
+      StrCat("device cuda: ", kCudaLibrary,
+             " cannot be loaded; build it with nvcc (cmake --preset cuda), put it "
+             "beside the program, and see that the CUDA runtime is installed. The loader says:",
+             reasons));
 }
 
 const DeviceApi& CudaApi(void* library) {

@@ -4,6 +4,7 @@
 #include <functional>
 #include <string_view>
 
+#include "engine/device_session.h"
 #include "engine/engine.h"
 #include "engine/generate_options.h"
 
@@ -17,5 +18,9 @@ namespace tern::engine {
 GenerateResult Generate(const Engine& engine, std::string_view prompt,
                         const GenerateOptions& options,
                         const std::function<void(std::string_view)>& on_text);
+// The same on a device; throws ResourceError too.
+GenerateResult GenerateOnDevice(const DeviceModel& model, std::string_view prompt,
+                                const GenerateOptions& options,
+                                const std::function<void(std::string_view)>& on_text);
 
 }  // namespace tern::engine

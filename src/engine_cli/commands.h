@@ -8,6 +8,10 @@ class App;
 
 namespace tern::engine_cli {
 
+// Of the option --device of the verbs that run a model.
+inline constexpr char kDeviceHelp[] =
+    "cpu, cuda, cuda:INDEX, or simt: the CUDA kernels in an emulator, slowly, for tests";
+
 void AddGenerateCommand(CLI::App& app);
 void AddLogitsCommand(CLI::App& app);
 void AddTokenizerCommand(CLI::App& app);

@@ -14,7 +14,7 @@ namespace tern::engine_cli {
 namespace {
 
 struct Flags {
-  std::string model, prompt;
+  std::string model, prompt, device = "cpu";
   engine::GenerateOptions options;
   int threads = 0;
   bool json = false;
@@ -34,8 +34,20 @@ const char* Explain(engine::EndReason reason) {
   __builtin_unreachable();
 }
 
+engine::GenerateResult Generate(const Flags& flags,
+                                const std::function<void(std::string_view)>& stream) {
+  if (flags.device == "cpu") {
+    const engine::Engine engine(engine::LoadModel(flags.model), flags.threads);
+    return engine::Generate(engine, flags.prompt, flags.options, stream);
+  }
+  // The device first: where there is none, nothing is read.
+  const std::unique_ptr<kernels::Device> device = kernels::Device::Open(flags.device);
+  const engine::ModelWeights weights = engine::LoadModel(flags.model);
+  const engine::DeviceModel model(weights, *device);
+  return engine::GenerateOnDevice(model, flags.prompt, flags.options, stream);
+}
+
 void Run(const Flags& flags) {
-  const engine::Engine engine(engine::LoadModel(flags.model), flags.threads);
   bool begun = false;  // A call that is refused prints nothing
   const auto stream = [&](std::string_view piece) {
     if (flags.json) return;
@@ -43,8 +55,7 @@ void Run(const Flags& flags) {
     begun = true;
     std::cout << piece << std::flush;
   };
-  const engine::GenerateResult result =
-      engine::Generate(engine, flags.prompt, flags.options, stream);
+  const engine::GenerateResult result = Generate(flags, stream);
   if (!begun) stream("");  // Nothing came: the prompt alone
   if (flags.json) {
     std::cout << nlohmann::json{{"prompt", flags.prompt},
@@ -112,6 +123,7 @@ void AddGenerateCommand(CLI::App& app) {
                                                  {"int8", kernels::KvType::kInt8}}))
       ->default_str("f16");
   command->add_option("--threads", flags->threads, "0: all processors")->capture_default_str();
+  command->add_option("--device", flags->device, kDeviceHelp)->capture_default_str();
   command->add_flag("--json", flags->json, "One JSON object instead of streamed text");
   command->callback([flags] { Run(*flags); });
 }

@@ -5,6 +5,7 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "engine/device_session.h"
 #include "engine/engine.h"
 #include "engine/hf_model.h"
 #include "engine/session.h"
@@ -18,7 +19,7 @@ void AddLogitsCommand(CLI::App& app) {
       app.add_subcommand("logits", "Write the logits of a token sequence as raw fp32 [T, V]");
   command->footer("Example: tern logits model.gguf --tokens ids.txt -o logits.f32");
   struct Flags {
-    std::string model, tokens, output;
+    std::string model, tokens, output, device = "cpu";
     int threads = 0;
   };
   auto flags = std::make_shared<Flags>();
@@ -27,11 +28,20 @@ void AddLogitsCommand(CLI::App& app) {
       ->required();
   command->add_option("-o,--output", flags->output, "File to write, little-endian")->required();
   command->add_option("--threads", flags->threads, "0: all processors");
+  command->add_option("--device", flags->device, kDeviceHelp)->capture_default_str();
   command->callback([flags] {
     const std::vector<int32_t> ids = ParseTokenIds(ReadFile(flags->tokens), flags->tokens);
-    const engine::Engine engine(engine::LoadModel(flags->model), flags->threads);
-    engine::Session session(engine, static_cast<int64_t>(ids.size()));
-    const std::vector<float> logits = session.Append(ids, engine::LogitsOf::kAll);
+    const auto length = static_cast<int64_t>(ids.size());
+    std::vector<float> logits;
+    if (flags->device == "cpu") {
+      const engine::Engine engine(engine::LoadModel(flags->model), flags->threads);
+      logits = engine::Session(engine, length).Append(ids, engine::LogitsOf::kAll);
+    } else {
+      const std::unique_ptr<kernels::Device> device = kernels::Device::Open(flags->device);
+      const engine::ModelWeights weights = engine::LoadModel(flags->model);
+      const engine::DeviceModel model(weights, *device);
+      logits = engine::DeviceSession(model, length).Append(ids, engine::LogitsOf::kAll);
+    }
     AtomicFile file(flags->output);
     file.Write(logits.data(), logits.size() * sizeof(float));
     file.Commit();

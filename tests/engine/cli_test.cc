@@ -126,6 +126,36 @@ TEST_F(CliTest, AFolderThatCannotBeWrittenIsExitCode5) {
               ExitCode::kResource, "no/where.f32");
 }
 
+TEST_F(CliTest, DevicesThatAreNotThere) {
+  const std::vector<std::string> call = {"generate", gguf_, "-p", "a", "--device"};
+  const auto on = [&](const std::string& device) {
+    std::vector<std::string> args = call;
+    args.push_back(device);
+    return args;
+  };
+  ExpectError(on("gpu"), ExitCode::kUsage, "gpu");
+  ExpectError(on("cuda:x"), ExitCode::kUsage, "cuda:x");
+  const Outcome cuda = Call(on("cuda:99"));  // No machine has it, with or without GPUs.
+  EXPECT_EQ(cuda.code, static_cast<int>(ExitCode::kResource));
+  EXPECT_EQ(cuda.out, "");
+  EXPECT_NE(cuda.err.find("error: device cuda"), std::string::npos) << cuda.err;
+}
+
+#if defined(TERN_HAVE_SIMT)
+TEST_F(CliTest, TheEmulatorWritesWhatTheCpuWrites) {
+  const auto text = [&](const std::string& device) {
+    return Call({"generate", gguf_, "-p", "a", "-n", "3", "--device", device}).out;
+  };
+  EXPECT_EQ(text("simt"), text("cpu"));
+  EXPECT_EQ(Call({"logits", gguf_, "--tokens", folder_ / "ids.txt", "-o", folder_ / "l.f32",
+                  "--device", "simt"})
+                .code,
+            0);
+  EXPECT_EQ(std::filesystem::file_size(folder_ / "l.f32"),
+            4 * sizeof(float) * static_cast<size_t>(model_.config.vocab_size));
+}
+#endif
+
 // Every verb, those of `tokenizer` too.
 void ExpectHelp(std::vector<std::string> words, const CLI::App* app) {
   for (const CLI::App* verb : app->get_subcommands({})) {

@@ -136,14 +136,14 @@ class DeviceTest : public ::testing::TestWithParam<ArchName> {
 TEST_P(DeviceTest, LogitsAreThoseOfTheCpuKernels) {
   const engine::ModelWeights weights = Model(GetParam());
   const engine::DeviceModel model(weights, *device_);
-  const auto tokens = RandomTokens(11, weights.config.vocab_size, 3);
+  const auto tokens = RandomTokens(6, weights.config.vocab_size, 3);
   for (KvType type : {KvType::kF16, KvType::kInt8}) {
     const auto want = HostForward(weights, type).Logits(tokens);
     EXPECT_EQ(engine::DeviceSession(model, 64, type).Append(tokens, engine::LogitsOf::kAll), want);
     // In pieces, and the last position alone.
     engine::DeviceSession pieces(model, 64, type);
-    pieces.Append(std::span(tokens).first(4));
-    pieces.Append(std::span(tokens).subspan(4, 6));
+    pieces.Append(std::span(tokens).first(2));
+    pieces.Append(std::span(tokens).subspan(2, 3));
     const auto last = pieces.Append(std::span(tokens).last(1));
     EXPECT_TRUE(std::equal(last.begin(), last.end(), want.end() - weights.config.vocab_size));
   }
@@ -153,14 +153,29 @@ INSTANTIATE_TEST_SUITE_P(Archs, DeviceTest,
                          ::testing::Values(ArchName::kLlama, ArchName::kQwen3, ArchName::kBitnet,
                                            ArchName::kBitnet158));
 
+using DeviceSlowTest = DeviceTest;
+
 // Beyond a chunk of the prompt, a page and a segment of attention.
-TEST_F(DeviceTest, ALongPromptIsTheSame) {
+TEST_F(DeviceSlowTest, ALongPromptIsTheSame) {
   const engine::ModelWeights weights = Model(ArchName::kBitnet);
   const engine::DeviceModel model(weights, *device_);
   const auto tokens = RandomTokens(262, weights.config.vocab_size, 4);
   const auto want = HostForward(weights, KvType::kF16).Logits(tokens);
   const auto last = engine::DeviceSession(model).Append(tokens);
   EXPECT_TRUE(std::equal(last.begin(), last.end(), want.end() - weights.config.vocab_size));
+}
+
+// Tables as files have them: fp16 and Q8_0 rows are not decoded on the way.
+TEST_F(DeviceTest, TablesKeepTheTypeOfTheFile) {
+  for (auto type : {formats::GgmlType::kF16, formats::GgmlType::kQ8_0, formats::GgmlType::kBf16}) {
+    GgufOptions options;
+    options.table = type;
+    const engine::ModelWeights weights = Model(ArchName::kLlama, options);
+    const engine::DeviceModel model(weights, *device_);
+    const auto tokens = RandomTokens(3, weights.config.vocab_size, 3);
+    EXPECT_EQ(engine::DeviceSession(model, 8).Append(tokens, engine::LogitsOf::kAll),
+              HostForward(weights, KvType::kF16).Logits(tokens));
+  }
 }
 
 TEST_F(DeviceTest, GreedyTokensAreThoseOfASession) {
@@ -170,14 +185,14 @@ TEST_F(DeviceTest, GreedyTokensAreThoseOfASession) {
   std::vector<int32_t> on_device, on_cpu;
   engine::DeviceSession device_session(model, 64);
   int32_t next = device_session.AppendGreedy(prompt);
-  for (int i = 0; i < 12; ++i) {
+  for (int i = 0; i < 8; ++i) {
     on_device.push_back(next);
     next = device_session.AppendGreedy({&next, 1});
   }
   const engine::Engine engine(std::move(weights), 1);
   engine::Session session(engine, 64);
   std::vector<float> logits = session.Append(prompt);
-  for (int i = 0; i < 12; ++i) {
+  for (int i = 0; i < 8; ++i) {
     const auto best = std::max_element(logits.begin(), logits.end()) - logits.begin();
     on_cpu.push_back(static_cast<int32_t>(best));
     logits = session.Append({&on_cpu.back(), 1});
