@@ -134,7 +134,8 @@ std::vector<Problem> Problems() {
 
 TEST(AttentionCudaTest, TheCacheIsTheCpus) {
   for (Problem& problem : Problems()) {
-    problem.k[5] = 0.0f, problem.v[7] = 1e-20f;
+    problem.k[5] = 0.0f, problem.k[7] = 1e-20f;
+    std::fill_n(problem.v.begin(), problem.shape.head_width, 0.0f);  // A token of zeros
     EXPECT_TRUE(problem.CacheOfDevice() == problem.CacheOfCpu());
     EXPECT_TRUE(problem.CacheOfDevice({.shuffle = true}) == problem.CacheOfCpu());
     problem.k[40] = std::nanf("");

@@ -29,6 +29,10 @@ FILL = "kernels/common/fill_rows.cuh"
 W4 = "kernels/w4a16/w4a16_fragments.cuh"
 W4_GEMV = "kernels/w4a16/w4a16_gemv.cuh"
 W4_GEMM = "kernels/w4a16/w4a16_gemm.cuh"
+ATTENTION = "kernels/attention/attention.cuh"
+TABLE = "kernels/table/table.cuh"
+STEPS = "kernels/elementwise/elementwise.cuh"
+PLAIN_NORM = "kernels/rms_norm/rms_norm.cuh"
 BARRIER = "simt::SyncBlock();"
 
 # (test, source, which occurrence of the text, text, replacement, the fault)
@@ -156,6 +160,31 @@ MUTANTS = [
     ("w4a16", W4_GEMM, 0, "token < args.m", "token <= args.m", "writes a token too many"),
     ("w4a16", W4_GEMM, 0, "row < args.n &&", "row <= args.n &&", "writes a row too many"),
     ("w4a16", W4_GEMM, 0, "2 * args.ldx}", "256 * args.groups}", "the wrong row step"),
+    ("attention", ATTENTION, 0, BARRIER, "", "no barrier before the sums of weights"),
+    ("attention", ATTENTION, 1, BARRIER, "", "no barrier before the queries are read"),
+    ("attention", ATTENTION, 2, BARRIER, "", "no barrier before the scores are read"),
+    ("attention", ATTENTION, 3, BARRIER, "", "no barrier before maximum and sum are stored"),
+    ("attention", ATTENTION, 0, "end - window", "end - window - 1", "a token more than the window"),
+    ("attention", ATTENTION, 0, "half = kLanes / 2", "half = kLanes / 4", "half of the lanes are not in the dot product"),
+    ("attention", ATTENTION, 0, "fmaf(q[h][i], element, acc[h])", "acc[h] + q[h][i] * element", "a product rounded where the contract fuses"),
+    ("attention", ATTENTION, 0, "i += 32) top =", "i += 64) top =", "every other score is not in the maximum"),
+    ("attention", ATTENTION, 0, "* scale, value", ", value", "values without their scales"),
+    ("attention", ATTENTION, 0, "max < next[width] ? next[width] : max", "max", "segments joined at the first maximum"),
+    ("attention", ATTENTION, 0, "acc = acc * f", "acc = acc", "earlier segments not scaled down"),
+    ("attention", ATTENTION, 0, "blockIdx.y / blocks", "blockIdx.y % blocks", "the kv head of another block"),
+    ("attention", ATTENTION, 0, "finite ? amax", "true ? amax", "the scale of NaN is a number"),
+    ("attention", ATTENTION, 0, "kKvFloor", "0.0f", "no floor under the maximum"),
+    ("model_steps", TABLE, 0, BARRIER, "", "no barrier before the sums of a row are added"),
+    ("model_steps", TABLE, 0, "column / kTableRun", "column / 16", "the scale of another run"),
+    ("model_steps", TABLE, 0, "l < kLanes", "l < kLanes - 1", "a lane is not in the sum"),
+    ("model_steps", TABLE, 0, "row >= table.n) return", "row > table.n) return", "a row beyond the table"),
+    ("model_steps", PLAIN_NORM, 0, BARRIER, "", "no barrier before the root is read"),
+    ("model_steps", PLAIN_NORM, 0, "+ eps", "", "no epsilon"),
+    ("model_steps", STEPS, 0, BARRIER, "", "no barrier before the best of the warps are compared"),
+    ("model_steps", STEPS, 0, "id < best_id", "id > best_id", "ties to the highest id"),
+    ("model_steps", STEPS, 0, "!(logit < INFINITY)", "logit == INFINITY", "NaN is not reported"),
+    ("model_steps", STEPS, 0, "mask = 16", "mask = 8", "half of the warp is not compared"),
+    ("model_steps", STEPS, 0, "gamma[i] / 127.0f", "gamma[i] * (1.0f / 127.0f)", "a reciprocal where the contract divides"),
 ]
 
 
