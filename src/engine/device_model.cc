@@ -24,13 +24,13 @@ class DeviceModel::Uploader {
     size_bytes_ += (size_bytes + kAlignment - 1) / kAlignment * kAlignment;
     return at;
   }
-  template <class T, class A>
-  const T* Put(const std::vector<T, A>& values) {
+  template <class Values>  // A vector, with any allocator
+  const typename Values::value_type* Put(const Values& values) {
+    using T = typename Values::value_type;
     return static_cast<const T*>(
         Put(values.data(), static_cast<int64_t>(values.size() * sizeof(T))));
   }
   int64_t size_bytes() const { return size_bytes_; }
-  bool counting() const { return base_ == nullptr; }
 
  private:
   kernels::Device& device_;
