@@ -4,6 +4,11 @@
 #include "kernels/simt/launch.h"
 
 namespace tern::kernels {
+namespace {
+
+constexpr char kNoFp32[] = "a device's cache is fp16 or int8, not fp32";
+
+}  // namespace
 
 const char* LaunchAttention(const AttentionArgs& args, void* stream) {
   if (args.rows.m == 0) return nullptr;
@@ -13,6 +18,7 @@ const char* LaunchAttention(const AttentionArgs& args, void* stream) {
   const auto m = static_cast<unsigned>(args.rows.m);
   const simt::Grid segments{static_cast<unsigned>(args.max_segments),
                             static_cast<unsigned>(args.shape.kv_heads * head_blocks), m};
+  if (args.cache.type == KvType::kF32) return kNoFp32;
   const bool half = args.cache.type == KvType::kF16;
   const char* error =
       simt::LaunchKernel(half ? AttendSegmentsKernel<uint16_t> : AttendSegmentsKernel<int8_t>,
@@ -26,6 +32,7 @@ const char* LaunchWriteKv(const WriteKvArgs& args, void* stream) {
   if (args.rows.m == 0) return nullptr;
   const simt::Grid grid{static_cast<unsigned>(2 * args.kv_heads),
                         static_cast<unsigned>(args.rows.m)};
+  if (args.cache.type == KvType::kF32) return kNoFp32;
   const bool half = args.cache.type == KvType::kF16;
   return simt::LaunchKernel(half ? WriteKvKernel<uint16_t> : WriteKvKernel<int8_t>, grid, 32,
                             stream, args);

@@ -1,8 +1,8 @@
-// Rows of a table on a GPU, gathered or multiplied. The product has the engine's order of sums (16
-// partial sums, added left to right, no FMA), so it is equal to the CPU's bit for bit.
+// Rows of a table on a GPU, gathered or multiplied. The product has the order of float_gemm.h (16
+// lanes with fused multiply-adds, joined pairwise), so it is equal to the CPU's bit for bit.
 //
 //   16 threads a table row, 16 rows a block: thread l takes the columns l, l + 16, ...: neighbours
-//   read neighbouring elements; the 16 sums of a row meet in shared memory
+//   read neighbouring elements; shuffles join the 16 sums of a row
 #pragma once
 
 #include <cstdint>
@@ -37,7 +37,6 @@ __global__ void __launch_bounds__(kRowThreads)
 // y[m, n] = x[m, k] table^T. Grid: (ceil(n / kTableRows), m) blocks of kRowThreads.
 __global__ void __launch_bounds__(kRowThreads)
     TableProductKernel(const TableView table, const float* x, float* y) {
-  __shared__ float sums[kTableRows][kLanes];
   const int lane = static_cast<int>(threadIdx.x) % static_cast<int>(kLanes);
   const int slot = static_cast<int>(threadIdx.x) / static_cast<int>(kLanes);
   const int64_t m = blockIdx.y;
@@ -45,14 +44,11 @@ __global__ void __launch_bounds__(kRowThreads)
   float sum = 0.0f;
   if (row < table.n) {
     for (int i = lane; i < table.k; i += static_cast<int>(kLanes))
-      sum += x[m * table.k + i] * TableValue(table, row, i);
+      sum = fmaf(x[m * table.k + i], TableValue(table, row, i), sum);
   }
-  sums[slot][lane] = sum;
-  simt::SyncBlock();
-  if (lane != 0 || row >= table.n) return;
-  float total = 0.0f;
-  for (int l = 0; l < kLanes; ++l) total += sums[slot][l];
-  y[m * table.n + row] = total;
+  TERN_UNROLL
+  for (unsigned half = kLanes / 2; half > 0; half /= 2) sum += simt::ShuffleDownFloat(sum, half);
+  if (lane == 0 && row < table.n) y[m * table.n + row] = sum;
 }
 
 }  // namespace tern::kernels

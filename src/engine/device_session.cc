@@ -39,6 +39,8 @@ class Arena {
 DeviceSession::DeviceSession(const DeviceModel& model, int64_t capacity, kernels::KvType cache)
     : model_(model), device_(model.device()), cache_type_(cache) {
   const ModelConfig& c = model.config();
+  if (cache == kernels::KvType::kF32)
+    throw UsageError("a device keeps keys and values in fp16 or int8, not fp32");
   capacity_ = capacity <= 0 ? c.context_length : std::min(capacity, c.context_length);
   pages_ = (capacity_ + kernels::kKvPageTokens - 1) / kernels::kKvPageTokens;
   segments_ = (capacity_ + kernels::kAttentionSegmentTokens - 1) / kernels::kAttentionSegmentTokens;

@@ -1,8 +1,7 @@
 // Runs a ternary model on a device (kernels/device): the same steps as Session, with the weights,
-// the key-value cache and all values in between in the device's memory. Integers, norms, attention
-// and products are those of the CPU kernels bit for bit; what differs from a Session is what its
-// cache stores (here fp16 or int8). One allocation for the weights of a model, one for a sequence,
-// none a token.
+// the key-value cache and all values in between in the device's memory. All steps have the numbers
+// of the CPU kernels, so logits are those of a Session with the same type of cache (fp16 or int8)
+// bit for bit. One allocation for the weights of a model, one for a sequence, none a token.
 #pragma once
 
 #include <cstdint>
@@ -58,6 +57,7 @@ class DeviceModel {
 // One sequence. As Session, but that an exception of the device leaves it without use.
 class DeviceSession {
  public:
+  // Throws UsageError for an fp32 cache, ResourceError when the buffers do not fit.
   explicit DeviceSession(const DeviceModel& model, int64_t capacity = 0,
                          kernels::KvType cache = kernels::KvType::kF16);
 

@@ -61,12 +61,12 @@ TEST(TableCudaTest, RowsAndProducts) {
           EXPECT_EQ(rows.data()[i * k + j],
                     table.values[static_cast<size_t>(ids.data()[i] * k + j)]);
         for (int row = 0; row < n; ++row) {
-          float lanes[kLanes] = {}, total = 0;
-          for (int j = 0; j < k; ++j)
-            lanes[j % kLanes] +=
-                x.data()[i * k + j] * table.values[static_cast<size_t>(row * k + j)];
-          for (float lane : lanes) total += lane;
-          EXPECT_EQ(y.data()[i * n + row], total) << k;
+          float lanes[kLanes] = {};
+          for (int j = 0; j < k; ++j) {
+            const float weight = table.values[static_cast<size_t>(row * k + j)];
+            lanes[j % kLanes] = std::fma(x.data()[i * k + j], weight, lanes[j % kLanes]);
+          }
+          EXPECT_EQ(y.data()[i * n + row], JoinLanes(lanes)) << k;
         }
       }
     }
