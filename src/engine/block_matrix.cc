@@ -1,6 +1,7 @@
 // See block_matrix.h.
 #include "engine/block_matrix.h"
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -24,8 +25,15 @@ void BlockMatrix::Decode(int64_t row, float* out) const {
 void MoveToHugePages(BlockMatrix* matrix) {
   const std::span<const std::byte> file = matrix->bytes;
   const bool mapped = matrix->mapped;
-  auto copy = std::make_shared<HugePageVector<std::byte>>(file.begin(), file.end());
-  if (mapped) DropMappedPages(file);
+  auto copy = std::make_shared<HugePageVector<std::byte>>();
+  copy->reserve(file.size());
+  // In pieces, so that a large table is never in memory twice.
+  constexpr size_t kPiece = 4 << 20;
+  for (size_t at = 0; at < file.size(); at += kPiece) {
+    const auto piece = file.subspan(at, std::min(kPiece, file.size() - at));
+    copy->insert(copy->end(), piece.begin(), piece.end());
+    if (mapped) DropMappedPages(piece);
+  }
   matrix->bytes = *copy;
   matrix->owner = std::move(copy);  // Last: the old owner may unmap the file
   matrix->mapped = false;

@@ -7,6 +7,7 @@
 
 #include "arch/gguf_names.h"
 #include "base/error.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "engine/gguf_config.h"
 #include "engine/gguf_tokenizer.h"
@@ -165,6 +166,7 @@ class GgufLoader {
     TERN_CHECK_FORMAT(std::isfinite(d) && d >= 0, file_.path(), ": the scale of the blocks of ",
                       tensor.name, " is ", d, "; want a number from 0 on");
     matrix.scale = d * Scale(tensor.name, d);
+    DropMappedPages(tensor.bytes);  // Repacked: not read again
     return matrix;
   }
 
@@ -182,6 +184,7 @@ class GgufLoader {
       kernels::PackT2Row(file.codes.data() + FileRow(spec, row) * k, k,
                          matrix.t2.data() + row * kernels::T2RowBytes(k));
     }
+    DropMappedPages(tensor.bytes);
     return matrix;
   }
 

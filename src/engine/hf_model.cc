@@ -110,12 +110,14 @@ class HfLoader {
     if (tensor.dtype == "F32") return DenseMatrix{Floats(spec.name, spec.shape), n, k};
     BlockMatrix matrix{tensor.dtype == "F16" ? GgmlType::kF16 : GgmlType::kBf16, tensor.bytes,
                        tensors_.mapping(), n, k};
+    matrix.mapped = true;
     if (reinterpret_cast<uintptr_t>(tensor.bytes.data()) % 2 != 0) {
       // Kernels may want numbers where numbers can be; such files are rare.
       const auto copy =
           std::make_shared<std::vector<std::byte>>(tensor.bytes.begin(), tensor.bytes.end());
       matrix.bytes = *copy;
       matrix.owner = copy;
+      matrix.mapped = false;
     }
     CheckFinite(matrix, Where(spec.name));
     return matrix;
@@ -151,6 +153,7 @@ class HfLoader {
                       "; want a number above 0");
     const bool divide = quantization_.kind == HfQuantization::Kind::kBitnetDivide;
     matrix.scale = divide ? 1.0f / stored : stored;
+    DropMappedPages(tensor.bytes);  // Repacked: not read again
     return matrix;
   }
 
