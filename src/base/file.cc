@@ -10,7 +10,6 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
-#include <regex>
 #include <utility>
 #include <vector>
 
@@ -18,6 +17,15 @@
 
 namespace tern {
 namespace {
+
+// "state.tmp.123", "model.unverified.7".
+bool IsUnfinished(std::string_view name) {
+  const size_t dot = name.rfind('.');
+  if (dot == std::string_view::npos || dot + 1 == name.size()) return false;
+  if (name.find_first_not_of("0123456789", dot + 1) != std::string_view::npos) return false;
+  const std::string_view stem = name.substr(0, dot);
+  return stem.ends_with(".tmp") || stem.ends_with(".unverified");
+}
 
 // Closes the descriptor when the scope ends, whatever is thrown.
 class Descriptor {
@@ -141,11 +149,9 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 }
 
 void RemoveUnfinishedFiles(const std::string& folder) {
-  static const std::regex unfinished(R"(.*[.](tmp|unverified)[.][0-9]+)");
   std::vector<std::filesystem::path> found;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
-    if (std::regex_match(entry.path().filename().string(), unfinished))
-      found.push_back(entry.path());
+    if (IsUnfinished(entry.path().filename().string())) found.push_back(entry.path());
   }
   for (const std::filesystem::path& path : found) {
     std::error_code error;
