@@ -50,12 +50,13 @@ TEST(TableCudaTest, RowsAndProducts) {
       const int n = 19, m = 3;
       const Table table(type, n, k);
       const DeviceBuffer<int32_t> ids(std::vector<int32_t>{18, 0, 7});
-      DeviceBuffer<float> rows(m * k, -1.0f), y(m * n, -1.0f);
+      DeviceBuffer<float> rows(m * k, -1.0f), y(m * n + 1, -1.0f);
       const DeviceBuffer<float> x(RandomFloats(m * k, 6));
       simt::Launch({m}, {kRowThreads},
                    [&] { GatherRowsKernel(table.view, ids.data(), rows.data()); });
       simt::Launch({Blocks(n, kTableRows), m}, {kRowThreads},
                    [&] { TableProductKernel(table.view, x.data(), y.data()); });
+      EXPECT_EQ(y.data()[m * n], -1.0f) << "wrote beyond the last row";
       for (int i = 0; i < m; ++i) {
         for (int j = 0; j < k; ++j)
           EXPECT_EQ(rows.data()[i * k + j],
