@@ -60,4 +60,9 @@ TERN_HALF_FUNCTION uint16_t HalfFromFloat(float value) {
 #endif
 }
 
+// bfloat16, exactly.
+TERN_HALF_FUNCTION float FloatFromBfloat(uint16_t bits) {
+  return HalfBitsFloat(static_cast<uint32_t>(bits) << 16);
+}
+
 }  // namespace tern::kernels

@@ -18,10 +18,10 @@ inline uint32_t PackHalves(const Encode& encode, const Each& each) {
   return encode(each(0)) | static_cast<uint32_t>(encode(each(1))) << 16;
 }
 inline double F16Half(uint32_t pair, int i) {
-  return kernels::F16ToFloat(static_cast<uint16_t>(pair >> (16 * i)));
+  return kernels::FloatFromHalf(static_cast<uint16_t>(pair >> (16 * i)));
 }
 inline double Bf16Half(uint32_t pair, int i) {
-  return kernels::Bf16ToFloat(static_cast<uint16_t>(pair >> (16 * i)));
+  return kernels::FloatFromBfloat(static_cast<uint16_t>(pair >> (16 * i)));
 }
 #endif
 
@@ -75,7 +75,7 @@ TERN_DEVICE float FloatFromF16(uint16_t bits) {
   asm("cvt.f32.f16 %0, %1;\n" : "=f"(value) : "h"(bits));
   return value;
 #else
-  return kernels::F16ToFloat(bits);
+  return kernels::FloatFromHalf(bits);
 #endif
 }
 
@@ -83,7 +83,7 @@ TERN_DEVICE float FloatFromBf16(uint16_t bits) {
 #if defined(__CUDACC__)
   return __uint_as_float(static_cast<uint32_t>(bits) << 16);
 #else
-  return kernels::Bf16ToFloat(bits);
+  return kernels::FloatFromBfloat(bits);
 #endif
 }
 

@@ -11,7 +11,7 @@
 // test needs a tolerance that allows any order.
 #include <cstring>
 
-#include "kernels/common/float16.h"
+#include "kernels/common/half.h"
 #include "kernels/simt/machine.h"
 
 namespace tern::simt {
@@ -99,8 +99,8 @@ void StepLoad(WarpSlots& slots) {
 
 constexpr WarpOperation kSignedBytes{"mma.m16n8k32.s8.s8", 10, 4, StepInt8<false>};
 constexpr WarpOperation kUnsignedBytes{"mma.m16n8k32.u8.s8", 10, 4, StepInt8<true>};
-constexpr WarpOperation kHalves{"mma.m16n8k16.f16", 10, 4, StepFloat16<kernels::F16ToFloat>};
-constexpr WarpOperation kBfloats{"mma.m16n8k16.bf16", 10, 4, StepFloat16<kernels::Bf16ToFloat>};
+constexpr WarpOperation kHalves{"mma.m16n8k16.f16", 10, 4, StepFloat16<kernels::FloatFromHalf>};
+constexpr WarpOperation kBfloats{"mma.m16n8k16.bf16", 10, 4, StepFloat16<kernels::FloatFromBfloat>};
 constexpr WarpOperation kLoad1{"ldmatrix.x1", 4, 1, StepLoad<1, false>};
 constexpr WarpOperation kLoad2{"ldmatrix.x2", 4, 2, StepLoad<2, false>};
 constexpr WarpOperation kLoad4{"ldmatrix.x4", 4, 4, StepLoad<4, false>};

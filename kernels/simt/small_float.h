@@ -5,7 +5,7 @@
 #include <cmath>
 #include <cstdint>
 
-#include "kernels/common/float16.h"
+#include "kernels/common/half.h"
 
 namespace tern::simt {
 

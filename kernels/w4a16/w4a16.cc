@@ -3,10 +3,9 @@
 #include "kernels/w4a16/w4a16.h"
 
 #include <algorithm>
-#include <cstdlib>
-#include <memory>
 
 #include "kernels/common/isa.h"
+#include "kernels/common/thread_buffer.h"
 #include "kernels/w4a16/w4a16_impl.h"
 
 namespace tern::kernels {
@@ -14,21 +13,6 @@ namespace {
 
 constexpr int64_t kGrainBytes = 32
                                 << 10;  // About 2 us of streaming: less does not pay for a wake-up.
-
-// A buffer a thread, grown on demand and kept.
-float* ThreadBuffer(int64_t count) {
-  struct Free {
-    void operator()(float* p) const { std::free(p); }
-  };
-  thread_local std::unique_ptr<float, Free> buffer;
-  thread_local int64_t size = 0;
-  if (size < count) {
-    buffer.reset(
-        static_cast<float*>(std::aligned_alloc(64, static_cast<size_t>(count) * sizeof(float))));
-    size = count;
-  }
-  return buffer.get();
-}
 
 // [tokens][groups][steps][lanes], zero beyond k.
 void Reorder(const W4A16Args& args, int64_t m_begin, int64_t tokens, float* to) {
@@ -59,7 +43,8 @@ void W4A16Gemv(const W4A16Args& args, const ParallelFor& parallel) {
   const int64_t row_bytes = std::max<int64_t>(W4RowBytes(args.k), 1);
   for (int64_t m = 0; m < args.m;) {
     const int tokens = Piece(args.m - m, isa);
-    float* reordered = ThreadBuffer(std::max<int64_t>(tokens * W4Groups(args.k) * kW4Group, 16));
+    const int64_t floats = std::max<int64_t>(tokens * W4Groups(args.k) * kW4Group, 16);
+    auto* reordered = reinterpret_cast<float*>(ThreadBuffer(floats * 4));
     Reorder(args, m, tokens, reordered);
     parallel(args.n, kGrainBytes / row_bytes + 1, [&](int64_t begin, int64_t end) {
       if (isa == Isa::kAvx512) {

@@ -3,7 +3,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "kernels/common/float16.h"
+#include "kernels/common/half.h"
 #include "kernels/common/lanes.h"
 #include "kernels/w4a16/w4a16_impl.h"
 
@@ -20,7 +20,7 @@ void W4A16GemvRef(const W4A16Args& args) {
         const int zero = args.zeros_GN != nullptr ? args.zeros_GN[group * args.n + n] : 8;
         const uint16_t bits = args.scales_GN[group * args.n + n];
         const float scale =
-            args.scale_type == Float16Type::kF16 ? F16ToFloat(bits) : Bf16ToFloat(bits);
+            args.scale_type == Float16Type::kF16 ? FloatFromHalf(bits) : FloatFromBfloat(bits);
         for (int64_t lane = 0; lane < kLanes; ++lane) {
           uint32_t word;
           std::memcpy(&word, words + 4 * lane, sizeof(word));

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "engine/rope_factors.h"
+#include "engine/scratch.h"
 #include "kernels/gated_ffn/gated_ffn.h"
 #include "kernels/rms_norm/rms_norm.h"
 #include "kernels/rope/rope.h"
@@ -15,11 +16,6 @@ namespace {
 
 // Rows of one pass: enough for the tiles of the products, few enough for small buffers.
 constexpr int64_t kChunkRows = 256;
-
-float* Room(std::vector<float>* buffer, int64_t count) {
-  if (buffer->size() < static_cast<size_t>(count)) buffer->resize(static_cast<size_t>(count));
-  return buffer->data();
-}
 
 void AddTo(float* x, const float* y, int64_t count) {
   for (int64_t i = 0; i < count; ++i) x[i] += y[i];

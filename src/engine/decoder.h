@@ -15,8 +15,8 @@ namespace tern::engine {
 
 class Decoder {
  public:
-  // Sequences of up to `capacity` tokens each (at most the model's context). Buffers are kept from
-  // call to call: a decoding step allocates its logits only. Both must outlive this.
+  // Sequences of up to `capacity` tokens each (at most the model's context). Its buffers
+  // are kept from call to call. Both must outlive this.
   Decoder(const Engine& engine, KvCache& cache, int64_t capacity);
 
   struct Request {

@@ -124,11 +124,10 @@ GenerateResult Generate(const Engine& engine, std::string_view prompt,
 GenerateResult GenerateOnDevice(const DeviceModel& model, std::string_view prompt,
                                 const GenerateOptions& options,
                                 const std::function<void(std::string_view)>& on_text) {
-  const kernels::KvType cache =
-      options.cache == kernels::KvType::kF32 ? kernels::KvType::kF16 : options.cache;
   return Run(
-      model.weights(), [&](int64_t capacity) { return DeviceSession(model, capacity, cache); },
-      prompt, options, on_text);
+      model.weights(),
+      [&](int64_t capacity) { return DeviceSession(model, capacity, options.cache); }, prompt,
+      options, on_text);
 }
 
 }  // namespace tern::engine

@@ -18,7 +18,7 @@ namespace tern::engine {
 GenerateResult Generate(const Engine& engine, std::string_view prompt,
                         const GenerateOptions& options,
                         const std::function<void(std::string_view)>& on_text);
-// The same on a device, whose cache is fp16 where the options say fp32; throws ResourceError too.
+// The same on a device; throws UsageError for an fp32 cache, too, and ResourceError.
 GenerateResult GenerateOnDevice(const DeviceModel& model, std::string_view prompt,
                                 const GenerateOptions& options,
                                 const std::function<void(std::string_view)>& on_text);

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "engine/scratch.h"
 #include "kernels/absmax_quantize/absmax_quantize.h"
 #include "kernels/code_gemm/code_gemm.h"
 #include "kernels/float_gemm/float_gemm.h"
@@ -60,13 +61,6 @@ FloatCode FloatCodeOf(GgmlType type) {
     default:
       return FloatCode::kRows;
   }
-}
-
-// Room for `count` elements without giving memory back.
-template <class T>
-T* Room(std::vector<T>* buffer, int64_t count) {
-  if (buffer->size() < static_cast<size_t>(count)) buffer->resize(static_cast<size_t>(count));
-  return buffer->data();
 }
 
 void MultiplyInt8(LinearInput& input, const TernaryMatrix& w, float* y,

@@ -8,8 +8,8 @@
 
 #include "base/error.h"
 #include "engine/weight_table.h"
-#include "formats/fp8.h"
 #include "formats/half.h"
+#include "kernels/fp8/fp8.h"
 
 namespace tern::engine {
 namespace {
@@ -74,7 +74,8 @@ void ScaledMatrix::Decode(int64_t row, float* out) const {
           out[i] = static_cast<float>(static_cast<int8_t>(q[i])) * scale;
         break;
       case ScaledCode::kFp8E4m3:
-        for (int64_t i = begin; i < end; ++i) out[i] = formats::kFp8E4m3Values[q[i]] * scale;
+        kernels::E4M3ToFp32(q + begin, end - begin, out + begin, SerialFor);
+        for (int64_t i = begin; i < end; ++i) out[i] *= scale;
         break;
     }
   }

@@ -14,7 +14,7 @@ namespace tern::engine {
 enum class ScaledCode {
   kInt4,     // 8 in a little-endian 32-bit word, lowest bits first, stored as q + 8
   kInt8,     // Two's complement
-  kFp8E4m3,  // formats/fp8.h
+  kFp8E4m3,  // kernels/fp8
 };
 
 enum class ScaleType { kF32, kF16, kBf16 };

@@ -153,6 +153,8 @@ TEST_F(CliTest, TheEmulatorWritesWhatTheCpuWrites) {
             0);
   EXPECT_EQ(std::filesystem::file_size(folder_ / "l.f32"),
             4 * sizeof(float) * static_cast<size_t>(model_.config.vocab_size));
+  ExpectError({"generate", gguf_, "-p", "a", "--device", "simt", "--cache", "f32"},
+              ExitCode::kUsage, "a device keeps keys and values in fp16 or int8, not fp32");
 }
 #endif
 

@@ -172,12 +172,12 @@ TEST_F(GenerateTest, AStopStringEndsTheTextAndIsNotInIt) {
 
 // Goal: what was held back comes when no stop string does.
 TEST_F(GenerateTest, TheBeginningOfAStopStringIsText) {
-  Prefer(ByteId('x'));
+  Prefer(ByteId('k'));
   GenerateOptions options;
   options.max_tokens = 3;
-  options.stop = {"xxxxx", "y"};
+  options.stop = {"kkkkk", "y"};
   const GenerateResult result = Generate(Load(), "a", options, {});
-  EXPECT_EQ(result.text, "xxx");
+  EXPECT_EQ(result.text, "kkk");
   EXPECT_EQ(result.end, EndReason::kTokenLimit);
   options.stop = {""};
   EXPECT_THROW(Generate(*engine_, "a", options, {}), UsageError);

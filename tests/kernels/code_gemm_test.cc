@@ -9,6 +9,7 @@
 #include <cstring>
 #include <limits>
 
+#include "base/error.h"
 #include "formats/block_codec.h"
 #include "formats/half.h"
 #include "kernels/code_gemm/code_gemm_impl.h"
@@ -78,22 +79,10 @@ struct Problem {
   CodeGemmArgs args;
 };
 
-bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
-}
-
 void ExpectOracle(Problem& problem, const char* what) {
-  ForEachIsa([&](Isa isa) {
-    for (const ParallelFor& cut :
-         {ParallelFor(SerialFor), ParallelFor(UnevenFor), ParallelFor(OneByOneFor)}) {
-      std::fill(problem.y.begin(), problem.y.end(),
-                -7.0f);  // Between the rows nothing may be written
-      CodeGemm(problem.args, cut);
-      ASSERT_TRUE(SameBits(problem.y, problem.want))
-          << what << " on " << ToString(isa) << ", m " << problem.args.m << ", n " << problem.args.n
-          << ", k " << problem.args.k;
-    }
-  });
+  ExpectSameBits(
+      [&](const ParallelFor& cut) { CodeGemm(problem.args, cut); }, problem.y, problem.want,
+      StrCat(what, ", m ", problem.args.m, ", n ", problem.args.n, ", k ", problem.args.k));
 }
 
 TEST(CodeGemm, EveryTypeGivesTheOraclesBitsOnEveryInstructionSet) {

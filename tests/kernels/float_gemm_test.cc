@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "base/error.h"
 #include "formats/block_codec.h"
 #include "formats/half.h"
 #include "kernels/float_gemm/float_gemm_impl.h"
@@ -77,22 +78,10 @@ struct Problem {
   FloatGemmArgs args;
 };
 
-bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
-}
-
 void ExpectOracle(Problem& problem, const char* what) {
-  ForEachIsa([&](Isa isa) {
-    for (const ParallelFor& cut :
-         {ParallelFor(SerialFor), ParallelFor(UnevenFor), ParallelFor(OneByOneFor)}) {
-      std::fill(problem.y.begin(), problem.y.end(),
-                -7.0f);  // Between the rows nothing may be written
-      FloatGemm(problem.args, cut);
-      ASSERT_TRUE(SameBits(problem.y, problem.want))
-          << what << " on " << ToString(isa) << ", m " << problem.args.m << ", n " << problem.args.n
-          << ", k " << problem.args.k;
-    }
-  });
+  ExpectSameBits(
+      [&](const ParallelFor& cut) { FloatGemm(problem.args, cut); }, problem.y, problem.want,
+      StrCat(what, ", m ", problem.args.m, ", n ", problem.args.n, ", k ", problem.args.k));
 }
 
 TEST(FloatGemm, EveryCodeGivesTheOraclesBitsOnEveryInstructionSet) {

@@ -2,9 +2,13 @@
 // fixed seed, and a ParallelFor that cuts ranges unevenly.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "base/parallel.h"
@@ -63,6 +67,25 @@ inline std::vector<uint8_t> PackMatrix(const std::vector<int8_t>& weights, int64
     PackT2RowRef(weights.data() + row * k, k, packed.data() + row * T2RowBytes(k));
   }
   return packed;
+}
+
+inline bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+// run(cut) fills y on every instruction set and for every cut of the work: always with the bits of
+// `want`. What it does not write keeps the -7 of before.
+template <class Run>
+void ExpectSameBits(const Run& run, std::vector<float>& y, const std::vector<float>& want,
+                    const std::string& what) {
+  ForEachIsa([&](Isa isa) {
+    for (const ParallelFor& cut :
+         {ParallelFor(SerialFor), ParallelFor(UnevenFor), ParallelFor(OneByOneFor)}) {
+      std::fill(y.begin(), y.end(), -7.0f);
+      run(cut);
+      ASSERT_TRUE(SameBits(y, want)) << what << " on " << ToString(isa);
+    }
+  });
 }
 
 }  // namespace tern::kernels

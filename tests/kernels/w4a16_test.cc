@@ -9,7 +9,7 @@
 #include <random>
 #include <vector>
 
-#include "kernels/common/float16.h"
+#include "kernels/common/half.h"
 #include "tests/kernels/isa_test_util.h"
 
 namespace tern::kernels {
@@ -50,7 +50,8 @@ struct Problem {
   double Weight(int64_t row, int64_t at) const {
     const auto g = static_cast<size_t>(at / kW4Group * n + row);
     const int zero = asymmetric ? zeros[g] : 8;
-    const double scale = type == Float16Type::kF16 ? F16ToFloat(scales[g]) : Bf16ToFloat(scales[g]);
+    const double scale =
+        type == Float16Type::kF16 ? FloatFromHalf(scales[g]) : FloatFromBfloat(scales[g]);
     return (codes[static_cast<size_t>(row * k + at)] - zero) * scale;
   }
   std::vector<float> Oracle() const {
@@ -103,15 +104,15 @@ TEST(W4A16Test, PackingLosesNothing) {
 }
 
 TEST(W4A16Test, HalvesDecodeExactly) {
-  EXPECT_EQ(F16ToFloat(0x3C00), 1.0f);
-  EXPECT_EQ(F16ToFloat(0xC000), -2.0f);
-  EXPECT_EQ(F16ToFloat(0x7BFF), 65504.0f);
-  EXPECT_EQ(F16ToFloat(0x0001), 0x1p-24f);
-  EXPECT_EQ(F16ToFloat(0x83FF), -0x1.ff8p-15f);
-  EXPECT_TRUE(std::signbit(F16ToFloat(0x8000)));
-  EXPECT_EQ(F16ToFloat(0xFC00), -INFINITY);
-  EXPECT_TRUE(std::isnan(F16ToFloat(0x7E01)));
-  EXPECT_EQ(Bf16ToFloat(0x3FC0), 1.5f);
+  EXPECT_EQ(FloatFromHalf(0x3C00), 1.0f);
+  EXPECT_EQ(FloatFromHalf(0xC000), -2.0f);
+  EXPECT_EQ(FloatFromHalf(0x7BFF), 65504.0f);
+  EXPECT_EQ(FloatFromHalf(0x0001), 0x1p-24f);
+  EXPECT_EQ(FloatFromHalf(0x83FF), -0x1.ff8p-15f);
+  EXPECT_TRUE(std::signbit(FloatFromHalf(0x8000)));
+  EXPECT_EQ(FloatFromHalf(0xFC00), -INFINITY);
+  EXPECT_TRUE(std::isnan(FloatFromHalf(0x7E01)));
+  EXPECT_EQ(FloatFromBfloat(0x3FC0), 1.5f);
 }
 
 // Against fp64. Each lane's total passes at most 8 fma a group and one a group, then four additions

@@ -28,8 +28,8 @@ void ExpectRounding(uint16_t infinite, const Encode& encode, const Decode& decod
 }
 
 TEST(HalfTest, EveryValueAndMidpointRounds) {
-  ExpectRounding(0x7C00, EncodeF16, kernels::F16ToFloat);
-  ExpectRounding(0x7F80, EncodeBf16, kernels::Bf16ToFloat);
+  ExpectRounding(0x7C00, EncodeF16, kernels::FloatFromHalf);
+  ExpectRounding(0x7F80, EncodeBf16, kernels::FloatFromBfloat);
   EXPECT_EQ(EncodeF16(65519.99), 0x7BFF);  // The largest; from half a unit beyond on infinity.
   EXPECT_EQ(EncodeF16(65520.0), 0x7C00);
 }
@@ -38,7 +38,7 @@ TEST(HalfTest, PairsAreComputedApartAndRoundedOnce) {
   // 2048 + 1 is no half: to even. 3 * 1/3 + (-1) keeps what a product rounded before would lose.
   EXPECT_EQ(SubtractF16x2(0x3C006800u, 0xBC00BC00u), 0x40006800u);
   const uint16_t third = EncodeF16(1.0 / 3.0);
-  const double expected = 3.0 * kernels::F16ToFloat(third) - 1.0;
+  const double expected = 3.0 * kernels::FloatFromHalf(third) - 1.0;
   EXPECT_NE(expected, 0.0);
   EXPECT_EQ(MultiplyAddF16x2(third, 0x4200u, 0xBC00u) & 0xFFFFu, EncodeF16(expected));
   EXPECT_EQ(MultiplyAddBf16x2(0x43070000u, 0x3F800000u, 0xC3080000u) >> 16, 0xBF80u);

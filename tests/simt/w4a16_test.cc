@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/common/float16.h"
+#include "kernels/common/half.h"
 #include "kernels/w4a16/w4a16.cu"  // The launcher's host code is the emulator's, too.
 #include "kernels/w4a16/w4a16_gemm.cuh"
 #include "kernels/w4a16/w4a16_gemv.cuh"
@@ -22,7 +22,7 @@ namespace {
 
 template <bool kBf16>
 float Decode(uint16_t bits) {
-  return kBf16 ? Bf16ToFloat(bits) : F16ToFloat(bits);
+  return kBf16 ? FloatFromBfloat(bits) : FloatFromHalf(bits);
 }
 template <bool kBf16>
 uint16_t Encode(double value) {
