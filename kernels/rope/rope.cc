@@ -26,12 +26,13 @@ void RopeRow(float* x, int64_t heads, int64_t half, const float* cosine, const f
 
 }  // namespace
 
-void RopeTable(int64_t context, int64_t head_width, double theta, float* cos_table,
-               float* sin_table) {
+void RopeTable(int64_t context, int64_t head_width, double theta, std::span<const double> factors,
+               float* cos_table, float* sin_table) {
   const int64_t half = head_width / 2;
   for (int64_t i = 0; i < half; ++i) {
     const double frequency =
-        std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(head_width));
+        std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(head_width)) /
+        (factors.empty() ? 1.0 : factors[static_cast<size_t>(i)]);
     for (int64_t position = 0; position < context; ++position) {
       const double angle = static_cast<double>(position) * frequency;
       cos_table[position * half + i] = static_cast<float>(std::cos(angle));

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "base/parallel.h"
 
@@ -16,9 +17,10 @@ enum class RopeDirection {
 };
 
 // cos_table, sin_table: [context, head_width / 2] of the angles position * theta^(-2i /
-// head_width), computed in fp64. REQUIRES: head_width even.
-void RopeTable(int64_t context, int64_t head_width, double theta, float* cos_table,
-               float* sin_table);
+// head_width) / factors[i], computed in fp64. factors: [head_width / 2], or empty: all 1. REQUIRES:
+// head_width even.
+void RopeTable(int64_t context, int64_t head_width, double theta, std::span<const double> factors,
+               float* cos_table, float* sin_table);
 
 // x: [rows, heads, head_width], `ldx` elements from row to row. positions: [rows], each in [0,
 // context).

@@ -11,8 +11,9 @@ namespace tern {
 namespace {
 
 constexpr std::string_view kI2s = "gguf/i2_s";
-constexpr std::string_view kFormats[] = {"gguf/tq2_0", "gguf/tq1_0",    "gguf/f16", kI2s,
-                                         "hf/bitnet",  "hf/autobitnet", "hf/bf16"};
+constexpr std::string_view kFormats[] = {"gguf/tq2_0", "gguf/tq1_0", "gguf/f16",  "gguf/bf16",
+                                         "gguf/f32",   kI2s,         "hf/bitnet", "hf/autobitnet",
+                                         "hf/bf16",    "hf/f16",     "hf/f32"};
 
 constexpr int64_t kTernaryBlock = 256;  // TQ1_0 and TQ2_0 rows are made of blocks of 256 weights
 constexpr int64_t kI2sBlock = 128;
@@ -27,6 +28,8 @@ std::string LayerNotDividing(const ModelConfig& config, size_t axis, int64_t uni
   }
   return "";
 }
+
+constexpr const char* kBiasAndNorm = "QK norm with biases on q, k and v is not known";
 
 bool HeadsFillWidth(const ModelConfig& c) { return c.num_heads * c.HeadDim() == c.hidden_size; }
 
@@ -44,6 +47,8 @@ bool WantsTernary(std::string_view format) {
 std::string ArchObjection(const ModelConfig& c, std::string_view format) {
   if (format.starts_with("hf/")) {
     const ArchChoice hf = ChooseHfArch(c);
+    if (c.rope_scaling.kind == RopeScalingKind::kFactors)
+      return "knows no RoPE with factors of its own for each pair";
     return hf.name == ArchName::kNone ? StrCat("has no class for this model: ", hf.reason) : "";
   }
   const ArchChoice gguf = ChooseGgufArch(c);
@@ -92,9 +97,12 @@ ArchChoice ChooseGgufArch(const ModelConfig& c) {
   const bool relu2 = c.activation == Activation::kRelu2;
   if (!c.sub_norms) {
     if (relu2) return {ArchName::kNone, "squared ReLU is known only with sub-norms"};
+    if (c.qk_norm && c.qkv_bias) return {ArchName::kNone, kBiasAndNorm};
     if (c.qk_norm) return {ArchName::kQwen3, "SiLU with QK norm"};
+    if (c.qkv_bias) return {ArchName::kQwen2, "SiLU, plain norms, biases on q, k and v"};
     return {ArchName::kLlama, "SiLU, plain norms"};
   }
+  if (c.qkv_bias) return {ArchName::kNone, "sub-norms with biases on q, k and v are not known"};
   if (c.qk_norm) {
     return {ArchName::kNone,
             "no llama.cpp architecture has sub-norms and QK norm; set one of them to false"};
@@ -117,9 +125,12 @@ ArchChoice ChooseHfArch(const ModelConfig& c) {
   const bool relu2 = c.activation == Activation::kRelu2;
   if (!c.sub_norms) {
     if (relu2) return {ArchName::kNone, "squared ReLU is known only with sub-norms"};
+    if (c.qk_norm && c.qkv_bias) return {ArchName::kNone, kBiasAndNorm};
     if (c.qk_norm) return {ArchName::kQwen3, "SiLU with QK norm"};
+    if (c.qkv_bias) return {ArchName::kQwen2, "SiLU, plain norms, biases on q, k and v"};
     return {ArchName::kLlama, "SiLU, plain norms"};
   }
+  if (c.qkv_bias) return {ArchName::kNone, "sub-norms with biases on q, k and v are not known"};
   if (c.qk_norm) {
     return {ArchName::kNone,
             "no transformers architecture has sub-norms and QK norm; set one of them to false"};

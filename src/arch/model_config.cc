@@ -40,6 +40,12 @@ void AddLayer(const ModelConfig& c, int64_t layer, std::vector<ParameterSpec>* t
   linear("self_attn.q_proj", c.num_heads * e, d);
   linear("self_attn.k_proj", c.num_kv_heads * e, d);
   linear("self_attn.v_proj", c.num_kv_heads * e, d);
+  for (const char* name : {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}) {
+    const int64_t heads =
+        name == std::string_view("self_attn.q_proj") ? c.num_heads : c.num_kv_heads;
+    if (c.qkv_bias)
+      table->push_back({StrCat(prefix, name, ".bias"), {heads * e}, ParameterRole::kBias});
+  }
   norm("self_attn.q_norm", e, c.qk_norm);
   norm("self_attn.k_norm", e, c.qk_norm);
   norm("self_attn.attn_sub_norm", c.num_heads * e, c.sub_norms);
@@ -49,6 +55,29 @@ void AddLayer(const ModelConfig& c, int64_t layer, std::vector<ParameterSpec>* t
   linear("mlp.up_proj", f, d);
   norm("mlp.ffn_sub_norm", f, c.sub_norms);
   linear("mlp.down_proj", d, f);
+}
+
+void CheckRopeScaling(const ModelConfig& c) {
+  const RopeScaling& s = c.rope_scaling;
+  const auto positive = [](double value) { return value > 0 && std::isfinite(value); };
+  const bool numbers = positive(s.factor) && positive(s.low_freq_factor) &&
+                       positive(s.high_freq_factor) && positive(s.original_context);
+  if (!numbers || s.high_freq_factor <= s.low_freq_factor) {
+    throw RecipeError(StrCat("model.rope_scaling has factor ", s.factor, ", low_freq_factor ",
+                             s.low_freq_factor, ", high_freq_factor ", s.high_freq_factor,
+                             ", original_context ", s.original_context,
+                             "; want numbers above 0, the second below the third"));
+  }
+  const int64_t wanted = s.kind == RopeScalingKind::kFactors ? c.HeadDim() / 2 : 0;
+  if (static_cast<int64_t>(s.factors.size()) != wanted) {
+    throw RecipeError(StrCat("model.rope_scaling has ", s.factors.size(),
+                             " factors of its own; want ", wanted,
+                             ", one for each pair of a head"));
+  }
+  for (const double factor : s.factors) {
+    if (!positive(factor))
+      throw RecipeError(StrCat("model.rope_scaling has the factor ", factor, "; want above 0"));
+  }
 }
 
 }  // namespace
@@ -82,6 +111,7 @@ void ValidateModelConfig(const ModelConfig& c) {
   positive("rope_theta", c.rope_theta);
   positive("norm_eps", c.norm_eps);
   positive("init_std", c.init_std);
+  CheckRopeScaling(c);
 }
 
 int64_t ParameterSpec::Count() const {

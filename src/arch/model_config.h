@@ -4,14 +4,16 @@
 //
 // Layer (x_BTD): h = x + Wo(attn_sub_norm?(Attention(RoPE(qk_norm?(Wq n1)), RoPE(qk_norm?(Wk n1)),
 // Wv n1))), n1 = norm(x); y = h + Wdown(ffn_sub_norm?(act(Wgate n2) * Wup n2)), n2 = norm(h). Norms
-// are RMSNorm with a learned gain, no biases. Sub-norms stand where BitNet b1.58-2B-4T has them
-// (arXiv 2504.12285). The head and the embedding are never ternary.
+// are RMSNorm with a learned gain; q, k and v may have biases. Sub-norms stand where BitNet
+// b1.58-2B-4T has them (arXiv 2504.12285). The head and the embedding are never ternary.
 #pragma once
 
 #include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "arch/rope_scaling.h"
 
 namespace tern {
 
@@ -33,8 +35,10 @@ struct ModelConfig {
   LinearKind linear = LinearKind::kBitLinear;
   bool sub_norms = true;   // attn_sub_norm and ffn_sub_norm before o_proj and down_proj
   bool qk_norm = false;    // RMSNorm over each head of q and k (Qwen3)
+  bool qkv_bias = false;   // q, k and v have a bias each (Qwen2)
   bool tied_head = true;   // The head is the embedding
   float init_std = 0.02f;  // Normal initialisation of every matrix
+  RopeScaling rope_scaling;
 
   int64_t HeadDim() const { return head_dim != 0 ? head_dim : hidden_size / num_heads; }
   bool operator==(const ModelConfig&) const = default;
@@ -45,11 +49,11 @@ void ValidateModelConfig(const ModelConfig& config);
 
 // What a parameter is, which decides its initialisation, weight decay, quantization and place in
 // exported files.
-enum class ParameterRole { kEmbedding, kHead, kLinear, kNorm };
+enum class ParameterRole { kEmbedding, kHead, kLinear, kNorm, kBias };
 
 struct ParameterSpec {
   std::string name;            // Hugging Face name, e.g. "model.layers.0.self_attn.q_proj.weight"
-  std::vector<int64_t> shape;  // [N, K] of matrices, [D] of norms
+  std::vector<int64_t> shape;  // [N, K] of matrices, [D] of norms and biases
   ParameterRole role;
   int64_t Count() const;
 };
@@ -61,8 +65,6 @@ int64_t CountParameters(const ModelConfig& config);
 
 // The architecture that each world would call this shape, or why none fits: design rules of Hugging
 // Face transformers and mainline llama.cpp (docs/formats/architectures.md).
-// kQwen2, llama with biases on q, k and v, is run by the engine only: tern trains no biases, so no
-// rule here chooses it.
 enum class ArchName { kLlama, kQwen2, kQwen3, kBitnet, kBitnet158, kNone };
 struct ArchChoice {
   ArchName name = ArchName::kNone;

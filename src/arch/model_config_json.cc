@@ -31,6 +31,10 @@ void VisitFields(Config& c, const Visitor& visit) {
   visit("init_std", c.init_std);
 }
 
+// Fields that came later, which are written only when they say something.
+constexpr const char* kQkvBias = "qkv_bias";
+constexpr const char* kRopeScaling = "rope_scaling";
+
 template <class Enum>
 Enum FromWord(const std::string& word, std::initializer_list<Enum> values, const char* field) {
   for (const Enum value : values) {
@@ -59,6 +63,11 @@ void Assign(int64_t& out, const nlohmann::json& value, const char* field) {
   TERN_CHECK_FORMAT(fits, "model config: ", field, " is ", value.dump(), "; want a whole number");
   out = value.get<int64_t>();
 }
+void Assign(double& out, const nlohmann::json& value, const char* field) {
+  TERN_CHECK_FORMAT(value.is_number(), "model config: ", field, " is ", value.dump(),
+                    "; want a number");
+  out = value.get<double>();
+}
 void Assign(float& out, const nlohmann::json& value, const char* field) {
   TERN_CHECK_FORMAT(value.is_number(), "model config: ", field, " is ", value.dump(),
                     "; want a number");
@@ -68,6 +77,49 @@ void Assign(bool& out, const nlohmann::json& value, const char* field) {
   TERN_CHECK_FORMAT(value.is_boolean(), "model config: ", field, " is ", value.dump(),
                     "; want true or false");
   out = value.get<bool>();
+}
+
+// visit(name, member) of what a kind of scaling has.
+template <class Scaling, class Visitor>
+void VisitScaling(Scaling& s, const Visitor& visit) {
+  if (s.kind == RopeScalingKind::kLinear || s.kind == RopeScalingKind::kLlama3)
+    visit("factor", s.factor);
+  if (s.kind == RopeScalingKind::kLlama3) {
+    visit("low_freq_factor", s.low_freq_factor);
+    visit("high_freq_factor", s.high_freq_factor);
+    visit("original_context", s.original_context);
+  }
+}
+
+void Assign(RopeScaling& out, const nlohmann::json& value, const char* field) {
+  TERN_CHECK_FORMAT(value.is_object() && value.contains("type"), "model config: ", field, " is ",
+                    value.dump(), "; want an object with a type");
+  out.kind = FromWord(
+      WordOf(value["type"], field),
+      {RopeScalingKind::kLinear, RopeScalingKind::kLlama3, RopeScalingKind::kFactors}, field);
+  std::set<std::string> known = {"type"};
+  const auto has = [&](const char* name) {
+    known.insert(name);
+    TERN_CHECK_FORMAT(value.contains(name), "model config: ", field, " lacks ", name);
+    return value[name];
+  };
+  VisitScaling(out, [&](const char* name, double& member) { Assign(member, has(name), name); });
+  if (out.kind == RopeScalingKind::kFactors) {
+    const nlohmann::json list = has("factors");
+    TERN_CHECK_FORMAT(list.is_array(), "model config: factors of ", field, " is no list");
+    for (const nlohmann::json& item : list) Assign(out.factors.emplace_back(), item, "factors");
+  }
+  for (const auto& item : value.items()) {
+    TERN_CHECK_FORMAT(known.contains(item.key()), "model config: ", field, " has the field ",
+                      item.key(), ", which this version does not know");
+  }
+}
+
+nlohmann::json ToJson(const RopeScaling& scaling) {
+  nlohmann::json json = {{"type", ToString(scaling.kind)}};
+  VisitScaling(scaling, [&](const char* name, double member) { json[name] = member; });
+  if (scaling.kind == RopeScalingKind::kFactors) json["factors"] = scaling.factors;
+  return json;
 }
 
 }  // namespace
@@ -81,6 +133,9 @@ nlohmann::json ToJson(const ModelConfig& config) {
       json[name] = member;
     }
   });
+  if (config.qkv_bias) json[kQkvBias] = true;
+  if (config.rope_scaling.kind != RopeScalingKind::kNone)
+    json[kRopeScaling] = ToJson(config.rope_scaling);
   return json;
 }
 
@@ -93,6 +148,9 @@ ModelConfig ModelConfigFromJson(const nlohmann::json& json) {
     TERN_CHECK_FORMAT(json.contains(name), "model config lacks ", name);
     Assign(member, json.at(name), name);
   });
+  known.insert({kQkvBias, kRopeScaling});
+  if (json.contains(kQkvBias)) Assign(config.qkv_bias, json[kQkvBias], kQkvBias);
+  if (json.contains(kRopeScaling)) Assign(config.rope_scaling, json[kRopeScaling], kRopeScaling);
   for (const auto& item : json.items()) {
     TERN_CHECK_FORMAT(known.contains(item.key()), "model config has the field ", item.key(),
                       ", which this version does not know; it was written by another version");

@@ -1,4 +1,5 @@
-// tern export, verify and eval: single steps of a recipe on a checkpoint of any run.
+// tern export, verify and eval: single steps of a recipe on a checkpoint of any run, or on an
+// imported model.
 #include <CLI/CLI.hpp>
 #include <filesystem>
 #include <iostream>
@@ -6,52 +7,50 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "checkpoint/checkpoint.h"
 #include "cli/commands.h"
 #include "cli/threads.h"
 #include "data/token_file.h"
-#include "engine/hf_model.h"
+#include "engine/model_source.h"
 #include "eval/perplexity.h"
-#include "model/checkpoint_io.h"
+#include "formats/gguf.h"
 #include "transfer/export.h"
+#include "transfer/import.h"
 #include "transfer/verify.h"
 
 namespace tern::cli {
 namespace {
 
 struct Flags {
-  std::string checkpoint, format, output, embedding = "f16", tokenizer, file, tokens,
-                                          split = "validation";
+  std::string checkpoint, format, output, embedding, tokenizer, file, tokens, split = "validation";
   int64_t max_tokens = 0, threads = 0;
   bool json = false;
 };
 
-// tokenizer.model beside the train stage's folder, unless the user names one.
-std::string TokenizerPath(const Flags& flags) {
-  if (!flags.tokenizer.empty()) return flags.tokenizer;
-  const auto run = std::filesystem::absolute(flags.checkpoint).lexically_normal();
-  for (auto at = run; at != at.parent_path(); at = at.parent_path()) {
-    if (std::filesystem::exists(at / "tokenizer.model")) return (at / "tokenizer.model").string();
-  }
-  throw UsageError(
-      StrCat("found no tokenizer.model above ", flags.checkpoint, "; name it with --tokenizer"));
-}
-
 void RunExport(const Flags& flags) {
   SetThreads(flags.threads);
-  const model::Decoder decoder = model::LoadDecoder(checkpoint::CheckpointReader(flags.checkpoint));
-  const text::Tokenizer tokenizer = text::Tokenizer::FromFile(TokenizerPath(flags));
+  const transfer::OpenedModel model = transfer::OpenDecoder(flags.checkpoint, flags.tokenizer);
   const std::string name = std::filesystem::path(flags.output).stem().string();
-  transfer::Export(decoder, tokenizer, {flags.format, flags.embedding, name}, flags.output);
+  transfer::Export(model.decoder, {model.tokenizer ? &*model.tokenizer : nullptr, model.files},
+                   {flags.format, flags.embedding, name}, flags.output);
   std::cout << flags.output << "\n";
 }
 
 // The format of a file by its look; only the meaning of the scale and the types of tables depend on
 // it.
 std::string FormatOf(const std::string& path) {
-  if (!std::filesystem::is_directory(path)) return "gguf/tq2_0";
+  if (!std::filesystem::is_directory(path)) {
+    const formats::GgufReader file(path);
+    const int64_t type = file.Has("general.file_type") ? file.Int("general.file_type") : -1;
+    for (const auto& [number, format] :
+         {std::pair(0, "gguf/f32"), {1, "gguf/f16"}, {32, "gguf/bf16"}})
+      if (type == number) return format;
+    return "gguf/tq2_0";
+  }
   const auto config = nlohmann::json::parse(ReadFile(path + "/config.json"));
-  if (!config.contains("quantization_config")) return "hf/bf16";
+  if (!config.contains("quantization_config")) {
+    const std::string dtype = config.value("dtype", config.value("torch_dtype", "float32"));
+    return dtype == "bfloat16" ? "hf/bf16" : dtype == "float16" ? "hf/f16" : "hf/f32";
+  }
   return config["quantization_config"].value("linear_class", "bitlinear") == "bitlinear"
              ? "hf/bitnet"
              : "hf/autobitnet";
@@ -59,11 +58,12 @@ std::string FormatOf(const std::string& path) {
 
 void RunVerify(const Flags& flags) {
   SetThreads(flags.threads);
-  const model::Decoder decoder = model::LoadDecoder(checkpoint::CheckpointReader(flags.checkpoint));
+  const transfer::OpenedModel model = transfer::OpenDecoder(flags.checkpoint, flags.tokenizer);
+  const model::Decoder& decoder = model.decoder;
   engine::ModelWeights weights = engine::LoadModel(flags.file);
   const transfer::WeightReport w = transfer::CompareWeights(decoder, weights, FormatOf(flags.file));
   std::vector<int32_t> tokens;
-  transfer::CompareTokenizers(text::Tokenizer::FromFile(TokenizerPath(flags)), weights);
+  transfer::CompareTokenizers(model.tokenizer ? &*model.tokenizer : nullptr, weights);
   constexpr int64_t kTokens = 64;
   for (int64_t i = 0; i < std::min(kTokens, decoder.config().context_length); ++i) {
     tokens.push_back(static_cast<int32_t>(
@@ -79,7 +79,8 @@ void RunVerify(const Flags& flags) {
 
 void RunEval(const Flags& flags) {
   SetThreads(flags.threads);
-  const model::Decoder decoder = model::LoadDecoder(checkpoint::CheckpointReader(flags.checkpoint));
+  const transfer::OpenedModel model = transfer::OpenDecoder(flags.checkpoint);
+  const model::Decoder& decoder = model.decoder;
   const data::TokenFile tokens = data::TokenFile::Open(flags.tokens);
   TERN_CHECK_INPUT(tokens.vocab_size() == decoder.config().vocab_size, flags.tokens,
                    " has a vocabulary of ", tokens.vocab_size(), ", the model ",
@@ -104,22 +105,29 @@ void RunEval(const Flags& flags) {
 }  // namespace
 
 void AddExportCommand(CLI::App& app) {
-  CLI::App* command =
-      app.add_subcommand("export", "Write a checkpoint in a format that engines load");
+  CLI::App* command = app.add_subcommand("export", "Write a model in a format that engines load");
   command->footer(
       "Example: tern export checkpoints/quickstart/train/step-00000300 --format gguf/tq2_0 -o "
       "model.gguf");
   auto flags = std::make_shared<Flags>();
-  command->add_option("checkpoint", flags->checkpoint, "Checkpoint folder or its state.h5")
+  command
+      ->add_option("checkpoint", flags->checkpoint,
+                   "Checkpoint, model file of tern import, GGUF file or Hugging Face "
+                   "folder")
       ->required();
   command
-      ->add_option("--format", flags->format,
-                   "gguf/tq2_0, gguf/tq1_0, gguf/i2_s, gguf/f16, hf/bitnet, hf/autobitnet, hf/bf16")
+      ->add_option(
+          "--format", flags->format,
+          "Ternary models: gguf/tq2_0, gguf/tq1_0, gguf/i2_s, hf/bitnet, hf/autobitnet; dense "
+          "ones: gguf/f16, gguf/bf16, gguf/f32, hf/bf16, hf/f16, hf/f32")
       ->required();
   command->add_option("-o,--output", flags->output, "File, or folder for hf/...")->required();
-  command->add_option("--embedding", flags->embedding, "GGUF: type of embedding and head")
-      ->check(CLI::IsMember({"f16", "f32", "q8_0"}))
-      ->capture_default_str();
+  command
+      ->add_option(
+          "--embedding", flags->embedding,
+          "GGUF: type of embedding and head: f16, bf16, f32 or q8_0; default: f16 beside ternary "
+          "layers, else that of the format")
+      ->check(CLI::IsMember({"f16", "bf16", "f32", "q8_0"}));
   command->add_option("--tokenizer", flags->tokenizer, "tokenizer.model; default: the run's");
   command->add_option("--threads", flags->threads, "0: all processors");
   command->callback([flags] { RunExport(*flags); });

@@ -39,10 +39,29 @@ void MoveToHugePages(BlockMatrix* matrix) {
   matrix->mapped = false;
 }
 
+void AlignHalves(BlockMatrix* matrix) {
+  const bool halves =
+      matrix->type == formats::GgmlType::kF16 || matrix->type == formats::GgmlType::kBf16;
+  if (!halves || reinterpret_cast<uintptr_t>(matrix->bytes.data()) % 2 == 0) return;
+  const auto copy =
+      std::make_shared<std::vector<std::byte>>(matrix->bytes.begin(), matrix->bytes.end());
+  matrix->bytes = *copy;
+  matrix->owner = copy;
+  matrix->mapped = false;
+}
+
 void CheckFinite(const BlockMatrix& matrix, const std::string& where) {
   TERN_CHECK_FORMAT(formats::IsReadAsFloats(matrix.type), where, " is ",
                     formats::InfoOf(matrix.type).name, ", which is not read as floats here");
+  constexpr size_t kPiece = 32 << 20;  // Of a mapped file in memory at once
+  const int64_t row_bytes = formats::RowBytes(matrix.type, matrix.k);
+  size_t seen = 0;
   for (int64_t n = 0; n < matrix.n; ++n) {
+    seen += static_cast<size_t>(row_bytes);
+    if (matrix.mapped && (seen >= kPiece || n + 1 == matrix.n)) {
+      DropMappedPages(matrix.bytes);
+      seen = 0;
+    }
     if (formats::FindNonFinite(matrix.type, matrix.Row(n), matrix.k) == matrix.k) continue;
     std::vector<float> row(static_cast<size_t>(matrix.k));
     matrix.Decode(n, row.data());

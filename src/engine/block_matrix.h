@@ -30,6 +30,10 @@ struct BlockMatrix {
 // pages.
 void MoveToHugePages(BlockMatrix* matrix);
 
+// Copies the numbers of an F16 or BF16 matrix that lies at an odd address, which is rare: kernels
+// may want numbers where numbers can be.
+void AlignHalves(BlockMatrix* matrix);
+
 // Throws FormatError ("where holds inf at 70") when a weight is NaN or Inf, or the type is not read
 // as floats. Looks at the blocks' scales, so it needs no memory.
 void CheckFinite(const BlockMatrix& matrix, const std::string& where);

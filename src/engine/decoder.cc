@@ -5,7 +5,6 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "engine/rope_factors.h"
 #include "engine/scratch.h"
 #include "kernels/gated_ffn/gated_ffn.h"
 #include "kernels/rms_norm/rms_norm.h"
@@ -36,7 +35,10 @@ Decoder::Decoder(const Engine& engine, KvCache& cache, int64_t capacity)
   const auto angles = static_cast<size_t>(capacity_ * engine.config().HeadDim() / 2);
   rope_cos_.resize(angles);
   rope_sin_.resize(angles);
-  FillRopeTable(engine.weights(), capacity_, rope_cos_.data(), rope_sin_.data());
+  const ModelConfig& c = engine.config();
+  kernels::RopeTable(capacity_, c.HeadDim(), c.rope_theta,
+                     RopeFactors(c.rope_scaling, c.HeadDim(), c.rope_theta), rope_cos_.data(),
+                     rope_sin_.data());
 }
 
 void Decoder::Check(const Request& request) const {
@@ -162,7 +164,7 @@ void Decoder::Attention(const LayerWeights& layer, const kernels::KvPages& cache
   Multiply(input_, layer.q, w.activation, q, parallel);
   Multiply(input_, layer.k, w.activation, k, parallel);
   Multiply(input_, layer.v, w.activation, v, parallel);
-  if (w.extras.qkv_bias) {
+  if (c.qkv_bias) {
     AddBias(q, layer.q_bias, m);
     AddBias(k, layer.k_bias, m);
     AddBias(v, layer.v_bias, m);

@@ -112,7 +112,7 @@ DeviceModel::DeviceModel(const ModelWeights& weights, kernels::Device& device)
   TERN_CHECK_INPUT(weights.config.HeadDim() <= kernels::kAttentionMaxWidth, weights.source,
                    " has heads of ", weights.config.HeadDim(), " elements; a device takes at most ",
                    kernels::kAttentionMaxWidth, ". Run it with --device cpu");
-  TERN_CHECK_INPUT(!weights.extras.qkv_bias, weights.source,
+  TERN_CHECK_INPUT(!weights.config.qkv_bias, weights.source,
                    " has biases on q, k and v, which a device does not add. Run it with --device "
                    "cpu");
   Uploader count(device, nullptr);

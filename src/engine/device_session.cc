@@ -7,7 +7,7 @@
 #include <numeric>
 
 #include "base/error.h"
-#include "engine/rope_factors.h"
+#include "kernels/rope/rope.h"
 #include "kernels/ternary_pack/t2.h"
 
 namespace tern::engine {
@@ -53,7 +53,9 @@ DeviceSession::DeviceSession(const DeviceModel& model, int64_t capacity, kernels
   host_ = device_.AllocateHost(kChunkTokens * c.vocab_size * static_cast<int64_t>(sizeof(float)));
 
   std::vector<float> cosine(static_cast<size_t>(capacity_ * c.HeadDim() / 2)), sine(cosine.size());
-  FillRopeTable(model.weights(), capacity_, cosine.data(), sine.data());
+  kernels::RopeTable(capacity_, c.HeadDim(), c.rope_theta,
+                     RopeFactors(c.rope_scaling, c.HeadDim(), c.rope_theta), cosine.data(),
+                     sine.data());
   const auto table_bytes = static_cast<int64_t>(cosine.size() * sizeof(float));
   device_.CopyIn(at_.rope_cos, cosine.data(), table_bytes);
   device_.CopyIn(at_.rope_sin, sine.data(), table_bytes);

@@ -41,9 +41,8 @@ class Reader {
  public:
   Reader(const formats::GgufReader& file, ArchName arch) : file_(file), arch_(arch) {}
 
-  GgufConfig Read(LinearKind linear) {
-    GgufConfig out;
-    ModelConfig& c = out.config;
+  ModelConfig Read(LinearKind linear) {
+    ModelConfig c;
     c.linear = linear;
     c.hidden_size = Int("embedding_length");
     c.intermediate_size = Int("feed_forward_length");
@@ -60,7 +59,7 @@ class Reader {
     c.sub_norms = arch_ == ArchName::kBitnet || arch_ == ArchName::kBitnet158;
     c.qk_norm = arch_ == ArchName::kQwen3;
     c.tied_head = file_.Find("output.weight") == nullptr;
-    out.extras.qkv_bias = arch_ == ArchName::kQwen2;
+    c.qkv_bias = arch_ == ArchName::kQwen2;
     try {
       ValidateModelConfig(c);
     } catch (const RecipeError& error) {
@@ -69,10 +68,10 @@ class Reader {
     CheckInteger("vocab_size", c.vocab_size);
     CheckInteger("rope.dimension_count", c.HeadDim());
     CheckInteger("attention.value_length", c.HeadDim());
-    out.extras.rope_factors = RopeFactors(c.HeadDim() / 2);
+    c.rope_scaling = Scaling();
     LimitToWindow(&c);
     CheckOtherKeys();
-    return out;
+    return c;
   }
 
  private:
@@ -96,7 +95,7 @@ class Reader {
   }
 
   // Of the keys: positions divided by a number, which also holds when no type is named.
-  std::vector<double> RopeFactors(int64_t pairs) {
+  RopeScaling Scaling() {
     const std::string key = Key("rope.scaling.type");
     known_.insert(key);
     const std::string type = file_.Has(key) ? file_.String(key) : "linear";
@@ -106,7 +105,7 @@ class Reader {
     TERN_CHECK_FORMAT(factor >= 0 && std::isfinite(factor), file_.path(), ": ",
                       Key("rope.scaling.factor"), " is ", factor, "; want a number above 0");
     if (type == "none" || factor == 0 || factor == 1) return {};  // 0 is another way to say none
-    return std::vector<double>(static_cast<size_t>(pairs), factor);
+    return {RopeScalingKind::kLinear, factor};
   }
 
   void LimitToWindow(ModelConfig* c) {
@@ -146,7 +145,7 @@ class Reader {
 
 }  // namespace
 
-GgufConfig ReadGgufConfig(const formats::GgufReader& file, ArchName arch, LinearKind linear) {
+ModelConfig ReadGgufConfig(const formats::GgufReader& file, ArchName arch, LinearKind linear) {
   return Reader(file, arch).Read(linear);
 }
 

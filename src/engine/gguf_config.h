@@ -2,19 +2,15 @@
 // and is not run here is refused by its name, also one that this version has never heard of.
 #pragma once
 
-#include "engine/model_weights.h"
+#include "arch/model_config.h"
 #include "formats/gguf.h"
 
 namespace tern::engine {
 
-struct GgufConfig {
-  ModelConfig config;
-  DecoderExtras extras;  // Without the factors of the tensor rope_freqs.weight
-};
-
 // `linear` comes from the types of the tensors. A sliding window shorter than the context shortens
-// the context, in which it changes nothing, and a message says so. Throws FormatError (file, key,
+// the context, in which it changes nothing, and a message says so. The factors of the tensor
+// rope_freqs.weight are not in it. Throws FormatError (file, key,
 // found, wanted). REQUIRES: `arch` is the one of the file.
-GgufConfig ReadGgufConfig(const formats::GgufReader& file, ArchName arch, LinearKind linear);
+ModelConfig ReadGgufConfig(const formats::GgufReader& file, ArchName arch, LinearKind linear);
 
 }  // namespace tern::engine

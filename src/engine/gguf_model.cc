@@ -27,46 +27,63 @@ bool IsTernary(GgmlType type) {
   return type == GgmlType::kTq1_0 || type == GgmlType::kTq2_0 || type == GgmlType::kI2_S;
 }
 
-class GgufLoader {
+class GgufSource : public ModelSource {
  public:
-  explicit GgufLoader(const std::string& path)
+  explicit GgufSource(const std::string& path)
       : file_(path), arch_name_(file_.String("general.architecture")) {
+    path_ = path;
     arch_ = ArchFromGgufName(arch_name_);
     TERN_CHECK_FORMAT(arch_ != ArchName::kNone, path, ": the architecture is ", arch_name_,
                       "; this version runs llama, qwen2, qwen3, bitnet and bitnet-b1.58");
-  }
-
-  ModelWeights Load() {
-    ModelWeights weights;
-    weights.source = file_.path();
     const bool ternary =
         std::any_of(file_.tensors().begin(), file_.tensors().end(),
                     [](const GgufTensor& tensor) { return IsTernary(tensor.type); });
-    GgufConfig shape =
-        ReadGgufConfig(file_, arch_, ternary ? LinearKind::kBitLinear : LinearKind::kDense);
-    weights.config = config_ = shape.config;
-    weights.extras = std::move(shape.extras);
-    ReadRopeFactors(&weights.extras.rope_factors);
-    weights.activation = Rule();
-    FillWeights({[this](const ParameterSpec& spec) { return Vector(spec); },
-                 [this](const ParameterSpec& spec) { return Table(spec); },
-                 [this](const ParameterSpec& spec) { return Linear(spec); }},
-                &weights);
-    CheckAllUsed();
-    weights.tokenizer = ReadGgufTokenizer(file_, config_.vocab_size);
-    return weights;
+    config_ = ReadGgufConfig(file_, arch_, ternary ? LinearKind::kBitLinear : LinearKind::kDense);
+    ReadRopeFactors();
+    activation_ = Rule();
   }
 
- private:
+  std::vector<float> Vector(const ParameterSpec& spec) override { return Floats(Checked(spec)); }
+
+  TableMatrix Table(const ParameterSpec& spec) override {
+    const GgufTensor& tensor = Checked(spec);
+    BlockMatrix blocks{tensor.type, tensor.bytes, file_.mapping(), spec.shape[0], spec.shape[1]};
+    blocks.mapped = true;
+    if (IsPermuted(arch_, spec.name)) blocks.paired_head_dim = config_.HeadDim();
+    CheckFinite(blocks, Where(tensor));
+    if (tensor.type != GgmlType::kF32) return blocks;
+    return DenseMatrix{ValuesOf(TableMatrix(blocks)), blocks.n, blocks.k};
+  }
+
+  LinearMatrix Linear(const ParameterSpec& spec) override {
+    const GgufTensor& tensor = Find(spec);
+    if (tensor.type == GgmlType::kI2_S) return I2sLinear(spec, Checked(spec));
+    if (IsTernary(tensor.type)) return Ternary(spec, Checked(spec));
+    return std::visit([](auto matrix) { return LinearMatrix(std::move(matrix)); }, Table(spec));
+  }
+
   // A bias or a RoPE factor that is read by nobody would make another model of this one.
-  void CheckAllUsed() const {
+  void CheckAllUsed() const override {
     for (const GgufTensor& tensor : file_.tensors()) {
       TERN_CHECK_FORMAT(used_.contains(tensor.name), file_.path(), ": the tensor ", tensor.name,
                         " has no place in a ", arch_name_, " model as this version runs it");
     }
   }
 
-  ActivationRule Rule() const {
+  std::optional<text::Tokenizer> Tokenizer() const override {
+    return ReadGgufTokenizer(file_, config_.vocab_size);
+  }
+
+  std::map<std::string, std::string> Files() const override {
+    std::map<std::string, std::string> files;
+    if (const auto tokenizer = Tokenizer()) files["tokenizer.model"] = tokenizer->serialized();
+    constexpr const char* kTemplate = "tokenizer.chat_template";
+    if (file_.Has(kTemplate)) files["chat_template.jinja"] = file_.String(kTemplate);
+    return files;
+  }
+
+ private:
+  ActivationRule Rule() {
     if (file_.Has(kActivationKey)) {
       const std::string rule = file_.String(kActivationKey);
       if (rule == "int8_token") return ActivationRule::kInt8Token;
@@ -78,11 +95,12 @@ class GgufLoader {
     const bool i2s = std::any_of(file_.tensors().begin(), file_.tensors().end(),
                                  [](const GgufTensor& t) { return t.type == GgmlType::kI2_S; });
     if (i2s) return ActivationRule::kInt8Token;  // The one way in which its program runs it
-    LogInfo(file_.path(), " does not say how activations are quantized (", kActivationKey,
-            "): they stay floats");
+    Decide(StrCat("activations stay floats: the file does not say how they are quantized (",
+                  kActivationKey, ")"));
     return ActivationRule::kNone;
   }
 
+  const GgufTensor& Find(const ParameterSpec& spec) const { return file_.Get(GgufName(spec.name)); }
   const GgufTensor& Checked(const ParameterSpec& spec) {
     return Checked(spec, GgufName(spec.name));
   }
@@ -103,8 +121,7 @@ class GgufLoader {
     return StrCat(file_.path(), ": ", tensor.name);
   }
 
-  std::vector<float> Vector(const ParameterSpec& spec) { return Vector(Checked(spec)); }
-  std::vector<float> Vector(const GgufTensor& tensor) const {
+  std::vector<float> Floats(const GgufTensor& tensor) const {
     std::vector<float> values(static_cast<size_t>(tensor.row_elements()));
     formats::DecodeRow(tensor.type, tensor.row(0), tensor.row_elements(), values.data());
     CheckFinite(values, Where(tensor));
@@ -112,17 +129,22 @@ class GgufLoader {
   }
 
   // Llama 3.1's own scaling comes as a tensor, beside the one of the keys.
-  void ReadRopeFactors(std::vector<double>* factors) {
+  void ReadRopeFactors() {
     constexpr const char* kName = "rope_freqs.weight";
     if (arch_ != ArchName::kLlama || file_.Find(kName) == nullptr) return;
-    const int64_t pairs = config_.HeadDim() / 2;
-    const GgufTensor& tensor = Checked({kName, {pairs}, ParameterRole::kNorm}, kName);
-    const std::vector<float> values = Vector(tensor);
-    factors->resize(values.size(), 1.0);
-    for (size_t i = 0; i < values.size(); ++i) {
-      TERN_CHECK_FORMAT(values[i] > 0, Where(tensor), " holds ", values[i], " at ", i,
+    const GgufTensor& tensor =
+        Checked({kName, {config_.HeadDim() / 2}, ParameterRole::kNorm}, kName);
+    const std::vector<float> values = Floats(tensor);
+    std::vector<double> factors(values.begin(), values.end());
+    for (size_t i = 0; i < factors.size(); ++i) {
+      TERN_CHECK_FORMAT(factors[i] > 0, Where(tensor), " holds ", factors[i], " at ", i,
                         "; want numbers above 0");
-      (*factors)[i] *= double{values[i]};
+      factors[i] *= config_.rope_scaling.factor;  // 1 without a scaling by keys
+    }
+    config_.rope_scaling = ScalingOfFactors(std::move(factors), config_.rope_theta);
+    if (config_.rope_scaling.kind == RopeScalingKind::kLlama3) {
+      Decide(StrCat("RoPE is scaled as Llama 3.1 by ", config_.rope_scaling.factor, ": ", kName,
+                    " holds its factors"));
     }
   }
 
@@ -131,22 +153,7 @@ class GgufLoader {
     return IsPermuted(arch_, spec.name) ? PermutedRow(row, config_.HeadDim()) : row;
   }
 
-  TableMatrix Table(const ParameterSpec& spec) {
-    const GgufTensor& tensor = Checked(spec);
-    BlockMatrix blocks{tensor.type, tensor.bytes, file_.mapping(), spec.shape[0], spec.shape[1]};
-    blocks.mapped = true;
-    if (IsPermuted(arch_, spec.name)) blocks.paired_head_dim = config_.HeadDim();
-    CheckFinite(blocks, Where(tensor));
-    if (tensor.type != GgmlType::kF32) return blocks;
-    return DenseMatrix{ValuesOf(TableMatrix(blocks)), blocks.n, blocks.k};
-  }
-
-  LinearMatrix Linear(const ParameterSpec& spec) {
-    const GgufTensor& tensor = Checked(spec);
-    if (!IsTernary(tensor.type)) {
-      return std::visit([](auto matrix) { return LinearMatrix(std::move(matrix)); }, Table(spec));
-    }
-    if (tensor.type == GgmlType::kI2_S) return I2sLinear(spec, tensor);
+  TernaryMatrix Ternary(const ParameterSpec& spec, const GgufTensor& tensor) {
     TernaryMatrix matrix;
     matrix.n = spec.shape[0];
     matrix.k = spec.shape[1];
@@ -213,12 +220,13 @@ class GgufLoader {
   GgufReader file_;
   std::string arch_name_;
   ArchName arch_ = ArchName::kNone;
-  ModelConfig config_;
   std::set<std::string> used_;  // Tensors that have found their place
 };
 
 }  // namespace
 
-ModelWeights LoadGguf(const std::string& path) { return GgufLoader(path).Load(); }
+std::unique_ptr<ModelSource> OpenGguf(const std::string& path) {
+  return std::make_unique<GgufSource>(path);
+}
 
 }  // namespace tern::engine

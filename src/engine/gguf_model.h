@@ -1,10 +1,11 @@
-// A model from a GGUF file: architectures llama, qwen2, qwen3, bitnet (mainline, SiLU) and
+// A model in a GGUF file: architectures llama, qwen2, qwen3, bitnet (mainline, SiLU) and
 // bitnet-b1.58 (squared ReLU).
 #pragma once
 
+#include <memory>
 #include <string>
 
-#include "engine/model_weights.h"
+#include "engine/model_source.h"
 
 namespace tern::engine {
 
@@ -15,6 +16,6 @@ namespace tern::engine {
 // (file, key or tensor, found, wanted), also for what would make another model of it: tensors and
 // keys that have no place, scalings of RoPE other than linear and the tensor rope_freqs.weight,
 // blocks of one matrix with different scales, NaN.
-ModelWeights LoadGguf(const std::string& path);
+std::unique_ptr<ModelSource> OpenGguf(const std::string& path);
 
 }  // namespace tern::engine

@@ -8,7 +8,6 @@
 
 #include "base/log.h"
 #include "engine/json_fields.h"
-#include "engine/rope_factors.h"
 
 namespace tern::engine {
 namespace {
@@ -20,17 +19,18 @@ constexpr float kLlamaTheta = 10000;      // Of llama files of 2023, which lack 
 
 class Reader {
  public:
-  Reader(const json& object, const std::string& path, LinearKind linear)
+  Reader(const json& object, const std::string& path, const HfTensorFacts& facts)
       : json_(object), fields_(object, path), type_(fields_.Get<std::string>("model_type")) {
-    out_.config.linear = linear;
+    out_.linear = facts.linear;
+    out_.sub_norms = facts.sub_norms;
   }
 
-  HfConfig Read() {
+  ModelConfig Read() {
     TERN_CHECK_FORMAT(type_ == "bitnet" || type_ == "llama" || type_ == "mistral" ||
                           type_ == "qwen2" || type_ == "qwen3",
                       Where(), ": model_type is ", type_,
                       "; this version reads bitnet, llama, mistral, qwen2 and qwen3");
-    ModelConfig& c = out_.config;
+    ModelConfig& c = out_;
     c.vocab_size = Int("vocab_size");
     c.hidden_size = Int("hidden_size");
     c.intermediate_size = Int("intermediate_size");
@@ -44,10 +44,12 @@ class Reader {
     TERN_CHECK_FORMAT(act == "silu" || act == "relu2", Where(), ": hidden_act is ", act,
                       "; want silu or relu2");
     c.activation = act == "silu" ? Activation::kSilu : Activation::kRelu2;
-    c.sub_norms = type_ == "bitnet";
+    TERN_CHECK_FORMAT(c.sub_norms == (type_ == "bitnet") || (type_ == "llama" && c.sub_norms),
+                      Where(), ": model_type is ", type_, " and the tensors have ",
+                      c.sub_norms ? "" : "no ", "norms before o_proj and down_proj");
     c.qk_norm = type_ == "qwen3";
     c.tied_head = fields_.GetOr<bool>("tie_word_embeddings", false);
-    out_.extras.qkv_bias = type_ == "qwen2";
+    c.qkv_bias = type_ == "qwen2";
     RefuseOthers();
     ReadRopeTheta();
     try {
@@ -103,10 +105,10 @@ class Reader {
 
   void LimitToWindow() {
     const int64_t window = Window();
-    if (window == 0 || window >= out_.config.context_length) return;
+    if (window == 0 || window >= out_.context_length) return;
     LogWarn(Where(), ": attention slides over ", window, " tokens; the context is cut from ",
-            out_.config.context_length, " to that, in which it makes no difference");
-    out_.config.context_length = window;
+            out_.context_length, " to that, in which it makes no difference");
+    out_.context_length = window;
   }
 
   // transformers 5 writes rope_parameters, earlier ones rope_theta and, when scaled, rope_scaling.
@@ -117,7 +119,7 @@ class Reader {
   }
 
   void ReadRopeTheta() {
-    float& theta = out_.config.rope_theta;
+    float& theta = out_.rope_theta;
     if (fields_.Has("rope_parameters")) {
       theta = JsonFields(json_["rope_parameters"], Where()).Get<float>("rope_theta");
     } else if (type_ == "llama" && !json_.contains("rope_theta")) {
@@ -149,18 +151,15 @@ class Reader {
                         value, "; want above 0");
       return value;
     };
-    const int64_t head_dim = out_.config.HeadDim();
-    std::vector<double>& factors = out_.extras.rope_factors;
+    RopeScaling& scaling = out_.rope_scaling;
     if (type == "linear") {
-      factors.assign(static_cast<size_t>(head_dim / 2), positive("factor"));
+      scaling = {RopeScalingKind::kLinear, positive("factor")};
     } else if (type == "llama3") {
-      const Llama3Scaling scaling{positive("factor"), positive("low_freq_factor"),
-                                  positive("high_freq_factor"),
-                                  positive("original_max_position_embeddings")};
+      scaling = {RopeScalingKind::kLlama3, positive("factor"), positive("low_freq_factor"),
+                 positive("high_freq_factor"), positive("original_max_position_embeddings")};
       TERN_CHECK_FORMAT(scaling.high_freq_factor > scaling.low_freq_factor, Where(),
                         ": high_freq_factor is ", scaling.high_freq_factor, "; want above ",
                         scaling.low_freq_factor, ", the low_freq_factor");
-      factors = Llama3RopeFactors(scaling, head_dim, out_.config.rope_theta);
     } else {
       TERN_CHECK_FORMAT(type == "default", Where(), ": the rope_type of ", key, " is ", type,
                         "; this version runs default, linear and llama3");
@@ -175,13 +174,14 @@ class Reader {
   const json& json_;
   JsonFields fields_;
   std::string type_;
-  HfConfig out_;
+  ModelConfig out_;
 };
 
 }  // namespace
 
-HfConfig ReadHfConfig(const nlohmann::json& json, const std::string& path, LinearKind linear) {
-  return Reader(json, path, linear).Read();
+ModelConfig ReadHfConfig(const nlohmann::json& json, const std::string& path,
+                         const HfTensorFacts& facts) {
+  return Reader(json, path, facts).Read();
 }
 
 }  // namespace tern::engine

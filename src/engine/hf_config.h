@@ -5,20 +5,22 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "engine/model_weights.h"
+#include "arch/model_config.h"
 
 namespace tern::engine {
 
-struct HfConfig {
-  ModelConfig config;
-  DecoderExtras extras;
+// What the tensors say, which are read elsewhere.
+struct HfTensorFacts {
+  LinearKind linear = LinearKind::kDense;
+  bool sub_norms = false;  // There are norms before o_proj and down_proj
 };
 
-// `linear` comes from the quantization, which is read elsewhere. model_type bitnet, llama, mistral,
+// model_type bitnet, llama, mistral,
 // qwen2 or qwen3. A sliding window shorter than the context shortens the context, in which it
 // changes nothing, and a message says so. Throws FormatError
 // (`path`, key, found, wanted): a key missing or of another type, an activation, a scaling of RoPE,
 // biases or layers that this version does not run, sizes that contradict each other.
-HfConfig ReadHfConfig(const nlohmann::json& json, const std::string& path, LinearKind linear);
+ModelConfig ReadHfConfig(const nlohmann::json& json, const std::string& path,
+                         const HfTensorFacts& facts);
 
 }  // namespace tern::engine

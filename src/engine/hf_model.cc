@@ -10,9 +10,9 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "engine/gguf_model.h"
 #include "engine/hf_config.h"
 #include "engine/hf_quantization.h"
+#include "engine/json_fields.h"
 #include "engine/scaled_tensors.h"
 #include "engine/weight_table.h"
 #include "formats/half.h"
@@ -27,36 +27,77 @@ namespace {
 using formats::GgmlType;
 using formats::SafetensorsTensor;
 
-class HfLoader {
+// The first repositories of 1.58-bit models (1bitLLM) have the sub-norms under names of their own,
+// and latents that are quantized when they run.
+constexpr const char* kFirstSubNorm = "model.layers.0.self_attn.attn_sub_norm.weight";
+constexpr const char* kFirstInnerNorm = "model.layers.0.self_attn.inner_attn_ln.weight";
+struct NamePair {
+  std::string_view ours, theirs;
+};
+constexpr NamePair kInnerNorms[] = {{"self_attn.attn_sub_norm", "self_attn.inner_attn_ln"},
+                                    {"mlp.ffn_sub_norm", "mlp.ffn_layernorm"}};
+
+// Files that a folder may have beside its tensors and that belong to the model.
+constexpr const char* kModelFiles[] = {
+    "tokenizer.json",    "tokenizer.model",     "tokenizer_config.json", "special_tokens_map.json",
+    "added_tokens.json", "chat_template.jinja", "generation_config.json"};
+constexpr uintmax_t kMaxModelFileBytes = 64 << 20;
+
+class HfSource : public ModelSource {
  public:
-  explicit HfLoader(const std::string& folder) : folder_(folder), tensors_(folder) {
-    const std::string path = folder_ + "/config.json";
+  explicit HfSource(const std::string& folder) : tensors_(folder) {
+    path_ = folder;
+    const std::string path = folder + "/config.json";
     const nlohmann::json json = formats::ParseStrictJson(ReadFile(path), path);
     quantization_ = ReadHfQuantization(json, path);
-    shape_ = ReadHfConfig(json, path,
-                          quantization_.IsTernary() ? LinearKind::kBitLinear : LinearKind::kDense);
+    inner_norms_ = tensors_.tensors().contains(kFirstInnerNorm);
+    if (inner_norms_) ReadInnerNorms(JsonFields(json, path));
+    if (quantization_.IsTernary()) Decide(quantization_.reason);
+    config_ = ReadHfConfig(json, path,
+                           {quantization_.IsTernary() ? LinearKind::kBitLinear : LinearKind::kDense,
+                            inner_norms_ || tensors_.tensors().contains(kFirstSubNorm)});
   }
 
-  ModelWeights Load() {
-    ModelWeights weights;
-    weights.source = folder_;
-    weights.config = shape_.config;
-    weights.extras = shape_.extras;
-    FillWeights({[this](const ParameterSpec& spec) { return Floats(spec.name, spec.shape); },
-                 [this](const ParameterSpec& spec) { return Table(spec); },
-                 [this](const ParameterSpec& spec) { return Linear(spec); }},
-                &weights);
-    CheckAllUsed(weights.config);
-    const std::string tokenizer = folder_ + "/tokenizer.model";
-    if (std::filesystem::exists(tokenizer)) {
-      weights.tokenizer = text::Tokenizer::FromFile(tokenizer);
-      TERN_CHECK_FORMAT(weights.tokenizer->vocab_size() <= weights.config.vocab_size, tokenizer,
-                        " has ", weights.tokenizer->vocab_size(), " pieces and the model ",
-                        weights.config.vocab_size, " rows; a piece without a row cannot be run");
-    } else {
-      LogWarn(folder_, " has no tokenizer.model, the only kind of tokenizer this version reads");
+  std::vector<float> Vector(const ParameterSpec& spec) override {
+    return Floats(FileName(spec.name), spec.shape);
+  }
+
+  TableMatrix Table(const ParameterSpec& spec) override { return FloatMatrix(spec); }
+
+  LinearMatrix Linear(const ParameterSpec& spec) override {
+    if (quantization_.IsPacked()) return Ternary(spec);
+    if (quantization_.kind == HfQuantization::Kind::kScaled) {
+      if (auto matrix = ReadScaledMatrix(tensors_, quantization_, spec, path_, &used_))
+        return *std::move(matrix);
     }
-    return weights;
+    return std::visit([](auto matrix) { return LinearMatrix(std::move(matrix)); },
+                      FloatMatrix(spec));
+  }
+
+  // A bias that is read by nobody would make another model of this one. transformers, too, skips
+  // the copy of a tied head and the buffers of old rotary embeddings.
+  void CheckAllUsed() const override {
+    for (const auto& [name, tensor] : tensors_.tensors()) {
+      const bool skipped =
+          (config_.tied_head && name == "lm_head.weight") || name.ends_with("rotary_emb.inv_freq");
+      TERN_CHECK_FORMAT(skipped || used_.contains(name), path_, ": the tensor ", name,
+                        " has no place in the model that config.json describes");
+    }
+  }
+
+  std::optional<text::Tokenizer> Tokenizer() const override { return TokenizerOfFiles(Files()); }
+
+  std::map<std::string, std::string> Files() const override {
+    std::map<std::string, std::string> files;
+    for (const char* name : kModelFiles) {
+      const std::string path = StrCat(path_, "/", name);
+      if (!std::filesystem::exists(path)) continue;
+      const uintmax_t size = std::filesystem::file_size(path);
+      TERN_CHECK_FORMAT(size <= kMaxModelFileBytes, path, " has ", size, " bytes; want at most ",
+                        kMaxModelFileBytes);
+      files[name] = ReadFile(path);
+    }
+    return files;
   }
 
  private:
@@ -64,17 +105,30 @@ class HfLoader {
     used_.insert(name);
     return tensors_.Get(name);
   }
-  std::string Where(const std::string& name) const { return StrCat(folder_, ": ", name); }
+  std::string Where(const std::string& name) const { return StrCat(path_, ": ", name); }
 
-  // A bias that is read by nobody would make another model of this one. transformers, too, skips
-  // the copy of a tied head and the buffers of old rotary embeddings.
-  void CheckAllUsed(const ModelConfig& config) const {
-    for (const auto& [name, tensor] : tensors_.tensors()) {
-      const bool skipped =
-          (config.tied_head && name == "lm_head.weight") || name.ends_with("rotary_emb.inv_freq");
-      TERN_CHECK_FORMAT(skipped || used_.contains(name), folder_, ": the tensor ", name,
-                        " has no place in the model that config.json describes");
+  void ReadInnerNorms(const JsonFields& config) {
+    const int64_t weight_bits = config.GetOr<int64_t>("weight_bits", 1),
+                  input_bits = config.GetOr<int64_t>("input_bits", 8);
+    TERN_CHECK_FORMAT(weight_bits == 1 && input_bits == 8, config.where(), ": weight_bits is ",
+                      weight_bits, " and input_bits ", input_bits,
+                      "; this version runs 1 (ternary) and 8");
+    TERN_CHECK_FORMAT(quantization_.kind == HfQuantization::Kind::kNone, config.where(),
+                      ": quantization_config beside norms named inner_attn_ln, whose repositories "
+                      "hold latents; which of both holds cannot be told");
+    quantization_.kind = HfQuantization::Kind::kBitnetLatents;
+    quantization_.reason =
+        "ternary with sub-norms, stored as latents that are quantized when they run: norms are "
+        "named inner_attn_ln and ffn_layernorm";
+  }
+
+  std::string FileName(std::string name) const {
+    if (!inner_norms_) return name;
+    for (const NamePair& pair : kInnerNorms) {
+      const size_t at = name.find(pair.ours);
+      if (at != std::string::npos) return name.replace(at, pair.ours.size(), pair.theirs);
     }
+    return name;
   }
 
   const SafetensorsTensor& TakeFloats(const std::string& name, const std::vector<int64_t>& shape) {
@@ -104,32 +158,16 @@ class HfLoader {
   }
 
   // 16-bit matrices stay in the file.
-  TableMatrix Table(const ParameterSpec& spec) {
+  TableMatrix FloatMatrix(const ParameterSpec& spec) {
     const int64_t n = spec.shape[0], k = spec.shape[1];
     const SafetensorsTensor& tensor = TakeFloats(spec.name, spec.shape);
     if (tensor.dtype == "F32") return DenseMatrix{Floats(spec.name, spec.shape), n, k};
     BlockMatrix matrix{tensor.dtype == "F16" ? GgmlType::kF16 : GgmlType::kBf16, tensor.bytes,
                        tensors_.mapping(), n, k};
     matrix.mapped = true;
-    if (reinterpret_cast<uintptr_t>(tensor.bytes.data()) % 2 != 0) {
-      // Kernels may want numbers where numbers can be; such files are rare.
-      const auto copy =
-          std::make_shared<std::vector<std::byte>>(tensor.bytes.begin(), tensor.bytes.end());
-      matrix.bytes = *copy;
-      matrix.owner = copy;
-      matrix.mapped = false;
-    }
+    AlignHalves(&matrix);
     CheckFinite(matrix, Where(spec.name));
     return matrix;
-  }
-
-  LinearMatrix Linear(const ParameterSpec& spec) {
-    if (quantization_.IsTernary()) return Ternary(spec);
-    if (quantization_.kind == HfQuantization::Kind::kScaled) {
-      if (auto matrix = ReadScaledMatrix(tensors_, quantization_, spec, folder_, &used_))
-        return *std::move(matrix);
-    }
-    return std::visit([](auto matrix) { return LinearMatrix(std::move(matrix)); }, Table(spec));
   }
 
   TernaryMatrix Ternary(const ParameterSpec& spec) {
@@ -157,24 +195,16 @@ class HfLoader {
     return matrix;
   }
 
-  std::string folder_;
   formats::SafetensorsReader tensors_;
   HfQuantization quantization_;
-  HfConfig shape_;
+  bool inner_norms_ = false;
   std::set<std::string> used_;  // Tensors that have found their place
 };
 
 }  // namespace
 
-ModelWeights LoadHfFolder(const std::string& folder) { return HfLoader(folder).Load(); }
-
-ModelWeights LoadModel(const std::string& path) {
-  if (std::filesystem::is_directory(path)) {
-    TERN_CHECK_INPUT(std::filesystem::exists(path + "/config.json"), path,
-                     " is a folder without config.json; want a GGUF file or a Hugging Face folder");
-    return LoadHfFolder(path);
-  }
-  return LoadGguf(path);
+std::unique_ptr<ModelSource> OpenHfFolder(const std::string& folder) {
+  return std::make_unique<HfSource>(folder);
 }
 
 }  // namespace tern::engine

@@ -12,19 +12,28 @@ using Kind = HfQuantization::Kind;
 
 HfQuantization ReadBitnet(const JsonFields& q) {
   const std::string mode = q.GetOr<std::string>("quantization_mode", "offline");
-  TERN_CHECK_FORMAT(mode == "offline", q.where(), ": quantization_mode is ", mode,
-                    "; this version reads offline (packed)");
+  TERN_CHECK_FORMAT(mode == "offline" || mode == "online", q.where(), ": quantization_mode is ",
+                    mode, "; want offline (packed) or online (latents)");
+  const bool said = q.Has("linear_class");
   const std::string linear_class = q.GetOr<std::string>("linear_class", "bitlinear");
   TERN_CHECK_FORMAT(linear_class == "bitlinear" || linear_class == "autobitlinear", q.where(),
                     ": linear_class is ", linear_class,
                     "; want bitlinear or autobitlinear: the meaning of weight_scale depends on it");
   TERN_CHECK_FORMAT(!q.GetOr<bool>("use_rms_norm", false), q.where(),
                     ": use_rms_norm is true; this version runs BitLinear without a norm inside");
-  const bool divide = linear_class == "bitlinear";
-  LogInfo(q.where(), ": ", linear_class, ", so products are ", divide ? "divided" : "multiplied",
-          " by weight_scale");
   HfQuantization out;
+  if (mode == "online") {
+    out.kind = Kind::kBitnetLatents;
+    out.reason =
+        "ternary, stored as latents that are quantized when they run: quantization_mode is "
+        "online";
+    return out;
+  }
+  const bool divide = linear_class == "bitlinear";
   out.kind = divide ? Kind::kBitnetDivide : Kind::kBitnetMultiply;
+  out.reason = StrCat("packed ternary, products are ", divide ? "divided" : "multiplied",
+                      " by weight_scale: linear_class is ", linear_class,
+                      said ? "" : " where the key is absent, as in transformers");
   return out;
 }
 

@@ -1,6 +1,7 @@
 // quantization_config of a Hugging Face folder: how its linear layers are stored. bitnet (both
-// meanings of weight_scale), compressed-tensors with 4-bit integers in words, 8-bit integers and
-// FP8, and the blockwise FP8 of quant_method fp8. docs/formats/compressed_tensors.md.
+// meanings of weight_scale, and latents that are quantized when they run), compressed-tensors with
+// 4-bit integers in words, 8-bit integers and FP8, and the blockwise FP8 of quant_method fp8.
+// docs/formats/compressed_tensors.md.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -24,13 +25,17 @@ struct HfQuantization {
     kNone,            // 16- or 32-bit floats
     kBitnetDivide,    // Packed ternary; products are divided by weight_scale (bitlinear)
     kBitnetMultiply,  // ... multiplied (autobitlinear)
+    kBitnetLatents,   // 16- or 32-bit latents, to be quantized (quantization_mode online)
     kScaled,          // `schemes`
   };
   Kind kind = Kind::kNone;
   std::vector<ScaledScheme> schemes;
   std::string scale_name = "weight_scale";  // Of kScaled: the tensor beside `weight`
 
-  bool IsTernary() const { return kind == Kind::kBitnetDivide || kind == Kind::kBitnetMultiply; }
+  std::string reason;  // Of a ternary kind: what decided it
+
+  bool IsPacked() const { return kind == Kind::kBitnetDivide || kind == Kind::kBitnetMultiply; }
+  bool IsTernary() const { return IsPacked() || kind == Kind::kBitnetLatents; }
 };
 
 // `config` is the whole config.json. What the folder asks of activations is not done, they stay

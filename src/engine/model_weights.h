@@ -46,17 +46,8 @@ enum class ActivationRule {
   kNone,       // Float activations (a foreign ternary file without the key tern.activation)
 };
 
-// What decoders of others may have beyond ModelConfig, which is what tern trains.
-struct DecoderExtras {
-  bool qkv_bias = false;  // q, k and v have a bias each (Qwen2)
-  // [E/2]: pair i of a head turns by position * theta^(-2i/E) / rope_factors[i]. Every scaling of
-  // RoPE that is run here comes to this (rope_factors.h). Empty: all 1.
-  std::vector<double> rope_factors;
-};
-
 struct ModelWeights {
   ModelConfig config;
-  DecoderExtras extras;
   ActivationRule activation = ActivationRule::kInt8Token;
   TableMatrix embedding;            // [V, D], the file's own values
   std::optional<TableMatrix> head;  // Absent: tied to the embedding

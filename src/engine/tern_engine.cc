@@ -4,7 +4,7 @@
 #include "base/error.h"
 #include "engine/engine.h"
 #include "engine/generate.h"
-#include "engine/hf_model.h"
+#include "engine/model_source.h"
 #include "engine/session.h"
 
 namespace tern::engine {

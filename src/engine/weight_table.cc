@@ -38,34 +38,19 @@ constexpr BiasPlace kBiases[] = {{"self_attn.q_proj", &LayerWeights::q_bias},
                                  {"self_attn.k_proj", &LayerWeights::k_bias},
                                  {"self_attn.v_proj", &LayerWeights::v_bias}};
 
-// visit(name, size, place) for each bias the model has.
-template <class Weights, class Visitor>
-void VisitBiases(Weights& weights, const Visitor& visit) {
-  if (!weights.extras.qkv_bias) return;
-  const ModelConfig& c = weights.config;
-  for (size_t layer = 0; layer < weights.layers.size(); ++layer) {
-    for (const BiasPlace& place : kBiases) {
-      const bool query = place.member == &LayerWeights::q_bias;
-      visit(StrCat("model.layers.", layer, ".", place.part, ".bias"),
-            (query ? c.num_heads : c.num_kv_heads) * c.HeadDim(),
-            weights.layers[layer].*place.member);
-    }
-  }
-}
-
 struct LayerName {
   size_t layer = 0;
   std::string part;  // "self_attn.q_proj"; empty for a name outside of the layers
 };
 
 LayerName Parse(const std::string& name) {
-  constexpr std::string_view kPrefix = "model.layers.", kWeight = ".weight";
+  constexpr std::string_view kPrefix = "model.layers.";
   if (!name.starts_with(kPrefix)) return {};
   LayerName out;
   const char* begin = name.data() + kPrefix.size();
   const char* end = std::from_chars(begin, name.data() + name.size(), out.layer).ptr;
   const size_t at = static_cast<size_t>(end - name.data()) + 1;
-  out.part = name.substr(at, name.size() - at - kWeight.size());
+  out.part = name.substr(at, name.rfind('.') - at);
   return out;
 }
 
@@ -154,16 +139,18 @@ void FillWeights(const WeightSource& source, ModelWeights* weights) {
           weights->layers[name.layer].*Find(kNorms, name.part, spec.name) = source.vector(spec);
         }
         break;
+      case ParameterRole::kBias:
+        weights->layers[name.layer].*Find(kBiases, name.part, spec.name) = source.vector(spec);
+        break;
     }
   }
-  VisitBiases(*weights, [&](const std::string& name, int64_t size, std::vector<float>& bias) {
-    bias = source.vector({name, {size}, ParameterRole::kNorm});
-  });
 }
 
-const std::vector<float>& NormOf(const ModelWeights& weights, const std::string& parameter_name) {
+const std::vector<float>& VectorOf(const ModelWeights& weights, const std::string& parameter_name) {
   const LayerName name = Parse(parameter_name);
   if (name.part.empty()) return weights.final_norm;
+  if (parameter_name.ends_with(".bias"))
+    return weights.layers.at(name.layer).*Find(kBiases, name.part, parameter_name);
   return weights.layers.at(name.layer).*Find(kNorms, name.part, parameter_name);
 }
 
@@ -205,15 +192,11 @@ void CheckSizes(const ModelWeights& weights) {
         CheckMatrix(spec, LinearOf(weights, spec.name));
         break;
       case ParameterRole::kNorm:
-        CheckSize(spec.name, NormOf(weights, spec.name).size(), spec.Count());
+      case ParameterRole::kBias:
+        CheckSize(spec.name, VectorOf(weights, spec.name).size(), spec.Count());
         break;
     }
   }
-  VisitBiases(weights, [](const std::string& name, int64_t size, const std::vector<float>& bias) {
-    CheckSize(name, bias.size(), size);
-  });
-  const size_t factors = weights.extras.rope_factors.size();
-  if (factors > 0) CheckSize("the list of RoPE factors", factors, weights.config.HeadDim() / 2);
 }
 
 void CheckFinite(const std::vector<float>& values, const std::string& where) {

@@ -17,12 +17,12 @@ struct WeightSource {
   std::function<LinearMatrix(const ParameterSpec&)> linear;
 };
 
-// Reads every parameter of weights->config and extras into its place.
+// Reads every parameter of weights->config into its place.
 void FillWeights(const WeightSource& source, ModelWeights* weights);
 
-// The gain of a norm, and the matrix of a linear layer, by parameter name, for comparisons. Throw
-// BugError for a name that is none.
-const std::vector<float>& NormOf(const ModelWeights& weights, const std::string& parameter_name);
+// The gain of a norm or a bias, and the matrix of a linear layer, by parameter name, for
+// comparisons. Throw BugError for a name that is none.
+const std::vector<float>& VectorOf(const ModelWeights& weights, const std::string& parameter_name);
 const LinearMatrix& LinearOf(const ModelWeights& weights, const std::string& parameter_name);
 
 // All values of a matrix as the model has them, [n, k], for comparisons: 4 bytes a weight.

@@ -8,7 +8,7 @@
 
 #include "base/error.h"
 #include "engine/engine.h"
-#include "engine/hf_model.h"
+#include "engine/model_source.h"
 #include "engine/session.h"
 #include "engine/weight_table.h"
 #include "engine_cli/bench.h"

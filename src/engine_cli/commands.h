@@ -13,6 +13,7 @@ inline constexpr char kDeviceHelp[] =
     "cpu, cuda, cuda:INDEX, or simt: the CUDA kernels in an emulator, slowly, for tests";
 
 void AddGenerateCommand(CLI::App& app);
+void AddImportCommand(CLI::App& app);
 void AddLogitsCommand(CLI::App& app);
 void AddTokenizerCommand(CLI::App& app);
 void AddInspectCommand(CLI::App& app);

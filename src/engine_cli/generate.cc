@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/progress.h"
-#include "engine/hf_model.h"
+#include "engine/model_source.h"
 #include "engine_cli/commands.h"
 
 namespace tern::engine_cli {

@@ -7,7 +7,7 @@
 #include "base/file.h"
 #include "engine/device_session.h"
 #include "engine/engine.h"
-#include "engine/hf_model.h"
+#include "engine/model_source.h"
 #include "engine/session.h"
 #include "engine_cli/commands.h"
 #include "engine_cli/token_ids.h"

@@ -5,7 +5,7 @@
 
 #include "base/error.h"
 #include "data/corpus.h"
-#include "engine/hf_model.h"
+#include "engine/model_source.h"
 #include "engine_cli/commands.h"
 #include "engine_cli/token_ids.h"
 #include "text/train_tokenizer.h"

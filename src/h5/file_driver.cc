@@ -55,6 +55,7 @@ H5FD_t* Open(const char* name, unsigned flags, hid_t access, haddr_t /*max_addre
   file->base = {};
   file->fd = fd;
   file->status = info->status;
+  file->status->fd = fd;
   file->end_of_address = 0;
   file->size = static_cast<haddr_t>(stats.st_size);
   file->device = stats.st_dev;
@@ -64,6 +65,7 @@ H5FD_t* Open(const char* name, unsigned flags, hid_t access, haddr_t /*max_addre
 
 herr_t Close(H5FD_t* base) {
   const std::unique_ptr<OpenFile> file(Cast(base));
+  file->status->fd = -1;
   if (::close(file->fd) != 0 && file->status->write_error == 0) {
     file->status->write_error = SystemError();
   }

@@ -13,6 +13,7 @@ namespace tern::h5 {
 
 // What happened to one file. Must outlive the HDF5 id of the file.
 struct FileStatus {
+  int fd = -1;          // While the file is open
   int open_error = 0;   // errno of open(2)
   int read_error = 0;   // First errno of a read
   int write_error = 0;  // First errno of a write, truncate or close; nothing was written since

@@ -27,10 +27,11 @@ File& File::operator=(File&& other) noexcept {
 }
 const std::string& File::path() const { return impl_->path; }
 
-File File::Create(const std::string& path) {
+File File::Create(const std::string& path, int64_t alignment) {
   const LibraryLock lock;
   auto impl = std::make_unique<Impl>(path, Access::kWrite);
   const Handle access{impl->Own(MakeFileAccess(&impl->status), "create"), H5Pclose};
+  impl->Check(H5Pset_alignment(access.get(), 4096, static_cast<hsize_t>(alignment)), "create");
   const hid_t id = H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access.get());
   if (id < 0) impl->CheckSystem(impl->status.open_error, "create");
   impl->file = {impl->Own(id, "create"), H5Fclose};

@@ -32,7 +32,8 @@ struct WriteOptions {
 // Paths inside a file are absolute ("/model/embed"); missing groups are made when writing.
 class File {
  public:
-  static File Create(const std::string& path);  // Truncates.
+  // Truncates. Objects of 4 KiB and more begin at multiples of `alignment` bytes.
+  static File Create(const std::string& path, int64_t alignment = 1);
   // FormatError when it is not HDF5, torn or too short; InputError when there is no such file.
   static File OpenForReading(const std::string& path);
   ~File();
@@ -44,6 +45,16 @@ class File {
   // A dataset that grows along its first axis; used for token streams.
   void CreateAppendable(const std::string& name, Type type, int64_t rows_per_chunk);
   void Append(const std::string& name, Type type, const void* data, int64_t count);
+
+  // A dataset in one piece, without chunks and HDF5's checksums, so that it can be mapped; its rows
+  // (along the first axis) are written one range after the other.
+  void CreateContiguous(const std::string& name, Type type, const std::vector<int64_t>& shape);
+  void WriteRows(const std::string& name, Type type, int64_t first, int64_t rows, const void* data);
+  // Asks the system to begin writing to the disk what it holds of the file, and returns at once.
+  void StartWriteback();
+  // Bytes from the beginning of the file to such a dataset's elements. FormatError when the dataset
+  // is of another layout or reaches beyond the file.
+  int64_t ContiguousOffset(const std::string& name) const;
 
   bool Has(const std::string& name) const;
   // FormatError also when the dataset claims to be larger than the file: its size is safe to

@@ -6,7 +6,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "engine/generate.h"
-#include "engine/hf_model.h"
+#include "engine/model_source.h"
 #include "job/stages.h"
 #include "model/checkpoint_io.h"
 #include "recipe/schema.h"
@@ -61,8 +61,8 @@ nlohmann::json RunStage(Context& context, const recipe::ExportStage& stage) {
   nlohmann::json files = nlohmann::json::array();
   for (const std::string& format : stage.formats) {
     const std::string path = ExportPath(context, format);
-    transfer::Export(decoder, context.Tokenizer(), {format, stage.embedding, context.recipe().name},
-                     path);
+    transfer::Export(decoder, {&context.Tokenizer(), {}},
+                     {format, stage.embedding, context.recipe().name}, path);
     LogInfo("exported ", path);
     context.journal.Append("exported",
                            {{"format", format}, {"path", path}, {"checkpoint", source}});
@@ -80,7 +80,7 @@ nlohmann::json RunStage(Context& context, const recipe::VerifyStage& stage) {
   for (const std::string& format : exported.formats) {
     engine::ModelWeights weights = engine::LoadModel(ExportPath(context, format));
     const transfer::WeightReport w = transfer::CompareWeights(decoder, weights, format);
-    transfer::CompareTokenizers(context.Tokenizer(), weights);
+    transfer::CompareTokenizers(&context.Tokenizer(), weights);
     const transfer::LogitsReport l = transfer::CompareLogits(
         decoder, std::move(weights), tokens, static_cast<int>(context.recipe().threads));
     LogInfo("verified ", format, ": ", w.codes, " ternary weights equal, mean KL ", l.mean_kl,

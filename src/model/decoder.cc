@@ -46,14 +46,19 @@ Decoder::Decoder(const ModelConfig& config) : config_(config) {
     const auto get = [&](const char* name, bool present = true) {
       return present ? Get(StrCat(prefix, name, ".weight")) : at::Tensor();
     };
+    const auto bias = [&](const char* name) {
+      return config.qkv_bias ? Get(StrCat(prefix, "self_attn.", name, "_proj.bias")) : at::Tensor();
+    };
     layers_.push_back({get("input_layernorm"), get("self_attn.q_proj"), get("self_attn.k_proj"),
                        get("self_attn.v_proj"), get("self_attn.q_norm", config.qk_norm),
                        get("self_attn.k_norm", config.qk_norm),
                        get("self_attn.attn_sub_norm", config.sub_norms), get("self_attn.o_proj"),
                        get("post_attention_layernorm"), get("mlp.gate_proj"), get("mlp.up_proj"),
-                       get("mlp.ffn_sub_norm", config.sub_norms), get("mlp.down_proj")});
+                       get("mlp.ffn_sub_norm", config.sub_norms), get("mlp.down_proj"), bias("q"),
+                       bias("k"), bias("v")});
   }
-  rope_ = nn::MakeRopeTables(config.context_length, config.HeadDim(), config.rope_theta);
+  rope_ = nn::MakeRopeTables(config.context_length, config.HeadDim(), config.rope_theta,
+                             RopeFactors(config.rope_scaling, config.HeadDim(), config.rope_theta));
 }
 
 void Decoder::Initialize(uint64_t seed) {
@@ -61,6 +66,8 @@ void Decoder::Initialize(uint64_t seed) {
   for (Parameter& parameter : parameters_) {
     if (parameter.spec.role == ParameterRole::kNorm) {
       parameter.value.fill_(1.0f);
+    } else if (parameter.spec.role == ParameterRole::kBias) {
+      parameter.value.zero_();
     } else {
       FillNormal(parameter.value, seed, parameter.spec.name, config_.init_std);
     }
@@ -91,7 +98,8 @@ std::vector<at::Tensor> Decoder::Linear(const at::Tensor& x_MK, const std::vecto
 at::Tensor Decoder::Attention(const Layer& layer, const at::Tensor& n_MD, const BlockInput& input,
                               const ForwardOptions& options) const {
   const int64_t rows = n_MD.size(0), e = config_.HeadDim();
-  const auto qkv = Linear(n_MD, {layer.q, layer.k, layer.v}, "qkv", options);
+  auto qkv = Linear(n_MD, {layer.q, layer.k, layer.v}, "qkv", options);
+  if (config_.qkv_bias) qkv = {qkv[0] + layer.q_bias, qkv[1] + layer.k_bias, qkv[2] + layer.v_bias};
   const auto heads = [&](const at::Tensor& x, int64_t count) { return x.view({rows, count, e}); };
   at::Tensor q_MHE = heads(qkv[0], config_.num_heads), k_MJE = heads(qkv[1], config_.num_kv_heads);
   if (config_.qk_norm) {

@@ -39,7 +39,8 @@ class Decoder {
   // Parameters are allocated, not initialised. Throws RecipeError for a config that breaks a rule.
   explicit Decoder(const ModelConfig& config);
 
-  // Normal(0, init_std) for matrices, 1 for norm gains; a pure function of (seed, parameter name).
+  // Normal(0, init_std) for matrices, 1 for norm gains, 0 for biases; a pure function of (seed,
+  // parameter name).
   void Initialize(uint64_t seed);
 
   // Output of the last norm, [M, D].
@@ -57,6 +58,7 @@ class Decoder {
   struct Layer {
     at::Tensor input_norm, q, k, v, q_norm, k_norm, attn_sub_norm, o;
     at::Tensor post_norm, gate, up, ffn_sub_norm, down;
+    at::Tensor q_bias, k_bias, v_bias;
   };
   struct BlockInput {
     int64_t batch, tokens;

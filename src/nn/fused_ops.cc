@@ -111,10 +111,11 @@ at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& gain_D, float eps) {
   return RmsNormFunction::apply(x, gain_D, static_cast<double>(eps));
 }
 
-RopeTables MakeRopeTables(int64_t positions, int64_t head_dim, double theta) {
+RopeTables MakeRopeTables(int64_t positions, int64_t head_dim, double theta,
+                          const std::vector<double>& factors) {
   RopeTables tables{at::empty({positions, head_dim / 2}, at::kFloat),
                     at::empty({positions, head_dim / 2}, at::kFloat)};
-  kernels::RopeTable(positions, head_dim, theta, tables.cos_TE2.mutable_data_ptr<float>(),
+  kernels::RopeTable(positions, head_dim, theta, factors, tables.cos_TE2.mutable_data_ptr<float>(),
                      tables.sin_TE2.mutable_data_ptr<float>());
   return tables;
 }

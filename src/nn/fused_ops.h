@@ -5,6 +5,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <vector>
+
 #include "arch/model_config.h"
 
 namespace tern::nn {
@@ -13,11 +15,13 @@ namespace tern::nn {
 // [..., D], gain: [D].
 at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& gain_D, float eps);
 
-// Tables of cos and sin of position * theta^(-2i/E), fp32 from double, [positions, E/2].
+// Tables of cos and sin of position * theta^(-2i/E) / factors[i], fp32 from double, [positions,
+// E/2]. Empty factors: all 1.
 struct RopeTables {
   at::Tensor cos_TE2, sin_TE2;
 };
-RopeTables MakeRopeTables(int64_t positions, int64_t head_dim, double theta);
+RopeTables MakeRopeTables(int64_t positions, int64_t head_dim, double theta,
+                          const std::vector<double>& factors = {});
 
 // Rotary position embedding (arXiv 2104.09864), halves rotated: pairs (i, i + E/2). x: [M, H, E];
 // positions_M: int32, below the tables' length. Backward is the rotation by the negative angle.

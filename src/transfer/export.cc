@@ -7,7 +7,8 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "engine/hf_model.h"
+#include "base/log.h"
+#include "engine/model_source.h"
 #include "transfer/gguf_export.h"
 #include "transfer/hf_export.h"
 #include "transfer/verify.h"
@@ -27,24 +28,26 @@ std::string ExportName(const std::string& name, std::string_view format) {
   return IsFolderFormat(format) ? StrCat(name, "-hf-", type) : StrCat(name, "-", type, ".gguf");
 }
 
-void Export(const model::Decoder& decoder, const text::Tokenizer& tokenizer,
-            const ExportOptions& options, const std::string& path) {
+void Export(const model::Decoder& decoder, const ExportText& text, const ExportOptions& options,
+            const std::string& path) {
   const std::string why = WhyFormatCannotHold(decoder.config(), options.format);
   if (!why.empty()) throw RecipeError(why);
+  if (text.tokenizer == nullptr)
+    LogWarn(path, " gets no tokenizer: the model has none that is read");
   const std::string beside = StrCat(path, ".unverified.", ::getpid());
   std::error_code ignored;
   fs::remove_all(beside, ignored);
   try {
     if (IsFolderFormat(options.format)) {
       MakeFolders(beside);
-      WriteHfFolder(decoder, tokenizer, options, beside);
+      WriteHfFolder(decoder, text, options, beside);
       SyncPath(beside);
     } else {
-      WriteGguf(decoder, tokenizer, options, beside);
+      WriteGguf(decoder, text, options, beside);
     }
     const engine::ModelWeights weights = engine::LoadModel(beside);
     CompareWeights(decoder, weights, options.format);
-    CompareTokenizers(tokenizer, weights);
+    CompareTokenizers(text.tokenizer, weights);
     if (IsFolderFormat(options.format)) fs::remove_all(path);
     fs::rename(beside, path);
   } catch (const fs::filesystem_error& error) {

@@ -19,22 +19,28 @@ using formats::GgmlType;
 using formats::GgufWriter;
 
 // llama.cpp's numbers for the type most weights have (llama_ftype).
-constexpr uint32_t kFileTypeF16 = 1, kFileTypeTq1 = 36, kFileTypeTq2 = 37,
+constexpr uint32_t kFileTypeF32 = 0, kFileTypeF16 = 1, kFileTypeBf16 = 32, kFileTypeTq1 = 36,
+                   kFileTypeTq2 = 37,
                    kFileTypeI2s = 40;  // Of Microsoft's fork
+
+GgmlType FloatType(const std::string& word) {
+  if (word == "f32") return GgmlType::kF32;
+  if (word == "bf16") return GgmlType::kBf16;
+  TERN_CHECK(word == "f16", word);
+  return GgmlType::kF16;
+}
 
 GgmlType LinearType(const std::string& format) {
   if (format == "gguf/tq2_0") return GgmlType::kTq2_0;
   if (format == "gguf/tq1_0") return GgmlType::kTq1_0;
   if (format == "gguf/i2_s") return GgmlType::kI2_S;
-  TERN_CHECK(format == "gguf/f16", format);
-  return GgmlType::kF16;
+  return FloatType(format.substr(format.find('/') + 1));
 }
 
-GgmlType TableType(const std::string& embedding) {
-  if (embedding == "f16") return GgmlType::kF16;
-  if (embedding == "f32") return GgmlType::kF32;
-  TERN_CHECK(embedding == "q8_0", embedding);
-  return GgmlType::kQ8_0;
+GgmlType TableType(const ExportOptions& options, bool ternary) {
+  if (options.embedding == "q8_0") return GgmlType::kQ8_0;
+  if (!options.embedding.empty()) return FloatType(options.embedding);
+  return ternary ? GgmlType::kF16 : LinearType(options.format);
 }
 
 uint32_t FileType(GgmlType linear) {
@@ -45,6 +51,10 @@ uint32_t FileType(GgmlType linear) {
       return kFileTypeTq2;
     case GgmlType::kI2_S:
       return kFileTypeI2s;
+    case GgmlType::kF32:
+      return kFileTypeF32;
+    case GgmlType::kBf16:
+      return kFileTypeBf16;
     default:
       return kFileTypeF16;
   }
@@ -69,6 +79,10 @@ void AddModelKeys(const ModelConfig& c, const ExportOptions& options, const std:
   writer->AddF32(key("attention.layer_norm_rms_epsilon"), c.norm_eps);
   writer->AddF32(key("rope.freq_base"), c.rope_theta);
   writer->AddU32(key("rope.dimension_count"), U32(c.HeadDim()));
+  if (c.rope_scaling.kind == RopeScalingKind::kLinear) {
+    writer->AddString(key("rope.scaling.type"), "linear");
+    writer->AddF32(key("rope.scaling.factor"), static_cast<float>(c.rope_scaling.factor));
+  }
   writer->AddU32(key("vocab_size"), U32(c.vocab_size));
   writer->AddString(kActivationKey, c.linear == LinearKind::kBitLinear ? "int8_token" : "none");
 }
@@ -114,6 +128,19 @@ void AddFloats(const std::string& name, GgmlType type, const at::Tensor& value,
   });
 }
 
+// Llama 3.1's scaling, and any other that is a factor for each pair, is a tensor in GGUF.
+void AddRopeFactors(const ModelConfig& c, GgufWriter* writer) {
+  const RopeScalingKind kind = c.rope_scaling.kind;
+  if (kind != RopeScalingKind::kLlama3 && kind != RopeScalingKind::kFactors) return;
+  const std::vector<double> factors = RopeFactors(c.rope_scaling, c.HeadDim(), c.rope_theta);
+  const std::vector<float> row(factors.begin(), factors.end());
+  const auto count = static_cast<int64_t>(row.size());
+  writer->AddTensor("rope_freqs.weight", GgmlType::kF32, {count},
+                    [row, count](int64_t, uint8_t* out) {
+                      formats::EncodeRow(GgmlType::kF32, row.data(), count, out);
+                    });
+}
+
 void AddI2s(const std::string& name, const at::Tensor& latent_NK, const RowOrder& order,
             GgufWriter* writer) {
   const quant::TernaryWeight w = quant::QuantizeTernary(latent_NK);
@@ -150,14 +177,19 @@ void AddTernary(const std::string& name, GgmlType type, const at::Tensor& latent
 
 }  // namespace
 
-void WriteGguf(const model::Decoder& decoder, const text::Tokenizer& tokenizer,
-               const ExportOptions& options, const std::string& path) {
+void WriteGguf(const model::Decoder& decoder, const ExportText& text, const ExportOptions& options,
+               const std::string& path) {
   const ModelConfig& config = decoder.config();
   const ArchName arch = ChooseGgufArch(config).name;
+  const bool ternary = config.linear == LinearKind::kBitLinear;
   GgufWriter writer(GgufArchName(arch));
   AddModelKeys(config, options, GgufArchName(arch), &writer);
-  AddTokenizer(tokenizer, &writer);
-  const GgmlType linear = LinearType(options.format), table = TableType(options.embedding);
+  if (text.tokenizer != nullptr) AddTokenizer(*text.tokenizer, &writer);
+  const auto chat_template = text.files.find("chat_template.jinja");
+  if (chat_template != text.files.end())
+    writer.AddString("tokenizer.chat_template", chat_template->second);
+  AddRopeFactors(config, &writer);
+  const GgmlType linear = LinearType(options.format), table = TableType(options, ternary);
   for (const model::Parameter& parameter : decoder.parameters()) {
     const std::string name = GgufName(parameter.spec.name);
     const at::Tensor value = parameter.value.detach();
@@ -165,6 +197,7 @@ void WriteGguf(const model::Decoder& decoder, const text::Tokenizer& tokenizer,
     const RowOrder order(rows, config.HeadDim(), IsPermuted(arch, parameter.spec.name));
     switch (parameter.spec.role) {
       case ParameterRole::kNorm:
+      case ParameterRole::kBias:
         AddFloats(name, GgmlType::kF32, value, order, &writer);
         break;
       case ParameterRole::kEmbedding:
@@ -174,7 +207,7 @@ void WriteGguf(const model::Decoder& decoder, const text::Tokenizer& tokenizer,
       case ParameterRole::kLinear:
         if (linear == GgmlType::kI2_S) {
           AddI2s(name, value, order, &writer);
-        } else if (config.linear == LinearKind::kBitLinear) {
+        } else if (ternary) {
           AddTernary(name, linear, value, order, &writer);
         } else {
           AddFloats(name, linear, value, order, &writer);

@@ -7,7 +7,7 @@
 
 namespace tern::transfer {
 
-void WriteGguf(const model::Decoder& decoder, const text::Tokenizer& tokenizer,
-               const ExportOptions& options, const std::string& path);
+void WriteGguf(const model::Decoder& decoder, const ExportText& text, const ExportOptions& options,
+               const std::string& path);
 
 }  // namespace tern::transfer

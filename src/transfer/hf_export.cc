@@ -32,7 +32,8 @@ HfArch ArchOf(const ModelConfig& config) {
     case ArchName::kBitnet:
     case ArchName::kBitnet158:
       return {"bitnet", "BitNetForCausalLM"};
-    case ArchName::kQwen2:  // Never chosen
+    case ArchName::kQwen2:
+      return {"qwen2", "Qwen2ForCausalLM"};
     case ArchName::kNone:
       break;
   }
@@ -41,7 +42,33 @@ HfArch ArchOf(const ModelConfig& config) {
 
 bool DividesByScale(const std::string& format) { return format == "hf/bitnet"; }
 
-json ConfigJson(const ModelConfig& c, const text::Tokenizer& tokenizer, const std::string& format) {
+// rope_parameters of transformers 5; earlier versions read rope_theta and rope_scaling beside it.
+json RopeParameters(const ModelConfig& c) {
+  const RopeScaling& s = c.rope_scaling;
+  switch (s.kind) {
+    case RopeScalingKind::kNone:
+      return {{"rope_type", "default"}, {"rope_theta", c.rope_theta}};
+    case RopeScalingKind::kLinear:
+      return {{"rope_type", "linear"}, {"rope_theta", c.rope_theta}, {"factor", s.factor}};
+    case RopeScalingKind::kLlama3:
+      return {{"rope_type", "llama3"},
+              {"rope_theta", c.rope_theta},
+              {"factor", s.factor},
+              {"low_freq_factor", s.low_freq_factor},
+              {"high_freq_factor", s.high_freq_factor},
+              {"original_max_position_embeddings", static_cast<int64_t>(s.original_context)}};
+    case RopeScalingKind::kFactors:
+      break;
+  }
+  throw BugError("format_rules.cc lets no factors of their own through");
+}
+
+const char* DtypeOf(const std::string& format) {
+  if (format == "hf/bf16") return "bfloat16";
+  return format == "hf/f16" ? "float16" : "float32";
+}
+
+json ConfigJson(const ModelConfig& c, const std::string& format) {
   const HfArch arch = ArchOf(c);
   json config = {{"architectures", {arch.class_name}},
                  {"model_type", arch.model_type},
@@ -55,14 +82,12 @@ json ConfigJson(const ModelConfig& c, const text::Tokenizer& tokenizer, const st
                  {"max_position_embeddings", c.context_length},
                  {"rms_norm_eps", c.norm_eps},
                  {"rope_theta", c.rope_theta},
-                 {"rope_parameters", {{"rope_type", "default"}, {"rope_theta", c.rope_theta}}},
+                 {"rope_parameters", RopeParameters(c)},
                  {"hidden_act", ToString(c.activation)},
                  {"tie_word_embeddings", c.tied_head},
                  {"initializer_range", c.init_std},
                  {"attention_bias", false},
-                 {"bos_token_id", tokenizer.bos_id()},
-                 {"eos_token_id", tokenizer.eos_id()},
-                 {"dtype", format == "hf/bf16" ? "bfloat16" : "float32"}};
+                 {"dtype", DtypeOf(format)}};
   if (c.linear == LinearKind::kBitLinear) {
     config["quantization_config"] = {
         {"quant_method", "bitnet"},
@@ -76,15 +101,18 @@ json ConfigJson(const ModelConfig& c, const text::Tokenizer& tokenizer, const st
 // Owns what the safetensors writer points at.
 class TensorStore {
  public:
-  void AddFloats(const std::string& name, const at::Tensor& value, bool as_bf16) {
-    if (!as_bf16) {
+  void AddFloats(const std::string& name, const at::Tensor& value, const std::string& format) {
+    const bool bf16 = format == "hf/bf16";
+    if (!bf16 && format != "hf/f16") {
       writer_.Add(name, "F32", value.sizes().vec(), value.const_data_ptr());
       return;
     }
     auto& bits = halves_.emplace_back(static_cast<size_t>(value.numel()));
-    for (size_t i = 0; i < bits.size(); ++i)
-      bits[i] = formats::Fp32ToBf16(value.const_data_ptr<float>()[i]);
-    writer_.Add(name, "BF16", value.sizes().vec(), bits.data());
+    for (size_t i = 0; i < bits.size(); ++i) {
+      const float x = value.const_data_ptr<float>()[i];
+      bits[i] = bf16 ? formats::Fp32ToBf16(x) : formats::Fp32ToFp16(x);
+    }
+    writer_.Add(name, bf16 ? "BF16" : "F16", value.sizes().vec(), bits.data());
   }
 
   void AddTernary(const std::string& name, const at::Tensor& latent_NK, bool divides) {
@@ -125,7 +153,7 @@ void WriteTokenizerFiles(const text::Tokenizer& tokenizer, int64_t context_lengt
 
 }  // namespace
 
-void WriteHfFolder(const model::Decoder& decoder, const text::Tokenizer& tokenizer,
+void WriteHfFolder(const model::Decoder& decoder, const ExportText& text,
                    const ExportOptions& options, const std::string& path) {
   const ModelConfig& config = decoder.config();
   TensorStore store;
@@ -134,14 +162,23 @@ void WriteHfFolder(const model::Decoder& decoder, const text::Tokenizer& tokeniz
     if (parameter.spec.role == ParameterRole::kLinear && config.linear == LinearKind::kBitLinear) {
       store.AddTernary(parameter.spec.name, value, DividesByScale(options.format));
     } else {
-      store.AddFloats(parameter.spec.name, value, options.format == "hf/bf16");
+      store.AddFloats(parameter.spec.name, value, options.format);
     }
   }
   store.Write(path + "/model.safetensors");
-  WriteJson(path + "/config.json", ConfigJson(config, tokenizer, options.format));
-  WriteJson(path + "/generation_config.json",
-            {{"bos_token_id", tokenizer.bos_id()}, {"eos_token_id", tokenizer.eos_id()}});
-  WriteTokenizerFiles(tokenizer, config.context_length, path);
+  json config_json = ConfigJson(config, options.format);
+  if (text.tokenizer != nullptr) {
+    const json ends = {{"bos_token_id", text.tokenizer->bos_id()},
+                       {"eos_token_id", text.tokenizer->eos_id()}};
+    config_json.update(ends);
+    if (!text.files.contains("generation_config.json"))
+      WriteJson(path + "/generation_config.json", ends);
+  }
+  WriteJson(path + "/config.json", config_json);
+  for (const auto& [name, bytes] : text.files) WriteFileAtomically(StrCat(path, "/", name), bytes);
+  const bool has_tokenizer = text.files.contains("tokenizer.json");
+  if (text.tokenizer != nullptr && !has_tokenizer)
+    WriteTokenizerFiles(*text.tokenizer, config.context_length, path);
 }
 
 }  // namespace tern::transfer

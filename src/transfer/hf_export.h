@@ -9,7 +9,7 @@
 namespace tern::transfer {
 
 // Into the existing folder `path`.
-void WriteHfFolder(const model::Decoder& decoder, const text::Tokenizer& tokenizer,
+void WriteHfFolder(const model::Decoder& decoder, const ExportText& text,
                    const ExportOptions& options, const std::string& path);
 
 // tokenizer.json of a SentencePiece BPE tokenizer, as the tokenizers library reads it.

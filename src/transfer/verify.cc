@@ -65,11 +65,16 @@ void CompareFloats(const std::string& name, const at::Tensor& want, const std::v
   }
 }
 
+// Of the dense matrices of a format, and of everything in a folder.
+double FloatRounding(const std::string& format) {
+  if (format.ends_with("/bf16")) return kBf16Rounding;
+  return format.ends_with("/f16") ? kFp16Rounding : 0;
+}
+
 // What the tables of a file may have lost, by the distance of its values: the type is not told by
 // the weights, so the coarsest that tern writes in that format is allowed.
 double TableTolerance(const std::string& format) {
-  if (format == "hf/bf16") return kBf16Rounding;
-  return format.starts_with("hf/") ? 0 : std::max(kFp16Rounding, kQ8Rounding);
+  return format.starts_with("hf/") ? FloatRounding(format) : std::max(kFp16Rounding, kQ8Rounding);
 }
 
 }  // namespace
@@ -77,7 +82,7 @@ double TableTolerance(const std::string& format) {
 WeightReport CompareWeights(const model::Decoder& decoder, const engine::ModelWeights& weights,
                             const std::string& format) {
   WeightReport report;
-  const bool bf16 = format == "hf/bf16", gguf = !format.starts_with("hf/");
+  const bool gguf = !format.starts_with("hf/");
   for (const model::Parameter& parameter : decoder.parameters()) {
     const std::string& name = parameter.spec.name;
     if (parameter.spec.role == ParameterRole::kEmbedding ||
@@ -90,9 +95,10 @@ WeightReport CompareWeights(const model::Decoder& decoder, const engine::ModelWe
       report.floats += parameter.spec.Count();
       continue;
     }
-    if (parameter.spec.role == ParameterRole::kNorm) {
-      CompareFloats(name, parameter.value, engine::NormOf(weights, name), bf16 ? kBf16Rounding : 0,
-                    false);
+    if (parameter.spec.role == ParameterRole::kNorm ||
+        parameter.spec.role == ParameterRole::kBias) {
+      CompareFloats(name, parameter.value, engine::VectorOf(weights, name),
+                    gguf ? 0 : FloatRounding(format), false);
       report.floats += parameter.spec.Count();
       continue;
     }
@@ -105,16 +111,16 @@ WeightReport CompareWeights(const model::Decoder& decoder, const engine::ModelWe
     }
     if (decoder.config().linear == LinearKind::kBitLinear)
       Differs(name, "the file holds a dense matrix");
-    CompareFloats(name, parameter.value, engine::ValuesOf(matrix),
-                  bf16 ? kBf16Rounding : kFp16Rounding, false);
+    CompareFloats(name, parameter.value, engine::ValuesOf(matrix), FloatRounding(format), false);
     report.floats += parameter.spec.Count();
   }
   return report;
 }
 
-void CompareTokenizers(const text::Tokenizer& tokenizer, const engine::ModelWeights& weights) {
+void CompareTokenizers(const text::Tokenizer* tokenizer, const engine::ModelWeights& weights) {
+  if (tokenizer == nullptr) return;
   if (!weights.tokenizer) Differs("the tokenizer", "the file has none");
-  const text::PieceTable &want = tokenizer.table(), &found = weights.tokenizer->table();
+  const text::PieceTable &want = tokenizer->table(), &found = weights.tokenizer->table();
   if (found.pieces.size() != want.pieces.size())
     Differs("the tokenizer", StrCat(found.pieces.size(), " pieces, want ", want.pieces.size()));
   for (size_t id = 0; id < want.pieces.size(); ++id) {

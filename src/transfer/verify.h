@@ -27,8 +27,8 @@ WeightReport CompareWeights(const model::Decoder& decoder, const engine::ModelWe
                             const std::string& format);
 
 // Throws NumericError that names the first piece (or rule) in which the file's tokenizer is not
-// `tokenizer`: another text would come out of the same ids.
-void CompareTokenizers(const text::Tokenizer& tokenizer, const engine::ModelWeights& weights);
+// `tokenizer`: another text would come out of the same ids. Null: nothing is compared.
+void CompareTokenizers(const text::Tokenizer* tokenizer, const engine::ModelWeights& weights);
 
 struct LogitsReport {
   int64_t tokens = 0;

@@ -7,7 +7,7 @@
 
 #include "base/error.h"
 #include "engine/decoder.h"
-#include "engine/gguf_model.h"
+#include "engine/model_source.h"
 #include "engine/session.h"
 #include "tests/engine/tiny_files.h"
 #include "tests/testing/temp_folder.h"
@@ -40,7 +40,7 @@ class BatchTest : public ::testing::Test {
 
   engine::ModelWeights Load(const TinyModel& model, ArchName arch) const {
     WriteGguf(model, arch, folder_ / "model.gguf", {});
-    return engine::LoadGguf(folder_ / "model.gguf");
+    return engine::LoadModel(folder_ / "model.gguf");
   }
 
   TempFolder folder_;

@@ -9,7 +9,7 @@
 
 #include "base/error.h"
 #include "engine/engine.h"
-#include "engine/gguf_model.h"
+#include "engine/model_source.h"
 #include "engine/session.h"
 #include "engine/weight_table.h"
 #include "tests/engine/tiny_files.h"
@@ -128,13 +128,13 @@ void ExpectWithinRounding(const std::vector<float>& got, const std::vector<float
 
 std::vector<float> Logits(const std::string& path, const std::vector<int32_t>& tokens,
                           int threads) {
-  const Engine engine(engine::LoadGguf(path), threads);
+  const Engine engine(engine::LoadModel(path), threads);
   return Session(engine).Append(tokens, LogitsOf::kAll);
 }
 
 std::vector<float> LogitsOneByOne(const std::string& path, const std::vector<int32_t>& tokens,
                                   int threads) {
-  const Engine engine(engine::LoadGguf(path), threads);
+  const Engine engine(engine::LoadModel(path), threads);
   Session session(engine);
   std::vector<float> logits;
   for (const int32_t token : tokens) {
@@ -197,7 +197,7 @@ TEST_P(BlockModelTest, LogitsAreThoseOfTheValues) {
 
 // Goal: nothing is expanded when it is loaded, and every row is in the model's place.
 TEST_P(BlockModelTest, MatricesStayBlocksOfTheFile) {
-  const ModelWeights weights = engine::LoadGguf(blocks_path_);
+  const ModelWeights weights = engine::LoadModel(blocks_path_);
   const auto check = [&](const auto& matrix, const std::string& name) {
     const auto* found = std::get_if<BlockMatrix>(&matrix);
     ASSERT_NE(found, nullptr) << name;
@@ -225,7 +225,7 @@ TEST_P(BlockModelTest, ScalesThatAreNoNumbersAreRefused) {
     std::memcpy(bytes.data() + bytes.size() - size + offset, &bits, sizeof bits);
     WriteGguf(model_, arch_, blocks_path_, Options(&damaged));
     try {
-      engine::LoadGguf(blocks_path_);
+      engine::LoadModel(blocks_path_);
       ADD_FAILURE() << name << " was taken with a scale of " << bad;
     } catch (const FormatError& error) {
       const std::string text = error.what();
@@ -315,7 +315,7 @@ TEST_F(BlockFilesTest, TheFileMayGoWhileTheModelRuns) {
   WriteGguf(model, ArchName::kQwen3, path_, options);
   const std::vector<int32_t> tokens = RandomTokens(5, model.config.vocab_size, 93);
   const std::vector<float> want = Logits(path_, tokens, 1);
-  const Engine engine(engine::LoadGguf(path_), 1);
+  const Engine engine(engine::LoadModel(path_), 1);
   std::filesystem::remove(path_);
   EXPECT_EQ(Session(engine).Append(tokens, LogitsOf::kAll), want);
 }
@@ -328,7 +328,7 @@ TEST_F(BlockFilesTest, WeightsOfOtherSizesAreABug) {
   options.blocks = &blocks;
   WriteGguf(model, ArchName::kLlama, path_, options);
   const auto refused = [&](const std::function<void(BlockMatrix&)>& spoil, bool table) {
-    ModelWeights weights = engine::LoadGguf(path_);
+    ModelWeights weights = engine::LoadModel(path_);
     spoil(table ? std::get<BlockMatrix>(weights.embedding)
                 : std::get<BlockMatrix>(weights.layers[1].q));
     EXPECT_THROW(Engine(std::move(weights), 1), BugError);

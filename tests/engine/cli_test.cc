@@ -11,7 +11,7 @@
 #include "data/corpus.h"
 #include "data/token_file.h"
 #include "engine/engine.h"
-#include "engine/gguf_model.h"
+#include "engine/model_source.h"
 #include "engine/session.h"
 #include "engine_cli/commands.h"
 #include "engine_cli/run_main.h"
@@ -218,7 +218,7 @@ TEST_F(CliTest, GenerateStopsAtStopStrings) {
 TEST_F(CliTest, LogitsAreThoseOfTheEngine) {
   const std::string out = folder_ / "logits.f32";
   ASSERT_EQ(Call({"logits", gguf_, "--tokens", folder_ / "ids.txt", "-o", out}).code, 0);
-  const engine::Engine engine(engine::LoadGguf(gguf_), 1);
+  const engine::Engine engine(engine::LoadModel(gguf_), 1);
   const std::vector<float> want =
       engine::Session(engine).Append(std::vector<int32_t>{1, 5, 7, 2}, engine::LogitsOf::kAll);
   const std::string bytes = ReadFile(out);

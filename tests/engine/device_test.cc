@@ -8,7 +8,7 @@
 
 #include "base/error.h"
 #include "engine/device_session.h"
-#include "engine/gguf_model.h"
+#include "engine/model_source.h"
 #include "engine/session.h"
 #include "tests/engine/tiny_files.h"
 #include "tests/testing/temp_folder.h"
@@ -35,7 +35,7 @@ class DeviceTest : public ::testing::TestWithParam<ArchName> {
   engine::ModelWeights Model(ArchName arch, const GgufOptions& options = {}) {
     const std::string path = folder_ / "model.gguf";
     WriteGguf(MakeTinyModel(TinyConfig(arch), 5), arch, path, options);
-    return engine::LoadGguf(path);
+    return engine::LoadModel(path);
   }
 
   void TearDown() override { simt::EmulatorOptions() = {}; }

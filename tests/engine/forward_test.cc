@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "engine/engine.h"
-#include "engine/gguf_model.h"
+#include "engine/model_source.h"
 #include "engine/session.h"
 #include "tests/engine/reference.h"
 #include "tests/engine/tiny_files.h"
@@ -59,7 +59,7 @@ class ForwardTest : public ::testing::TestWithParam<ArchName> {
                             const GgufOptions& options = {}) {
     const std::string path = folder_ / "model.gguf";
     WriteGguf(model, GetParam(), path, options);
-    const engine::Engine engine(engine::LoadGguf(path), 1);
+    const engine::Engine engine(engine::LoadModel(path), 1);
     return engine::Session(engine).Append(tokens, engine::LogitsOf::kAll);
   }
 

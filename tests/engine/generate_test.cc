@@ -10,7 +10,7 @@
 
 #include "base/error.h"
 #include "base/utf8.h"
-#include "engine/gguf_model.h"
+#include "engine/model_source.h"
 #include "tests/engine/tiny_files.h"
 #include "tests/engine/tiny_vocabulary.h"
 #include "tests/testing/temp_folder.h"
@@ -36,7 +36,7 @@ class GenerateTest : public ::testing::Test {
     GgufOptions options;
     if (with_tokenizer) options.tokenizer = &table;
     WriteGguf(model, ArchName::kLlama, folder_ / "model.gguf", options);
-    return engine_.emplace(engine::LoadGguf(folder_ / "model.gguf"), 1);
+    return engine_.emplace(engine::LoadModel(folder_ / "model.gguf"), 1);
   }
 
   // Makes the head prefer `id`, whatever came before: its row is the others' upper bound.

@@ -7,8 +7,7 @@
 
 #include "base/error.h"
 #include "engine/engine.h"
-#include "engine/gguf_model.h"
-#include "engine/hf_model.h"
+#include "engine/model_source.h"
 #include "engine/session.h"
 #include "engine/weight_table.h"
 #include "tests/engine/tiny_files.h"
@@ -133,7 +132,7 @@ TEST_F(HostileGgufTest, TheOtherSpellingOfAScaleIsRead) {
                      [&](int64_t, uint8_t* out) { std::memcpy(out, &beta, 4); });
   };
   Bytes(options);
-  const ModelWeights weights = engine::LoadGguf(path_);
+  const ModelWeights weights = engine::LoadModel(path_);
   EXPECT_EQ(std::get<engine::TernaryMatrix>(weights.layers[1].q).scale, beta);
 }
 
@@ -145,7 +144,7 @@ TEST_F(HostileGgufTest, NoScalingIsNoReasonToRefuse) {
     writer.AddU32("bitnet.vocab_size", 40);
   };
   Bytes(options);
-  EXPECT_NO_THROW(engine::LoadGguf(path_));
+  EXPECT_NO_THROW(engine::LoadModel(path_));
 }
 
 TEST(GgufTokenizerTest, AFileMayWantNoBos) {
@@ -161,7 +160,7 @@ TEST(GgufTokenizerTest, AFileMayWantNoBos) {
       writer.AddBool("tokenizer.ggml.add_bos_token", add_bos);
     };
     WriteGguf(model, ArchName::kLlama, folder / "model.gguf", options);
-    EXPECT_EQ(engine::LoadGguf(folder / "model.gguf").tokenizer->bos_id(), add_bos ? 1 : -1);
+    EXPECT_EQ(engine::LoadModel(folder / "model.gguf").tokenizer->bos_id(), add_bos ? 1 : -1);
   }
 }
 
@@ -231,8 +230,8 @@ TEST(TableTypesTest, Bf16AndQ8TablesAreTheRoundedOnes) {
     }
     options.table = options.linear = GgmlType::kF32;
     WriteGguf(model, ArchName::kLlama, folder / "floats.gguf", options);
-    const ModelWeights typed = engine::LoadGguf(folder / "typed.gguf"),
-                       floats = engine::LoadGguf(folder / "floats.gguf");
+    const ModelWeights typed = engine::LoadModel(folder / "typed.gguf"),
+                       floats = engine::LoadModel(folder / "floats.gguf");
     for (const ParameterSpec& spec : ParameterTable(model.config)) {
       if (spec.role != ParameterRole::kLinear) continue;
       EXPECT_EQ(engine::ValuesOf(engine::LinearOf(typed, spec.name)),

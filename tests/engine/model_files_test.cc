@@ -6,8 +6,7 @@
 
 #include "base/error.h"
 #include "engine/engine.h"
-#include "engine/gguf_model.h"
-#include "engine/hf_model.h"
+#include "engine/model_source.h"
 #include "engine/session.h"
 #include "engine/weight_table.h"
 #include "kernels/ternary_pack/t2.h"
@@ -157,10 +156,10 @@ TEST(ForeignFileTest, ScaleInTheBlocksAndFloatActivations) {
   GgufOptions foreign;  // EncodeRow puts d = max|w| in each block
   foreign.activation = std::nullopt;
   WriteGguf(floats, ArchName::kLlama, folder / "foreign.gguf", foreign);
-  ModelWeights weights = engine::LoadGguf(folder / "foreign.gguf");
+  ModelWeights weights = engine::LoadModel(folder / "foreign.gguf");
   EXPECT_EQ(weights.activation, engine::ActivationRule::kNone);
   ExpectPacked(weights, model);
-  EXPECT_EQ(Logits(std::move(weights)), Logits(engine::LoadGguf(folder / "ours.gguf")));
+  EXPECT_EQ(Logits(std::move(weights)), Logits(engine::LoadModel(folder / "ours.gguf")));
 }
 
 }  // namespace

@@ -132,11 +132,13 @@ class Reference {
 
   // Pairs (i, i + E/2) of every head turn by position * theta^(-2i/E) / factor.
   void Rotate(Rows* x) const {
+    const std::vector<double> factors =
+        RopeFactors(model_.config.rope_scaling, model_.config.HeadDim(), model_.config.rope_theta);
     const auto e = static_cast<size_t>(model_.config.HeadDim());
     for (size_t t = 0; t < x->size(); ++t) {
       for (size_t head = 0; head < (*x)[t].size(); head += e) {
         for (size_t i = 0; i < e / 2; ++i) {
-          const double factor = model_.rope_factors.empty() ? 1 : model_.rope_factors[i];
+          const double factor = factors.empty() ? 1 : factors[i];
           const double angle = static_cast<double>(t) / factor *
                                std::pow(double{model_.config.rope_theta},
                                         -2.0 * static_cast<double>(i) / static_cast<double>(e));

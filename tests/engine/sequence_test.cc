@@ -4,7 +4,7 @@
 
 #include "base/error.h"
 #include "engine/engine.h"
-#include "engine/gguf_model.h"
+#include "engine/model_source.h"
 #include "engine/session.h"
 #include "kernels/common/isa.h"
 #include "tests/engine/tiny_files.h"
@@ -31,7 +31,7 @@ class SequenceTest : public ::testing::TestWithParam<const char*> {
   }
 
   std::vector<float> Logits(int threads) const {
-    const Engine engine(engine::LoadGguf(path_), threads);
+    const Engine engine(engine::LoadModel(path_), threads);
     return Session(engine).Append(tokens_, LogitsOf::kAll);
   }
 
@@ -41,7 +41,7 @@ class SequenceTest : public ::testing::TestWithParam<const char*> {
 };
 
 TEST_P(SequenceTest, AnyCutGivesTheSameBits) {
-  const Engine engine(engine::LoadGguf(path_), 1);
+  const Engine engine(engine::LoadModel(path_), 1);
   const size_t v = static_cast<size_t>(engine.config().vocab_size);
   const std::vector<float> whole = Session(engine).Append(tokens_, LogitsOf::kAll);
   ASSERT_EQ(whole.size(), tokens_.size() * v);
@@ -60,7 +60,7 @@ TEST_P(SequenceTest, AnyCutGivesTheSameBits) {
 }
 
 TEST_P(SequenceTest, TheLastLogitsAreTheLastOfAll) {
-  const Engine engine(engine::LoadGguf(path_), 1);
+  const Engine engine(engine::LoadModel(path_), 1);
   const auto all = Session(engine).Append(tokens_, LogitsOf::kAll);
   const auto last = Session(engine).Append(tokens_, LogitsOf::kLast);
   const auto v = static_cast<int64_t>(engine.config().vocab_size);
@@ -86,7 +86,7 @@ TEST_P(SequenceTest, EveryInstructionSetGivesTheSameBits) {
 
 // Goal: what one sequence holds does not leak into another one of the same engine.
 TEST_P(SequenceTest, SessionsAreIndependent) {
-  const Engine engine(engine::LoadGguf(path_), 1);
+  const Engine engine(engine::LoadModel(path_), 1);
   Session first(engine), second(engine);
   const std::span<const int32_t> tokens = tokens_;
   first.Append(tokens.first(50));
@@ -109,7 +109,7 @@ class LimitsTest : public ::testing::Test {
 
 // Goal: a refused call leaves the sequence as it was, so that the caller may go on with less.
 TEST_F(LimitsTest, ASequenceStopsAtItsCapacityAndStaysUsable) {
-  const Engine engine(engine::LoadGguf(folder_ / "model.gguf"), 1);
+  const Engine engine(engine::LoadModel(folder_ / "model.gguf"), 1);
   const std::vector<int32_t> tokens = RandomTokens(10, engine.config().vocab_size, 24);
   const std::span<const int32_t> all = tokens;
   Session session(engine, 10);
@@ -122,13 +122,13 @@ TEST_F(LimitsTest, ASequenceStopsAtItsCapacityAndStaysUsable) {
 }
 
 TEST_F(LimitsTest, TheContextIsTheLargestCapacity) {
-  const Engine engine(engine::LoadGguf(folder_ / "model.gguf"), 1);
+  const Engine engine(engine::LoadModel(folder_ / "model.gguf"), 1);
   EXPECT_EQ(Session(engine).capacity(), engine.config().context_length);
   EXPECT_EQ(Session(engine, 1'000'000'000'000).capacity(), engine.config().context_length);
 }
 
 TEST_F(LimitsTest, IdsOutsideOfTheVocabularyAreRefused) {
-  const Engine engine(engine::LoadGguf(folder_ / "model.gguf"), 1);
+  const Engine engine(engine::LoadModel(folder_ / "model.gguf"), 1);
   const auto vocab_size = static_cast<int32_t>(engine.config().vocab_size);
   for (const int32_t bad : {-1, vocab_size, INT32_MAX, INT32_MIN}) {
     Session session(engine);
@@ -139,7 +139,7 @@ TEST_F(LimitsTest, IdsOutsideOfTheVocabularyAreRefused) {
 }
 
 TEST_F(LimitsTest, NoTokensAreRefused) {
-  const Engine engine(engine::LoadGguf(folder_ / "model.gguf"), 1);
+  const Engine engine(engine::LoadModel(folder_ / "model.gguf"), 1);
   EXPECT_THROW(Session(engine).Append({}), InputError);
 }
 
@@ -147,7 +147,7 @@ TEST_F(LimitsTest, NoTokensAreRefused) {
 TEST_F(LimitsTest, WeightsOfOtherSizesAreABug) {
   using engine::ModelWeights;
   const auto refused = [&](const std::function<void(ModelWeights&)>& spoil) {
-    ModelWeights weights = engine::LoadGguf(folder_ / "model.gguf");
+    ModelWeights weights = engine::LoadModel(folder_ / "model.gguf");
     spoil(weights);
     EXPECT_THROW(Engine(std::move(weights), 1), BugError);
   };

@@ -6,7 +6,7 @@
 #include "base/error.h"
 #include "engine/engine.h"
 #include "engine/generate.h"
-#include "engine/hf_model.h"
+#include "engine/model_source.h"
 #include "engine/session.h"
 #include "tests/engine/tiny_files.h"
 #include "tests/engine/tiny_vocabulary.h"

@@ -87,19 +87,6 @@ inline void AddI2s(const std::string& name, const ParameterSpec& spec, const Tin
                     [bytes](int64_t, uint8_t* out) { std::copy(bytes.begin(), bytes.end(), out); });
 }
 
-// `model` must live until the file is written.
-inline void AddGgufBiases(const TinyModel& model, const GgufOptions& options,
-                          formats::GgufWriter* writer) {
-  for (const auto& [name, values] : model.floats) {
-    if (!name.ends_with(".bias") || options.leave_out.contains(GgufName(name))) continue;
-    const auto size = static_cast<int64_t>(values.size());
-    writer->AddTensor(GgufName(name), formats::GgmlType::kF32, {size},
-                      [size, &values](int64_t, uint8_t* out) {
-                        formats::EncodeRow(formats::GgmlType::kF32, values.data(), size, out);
-                      });
-  }
-}
-
 // `model` must live until it returns.
 inline void WriteGguf(const TinyModel& model, ArchName arch, const std::string& path,
                       const GgufOptions& options = {}) {
@@ -148,13 +135,13 @@ inline void WriteGguf(const TinyModel& model, ArchName arch, const std::string& 
     }
     const std::vector<float>& values = model.floats.at(spec.name);
     formats::GgmlType type = options.table;
-    if (spec.role == ParameterRole::kNorm) type = formats::GgmlType::kF32;
+    if (spec.role == ParameterRole::kNorm || spec.role == ParameterRole::kBias)
+      type = formats::GgmlType::kF32;
     if (spec.role == ParameterRole::kLinear) type = options.linear;
     writer.AddTensor(name, type, spec.shape, [=, &values](int64_t row, uint8_t* out) {
       formats::EncodeRow(type, values.data() + ModelRow(row, e, paired) * k, k, out);
     });
   }
-  AddGgufBiases(model, options, &writer);
   if (options.add) options.add(writer);
   writer.Write(path);
 }
@@ -211,10 +198,6 @@ inline void WriteHfFolder(const TinyModel& model, const std::string& folder,
     scales.push_back(options.linear_class == "bitlinear" ? 1.0f / beta : beta);
     writer.Add(spec.name, "U8", {n / 4, k}, packed.back().data());
     writer.Add(spec.name + "_scale", "F32", {1}, &scales.back());
-  }
-  for (const auto& [name, values] : model.floats) {
-    if (!name.ends_with(".bias")) continue;
-    writer.Add(name, "F32", {static_cast<int64_t>(values.size())}, values.data());
   }
   const std::vector<float> bias(static_cast<size_t>(model.config.hidden_size));
   if (options.extra_bias) {

@@ -22,7 +22,6 @@ struct TinyModel {
   ModelConfig config;
   std::map<std::string, std::vector<float>> floats;  // Tables, norms, dense matrices
   std::map<std::string, TinyTernary> ternary;
-  std::vector<double> rope_factors;  // [E/2] of scaled RoPE; empty: all 1
 };
 
 // Two layers with grouped queries; rows of 256, so that TQ types can hold them.
@@ -39,29 +38,15 @@ inline ModelConfig TinyConfig(ArchName arch, LinearKind linear = LinearKind::kBi
   c.activation = arch == ArchName::kBitnet158 ? Activation::kRelu2 : Activation::kSilu;
   c.sub_norms = arch == ArchName::kBitnet || arch == ArchName::kBitnet158;
   c.qk_norm = arch == ArchName::kQwen3;
+  c.qkv_bias = arch == ArchName::kQwen2;
   // qwen3: heads wider than the model's share, which the file says in a key of its own.
   c.head_dim = arch == ArchName::kQwen3 ? 128 : 0;
   c.tied_head = arch != ArchName::kLlama && arch != ArchName::kQwen2;
   return c;
 }
 
-// Gives q, k and v a bias each, as Qwen2 has them.
-inline void AddQkvBias(TinyModel* model, uint64_t seed) {
-  RandomStream random(seed, "bias");
-  const ModelConfig& c = model->config;
-  for (int64_t layer = 0; layer < c.num_layers; ++layer) {
-    for (const char part : {'q', 'k', 'v'}) {
-      std::string name = "model.layers." + std::to_string(layer) + ".self_attn.";
-      name += part;
-      std::vector<float>& bias = model->floats[name + "_proj.bias"];
-      for (int64_t i = 0; i < (part == 'q' ? c.num_heads : c.num_kv_heads) * c.HeadDim(); ++i)
-        bias.push_back(0.5f * random.NextNormal());
-    }
-  }
-}
-
 inline TinyModel MakeTinyModel(const ModelConfig& config, uint64_t seed) {
-  TinyModel model{config, {}, {}, {}};
+  TinyModel model{config, {}, {}};
   RandomStream random(seed, "tiny model");
   for (const ParameterSpec& spec : ParameterTable(config)) {
     const auto count = static_cast<size_t>(spec.Count());
@@ -73,7 +58,9 @@ inline TinyModel MakeTinyModel(const ModelConfig& config, uint64_t seed) {
       continue;
     }
     const bool norm = spec.role == ParameterRole::kNorm;
-    const float spread = spec.role == ParameterRole::kLinear ? 0.06f : 0.3f;
+    const float spread = spec.role == ParameterRole::kLinear ? 0.06f
+                         : spec.role == ParameterRole::kBias ? 0.5f
+                                                             : 0.3f;
     for (size_t i = 0; i < count; ++i)
       model.floats[spec.name].push_back((norm ? 1.0f : 0.0f) + spread * random.NextNormal());
   }

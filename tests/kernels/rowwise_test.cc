@@ -112,7 +112,7 @@ struct RopeCase {
         x(RandomFloats(rows * ldx, 4)) {
     cosine.resize(static_cast<size_t>(kContext * width / 2));
     sine.resize(cosine.size());
-    RopeTable(kContext, width, 10000.0, cosine.data(), sine.data());
+    RopeTable(kContext, width, 10000.0, {}, cosine.data(), sine.data());
     for (int64_t row = 0; row < rows; ++row)
       positions.push_back(static_cast<int32_t>(row * 37 % kContext));
   }

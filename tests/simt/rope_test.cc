@@ -24,7 +24,7 @@ struct Problem {
         x(RandomFloats(rows * ldx, static_cast<uint32_t>(rows * 1000 + half))),
         cosine(static_cast<size_t>(kContext * half)),
         sine(static_cast<size_t>(kContext * half)) {
-    RopeTable(kContext, 2 * half, 10000.0, cosine.data(), sine.data());
+    RopeTable(kContext, 2 * half, 10000.0, {}, cosine.data(), sine.data());
     for (int row = 0; row < rows; ++row) positions.push_back((7 * row + 3) % kContext);
     if (rows > 1) positions.back() = kContext - 1;
   }

@@ -23,7 +23,7 @@ DEPLOY_LAYERS = {
     "checkpoint": ["base", "h5"],
     "metrics": ["base"],
     "recipe": ["base", "arch"],
-    "engine": ["base", "kernels", "formats", "arch", "text"],
+    "engine": ["base", "kernels", "h5", "formats", "arch", "text"],
     "engine_cli": ["base", "kernels", "h5", "formats", "arch", "text", "data", "checkpoint", "metrics", "engine"],
 }
 # Each of these may include the deploy half and those before it.

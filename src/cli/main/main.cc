@@ -17,6 +17,7 @@ int main(int argc, char** argv) {
   tern::cli::AddVerifyCommand(app);
   tern::cli::AddEvalCommand(app);
   tern::engine_cli::AddGenerateCommand(app);
+  tern::engine_cli::AddImportCommand(app);
   tern::engine_cli::AddLogitsCommand(app);
   tern::cli::AddBenchTrainCommand(*tern::engine_cli::AddBenchCommand(app));
   tern::engine_cli::AddInspectCommand(app);

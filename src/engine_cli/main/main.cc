@@ -9,6 +9,7 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   app.set_version_flag("--version", TERN_VERSION);
   tern::engine_cli::AddGenerateCommand(app);
+  tern::engine_cli::AddImportCommand(app);
   tern::engine_cli::AddLogitsCommand(app);
   tern::engine_cli::AddTokenizerCommand(app);
   tern::engine_cli::AddInspectCommand(app);

@@ -1,0 +1,84 @@
+// See model_source.h.
+#include "engine/model_source.h"
+
+#include <filesystem>
+#include <utility>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/parallel.h"
+#include "engine/gguf_model.h"
+#include "engine/hf_model.h"
+#include "engine/model_file.h"
+#include "engine/weight_table.h"
+#include "kernels/ternary_pack/t2.h"
+#include "kernels/ternary_quantize/ternary_quantize.h"
+
+namespace tern::engine {
+namespace {
+
+TernaryMatrix QuantizeLatents(const LinearMatrix& latents, const ParameterSpec& spec) {
+  const std::vector<float> w_NK = ValuesOf(latents);
+  TernaryMatrix matrix;
+  matrix.n = spec.shape[0];
+  matrix.k = spec.shape[1];
+  matrix.scale = kernels::TernaryScale(w_NK.data(), matrix.n * matrix.k, SerialFor);
+  matrix.t2.resize(static_cast<size_t>(matrix.n * kernels::T2RowBytes(matrix.k)));
+  kernels::TernaryQuantize(w_NK.data(), matrix.n, matrix.k, matrix.scale, matrix.t2.data(), nullptr,
+                           SerialFor);
+  return matrix;
+}
+
+}  // namespace
+
+void ModelSource::Decide(const std::string& decision) {
+  LogInfo(path_, ": ", decision);
+  decisions_.push_back(decision);
+}
+
+std::optional<text::Tokenizer> ModelSource::TokenizerOfFiles(
+    const std::map<std::string, std::string>& files) const {
+  const auto found = files.find("tokenizer.model");
+  if (found == files.end()) {
+    LogWarn(path_, " has no tokenizer.model, the only kind of tokenizer this version reads");
+    return std::nullopt;
+  }
+  const std::string where = path_ + "/tokenizer.model";
+  std::optional<text::Tokenizer> tokenizer = text::Tokenizer::FromSerialized(found->second, where);
+  TERN_CHECK_FORMAT(tokenizer->vocab_size() <= config_.vocab_size, where, " has ",
+                    tokenizer->vocab_size(), " pieces and the model ", config_.vocab_size,
+                    " rows; a piece without a row cannot be run");
+  return tokenizer;
+}
+
+std::unique_ptr<ModelSource> OpenModel(const std::string& path) {
+  if (std::filesystem::is_directory(path)) {
+    TERN_CHECK_INPUT(std::filesystem::exists(path + "/config.json"), path,
+                     " is a folder without config.json; want a GGUF file, a model file of tern "
+                     "import or a Hugging Face folder");
+    return OpenHfFolder(path);
+  }
+  return IsHdf5(path) ? OpenModelFile(path) : OpenGguf(path);
+}
+
+ModelWeights LoadModel(const std::string& path) {
+  const std::unique_ptr<ModelSource> source = OpenModel(path);
+  ModelWeights weights;
+  weights.source = path;
+  weights.config = source->config();
+  weights.activation = source->activation();
+  const bool ternary = weights.config.linear == LinearKind::kBitLinear;
+  FillWeights({[&](const ParameterSpec& spec) { return source->Vector(spec); },
+               [&](const ParameterSpec& spec) { return source->Table(spec); },
+               [&](const ParameterSpec& spec) {
+                 LinearMatrix matrix = source->Linear(spec);
+                 if (!ternary || std::holds_alternative<TernaryMatrix>(matrix)) return matrix;
+                 return LinearMatrix(QuantizeLatents(matrix, spec));
+               }},
+              &weights);
+  source->CheckAllUsed();
+  weights.tokenizer = source->Tokenizer();
+  return weights;
+}
+
+}  // namespace tern::engine

@@ -1,0 +1,65 @@
+// An opened model: what it is, and its tensors one at a time as they are stored. One interface over
+// GGUF files, Hugging Face folders and model files (model_file.h), so that what loads a model
+// (LoadModel), keeps it (tern import) and trains from it reads them all the same way, and a model
+// need not fit in memory to be copied.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/model_weights.h"
+
+namespace tern::engine {
+
+class ModelSource {
+ public:
+  virtual ~ModelSource() = default;
+
+  const ModelConfig& config() const { return config_; }
+  ActivationRule activation() const { return activation_; }
+  const std::string& path() const { return path_; }
+  // What the reader had to decide, and why: "weight_scale divides (linear_class bitlinear)".
+  const std::vector<std::string>& decisions() const { return decisions_; }
+
+  // Tensors by the specs of ParameterTable(config()), each asked for once. Throw FormatError (file,
+  // tensor, found, wanted). A ternary model may store a linear layer as codes and scale, or as its
+  // latents, which are quantized when it runs.
+  virtual std::vector<float> Vector(const ParameterSpec& spec) = 0;  // Norms and biases
+  virtual TableMatrix Table(const ParameterSpec& spec) = 0;          // Embedding and head
+  virtual LinearMatrix Linear(const ParameterSpec& spec) = 0;
+  // Throws FormatError for a tensor that nobody has asked for: without it this would be another
+  // model.
+  virtual void CheckAllUsed() const = 0;
+
+  // Nothing when there is none that this version reads; a message says so.
+  virtual std::optional<text::Tokenizer> Tokenizer() const = 0;
+  // Small files that belong to the model, by the names they have in a Hugging Face folder:
+  // tokenizer files, the chat template.
+  virtual std::map<std::string, std::string> Files() const = 0;
+
+ protected:
+  void Decide(const std::string& decision);  // Keeps it and says it
+  // Of the files that Files() gives. Throws FormatError when it is damaged or has more pieces than
+  // the model has rows.
+  std::optional<text::Tokenizer> TokenizerOfFiles(
+      const std::map<std::string, std::string>& files) const;
+
+  ModelConfig config_;
+  ActivationRule activation_ = ActivationRule::kInt8Token;
+  std::string path_;
+
+ private:
+  std::vector<std::string> decisions_;
+};
+
+// A GGUF file, a Hugging Face folder or a model file. Throws InputError, FormatError.
+std::unique_ptr<ModelSource> OpenModel(const std::string& path);
+
+// The whole model in memory (16-bit and block-quantized matrices stay in the mapped file), with
+// ternary layers in T2, those stored as latents quantized as the trainer does.
+ModelWeights LoadModel(const std::string& path);
+
+}  // namespace tern::engine

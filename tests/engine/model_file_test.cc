@@ -1,0 +1,228 @@
+// Model files (model.h5): what `tern import` writes computes the same bits as its source, whatever
+// the source's storage is; and a file that is damaged, cut or foreign is refused.
+#include "engine/model_file.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/random.h"
+#include "engine/engine.h"
+#include "engine/session.h"
+#include "engine/weight_table.h"
+#include "h5/h5.h"
+#include "tests/engine/scaled_folder.h"
+#include "tests/engine/tiny_files.h"
+#include "tests/testing/temp_folder.h"
+
+namespace tern::testing {
+namespace {
+
+using formats::GgmlType;
+
+class ModelFileTest : public ::testing::Test {
+ protected:
+  std::string Import(const std::string& source) {
+    const std::string path = folder_ / StrCat(++files_, ".h5");
+    engine::WriteModelFile(*engine::OpenModel(source), path);
+    return path;
+  }
+  static std::vector<float> Logits(const std::string& path) {
+    const engine::Engine engine(engine::LoadModel(path), 1);
+    return engine::Session(engine).Append(RandomTokens(7, engine.config().vocab_size, 31),
+                                          engine::LogitsOf::kAll);
+  }
+  // The same config, the same bits of every logit; and a copy of a copy is the same file.
+  void ExpectSame(const std::string& source) {
+    const std::string path = Import(source);
+    EXPECT_EQ(engine::OpenModel(path)->config(), engine::OpenModel(source)->config());
+    EXPECT_EQ(Logits(path), Logits(source)) << source;
+  }
+  std::string Gguf(const TinyModel& model, ArchName arch, GgmlType linear, GgmlType table) {
+    GgufOptions options;
+    options.linear = linear;
+    options.table = table;
+    if (model.ternary.empty()) options.activation = std::nullopt;
+    const std::string path = folder_ / StrCat(++files_, ".gguf");
+    WriteGguf(model, arch, path, options);
+    return path;
+  }
+  std::string Folder(const TinyModel& model, const HfOptions& options = {}) {
+    const std::string path = folder_ / StrCat("hf", ++files_);
+    WriteHfFolder(model, path, options);
+    return path;
+  }
+
+  TempFolder folder_;
+  int files_ = 0;
+};
+
+TEST_F(ModelFileTest, TernaryModelsOfEveryArchitecture) {
+  for (const ArchName arch : {ArchName::kLlama, ArchName::kQwen2, ArchName::kQwen3,
+                              ArchName::kBitnet, ArchName::kBitnet158}) {
+    const TinyModel model = MakeTinyModel(TinyConfig(arch), 5);
+    for (const GgmlType type : {GgmlType::kTq2_0, GgmlType::kTq1_0})
+      ExpectSame(Gguf(model, arch, type, GgmlType::kF16));
+  }
+  for (const char* meaning : {"bitlinear", "autobitlinear"}) {
+    HfOptions options;
+    options.linear_class = meaning;
+    ExpectSame(Folder(MakeTinyModel(TinyConfig(ArchName::kBitnet158), 6), options));
+  }
+}
+
+TEST_F(ModelFileTest, DenseModelsKeepTheirTypes) {
+  for (const ArchName arch : {ArchName::kLlama, ArchName::kQwen2, ArchName::kQwen3}) {
+    const TinyModel model = MakeTinyModel(TinyConfig(arch, LinearKind::kDense), 7);
+    for (const GgmlType type : {GgmlType::kF32, GgmlType::kF16, GgmlType::kBf16, GgmlType::kQ8_0}) {
+      const std::string source = Gguf(model, arch, type, type);
+      ExpectSame(source);
+      const engine::LinearMatrix found = engine::LinearOf(engine::LoadModel(Import(source)),
+                                                          "model.layers.1.self_attn.k_proj.weight");
+      if (type == GgmlType::kF32) {
+        EXPECT_TRUE(std::holds_alternative<engine::DenseMatrix>(found));
+      } else {
+        EXPECT_EQ(std::get<engine::BlockMatrix>(found).type, type);
+      }
+    }
+  }
+}
+
+TEST_F(ModelFileTest, IntegersAndFp8WithScales) {
+  const ScaledKind kinds[] = {{"int4", "int4", "group", 1, 30, true, "F16"},
+                              {"int8", "int8", "channel", 1, 0, false, "BF16"},
+                              {"fp8", "fp8", "tensor", 0, 0, false, "F32"}};
+  for (const ScaledKind& kind : kinds) {
+    const std::string path = folder_ / kind.name;
+    ScaledFolder(kind).folder.Write(path);
+    ExpectSame(path);
+  }
+}
+
+TEST_F(ModelFileTest, ScaledRopeAndBiasesAreInTheConfig) {
+  TinyModel model = MakeTinyModel(TinyConfig(ArchName::kQwen2, LinearKind::kDense), 8);
+  HfOptions options;
+  options.change_config = [](nlohmann::json& config) {
+    config["model_type"] = "qwen2";
+    config["rope_scaling"] = {{"rope_type", "llama3"},
+                              {"factor", 8.0},
+                              {"low_freq_factor", 1.0},
+                              {"high_freq_factor", 4.0},
+                              {"original_max_position_embeddings", 64}};
+  };
+  const std::string source = Folder(model, options);
+  ExpectSame(source);
+  const ModelConfig config = engine::OpenModel(Import(source))->config();
+  EXPECT_TRUE(config.qkv_bias);
+  EXPECT_EQ(config.rope_scaling.kind, RopeScalingKind::kLlama3);
+}
+
+// Latents (quantization_mode online, and 1bitLLM's names) run as what packing them gives.
+TEST_F(ModelFileTest, LatentsAreQuantizedWhenTheyRun) {
+  ModelConfig config = TinyConfig(ArchName::kBitnet);
+  TinyModel latents = MakeTinyModel(config, 9);
+  latents.ternary.clear();
+  RandomStream random(10, "latents");
+  for (const ParameterSpec& spec : ParameterTable(config)) {
+    if (spec.role != ParameterRole::kLinear) continue;
+    for (int64_t i = 0; i < spec.Count(); ++i)
+      latents.floats[spec.name].push_back(0.05f * random.NextNormal());
+  }
+  HfOptions online;
+  online.change_config = [](nlohmann::json& json) {
+    json["quantization_config"]["quantization_mode"] = "online";
+    json["quantization_config"]["linear_class"] = "autobitlinear";
+  };
+  const std::string source = Folder(latents, online);
+  ExpectSame(source);
+  const auto weights = engine::LoadModel(source);
+  EXPECT_TRUE(std::holds_alternative<engine::TernaryMatrix>(weights.layers[0].down));
+
+  TinyModel inner = latents;
+  for (const auto& [name, values] : latents.floats) {
+    std::string other = name;
+    const auto rename = [&](const std::string& from, const std::string& to) {
+      const size_t at = other.find(from);
+      if (at != std::string::npos) other.replace(at, from.size(), to);
+    };
+    rename("self_attn.attn_sub_norm", "self_attn.inner_attn_ln");
+    rename("mlp.ffn_sub_norm", "mlp.ffn_layernorm");
+    if (other == name) continue;
+    inner.floats[other] = values;
+  }
+  RawFolder folder;
+  folder.config = HfConfig(config, "");
+  folder.config.erase("quantization_config");
+  folder.config["model_type"] = "llama";
+  for (const auto& [name, values] : inner.floats) {
+    if (name.find("sub_norm") != std::string::npos) continue;
+    const auto count = static_cast<int64_t>(values.size());
+    std::vector<int64_t> shape = {count};
+    for (const ParameterSpec& spec : ParameterTable(config)) {
+      if (spec.name == name) shape = spec.shape;
+    }
+    folder.tensors[name] = MakeRaw("F32", shape, values);
+  }
+  folder.Write(folder_ / "inner");
+  ExpectSame(folder_ / "inner");
+  EXPECT_EQ(Logits(folder_ / "inner"), Logits(source));
+}
+
+TEST_F(ModelFileTest, FilesOfTheFolderGoAlong) {
+  const std::string source = Folder(MakeTinyModel(TinyConfig(ArchName::kBitnet), 11));
+  WriteFileAtomically(source + "/chat_template.jinja", "{{ messages }}");
+  WriteFileAtomically(source + "/generation_config.json", "{}");
+  WriteFileAtomically(source + "/README.md", "not the model's");
+  const auto files = engine::OpenModel(Import(source))->Files();
+  EXPECT_EQ(files.size(), 2u);
+  EXPECT_EQ(files.at("chat_template.jinja"), "{{ messages }}");
+}
+
+// Any changed byte of a tensor is found, and no damage anywhere is more than an error.
+TEST_F(ModelFileTest, FuzzDamagedFilesAreRefusedOrTheSame) {
+  const std::string path = Import(Gguf(MakeTinyModel(TinyConfig(ArchName::kLlama), 12),
+                                       ArchName::kLlama, GgmlType::kTq2_0, GgmlType::kF16));
+  const std::string good = ReadFile(path);
+  const std::vector<float> want = Logits(path);
+  RandomStream random(13, "damage");
+  int refused = 0;
+  constexpr int kTrials = 150;
+  for (int trial = 0; trial < kTrials; ++trial) {
+    std::string bytes = good;
+    if (trial % 5 == 0) {
+      bytes.resize(random.NextU64() % bytes.size());
+    } else {
+      // Half of the flips in the first pages, where the metadata are.
+      const size_t range = trial % 2 == 0 ? bytes.size() : 8192;
+      bytes[random.NextU64() % range] ^= static_cast<char>(1 << random.NextU64() % 8);
+    }
+    WriteFileAtomically(path, bytes);
+    try {
+      EXPECT_EQ(Logits(path), want) << trial;  // A byte that nobody reads
+    } catch (const Error& error) {
+      ++refused;
+    }
+  }
+  EXPECT_GT(refused, kTrials / 3);
+}
+
+TEST_F(ModelFileTest, ForeignAndUnfinishedFilesAreRefused) {
+  h5::File::Create(folder_ / "other.h5").Close();
+  EXPECT_THROW(engine::OpenModel(folder_ / "other.h5"), FormatError);
+  WriteFileAtomically(folder_ / "empty", "");
+  EXPECT_THROW(engine::OpenModel(folder_ / "empty"), FormatError);
+  EXPECT_THROW(engine::OpenModel(folder_ / "missing"), InputError);
+  // A source that fails half way leaves nothing behind.
+  TinyModel model = MakeTinyModel(TinyConfig(ArchName::kLlama), 14);
+  model.floats.at("model.norm.weight")[3] = NAN;
+  const std::string source = Folder(model);
+  EXPECT_THROW(engine::WriteModelFile(*engine::OpenModel(source), folder_ / "half.h5"),
+               FormatError);
+  for (const auto& entry : std::filesystem::directory_iterator(folder_ / ""))
+    EXPECT_EQ(entry.path().filename().string().find("half"), std::string::npos) << entry;
+}
+
+}  // namespace
+}  // namespace tern::testing
