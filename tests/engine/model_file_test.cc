@@ -91,7 +91,7 @@ TEST_F(ModelFileTest, DenseModelsKeepTheirTypes) {
 }
 
 TEST_F(ModelFileTest, IntegersAndFp8WithScales) {
-  const ScaledKind kinds[] = {{"int4", "int4", "group", 1, 30, true, "F16"},
+  const ScaledKind kinds[] = {{"int4", "int4", "group", 1, 4, true, "F16"},
                               {"int8", "int8", "channel", 1, 0, false, "BF16"},
                               {"fp8", "fp8", "tensor", 0, 0, false, "F32"}};
   for (const ScaledKind& kind : kinds) {
