@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -21,6 +22,8 @@ class Engine {
   const ModelWeights& weights() const { return weights_; }
   const ModelConfig& config() const { return weights_.config; }
   const ParallelFor& parallel() const { return parallel_; }
+  // Of the GGUF file or the Hugging Face folder; nothing when it has none.
+  const std::optional<text::ChatTemplate>& chat_template() const { return weights_.chat_template; }
 
  private:
   ModelWeights weights_;

@@ -13,6 +13,7 @@
 #include "base/huge_pages.h"
 #include "engine/block_matrix.h"
 #include "engine/scaled_matrix.h"
+#include "text/chat_template.h"
 #include "text/tokenizer.h"
 
 namespace tern::engine {
@@ -54,7 +55,8 @@ struct ModelWeights {
   std::vector<float> final_norm;
   std::vector<LayerWeights> layers;
   std::optional<text::Tokenizer> tokenizer;  // Absent when the file has none
-  std::string source;                        // Path, for messages
+  std::optional<text::ChatTemplate> chat_template;  // Absent when the file has none
+  std::string source;                               // Path, for messages
 };
 
 }  // namespace tern::engine
