@@ -74,8 +74,12 @@ class GgufSource : public ModelSource {
     return ReadGgufTokenizer(file_, config_.vocab_size);
   }
 
-  std::map<std::string, std::string> Files() const override {
-    std::map<std::string, std::string> files;
+  std::optional<text::ChatTemplate> ChatTemplate() const override {
+    return ReadGgufChatTemplate(file_);
+  }
+
+  ModelFiles Files() const override {
+    ModelFiles files;
     if (const auto tokenizer = Tokenizer()) files["tokenizer.model"] = tokenizer->serialized();
     constexpr const char* kTemplate = "tokenizer.chat_template";
     if (file_.Has(kTemplate)) files["chat_template.jinja"] = file_.String(kTemplate);

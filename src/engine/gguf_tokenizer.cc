@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "engine/hf_tokenizer.h"
 
 namespace tern::engine {
 namespace {
@@ -63,6 +64,19 @@ std::optional<text::Tokenizer> ReadGgufTokenizer(const GgufReader& file, int64_t
   } catch (const FormatError& error) {  // Which knows pieces, and no file
     throw FormatError(StrCat(file.path(), ": ", error.what()));
   }
+}
+
+std::optional<text::ChatTemplate> ReadGgufChatTemplate(const GgufReader& file) {
+  constexpr const char* kKey = "tokenizer.chat_template";
+  if (!file.Has(kKey)) return std::nullopt;
+  const auto token = [&](const char* key) -> std::string {
+    if (!file.Has(key) || !file.Has("tokenizer.ggml.tokens")) return "";
+    const std::vector<std::string> tokens = file.Strings("tokenizer.ggml.tokens");
+    const int32_t id = IdOr(file, key, -1, static_cast<int64_t>(tokens.size()));
+    return id < 0 ? "" : tokens[static_cast<size_t>(id)];
+  };
+  return ParseChatTemplate(file.String(kKey), token("tokenizer.ggml.bos_token_id"),
+                           token("tokenizer.ggml.eos_token_id"), file.path());
 }
 
 }  // namespace tern::engine

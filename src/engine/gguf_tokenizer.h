@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "formats/gguf.h"
+#include "text/chat_template.h"
 #include "text/tokenizer.h"
 
 namespace tern::engine {
@@ -15,5 +16,9 @@ namespace tern::engine {
 // pieces than the model has rows.
 std::optional<text::Tokenizer> ReadGgufTokenizer(const formats::GgufReader& file,
                                                  int64_t model_vocab_size);
+
+// The key tokenizer.chat_template. Nothing when it is not there or, with a warning, outside of the
+// subset of text::ChatTemplate.
+std::optional<text::ChatTemplate> ReadGgufChatTemplate(const formats::GgufReader& file);
 
 }  // namespace tern::engine

@@ -85,10 +85,15 @@ class HfSource : public ModelSource {
     }
   }
 
-  std::optional<text::Tokenizer> Tokenizer() const override { return TokenizerOfFiles(Files()); }
+  std::optional<text::Tokenizer> Tokenizer() const override {
+    return ReadHfTokenizer(Files(), path_, config_.vocab_size);
+  }
+  std::optional<text::ChatTemplate> ChatTemplate() const override {
+    return ReadHfChatTemplate(Files(), path_);
+  }
 
-  std::map<std::string, std::string> Files() const override {
-    std::map<std::string, std::string> files;
+  ModelFiles Files() const override {
+    ModelFiles files;
     for (const char* name : kModelFiles) {
       const std::string path = StrCat(path_, "/", name);
       if (!std::filesystem::exists(path)) continue;

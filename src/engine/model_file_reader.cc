@@ -67,10 +67,15 @@ class ModelFileSource : public ModelSource {
     }
   }
 
-  std::optional<text::Tokenizer> Tokenizer() const override { return TokenizerOfFiles(Files()); }
+  std::optional<text::Tokenizer> Tokenizer() const override {
+    return ReadHfTokenizer(Files(), path_, config_.vocab_size);
+  }
+  std::optional<text::ChatTemplate> ChatTemplate() const override {
+    return ReadHfChatTemplate(Files(), path_);
+  }
 
-  std::map<std::string, std::string> Files() const override {
-    std::map<std::string, std::string> files;
+  ModelFiles Files() const override {
+    ModelFiles files;
     if (!file_.Has("/files")) return files;
     for (const std::string& name : file_.ListDatasets("/files"))
       files[name.substr(std::strlen(kFileGroup))] = ReadBytes(name);

@@ -36,21 +36,6 @@ void ModelSource::Decide(const std::string& decision) {
   decisions_.push_back(decision);
 }
 
-std::optional<text::Tokenizer> ModelSource::TokenizerOfFiles(
-    const std::map<std::string, std::string>& files) const {
-  const auto found = files.find("tokenizer.model");
-  if (found == files.end()) {
-    LogWarn(path_, " has no tokenizer.model, the only kind of tokenizer this version reads");
-    return std::nullopt;
-  }
-  const std::string where = path_ + "/tokenizer.model";
-  std::optional<text::Tokenizer> tokenizer = text::Tokenizer::FromSerialized(found->second, where);
-  TERN_CHECK_FORMAT(tokenizer->vocab_size() <= config_.vocab_size, where, " has ",
-                    tokenizer->vocab_size(), " pieces and the model ", config_.vocab_size,
-                    " rows; a piece without a row cannot be run");
-  return tokenizer;
-}
-
 std::unique_ptr<ModelSource> OpenModel(const std::string& path) {
   if (std::filesystem::is_directory(path)) {
     TERN_CHECK_INPUT(std::filesystem::exists(path + "/config.json"), path,
@@ -78,6 +63,7 @@ ModelWeights LoadModel(const std::string& path) {
               &weights);
   source->CheckAllUsed();
   weights.tokenizer = source->Tokenizer();
+  weights.chat_template = source->ChatTemplate();
   return weights;
 }
 

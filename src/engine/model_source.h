@@ -4,12 +4,12 @@
 // need not fit in memory to be copied.
 #pragma once
 
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "engine/hf_tokenizer.h"
 #include "engine/model_weights.h"
 
 namespace tern::engine {
@@ -36,16 +36,13 @@ class ModelSource {
 
   // Nothing when there is none that this version reads; a message says so.
   virtual std::optional<text::Tokenizer> Tokenizer() const = 0;
+  virtual std::optional<text::ChatTemplate> ChatTemplate() const = 0;
   // Small files that belong to the model, by the names they have in a Hugging Face folder:
   // tokenizer files, the chat template.
-  virtual std::map<std::string, std::string> Files() const = 0;
+  virtual ModelFiles Files() const = 0;
 
  protected:
   void Decide(const std::string& decision);  // Keeps it and says it
-  // Of the files that Files() gives. Throws FormatError when it is damaged or has more pieces than
-  // the model has rows.
-  std::optional<text::Tokenizer> TokenizerOfFiles(
-      const std::map<std::string, std::string>& files) const;
 
   ModelConfig config_;
   ActivationRule activation_ = ActivationRule::kInt8Token;

@@ -1,0 +1,10 @@
+# PCRE2 (8-bit) and utf8proc, Debian's libpcre2-dev and libutf8proc-dev, as tern::pcre2 and tern::utf8proc.
+foreach(library IN ITEMS pcre2 utf8proc)
+  string(TOUPPER ${library} upper)
+  find_path(${upper}_INCLUDE ${library}.h REQUIRED)
+  find_library(${upper}_LIB NAMES ${library}-8 ${library} REQUIRED)
+  add_library(tern_${library} INTERFACE)
+  target_include_directories(tern_${library} SYSTEM INTERFACE ${${upper}_INCLUDE})
+  target_link_libraries(tern_${library} INTERFACE ${${upper}_LIB})
+  add_library(tern::${library} ALIAS tern_${library})
+endforeach()

@@ -1,0 +1,65 @@
+// What a template can call: filters, tests and the methods of strings, dictionaries and lists. All
+// work on values and know nothing of templates. Errors are TemplateError.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "text/jinja_value.h"
+
+namespace tern::text::jinja {
+
+// What one render may use, so that a template that loops or grows ends with an error.
+class Budget {
+ public:
+  static constexpr int64_t kMaxSteps = 5'000'000;         // A second; some 100 bytes each at most
+  static constexpr int64_t kMaxBytes = int64_t{1} << 28;  // Of all texts that are made
+
+  // Throw TemplateError (a limit) when there is no more.
+  void Step(int64_t count = 1);
+  void Bytes(size_t count);
+  // MakeString with its bytes counted.
+  Value Text(std::string text);
+  // MakeList, Elements: an element is a step.
+  Value NewList(std::vector<Value> items);
+  std::vector<Value> Items(const Value& value);
+
+ private:
+  int64_t steps_ = 0, bytes_ = 0;
+};
+
+struct Args {
+  std::vector<Value> positional;
+  std::vector<std::pair<std::string, Value>> named;
+
+  // Parameter `index`, or the one called `name`; null: not given.
+  const Value* Get(size_t index, std::string_view name) const;
+  // The same with checks of the type.
+  int64_t Int(size_t index, std::string_view name, int64_t fallback) const;
+  std::string Text(size_t index, std::string_view name, std::string_view fallback) const;
+  // Throws TemplateError when there are more, fewer, or ones with another name.
+  void Want(std::string_view callee, size_t least, size_t most,
+            std::initializer_list<std::string_view> names = {}) const;
+};
+
+bool HasFilter(std::string_view name);
+Value CallFilter(std::string_view name, const Value& value, const Args& args, Budget* budget);
+
+bool HasTest(std::string_view name);
+bool CallTest(std::string_view name, const Value& value, const Args& args, Budget* budget);
+
+// Methods of Python's str, dict and list that change nothing.
+bool HasMethod(const Value& value, std::string_view name);
+Value CallMethod(const Value& value, std::string_view name, const Args& args, Budget* budget);
+
+// value.name or value["name"] of dictionaries, value[index] of lists and strings; undefined when
+// it is not there. Throws TemplateError for undefined values.
+Value Member(const Value& value, const Value& key);
+// Python's value[begin:end:step]; none: left out.
+Value Slice(const Value& value, const Value& begin, const Value& end, const Value& step,
+            Budget* budget);
+
+}  // namespace tern::text::jinja
