@@ -1,26 +1,21 @@
 // See strict_json.h.
 #include "formats/strict_json.h"
 
-#include <set>
+#include <unordered_set>
 #include <vector>
 
 #include "base/error.h"
 
 namespace tern::formats {
-namespace {
 
-constexpr int kMaxDepth = 8;               // Headers need 3
-constexpr int64_t kMaxValues = 2'000'000;  // A tensor has some 12; about 300 MB at most
-
-}  // namespace
-
-nlohmann::json ParseStrictJson(std::string_view text, const std::string& path) {
+nlohmann::json ParseStrictJson(std::string_view text, const std::string& path,
+                               const JsonLimits& limits) {
   using Event = nlohmann::json::parse_event_t;
-  std::vector<std::set<std::string>> keys;  // Of the objects that are open
+  std::vector<std::unordered_set<std::string>> keys;  // Of the objects that are open
   int64_t values = 0;
   const auto callback = [&](int depth, Event event, nlohmann::json& parsed) {
-    TERN_CHECK_FORMAT(depth <= kMaxDepth, path, ": JSON nested deeper than ", kMaxDepth, " levels");
-    TERN_CHECK_FORMAT(++values <= kMaxValues, path, ": JSON of more than ", kMaxValues, " values");
+    TERN_CHECK_FORMAT(depth <= limits.depth, path, ": JSON nested deeper than ", limits.depth, " levels");
+    TERN_CHECK_FORMAT(++values <= limits.values, path, ": JSON of more than ", limits.values, " values");
     if (event == Event::object_start) keys.emplace_back();
     if (event == Event::object_end) keys.pop_back();
     if (event == Event::key) {

@@ -1,95 +1,16 @@
-// See tokenizer.h. The sentencepiece library cuts text into pieces; bytes, U+2581 and decoding are
-// handled here, so that every text comes back as it was.
+// See tokenizer.h. The families are in sentencepiece_tokenizer.cc and bpe_tokenizer.cc.
 #include "text/tokenizer.h"
 
-#include <sentencepiece_processor.h>
-
 #include <algorithm>
-#include <array>
-#include <charconv>
-#include <unordered_set>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "base/sha256.h"
 #include "base/utf8.h"
-#include "text/model_proto.h"
+#include "text/tokenizer_impl.h"
+#include "text/unicode.h"
 
 namespace tern::text {
-namespace {
-
-constexpr std::string_view kSpaceMark = "\xE2\x96\x81";  // U+2581, how SentencePiece writes a space
-constexpr std::string_view kUnknownText = " \xE2\x81\x87 ";
-
-// The byte of "<0x0A>", or -1.
-int ByteOf(std::string_view piece) {
-  if (piece.size() != 6 || !piece.starts_with("<0x") || piece[5] != '>') return -1;
-  int value = -1;
-  const auto result = std::from_chars(piece.data() + 3, piece.data() + 5, value, 16);
-  return result.ptr == piece.data() + 5 ? value : -1;
-}
-
-std::string WithSpaces(std::string_view piece) {
-  std::string text;
-  for (size_t at = 0; at < piece.size();) {
-    if (piece.substr(at).starts_with(kSpaceMark)) {
-      text += ' ';
-      at += kSpaceMark.size();
-    } else {
-      text += piece[at++];
-    }
-  }
-  return text;
-}
-
-void CheckTable(const PieceTable& table, const std::string& name) {
-  const size_t size = table.pieces.size();
-  TERN_CHECK_FORMAT(size > 0 && table.types.size() == size && table.scores.size() == size, name,
-                    ": ", size, " pieces, ", table.scores.size(), " scores and ",
-                    table.types.size(), " types; want as many of each");
-  std::unordered_set<std::string_view> seen;
-  int64_t byte_pieces = 0;
-  for (size_t i = 0; i < size; ++i) {
-    TERN_CHECK_FORMAT(!table.pieces[i].empty(), name, ": piece ", i, " is empty");
-    TERN_CHECK_FORMAT(seen.insert(table.pieces[i]).second, name, ": piece ", i, " (",
-                      table.pieces[i], ") is there twice");
-    const int32_t type = static_cast<int32_t>(table.types[i]);
-    TERN_CHECK_FORMAT(type >= 1 && type <= 6, name, ": piece ", i, " has the type ", type,
-                      "; want 1 to 6");
-    if (table.types[i] != PieceType::kByte) continue;
-    TERN_CHECK_FORMAT(ByteOf(table.pieces[i]) >= 0, name, ": byte piece ", i, " is ",
-                      table.pieces[i]);
-    ++byte_pieces;
-  }
-  TERN_CHECK_FORMAT(byte_pieces == 0 || byte_pieces == 256, name, ": ", byte_pieces,
-                    " byte pieces; want 0 or 256");
-  for (const int32_t id : {table.unk_id, table.bos_id, table.eos_id}) {
-    TERN_CHECK_FORMAT(id >= -1 && id < static_cast<int64_t>(size), name, ": special id ", id,
-                      " of ", size, " pieces");
-  }
-}
-
-}  // namespace
-
-struct Tokenizer::Impl {
-  PieceTable table;
-  std::string serialized, sha256;
-  sentencepiece::SentencePieceProcessor processor;
-  std::vector<std::string> bytes;       // Of each id
-  std::array<int32_t, 256> byte_ids{};  // -1: no byte fallback
-  bool lossless = false;                // Byte fallback, spaces kept as they are: what we train
-
-  void AppendBytes(std::string_view text, std::vector<int32_t>* ids) const {
-    for (const char c : text) ids->push_back(byte_ids[static_cast<unsigned char>(c)]);
-  }
-  void EncodePart(std::string_view text, std::vector<int32_t>* ids) const {
-    if (text.empty()) return;
-    std::vector<int> part;
-    const auto status = processor.Encode({text.data(), text.size()}, &part);
-    TERN_CHECK(status.ok(), status.ToString());
-    ids->insert(ids->end(), part.begin(), part.end());
-  }
-};
 
 Tokenizer::Tokenizer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
@@ -101,71 +22,38 @@ Tokenizer Tokenizer::FromFile(const std::string& path) {
 }
 
 Tokenizer Tokenizer::FromSerialized(std::string bytes, const std::string& name) {
-  auto impl = std::make_unique<Impl>();
-  impl->table = DecodeModelProto(bytes, name);
-  CheckTable(impl->table, name);
-  const auto status = impl->processor.LoadFromSerializedProto({bytes.data(), bytes.size()});
-  TERN_CHECK_FORMAT(status.ok(), name, " is not a SentencePiece model: ", status.ToString());
-  impl->sha256 = Sha256Hex(bytes);
-  impl->serialized = std::move(bytes);
-  impl->byte_ids.fill(-1);
-  const PieceTable& table = impl->table;
-  for (size_t id = 0; id < table.pieces.size(); ++id) {
-    switch (table.types[id]) {
-      case PieceType::kByte: {
-        const int byte = ByteOf(table.pieces[id]);
-        impl->byte_ids[static_cast<size_t>(byte)] = static_cast<int32_t>(id);
-        impl->bytes.emplace_back(1, static_cast<char>(byte));
-        break;
-      }
-      case PieceType::kControl:
-        impl->bytes.emplace_back();
-        break;
-      case PieceType::kUnknown:
-        impl->bytes.emplace_back(kUnknownText);
-        break;
-      default:
-        impl->bytes.push_back(WithSpaces(table.pieces[id]));
-    }
-  }
-  impl->lossless =
-      impl->byte_ids[0] >= 0 && !table.add_space_prefix && !table.remove_extra_whitespaces;
-  for (const std::string& piece : table.pieces)
-    impl->lossless &= piece.find('\n') == std::string::npos;
-  return Tokenizer(std::move(impl));
-}
-
-Tokenizer Tokenizer::FromPieces(const PieceTable& table) {
-  PieceTable filled = table;
-  if (filled.scores.empty()) filled.scores.assign(filled.pieces.size(), 0.0f);
-  CheckTable(filled, "tokenizer");
-  return FromSerialized(EncodeModelProto(filled), "tokenizer");
+  // A SentencePiece model begins with the tag of its first field, which is no white space or brace.
+  const size_t begin = bytes.find_first_not_of(" \t\r\n");
+  if (begin == std::string::npos || bytes[begin] != '{')
+    return Tokenizer(MakeSentencePiece(std::move(bytes), name));
+  BpeDefinition definition = ParseTokenizerJson(bytes, name);
+  return Tokenizer(MakeBpe(std::move(definition), std::move(bytes)));
 }
 
 std::vector<int32_t> Tokenizer::Encode(std::string_view text) const {
-  CheckText(text, "text");
   std::vector<int32_t> ids;
-  if (!impl_->lossless) {
-    impl_->EncodePart(text, &ids);
-    return ids;
-  }
-  // Line ends are byte tokens and U+2581 would come back as a space: both are cut out and written
-  // as bytes.
-  size_t begin = 0;
-  for (size_t at = 0; at < text.size();) {
-    const size_t cut = text[at] == '\n'                          ? 1
-                       : text.substr(at).starts_with(kSpaceMark) ? kSpaceMark.size()
-                                                                 : 0;
-    if (cut == 0) {
-      ++at;
-      continue;
-    }
-    impl_->EncodePart(text.substr(begin, at - begin), &ids);
-    impl_->AppendBytes(text.substr(at, cut), &ids);
-    at += cut;
-    begin = at;
-  }
-  impl_->EncodePart(text.substr(begin), &ids);
+  impl_->Encode(text, /*special=*/false, &ids);
+  return ids;
+}
+
+std::vector<int32_t> Tokenizer::EncodeWithSpecial(std::string_view text) const {
+  std::vector<int32_t> ids;
+  impl_->Encode(text, /*special=*/true, &ids);
+  return ids;
+}
+
+std::vector<std::vector<int32_t>> Tokenizer::EncodeBatch(
+    const std::vector<std::string_view>& texts, const ParallelFor& parallel) const {
+  // Texts differ in length, and ranges are cut by count: each range takes every n-th text, so that
+  // long ones at one end do not all fall to one thread.
+  std::vector<std::vector<int32_t>> ids(texts.size());
+  constexpr int64_t kStrides = 64;
+  const auto count = static_cast<int64_t>(texts.size());
+  parallel(std::min(kStrides, count), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t first = begin; first < end; ++first)
+      for (int64_t i = first; i < count; i += kStrides)
+        ids[static_cast<size_t>(i)] = Encode(texts[static_cast<size_t>(i)]);
+  });
   return ids;
 }
 
@@ -176,7 +64,7 @@ std::string Tokenizer::Decode(const std::vector<int32_t>& ids) const {
                      vocab_size() - 1);
     text += BytesOf(id);
   }
-  if (impl_->table.add_space_prefix && text.starts_with(' ')) text.erase(0, 1);
+  if (impl_->strip_first_space && text.starts_with(' ')) text.erase(0, 1);
   return text;
 }
 
@@ -195,38 +83,50 @@ PieceType Tokenizer::type(int32_t id) const {
   return impl_->table.types.at(static_cast<size_t>(id));
 }
 const PieceTable& Tokenizer::table() const { return impl_->table; }
-bool Tokenizer::has_byte_fallback() const { return impl_->byte_ids[0] >= 0; }
-const std::string& Tokenizer::serialized() const { return impl_->serialized; }
-const std::string& Tokenizer::sha256() const { return impl_->sha256; }
-void Tokenizer::Save(const std::string& path) const {
-  WriteFileAtomically(path, impl_->serialized);
+bool Tokenizer::has_byte_fallback() const { return impl_->byte_fallback; }
+const std::string& Tokenizer::serialized() const {
+  const std::lock_guard lock(impl_->mutex);
+  if (impl_->serialized.empty()) impl_->serialized = impl_->Serialize();
+  return impl_->serialized;
+}
+const std::string& Tokenizer::sha256() const {
+  const std::string& model = serialized();
+  const std::lock_guard lock(impl_->mutex);
+  if (impl_->sha256.empty()) impl_->sha256 = Sha256Hex(model);
+  return impl_->sha256;
+}
+void Tokenizer::Save(const std::string& path) const { WriteFileAtomically(path, serialized()); }
+
+std::optional<int32_t> Tokenizer::IdOf(std::string_view piece) const {
+  const auto& pieces = impl_->table.pieces;
+  const auto found = std::find(pieces.begin(), pieces.end(), piece);
+  if (piece.empty() || found == pieces.end()) return std::nullopt;
+  return static_cast<int32_t>(found - pieces.begin());
+}
+
+void Tokenizer::SetEos(int32_t id) {
+  TERN_CHECK_FORMAT(id >= -1 && id < vocab_size(), "the EOS id ", id, " is outside of ",
+                    vocab_size(), " pieces");
+  impl_->table.eos_id = id;
 }
 
 std::string StreamDecoder::Push(int32_t id) {
   TERN_CHECK_INPUT(id >= 0 && id < tokenizer_.vocab_size(), "token id ", id,
                    " is outside of the vocabulary");
   std::string_view bytes = tokenizer_.BytesOf(id);
-  if (at_start_ && tokenizer_.table().add_space_prefix && bytes.starts_with(' '))
+  if (at_start_ && tokenizer_.impl_->strip_first_space && bytes.starts_with(' '))
     bytes.remove_prefix(1);
   at_start_ = at_start_ && tokenizer_.BytesOf(id).empty();
   pending_ += bytes;
-  std::string out;
-  while (const auto bad = FirstInvalidUtf8(pending_)) {
-    const size_t at = static_cast<size_t>(*bad);
-    out += pending_.substr(0, at);
-    pending_.erase(0, at);
-    if (IncompleteTail(pending_) == static_cast<int64_t>(pending_.size()))
-      return out;           // More bytes may complete it.
-    out += "\xEF\xBF\xBD";  // U+FFFD
-    pending_.erase(0, 1);
-  }
-  out += pending_;
-  pending_.clear();
+  // More bytes may complete what is unfinished at the end.
+  const size_t whole = pending_.size() - static_cast<size_t>(IncompleteTail(pending_));
+  std::string out = ReplaceInvalidUtf8(std::string_view(pending_).substr(0, whole));
+  pending_.erase(0, whole);
   return out;
 }
 
 std::string StreamDecoder::Finish() {
-  const std::string rest = pending_.empty() ? "" : "\xEF\xBF\xBD";
+  const std::string rest = ReplaceInvalidUtf8(pending_);
   pending_.clear();
   at_start_ = true;
   return rest;

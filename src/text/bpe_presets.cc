@@ -1,0 +1,205 @@
+// The pieces that byte-level tokenizers share: GPT-2's alphabet of bytes, the pre-tokenizers that
+// GGUF files and tiktoken know by name, and a definition written as tokenizer.json.
+#include <array>
+#include <charconv>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "text/bpe_definition.h"
+
+namespace tern::text {
+namespace {
+
+// U+0100 + n for the n-th byte that does not print (Radford et al. 2019, GPT-2's encoder).
+std::array<uint32_t, 256> MakeAlphabet() {
+  std::array<uint32_t, 256> alphabet{};
+  uint32_t next = 0x100;
+  for (uint32_t byte = 0; byte < 256; ++byte) {
+    const bool prints = (byte >= '!' && byte <= '~') || (byte >= 0xA1 && byte <= 0xAC) || byte >= 0xAE;
+    alphabet[byte] = prints ? byte : next++;
+  }
+  return alphabet;
+}
+
+const std::array<uint32_t, 256>& Alphabet() {
+  static const std::array<uint32_t, 256> alphabet = MakeAlphabet();
+  return alphabet;
+}
+
+constexpr uint32_t kAlphabetEnd = 0x144;  // U+0100 and 68 more
+
+const char* const kLlama3Pattern =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+const char* const kQwen2Pattern =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+const char* const kCl100kPattern =
+    R"('(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|\s+(?!\S)|\s)";
+const char* const kO200kPattern =
+    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+const char* const kTekkenPattern =
+    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+const char* const kCjkPattern = R"([\x{4E00}-\x{9FA5}\x{3040}-\x{309F}\x{30A0}-\x{30FF}]+)";
+const char* const kDeepSeek3Pattern =
+    R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+const char* const kDeepSeekCoderCjk = R"([\x{4E00}-\x{9FA5}\x{0800}-\x{4E00}\x{AC00}-\x{D7FF}]+)";
+
+struct Preset {
+  const char* name;
+  std::vector<const char*> patterns;
+  bool ignore_merges = false, nfc = false;
+};
+
+const std::vector<Preset>& Presets() {
+  static const std::vector<Preset> presets = {
+      {"gpt-2", {kGpt2Pattern}},
+      {"phi-2", {kGpt2Pattern}},
+      {"olmo", {kGpt2Pattern}},
+      {"smollm", {R"(\p{N})", kGpt2Pattern}},
+      {"starcoder", {R"(\p{N})", kGpt2Pattern}},
+      {"refact", {R"(\p{N})", kGpt2Pattern}},
+      {"command-r", {R"(\p{N})", kGpt2Pattern}},
+      {"codeshell", {R"(\p{N})", kGpt2Pattern}},
+      {"llama-bpe", {kLlama3Pattern}, true},
+      {"llama3", {kLlama3Pattern}, true},
+      {"llama-v3", {kLlama3Pattern}, true},
+      {"falcon3", {kLlama3Pattern}, true},
+      {"dbrx", {kLlama3Pattern}},
+      {"smaug-bpe", {kLlama3Pattern}},
+      // transformers normalizes what goes into Qwen2's tokenizer; llama.cpp does not.
+      {"qwen2", {kQwen2Pattern}, false, true},
+      {"deepseek-r1-qwen", {kQwen2Pattern}, false, true},
+      {"stablelm2", {kQwen2Pattern}},
+      {"cl100k", {kCl100kPattern}, true},
+      {"gpt-4o", {kO200kPattern}},
+      {"o200k", {kO200kPattern}, true},
+      {"llama4", {kO200kPattern}},
+      {"tekken", {kTekkenPattern}, true},
+      {"deepseek-coder",
+       {R"([\r\n])", R"(\s?\p{L}+)", R"(\s?\p{P}+)", kDeepSeekCoderCjk, R"(\p{N})"}},
+      {"deepseek-v3", {R"(\p{N}{1,3})", kCjkPattern, kDeepSeek3Pattern}},
+  };
+  return presets;
+}
+
+}  // namespace
+
+const char* const kGpt2Pattern =
+    R"('(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+
+std::string ByteLevelEncode(std::string_view bytes) {
+  std::string text;
+  for (const char c : bytes) AppendCodepoint(Alphabet()[static_cast<unsigned char>(c)], &text);
+  return text;
+}
+
+bool ByteLevelDecode(std::string_view text, std::string* bytes) {
+  static const std::array<int, kAlphabetEnd> kBytes = [] {
+    std::array<int, kAlphabetEnd> table{};
+    table.fill(-1);
+    for (size_t byte = 0; byte < 256; ++byte) table.at(Alphabet()[byte]) = static_cast<int>(byte);
+    return table;
+  }();
+  bytes->clear();
+  for (size_t at = 0; at < text.size();) {
+    const uint32_t c = NextCodepoint(text, &at);
+    if (c >= kAlphabetEnd || kBytes[c] < 0) return false;
+    *bytes += static_cast<char>(kBytes[c]);
+  }
+  return true;
+}
+
+int ByteOfPiece(std::string_view piece) {
+  if (piece.size() != 6 || !piece.starts_with("<0x") || piece[5] != '>') return -1;
+  int value = -1;
+  const auto result = std::from_chars(piece.data() + 3, piece.data() + 5, value, 16);
+  return result.ptr == piece.data() + 5 ? value : -1;
+}
+
+PreTokenizerStep IsolatedSplit(const std::string& pattern, RegexDialect dialect) {
+  PreTokenizerStep step;
+  step.regex.emplace_back(pattern, dialect);
+  step.pattern = pattern;
+  return step;
+}
+
+bool FillPreTokenizer(std::string_view name, BpeDefinition* definition) {
+  for (const Preset& preset : Presets()) {
+    if (preset.name != name) continue;
+    for (const char* pattern : preset.patterns)
+      definition->pre_tokenizers.push_back(IsolatedSplit(pattern, RegexDialect::kFancyRegex));
+    definition->ignore_merges = preset.ignore_merges;
+    if (preset.nfc) definition->normalizers.emplace_back();
+    return true;
+  }
+  return false;
+}
+
+std::string WriteTokenizerJson(const BpeDefinition& definition) {
+  using nlohmann::ordered_json;
+  ordered_json added = ordered_json::array(), splits = ordered_json::array(), vocab, merges;
+  for (const AddedToken& token : definition.added) {
+    added.push_back({{"id", token.id},
+                     {"content", token.content},
+                     {"single_word", token.single_word},
+                     {"lstrip", token.lstrip},
+                     {"rstrip", token.rstrip},
+                     {"normalized", token.normalized},
+                     {"special", token.special}});
+  }
+  for (const PreTokenizerStep& step : definition.pre_tokenizers) {
+    splits.push_back({{"type", "Split"},
+                      {"pattern", {{"Regex", step.pattern}}},
+                      {"behavior", "Isolated"},
+                      {"invert", false}});
+  }
+  const ordered_json byte_level = {{"type", "ByteLevel"},
+                                   {"add_prefix_space", false},
+                                   {"trim_offsets", true},
+                                   {"use_regex", false}};
+  splits.push_back(byte_level);
+  merges = ordered_json::array();
+  for (const Merge& merge : definition.merges) {
+    merges.push_back({definition.tokens[static_cast<size_t>(merge.left)],
+                      definition.tokens[static_cast<size_t>(merge.right)]});
+  }
+  // nlohmann's ordered object looks for each key among all before it: this one is sorted instead.
+  nlohmann::json tokens = nlohmann::json::object();
+  for (size_t id = 0; id < definition.tokens.size(); ++id)
+    if (!definition.tokens[id].empty()) tokens[definition.tokens[id]] = id;
+  ordered_json json = {{"version", "1.0"}, {"truncation", nullptr}, {"padding", nullptr}};
+  json["added_tokens"] = added;
+  json["normalizer"] = definition.normalizers.empty() ? ordered_json() : ordered_json{{"type", "NFC"}};
+  json["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", splits}};
+  if (definition.prefix.empty()) {
+    json["post_processor"] = nullptr;
+  } else {
+    ordered_json single = ordered_json::array(), special;
+    for (const int32_t id : definition.prefix) {
+      const std::string& text = definition.tokens[static_cast<size_t>(id)];
+      single.push_back({{"SpecialToken", {{"id", text}, {"type_id", 0}}}});
+      special[text] = {{"id", text}, {"ids", {id}}, {"tokens", {text}}};
+    }
+    single.push_back({{"Sequence", {{"id", "A"}, {"type_id", 0}}}});
+    json["post_processor"] = {{"type", "TemplateProcessing"},
+                              {"single", single},
+                              {"pair", single},
+                              {"special_tokens", special}};
+  }
+  json["decoder"] = byte_level;
+  std::string text = json.dump();
+  text.pop_back();  // The model behind it, without a copy into an ordered object
+  const ordered_json head = {{"type", "BPE"},
+                             {"dropout", nullptr},
+                             {"unk_token", nullptr},
+                             {"continuing_subword_prefix", nullptr},
+                             {"end_of_word_suffix", nullptr},
+                             {"fuse_unk", false},
+                             {"byte_fallback", false},
+                             {"ignore_merges", definition.ignore_merges}};
+  std::string model = head.dump();
+  model.pop_back();
+  return text + ",\"model\":" + model + ",\"vocab\":" + tokens.dump() +
+         ",\"merges\":" + merges.dump() + "}}";
+}
+
+}  // namespace tern::text
