@@ -14,7 +14,7 @@ constexpr int32_t kNoTarget = -1;
 
 // Reads window [start, start + targets] into row `row`; columns past `targets` get token 0 and no
 // target.
-void FillRow(const TokenFile& tokens, Split split, int64_t start, int64_t targets, int64_t row,
+void FillRow(const TokenSource& tokens, Split split, int64_t start, int64_t targets, int64_t row,
              Batch* batch) {
   std::vector<int32_t> window(static_cast<size_t>(targets + 1));
   tokens.Copy(split, start, targets + 1, window.data());
@@ -24,10 +24,12 @@ void FillRow(const TokenFile& tokens, Split split, int64_t start, int64_t target
 }
 
 // Positions, document ids, and no target across a border.
-void MarkDocuments(const TokenFile& tokens, Split split, int64_t start, int64_t row, Batch* batch) {
-  const std::vector<int64_t>& documents = tokens.Documents(split);
-  auto next = std::upper_bound(documents.begin(), documents.end(),
-                               start);  // First document that begins later
+void MarkDocuments(const TokenSource& tokens, Split split, int64_t start, int64_t row,
+                   Batch* batch) {
+  // Documents that begin after the first token; the last target may be one's first.
+  const std::vector<int64_t> documents =
+      tokens.DocumentsIn(split, start + 1, start + batch->tokens + 1);
+  auto next = documents.begin();
   int32_t position = 0, document = 0;
   for (int64_t t = 0; t < batch->tokens; ++t) {
     if (next != documents.end() && start + t == *next) {
@@ -67,7 +69,7 @@ uint64_t Batch::Hash() const {
   return std::stoull(hash.HexDigest().substr(0, 16), nullptr, 16);
 }
 
-Batch MakeBatch(const TokenFile& tokens, Split split, const std::vector<int64_t>& starts,
+Batch MakeBatch(const TokenSource& tokens, Split split, const std::vector<int64_t>& starts,
                 int64_t sequence_length, Packing packing) {
   Batch batch = EmptyBatch(static_cast<int64_t>(starts.size()), sequence_length, packing);
   for (size_t row = 0; row < starts.size(); ++row) {
@@ -78,7 +80,8 @@ Batch MakeBatch(const TokenFile& tokens, Split split, const std::vector<int64_t>
   return batch;
 }
 
-std::vector<EvalWindow> EvalWindows(const TokenFile& tokens, Split split, int64_t sequence_length) {
+std::vector<EvalWindow> EvalWindows(const TokenSource& tokens, Split split,
+                                    int64_t sequence_length) {
   const int64_t all = tokens.NumTokens(split);
   TERN_CHECK_INPUT(all >= 2, "the ", SplitName(split), " split has ", all,
                    " tokens; an evaluation needs 2. Hold out more text (data.validation_fraction)");
@@ -89,7 +92,7 @@ std::vector<EvalWindow> EvalWindows(const TokenFile& tokens, Split split, int64_
   return windows;
 }
 
-Batch MakeEvalBatch(const TokenFile& tokens, Split split, const std::vector<EvalWindow>& windows,
+Batch MakeEvalBatch(const TokenSource& tokens, Split split, const std::vector<EvalWindow>& windows,
                     int64_t first, int64_t count, int64_t sequence_length, Packing packing) {
   Batch batch = EmptyBatch(count, sequence_length, packing);
   for (int64_t row = 0; row < count; ++row) {

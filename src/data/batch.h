@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "data/token_file.h"
+#include "data/token_source.h"
 
 namespace tern::data {
 
@@ -32,7 +32,7 @@ struct Batch {
 // Rows that start at `starts`; each reads T + 1 tokens. With kDocuments a target across a document
 // border is -1 (the BOS of the next document is not predicted from the EOS of the last). REQUIRES:
 // windows in range.
-Batch MakeBatch(const TokenFile& tokens, Split split, const std::vector<int64_t>& starts,
+Batch MakeBatch(const TokenSource& tokens, Split split, const std::vector<int64_t>& starts,
                 int64_t sequence_length, Packing packing);
 
 // Windows of evaluation: consecutive from the split's first token, T apart, T + 1 tokens each, so
@@ -43,11 +43,12 @@ struct EvalWindow {
   int64_t targets = 0;  // Predicted tokens: T, or fewer in the last window
 };
 // Throws InputError when the split has fewer than two tokens.
-std::vector<EvalWindow> EvalWindows(const TokenFile& tokens, Split split, int64_t sequence_length);
+std::vector<EvalWindow> EvalWindows(const TokenSource& tokens, Split split,
+                                    int64_t sequence_length);
 
 // Windows [first, first + count) as one batch of T tokens; rows past a short last window are padded
 // with token 0 and target -1.
-Batch MakeEvalBatch(const TokenFile& tokens, Split split, const std::vector<EvalWindow>& windows,
+Batch MakeEvalBatch(const TokenSource& tokens, Split split, const std::vector<EvalWindow>& windows,
                     int64_t first, int64_t count, int64_t sequence_length,
                     Packing packing = Packing::kStream);
 

@@ -13,8 +13,8 @@
 namespace tern::data {
 namespace {
 
-Batch MakeStep(const TokenFile& tokens, const Sampler& sampler, const LoaderOptions& options,
-               int64_t step) {
+Batch MakeStep(const TokenSource& tokens, const MixtureSampler& sampler,
+               const LoaderOptions& options, int64_t step) {
   TERN_CHECK(step >= 0 && step < INT64_MAX / options.sequences_per_step, "step ", step);
   std::vector<int64_t> starts;
   for (int64_t i = 0; i < options.sequences_per_step; ++i) {
@@ -23,8 +23,8 @@ Batch MakeStep(const TokenFile& tokens, const Sampler& sampler, const LoaderOpti
   return MakeBatch(tokens, options.split, starts, options.sequence_length, options.packing);
 }
 
-Sampler MakeSampler(const TokenFile& tokens, const LoaderOptions& options) {
-  return Sampler(tokens.NumTokens(options.split), options.sequence_length, options.seed);
+MixtureSampler MakeSampler(const TokenSource& tokens, const LoaderOptions& options) {
+  return MixtureSampler(tokens.Parts(options.split), options.sequence_length, options.seed);
 }
 
 template <class T>
@@ -35,7 +35,7 @@ std::vector<T> Part(const std::vector<T>& values, int64_t begin, int64_t count) 
 
 }  // namespace
 
-Batch BatchOfStep(const TokenFile& tokens, const LoaderOptions& options, int64_t step) {
+Batch BatchOfStep(const TokenSource& tokens, const LoaderOptions& options, int64_t step) {
   return MakeStep(tokens, MakeSampler(tokens, options), options, step);
 }
 
@@ -53,7 +53,7 @@ Batch MicroBatch(const Batch& batch, int64_t micro, int64_t micros) {
 }
 
 struct BatchLoader::Impl {
-  Impl(const TokenFile& the_tokens, const LoaderOptions& the_options)
+  Impl(const TokenSource& the_tokens, const LoaderOptions& the_options)
       : tokens(the_tokens),
         options(the_options),
         sampler(MakeSampler(tokens, options)),
@@ -92,9 +92,9 @@ struct BatchLoader::Impl {
     }
   }
 
-  const TokenFile& tokens;
+  const TokenSource& tokens;
   const LoaderOptions options;
-  const Sampler sampler;
+  const MixtureSampler sampler;
   std::mutex mutex;
   std::condition_variable changed;
   std::deque<Batch> queue;  // Guarded by mutex, as all below
@@ -104,7 +104,7 @@ struct BatchLoader::Impl {
   std::thread thread;
 };
 
-BatchLoader::BatchLoader(const TokenFile& tokens, const LoaderOptions& options)
+BatchLoader::BatchLoader(const TokenSource& tokens, const LoaderOptions& options)
     : impl_(std::make_unique<Impl>(tokens, options)) {}
 BatchLoader::~BatchLoader() = default;
 

@@ -1,13 +1,13 @@
 // Batches of training steps, prepared ahead by one thread. Step s takes the B samples of the
-// Sampler from s * B on, so the loader can start at any step and has no state to save. Micro-batch
-// j of m is the B/m rows of the step from j * B/m on.
+// MixtureSampler from s * B on, so the loader can start at any step and has no state to save.
+// Micro-batch j of m is the B/m rows of the step from j * B/m on.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 
 #include "data/batch.h"
-#include "data/sampler.h"
+#include "data/mixture.h"
 
 namespace tern::data {
 
@@ -22,7 +22,7 @@ struct LoaderOptions {
 };
 
 // The batch of one step, made on the spot: what BatchLoader gives for it.
-Batch BatchOfStep(const TokenFile& tokens, const LoaderOptions& options, int64_t step);
+Batch BatchOfStep(const TokenSource& tokens, const LoaderOptions& options, int64_t step);
 
 // Rows [micro * B/micros, (micro + 1) * B/micros) of `batch`. REQUIRES: micros divides B.
 Batch MicroBatch(const Batch& batch, int64_t micro, int64_t micros);
@@ -30,8 +30,8 @@ Batch MicroBatch(const Batch& batch, int64_t micro, int64_t micros);
 class BatchLoader {
  public:
   // `tokens` must live as long as this. Throws InputError when the split is shorter than one
-  // window.
-  BatchLoader(const TokenFile& tokens, const LoaderOptions& options);
+  // window, or one of its parts is.
+  BatchLoader(const TokenSource& tokens, const LoaderOptions& options);
   ~BatchLoader();  // Stops the thread, whatever it is at.
   BatchLoader(const BatchLoader&) = delete;
   BatchLoader& operator=(const BatchLoader&) = delete;

@@ -8,10 +8,11 @@
 
 namespace tern::data {
 
-Sampler::Sampler(int64_t num_tokens, int64_t sequence_length, uint64_t seed)
+Sampler::Sampler(int64_t num_tokens, int64_t sequence_length, uint64_t seed,
+                 const std::string& name)
     : num_tokens_(num_tokens), sequence_length_(sequence_length), seed_(seed) {
   TERN_CHECK_INPUT(sequence_length > 0, "sequence_length is ", sequence_length);
-  TERN_CHECK_INPUT(num_tokens > sequence_length, "the training text has ", num_tokens,
+  TERN_CHECK_INPUT(num_tokens > sequence_length, name, " has ", num_tokens,
                    " tokens; a window of sequence_length ", sequence_length, " needs ",
                    sequence_length + 1, ". Give more text or lower train.sequence_length");
   // One window less than fits, so that an epoch can be shifted by a window's length and more.

@@ -6,14 +6,16 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 namespace tern::data {
 
 class Sampler {
  public:
   // Windows have sequence_length + 1 tokens: inputs and next-token targets; neighbours share the
-  // border token. Throws InputError when not even one window fits.
-  Sampler(int64_t num_tokens, int64_t sequence_length, uint64_t seed);
+  // border token. `name` is for messages. Throws InputError when not even one window fits.
+  Sampler(int64_t num_tokens, int64_t sequence_length, uint64_t seed,
+          const std::string& name = "the training text");
 
   // First token of sample `index` (>= 0); start + sequence_length < num_tokens.
   int64_t WindowStart(int64_t index) const;

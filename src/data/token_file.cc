@@ -19,7 +19,6 @@ namespace tern::data {
 namespace {
 
 constexpr int64_t kMaxU16Vocab = 65536;
-constexpr Split kSplits[] = {Split::kTrain, Split::kValidation};
 
 struct SplitData {
   std::vector<uint16_t> narrow;  // One of the two is in use
@@ -42,11 +41,9 @@ void WriteTokens(h5::File& file, Split split, h5::Type type, const std::vector<D
   std::vector<int64_t> offsets;
   int64_t text_bytes = 0;
   for (const Document& document : documents) {
-    const std::vector<int32_t> ids = tokenizer.Encode(document.text);
+    const std::vector<int32_t> ids = DocumentTokens(document.text, tokenizer);
     offsets.push_back(static_cast<int64_t>(tokens.size()));
-    tokens.push_back(static_cast<T>(tokenizer.bos_id()));
     tokens.insert(tokens.end(), ids.begin(), ids.end());
-    tokens.push_back(static_cast<T>(tokenizer.eos_id()));
     text_bytes += static_cast<int64_t>(document.text.size());
   }
   file.Write(TokensName(split), type, {static_cast<int64_t>(tokens.size())}, tokens.data());
@@ -87,27 +84,18 @@ std::string ReadText(const h5::File& file, const std::string& name) {
 
 }  // namespace
 
-const char* SplitName(Split split) {
-  switch (split) {
-    case Split::kTrain:
-      return "train";
-    case Split::kValidation:
-      return "validation";
-  }
-  __builtin_unreachable();
-}
-
-Split SplitFromName(const std::string& name) {
-  for (const Split split : kSplits) {
-    if (name == SplitName(split)) return split;
-  }
-  throw UsageError(StrCat("unknown split ", name, "; want train or validation"));
+std::vector<int32_t> DocumentTokens(const std::string& text, const text::Tokenizer& tokenizer) {
+  TERN_CHECK_INPUT(tokenizer.bos_id() >= 0 || tokenizer.eos_id() >= 0,
+                   "the tokenizer has neither a BOS nor an EOS piece; documents could not be told "
+                   "apart");
+  std::vector<int32_t> ids = tokenizer.Encode(text);
+  if (tokenizer.bos_id() >= 0) ids.insert(ids.begin(), tokenizer.bos_id());
+  if (tokenizer.eos_id() >= 0) ids.push_back(tokenizer.eos_id());
+  return ids;
 }
 
 void WriteTokenFile(const std::string& path, const Corpus& corpus, const text::Tokenizer& tokenizer,
                     const TokenFileOptions& options) {
-  TERN_CHECK_INPUT(tokenizer.bos_id() >= 0 && tokenizer.eos_id() >= 0,
-                   "the tokenizer has no BOS or EOS piece; documents could not be told apart");
   const std::string beside = StrCat(path, ".tmp.", ::getpid());
   try {
     h5::File file = h5::File::Create(beside);
@@ -255,6 +243,12 @@ void TokenFile::Copy(Split split, int64_t begin, int64_t count, int32_t* out) co
   } else {
     std::copy_n(data.wide.begin() + begin, count, out);
   }
+}
+
+std::vector<int64_t> TokenFile::DocumentsIn(Split split, int64_t begin, int64_t end) const {
+  const std::vector<int64_t>& all = impl_->Of(split).documents;
+  return {std::lower_bound(all.begin(), all.end(), begin),
+          std::lower_bound(all.begin(), all.end(), std::max(begin, end))};
 }
 
 const std::vector<int64_t>& TokenFile::Documents(Split split) const {

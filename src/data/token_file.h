@@ -10,28 +10,28 @@
 #include <vector>
 
 #include "data/corpus.h"
+#include "data/token_source.h"
 #include "text/tokenizer.h"
 
 namespace tern::data {
 
 inline constexpr int64_t kTokenFileVersion = 1;
 
-enum class Split { kTrain, kValidation };
-const char* SplitName(Split split);  // "train", "validation"
-// Throws UsageError for another name.
-Split SplitFromName(const std::string& name);
-
 struct TokenFileOptions {
   std::string recipe;  // YAML text that made it; kept as it is
   int64_t seed = 0;
 };
 
+// BOS, the tokens of `text`, EOS; a tokenizer that lacks one of the two leaves it out (GPT-2 and
+// Qwen have no BOS). Throws InputError when it lacks both.
+std::vector<int32_t> DocumentTokens(const std::string& text, const text::Tokenizer& tokenizer);
+
 // Encodes and writes a corpus. Throws ResourceError when it cannot be written (nothing is left
-// behind), InputError when the tokenizer has no BOS or EOS.
+// behind), InputError as DocumentTokens.
 void WriteTokenFile(const std::string& path, const Corpus& corpus, const text::Tokenizer& tokenizer,
                     const TokenFileOptions& options);
 
-class TokenFile {
+class TokenFile : public TokenSource {
  public:
   // Throws FormatError when the file is damaged, of another version, or internally inconsistent (an
   // id >= vocab_size, document offsets that do not cover the tokens); the message names the
@@ -46,15 +46,14 @@ class TokenFile {
 
   TokenFile(TokenFile&&) noexcept;
   TokenFile& operator=(TokenFile&&) noexcept;
-  ~TokenFile();
+  ~TokenFile() override;
 
-  int64_t NumTokens(Split split) const;
-  // Copies tokens [begin, begin + count) of the split. REQUIRES: in range.
-  void Copy(Split split, int64_t begin, int64_t count, int32_t* out) const;
+  int64_t NumTokens(Split split) const override;
+  void Copy(Split split, int64_t begin, int64_t count, int32_t* out) const override;
+  std::vector<int64_t> DocumentsIn(Split split, int64_t begin, int64_t end) const override;
   // First token of each document, ascending, starting with 0; empty when the split is.
   const std::vector<int64_t>& Documents(Split split) const;
-  // Bytes of text behind the split, for bits per byte; 0 when unknown (FromTokens).
-  int64_t TextBytes(Split split) const;
+  int64_t TextBytes(Split split) const override;  // 0 of FromTokens
 
   int64_t vocab_size() const;
   const std::string& tokenizer_sha256() const;
