@@ -20,6 +20,7 @@ constexpr uint64_t kVersion = 1;
 constexpr size_t kHeaderBytes = sizeof kMagic + 8 + 1 + 8 + 8;
 constexpr uint8_t kCodeI32 = 4, kCodeU16 = 8;
 constexpr int64_t kMaxU16Vocab = 65536;
+constexpr size_t kBufferBytes = size_t{1} << 20;
 
 template <class T>
 T Load(const std::byte* at) {
@@ -168,8 +169,13 @@ struct MegatronWriter::Impl {
   const bool narrow;
   AtomicFile data, index;
   std::vector<int32_t> lengths;
-  std::vector<uint16_t> buffer;
+  std::string buffer;  // Documents are short and writes are dear
   int64_t tokens = 0;
+
+  void Flush() {
+    data.Write(buffer.data(), buffer.size());
+    buffer.clear();
+  }
 };
 
 MegatronWriter::MegatronWriter(const std::string& prefix, int64_t vocab_size)
@@ -178,12 +184,13 @@ MegatronWriter::~MegatronWriter() = default;
 
 void MegatronWriter::AddDocument(const int32_t* ids, int64_t count) {
   TERN_CHECK(count >= 0 && count <= INT32_MAX, count, " tokens in a document");
-  if (impl_->narrow) {
-    impl_->buffer.assign(ids, ids + count);
-    impl_->data.Write(impl_->buffer.data(), impl_->buffer.size() * sizeof(uint16_t));
-  } else {
-    impl_->data.Write(ids, static_cast<size_t>(count) * sizeof(int32_t));
+  const auto append = [&](const auto id) {
+    impl_->buffer.append(reinterpret_cast<const char*>(&id), sizeof id);
+  };
+  for (int64_t i = 0; i < count; ++i) {
+    impl_->narrow ? append(static_cast<uint16_t>(ids[i])) : append(ids[i]);
   }
+  if (impl_->buffer.size() >= kBufferBytes) impl_->Flush();
   impl_->lengths.push_back(static_cast<int32_t>(count));
   impl_->tokens += count;
 }
@@ -192,6 +199,7 @@ int64_t MegatronWriter::tokens() const { return impl_->tokens; }
 int64_t MegatronWriter::documents() const { return static_cast<int64_t>(impl_->lengths.size()); }
 
 void MegatronWriter::Commit() {
+  impl_->Flush();
   const std::vector<int32_t>& lengths = impl_->lengths;
   const int64_t width = impl_->narrow ? 2 : 4;
   std::string index(kMagic, sizeof kMagic);

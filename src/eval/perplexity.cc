@@ -31,7 +31,7 @@ int64_t WindowsWithin(const std::vector<data::EvalWindow>& windows, int64_t max_
 
 }  // namespace
 
-PerplexityResult Perplexity(const model::Decoder& decoder, const data::TokenFile& tokens,
+PerplexityResult Perplexity(const model::Decoder& decoder, const data::TokenSource& tokens,
                             const PerplexityOptions& options) {
   const at::NoGradGuard no_grad;
   const std::vector<data::EvalWindow> windows =

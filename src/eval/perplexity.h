@@ -9,7 +9,7 @@
 #include <functional>
 
 #include "data/batch.h"
-#include "data/token_file.h"
+#include "data/token_source.h"
 #include "model/decoder.h"
 
 namespace tern::eval {
@@ -31,7 +31,7 @@ struct PerplexityResult {
 };
 
 // Throws InputError when the split holds fewer than two tokens.
-PerplexityResult Perplexity(const model::Decoder& decoder, const data::TokenFile& tokens,
+PerplexityResult Perplexity(const model::Decoder& decoder, const data::TokenSource& tokens,
                             const PerplexityOptions& options);
 
 }  // namespace tern::eval

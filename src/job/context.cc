@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "checkpoint/checkpoint.h"
+#include "data/token_file.h"
 #include "recipe/schema.h"
 #include "train/train.h"
 
@@ -25,8 +26,12 @@ const text::Tokenizer& Context::Tokenizer() {
   return *tokenizer_;
 }
 
-const data::TokenFile& Context::Tokens() {
-  if (!tokens_) tokens_ = data::TokenFile::Open(TokensPath(), Tokenizer());
+const data::TokenSource& Context::Tokens() {
+  if (!tokens_ && !recipe().data.sources.empty()) {
+    tokens_ = data::OpenDataset(DatasetOf(*this), Tokenizer());
+  } else if (!tokens_) {
+    tokens_ = std::make_unique<data::TokenFile>(data::TokenFile::Open(TokensPath(), Tokenizer()));
+  }
   return *tokens_;
 }
 

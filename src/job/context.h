@@ -7,7 +7,8 @@
 #include <optional>
 #include <string>
 
-#include "data/token_file.h"
+#include "data/dataset.h"
+#include "data/token_source.h"
 #include "metrics/journal.h"
 #include "recipe/load.h"
 #include "text/tokenizer.h"
@@ -28,21 +29,24 @@ struct Context {
   const recipe::Recipe& recipe() const { return loaded.recipe; }
   std::string Path(const std::string& name) const { return folder + "/" + name; }
   std::string TokenizerPath() const { return Path("tokenizer.model"); }
-  std::string TokensPath() const { return Path("data.tokens.h5"); }
+  std::string TokensPath() const { return Path("data.tokens.h5"); }  // Of data.files
   std::string ExportsFolder() const { return Path("exports"); }
 
   // Opened on first use. REQUIRES: the prepare stage is done.
   const text::Tokenizer& Tokenizer();
-  const data::TokenFile& Tokens();
+  const data::TokenSource& Tokens();
 
  private:
   std::optional<text::Tokenizer> tokenizer_;
-  std::optional<data::TokenFile> tokens_;
+  std::unique_ptr<data::TokenSource> tokens_;
 };
 
 // Folder of the last (or best) valid checkpoint of the last train stage before the end of the
 // recipe. Throws InputError.
 std::string CheckpointFolder(Context& context, const std::string& which);
+
+// data.sources of the recipe, with {fetched} replaced.
+data::DatasetOptions DatasetOf(const Context& context);
 
 // The results of finished stages, by id.
 nlohmann::json StageResult(const Context& context, const std::string& id);

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "data/corpus.h"
+#include "data/token_file.h"
 #include "job/process.h"
 #include "job/stages.h"
 #include "text/train_tokenizer.h"
@@ -30,8 +31,7 @@ std::vector<std::string> ResolveFiles(const Context& context,
     const size_t at = pattern.find(kFetched);
     if (at != std::string::npos) {
       const std::string& name = context.recipe().data.fetch;
-      if (name.empty())
-        throw RecipeError(StrCat("data.files: ", pattern, " needs data.fetch, which is empty"));
+      TERN_CHECK(!name.empty(), "CheckRecipe lets no {fetched} through without data.fetch");
       const std::string folder = StrCat(CacheFolder(), "/corpora/", name);
       if (!fetched) RunProcess({context.fetch_scripts + "/" + name, folder});
       fetched = true;
@@ -42,17 +42,19 @@ std::vector<std::string> ResolveFiles(const Context& context,
   return files;
 }
 
+text::Tokenizer GivenTokenizer(const recipe::TokenizerConfig& config) {
+  text::Tokenizer tokenizer = text::Tokenizer::FromFile(config.file);
+  if (tokenizer.vocab_size() != config.vocab_size) {
+    throw RecipeError(StrCat("data.tokenizer.vocab_size is ", config.vocab_size, ", and ",
+                             config.file, " has ", tokenizer.vocab_size(),
+                             " pieces; set data.tokenizer.vocab_size=", tokenizer.vocab_size()));
+  }
+  return tokenizer;
+}
+
 text::Tokenizer MakeTokenizer(const Context& context, const data::Corpus& corpus) {
   const recipe::TokenizerConfig& config = context.recipe().data.tokenizer;
-  if (!config.file.empty()) {
-    text::Tokenizer tokenizer = text::Tokenizer::FromFile(config.file);
-    if (tokenizer.vocab_size() != config.vocab_size) {
-      throw RecipeError(StrCat("data.tokenizer.vocab_size is ", config.vocab_size, ", and ",
-                               config.file, " has ", tokenizer.vocab_size(),
-                               " pieces; set data.tokenizer.vocab_size=", tokenizer.vocab_size()));
-    }
-    return tokenizer;
-  }
+  if (!config.file.empty()) return GivenTokenizer(config);
   std::vector<std::string_view> texts;
   for (const data::Document& document : corpus.train) texts.push_back(document.text);
   text::TokenizerTraining training;
@@ -60,10 +62,86 @@ text::Tokenizer MakeTokenizer(const Context& context, const data::Corpus& corpus
   return text::TrainTokenizer(texts, training);
 }
 
+std::optional<data::RecordFormat> TextFormat(recipe::SourceFormat format) {
+  switch (format) {
+    case recipe::SourceFormat::kText:
+      return data::RecordFormat::kText;
+    case recipe::SourceFormat::kJsonl:
+      return data::RecordFormat::kJsonl;
+    case recipe::SourceFormat::kJson:
+      return data::RecordFormat::kJson;
+    case recipe::SourceFormat::kParquet:
+      return data::RecordFormat::kParquet;
+    default:
+      return std::nullopt;
+  }
+}
+
+std::optional<data::TokenFormat> TokensFormat(recipe::SourceFormat format) {
+  switch (format) {
+    case recipe::SourceFormat::kShards:
+      return data::TokenFormat::kShards;
+    case recipe::SourceFormat::kTokens:
+      return data::TokenFormat::kTokens;
+    case recipe::SourceFormat::kMegatron:
+      return data::TokenFormat::kMegatron;
+    case recipe::SourceFormat::kLlmc:
+      return data::TokenFormat::kLlmc;
+    default:
+      return std::nullopt;
+  }
+}
+
+std::optional<data::Split> SplitOf(recipe::SourceSplit split) {
+  if (split == recipe::SourceSplit::kAuto) return std::nullopt;
+  return split == recipe::SourceSplit::kTrain ? data::Split::kTrain : data::Split::kValidation;
+}
+
+nlohmann::json PrepareSources(Context& context) {
+  const text::Tokenizer tokenizer = GivenTokenizer(context.recipe().data.tokenizer);
+  tokenizer.Save(context.TokenizerPath());
+  nlohmann::json sources = nlohmann::json::object();
+  for (const auto& source : data::PrepareDataset(DatasetOf(context), tokenizer)) {
+    sources[source.name] = {{"kind", source.kind}};
+    if (source.kind != "text") continue;
+    const data::ShardTotals& totals = source.totals;
+    sources[source.name].update({{"shards", totals.shards},
+                                 {"train_documents", totals.train_documents},
+                                 {"validation_documents", totals.validation_documents},
+                                 {"empty_records", totals.empty_records}});
+    LogInfo("prepare: ", source.name, ": ", totals.shards, " shards, ", totals.train_documents,
+            " training and ", totals.validation_documents, " validation documents, ",
+            totals.empty_records, " records without text left out");
+  }
+  const data::TokenSource& tokens = context.Tokens();
+  return {{"train_tokens", tokens.NumTokens(data::Split::kTrain)},
+          {"validation_tokens", tokens.NumTokens(data::Split::kValidation)},
+          {"sources", sources},
+          {"vocab_size", tokenizer.vocab_size()},
+          {"tokenizer_sha256", tokenizer.sha256()}};
+}
+
 }  // namespace
+
+data::DatasetOptions DatasetOf(const Context& context) {
+  const recipe::DataConfig& config = context.recipe().data;
+  data::DatasetOptions options;
+  options.shards_folder = config.shards.empty() ? context.Path("data") : config.shards;
+  options.validation_fraction = config.validation_fraction;
+  options.seed = static_cast<uint64_t>(context.recipe().seed);
+  options.shard_tokens = config.shard_tokens;
+  options.threads = static_cast<int>(context.recipe().threads);
+  for (const recipe::SourceConfig& source : config.sources) {
+    options.sources.push_back({source.name, ResolveFiles(context, source.files),
+                               TextFormat(source.format), TokensFormat(source.format),
+                               source.text_field, SplitOf(source.split), source.weight});
+  }
+  return options;
+}
 
 nlohmann::json RunStage(Context& context, const recipe::PrepareStage&) {
   const recipe::DataConfig& config = context.recipe().data;
+  if (!config.sources.empty()) return PrepareSources(context);
   data::CorpusOptions options;
   options.files = ResolveFiles(context, config.files);
   options.validation_files = ResolveFiles(context, config.validation_files);
@@ -77,7 +155,7 @@ nlohmann::json RunStage(Context& context, const recipe::PrepareStage&) {
   tokenizer.Save(context.TokenizerPath());
   data::WriteTokenFile(context.TokensPath(), corpus, tokenizer,
                        {context.resolved_yaml, context.recipe().seed});
-  const data::TokenFile& tokens = context.Tokens();
+  const data::TokenSource& tokens = context.Tokens();
   nlohmann::json held_out = nlohmann::json::array();
   for (const data::Document& document : corpus.validation) held_out.push_back(document.name);
   return {{"train_tokens", tokens.NumTokens(data::Split::kTrain)},

@@ -41,7 +41,7 @@ std::string ExportPath(const Context& context, const std::string& format) {
 }
 
 std::vector<int32_t> VerifyTokens(Context& context, int64_t wanted) {
-  const data::TokenFile& tokens = context.Tokens();
+  const data::TokenSource& tokens = context.Tokens();
   const data::Split split = tokens.NumTokens(data::Split::kValidation) > 0
                                 ? data::Split::kValidation
                                 : data::Split::kTrain;

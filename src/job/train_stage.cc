@@ -33,8 +33,22 @@ void CheckMachine(const recipe::TrainStage& stage) {
   train::SelectAttention(stage.attention, stage.id + ".attention");
 }
 
+// How often a mixture's sources are gone through in the whole stage.
+static void NoteShares(const Context& context, const recipe::TrainStage& stage,
+                       const data::TokenSource& tokens) {
+  if (context.recipe().data.sources.empty()) return;
+  const data::MixtureSampler sampler(tokens.Parts(data::Split::kTrain), stage.sequence_length,
+                                     static_cast<uint64_t>(context.recipe().seed));
+  const int64_t samples = stage.steps * (stage.tokens_per_step / stage.sequence_length);
+  for (const data::MixtureSampler::Share& share : sampler.Shares(samples)) {
+    LogInfo(stage.id, ": ", share.name, " gives ", share.samples, " of ", samples,
+            " samples, its text ", share.epochs, " times");
+  }
+}
+
 nlohmann::json RunStage(Context& context, const recipe::TrainStage& stage) {
-  const data::TokenFile& tokens = context.Tokens();
+  const data::TokenSource& tokens = context.Tokens();
+  NoteShares(context, stage, tokens);
   if (context.gemm_flops == 0) context.gemm_flops = plan::MeasureGemmPeak();
   const plan::TrainPlan plan = plan::PlanTraining(context.recipe(), stage, context.gemm_flops);
   std::cerr << plan::FormatPlan(context.recipe(), stage, plan);

@@ -33,18 +33,7 @@ class Checker {
  private:
   void CheckData() {
     const DataConfig& data = recipe_.data;
-    if (data.files.empty()) {
-      throw RecipeError(
-          "data.files: found nothing; want at least one text file, such as [my/*.txt]");
-    }
-    for (const auto* files : {&data.files, &data.validation_files}) {
-      for (const std::string& file : *files) {
-        if (data.fetch.empty() && file.find("{fetched}") != std::string::npos) {
-          throw RecipeError(StrCat("data.fetch: found nothing, and data.files has \"", file,
-                                   "\"; want the name of a script in scripts/fetch"));
-        }
-      }
-    }
+    data.sources.empty() ? CheckFiles(data) : CheckSources(data);
     const std::string& name = recipe_.name;
     const bool plain = !name.empty() && name[0] != '.' &&
                        std::none_of(name.begin(), name.end(),
@@ -55,8 +44,55 @@ class Checker {
     }
   }
 
+  void CheckFetched(const char* key, const std::vector<std::string>& files) const {
+    for (const std::string& file : files) {
+      if (recipe_.data.fetch.empty() && file.find("{fetched}") != std::string::npos) {
+        throw RecipeError(StrCat("data.fetch: found nothing, and ", key, " has \"", file,
+                                 "\"; want the name of a script in scripts/fetch"));
+      }
+    }
+  }
+
+  void CheckFiles(const DataConfig& data) const {
+    if (data.files.empty()) {
+      throw RecipeError(
+          "data.files: found nothing; want at least one text file, such as [my/*.txt]");
+    }
+    CheckFetched("data.files", data.files);
+    CheckFetched("data.validation_files", data.validation_files);
+  }
+
+  void CheckSources(const DataConfig& data) const {
+    if (!data.files.empty() || !data.validation_files.empty()) {
+      throw RecipeError(StrCat("data.", data.files.empty() ? "validation_files" : "files",
+                               ": found files beside data.sources; want one of the two (a source "
+                               "of split: validation is held out)"));
+    }
+    if (data.tokenizer.file.empty()) {
+      throw RecipeError(
+          "data.tokenizer.file: found nothing, and data.sources does not train a tokenizer; want "
+          "a file (tern tokenizer train makes one of a part of the text)");
+    }
+    bool trains = false;
+    for (const SourceConfig& source : data.sources) {
+      const std::string at = StrCat("data.sources.", source.name, ".");
+      if (source.files.empty())
+        throw RecipeError(StrCat(at, "files: found nothing; want at least one file"));
+      CheckFetched((at + "files").c_str(), source.files);
+      trains |= source.split != SourceSplit::kValidation;
+    }
+    if (!trains) {
+      throw RecipeError(StrCat("data.sources.", data.sources.front().name,
+                               ".split: found no source to train on; want train or auto for one"));
+    }
+  }
+
   bool HoldsOutText() const {
-    return recipe_.data.validation_fraction > 0 || !recipe_.data.validation_files.empty();
+    const DataConfig& data = recipe_.data;
+    return data.validation_fraction > 0 || !data.validation_files.empty() ||
+           std::any_of(data.sources.begin(), data.sources.end(), [](const SourceConfig& source) {
+             return source.split == SourceSplit::kValidation;
+           });
   }
 
   // What stages must be there for the recipe to keep its word.

@@ -25,8 +25,10 @@ one key, `tern recipe show RECIPE` the whole recipe with the origin of each valu
   recipe's file, or `$TERN_CONFIGS`.
 - **Overrides.** `tern run RECIPE train.steps=100 name=mine 'data.files=[my/*.txt]' model.use=model/bitnet_6m`: any key
   under its name here, the value read as YAML, with a stage's id in place of its kind. They win over the file.
-- **Files.** Relative names in `data.files` and `data.validation_files` are relative to the folder in which tern is
-  started, not to the recipe's.
+- **Files.** Relative names in `data.files`, `data.validation_files` and `files` of sources are relative to the folder in
+  which tern is started, not to the recipe's.
+- **Sources** (`data.sources`) are named by you: `sources: {web: {files: [...], weight: 0.8}, ...}`; NAME in the table
+  stands for such a name. What they may be and how they are mixed: [data.md](data.md).
 - **Stages** run in their order. A stage's id is its kind; a second one of a kind must give `id`.
 - **Later changes.** A run goes on only with the recipe it was begun with. Keys marked * may change between two starts;
   so may `train.steps`, to a larger number.
@@ -49,10 +51,18 @@ one key, `tern recipe show RECIPE` the whole recipe with the origin of each valu
 ## Recipe
 )";
 
+constexpr const char* kSomeSource = "NAME";  // Stands for the sources' names in paths
+
+// Without its stages. With one source, so that a source's keys are there.
+Recipe Defaults() {
+  Recipe defaults;
+  defaults.data.sources.emplace_back().name = kSomeSource;
+  return defaults;
+}
+
 // The whole schema with its defaults; a stage's keys are under its kind.
 std::vector<ListedField> AllFields() {
-  Recipe defaults;
-  std::vector<ListedField> all = ListRecipe(defaults);
+  std::vector<ListedField> all = ListRecipe(Defaults());
   for (const char* kind : StageKinds()) {
     Stage stage = MakeStage(kind);
     for (ListedField& field : ListStage(stage)) all.push_back(std::move(field));
@@ -67,6 +77,11 @@ std::string RangeOf(const Meta& meta) {
 
 // The schema's path for a path whose first part may be the id of a stage of the recipe.
 std::string SchemaPath(const std::string& path, const LoadedRecipe* loaded) {
+  const std::string sources = "data.sources.";
+  if (path.starts_with(sources)) {
+    const size_t end = std::min(path.find('.', sources.size()), path.size());
+    return StrCat(sources, kSomeSource, path.substr(end));
+  }
   const size_t dot = path.find('.');
   if (loaded == nullptr || dot == std::string::npos) return path;
   for (const Stage& stage : loaded->recipe.stages) {
@@ -181,7 +196,7 @@ std::string ToJson(const KeyExplanation& key) {
 
 std::string RecipeReferenceMarkdown() {
   std::string out = kPageHead;
-  AddTable(ListRecipe(Recipe{}), &out);
+  AddTable(ListRecipe(Defaults()), &out);
   for (const char* kind : StageKinds()) {
     out += StrCat("\n## Stage `", kind, "`\n");
     AddTable(ListStage(MakeStage(kind)), &out);

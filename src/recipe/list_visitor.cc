@@ -55,6 +55,10 @@ void ListVisitor::Choice(const char* key, int& index, ChoiceNames names, const M
   for (const char* name : names) list += StrCat(list.empty() ? "" : " | ", name);
   Add(key, names[static_cast<size_t>(index)], list, meta);
 }
+std::vector<std::string> ListVisitor::Names(const char*, std::vector<std::string> names,
+                                            const Meta&) {
+  return names;
+}
 void ListVisitor::Enter(const char* key, const Meta& meta) {
   Add(key, "", "map", meta);
   fields_.back().is_map = true;

@@ -2,6 +2,7 @@
 #include "recipe/read_visitor.h"
 
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <cmath>
 #include <numeric>
@@ -12,6 +13,8 @@
 
 namespace tern::recipe {
 namespace {
+
+constexpr size_t kMaxNameBytes = 100;  // Names of folders
 
 [[noreturn]] void Fail(const Node& node, const std::string& path, const std::string& found,
                        const std::string& want) {
@@ -162,6 +165,27 @@ void ReadVisitor::Choice(const char* key, int& index, ChoiceNames names, const M
          list + (near.empty() ? "" : StrCat("; did you mean ", near, "?")));
   }
   index = static_cast<int>(found - names.begin());
+}
+
+std::vector<std::string> ReadVisitor::Names(const char* key, std::vector<std::string>,
+                                            const Meta&) {
+  const Node* node = Take(key);
+  if (node == nullptr) return {};
+  if (node->kind != Node::Kind::kMap)
+    Fail(*node, PathOf(key), Shown(*node), "a map of names, such as {web: {files: [a.jsonl]}}");
+  std::vector<std::string> names;
+  for (const auto& [name, value] : node->fields) {
+    const bool plain = !name.empty() && name.size() <= kMaxNameBytes &&
+                       std::all_of(name.begin(), name.end(), [](unsigned char c) {
+                         return std::isalnum(c) != 0 || c == '_' || c == '-';
+                       });
+    if (!plain) {
+      throw RecipeError(StrCat(value.origin, ": ", PathOf(key), ": found the name \"", name,
+                               "\"; want up to ", kMaxNameBytes, " letters, digits, _ and -"));
+    }
+    names.push_back(name);
+  }
+  return names;
 }
 
 void ReadVisitor::Enter(const char* key, const Meta&) {

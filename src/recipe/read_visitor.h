@@ -29,6 +29,8 @@ class ReadVisitor : public FieldVisitor {
   void Text(const char* key, std::string& value, const Meta& meta) override;
   void Texts(const char* key, std::vector<std::string>& value, const Meta& meta) override;
   void Choice(const char* key, int& index, ChoiceNames names, const Meta& meta) override;
+  std::vector<std::string> Names(const char* key, std::vector<std::string> names,
+                                 const Meta& meta) override;
   void Enter(const char* key, const Meta& meta) override;
   void Leave() override;
 

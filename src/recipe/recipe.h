@@ -25,10 +25,36 @@ enum class Packing {
   kDocuments,  // As kStream, but attention and positions stop at document borders
 };
 
+// What the files of a source are; kAuto: by their names.
+enum class SourceFormat {
+  kAuto,
+  kText,
+  kJsonl,
+  kJson,
+  kParquet,
+  kShards,
+  kTokens,
+  kMegatron,
+  kLlmc
+};
+enum class SourceSplit { kAuto, kTrain, kValidation };
+
+struct SourceConfig {
+  std::string name;  // Its key under data.sources
+  std::vector<std::string> files;
+  SourceFormat format = SourceFormat::kAuto;
+  std::string text_field = "text";
+  SourceSplit split = SourceSplit::kAuto;  // kAuto: train, and held-out documents or split if any
+  double weight = 1.0;                     // Share of the samples, relative to the others'
+};
+
 struct DataConfig {
   std::string fetch;  // Name of a script in scripts/fetch that brings a public corpus; empty: none
   std::vector<std::string>
       files;  // UTF-8 text files or globs, a document each; "{fetched}" is the fetched folder
+  std::vector<SourceConfig> sources;  // Instead of files: text of any size and token files, mixed
+  std::string shards;  // Folder for the shards of sources; empty: data/ of the run folder
+  int64_t shard_tokens = 100'000'000;
   double validation_fraction = 0.1;  // Share of whole documents held out, by bytes, chosen by seed
   std::vector<std::string> validation_files;  // Globs that name the held-out documents instead;
                                               // then the share is ignored

@@ -16,6 +16,9 @@ static_assert(std::size(kKinds) == std::variant_size_v<Stage>);
 
 constexpr const char* kActivations[] = {"silu", "relu2"};
 constexpr const char* kLinears[] = {"dense", "bitlinear"};
+constexpr const char* kSourceFormats[] = {"auto",   "text",   "jsonl",    "json", "parquet",
+                                          "shards", "tokens", "megatron", "llmc"};
+constexpr const char* kSourceSplits[] = {"auto", "train", "validation"};
 constexpr const char* kPackings[] = {"stream", "documents"};
 constexpr const char* kPrecisions[] = {"fp32", "bf16", "fp16"};
 constexpr const char* kSchedules[] = {"two_stage", "cosine", "linear", "wsd", "constant"};
@@ -206,12 +209,54 @@ void DescribeModel(FieldVisitor& v, ModelConfig& m) {
         {"Standard deviation of every matrix at the start", "", 1e-6, 10});
 }
 
+namespace {
+
+void DescribeSource(FieldVisitor& v, SourceConfig& s) {
+  v.Texts("files", s.files,
+          {.why = "Files or globs, relative to the current folder", .required = true});
+  Choice(v, "format", s.format, kSourceFormats,
+         {"What the files are; auto: by their names. shards: a manifest.json; tokens: .tokens.h5"});
+  v.Text("text_field", s.text_field, {"Key or column that holds the text (JSON, Parquet)"});
+  Choice(v, "split", s.split, kSourceSplits,
+         {"Side of token files; auto: train, and of text the held-out documents"});
+  v.Real("weight", s.weight,
+         {"Share of the samples, relative to the other sources", "", 1e-9, 1e9});
+}
+
+// Sources are a map whose keys the user chooses.
+void DescribeSources(FieldVisitor& v, std::vector<SourceConfig>& sources) {
+  constexpr Meta kMeta{"Instead of files: text of any size and token files, mixed by weight"};
+  std::vector<std::string> names;
+  for (const SourceConfig& source : sources) names.push_back(source.name);
+  names = v.Names("sources", std::move(names), kMeta);
+  if (names.empty()) return;
+  sources.resize(names.size());
+  v.Enter("sources", kMeta);
+  for (size_t i = 0; i < names.size(); ++i) {
+    sources[i].name = names[i];
+    v.Enter(names[i].c_str(), {"A source under a name of your choice"});
+    DescribeSource(v, sources[i]);
+    v.Leave();
+  }
+  v.Leave();
+}
+
+}  // namespace
+
 void DescribeData(FieldVisitor& v, DataConfig& d) {
+  DescribeSources(v, d.sources);
   v.Text("fetch", d.fetch,
          {"Script in scripts/fetch that brings a public corpus; its folder is {fetched}"});
-  v.Texts("files", d.files,
-          {.why = "UTF-8 text files or globs, a document each, relative to the current folder",
-           .required = true});
+  v.Texts(
+      "files", d.files,
+      {.why = "UTF-8 text files or globs, a document each, relative to the current folder; held "
+              "in memory. Required unless there are sources",
+       .required = d.sources.empty()});
+  v.Text("shards", d.shards,
+         {"Folder in which sources of text are tokenized, one for several runs; empty: the run's",
+          "", 0, 0, true});
+  v.Int("shard_tokens", d.shard_tokens,
+        {"Length of a shard: at most this is done again after a kill", "tokens", 1, 2e9});
   v.Real("validation_fraction", d.validation_fraction,
          {"Whole documents held out, chosen by seed", "share of bytes", 0, 0.99});
   v.Texts("validation_files", d.validation_files,

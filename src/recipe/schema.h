@@ -34,6 +34,11 @@ class FieldVisitor {
   virtual void Text(const char* key, std::string& value, const Meta& meta) = 0;
   virtual void Texts(const char* key, std::vector<std::string>& value, const Meta& meta) = 0;
   virtual void Choice(const char* key, int& index, ChoiceNames names, const Meta& meta) = 0;
+  // The keys of the map `key`, which the user chooses; `names` are those of the structs. Whoever
+  // reads a recipe returns what the file has, all others return `names`. Enter and Leave follow
+  // unless there are none.
+  virtual std::vector<std::string> Names(const char* key, std::vector<std::string> names,
+                                         const Meta& meta) = 0;
   // A map below the current one.
   virtual void Enter(const char* key, const Meta& meta) = 0;
   virtual void Leave() = 0;

@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <string>
 
-#include "data/token_file.h"
+#include "data/token_source.h"
 #include "metrics/journal.h"
 #include "plan/plan.h"
 #include "recipe/recipe.h"
@@ -23,7 +23,7 @@ struct TrainJob {
   const recipe::TrainStage& stage;
   std::string stage_folder;  // Where the checkpoints go
   std::string run_folder;    // metrics.jsonl and TensorBoard events
-  const data::TokenFile& tokens;
+  const data::TokenSource& tokens;
   Journal& journal;
   std::string resolved_recipe;  // Kept in each checkpoint
   double gemm_flops = 0;        // Measured peak, for the live line
