@@ -5,6 +5,8 @@ set -euo pipefail
 root=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd)
 cache=${TERN_CACHE:-${HOME:?HOME is not set: set TERN_CACHE to a folder for libtorch}/.cache/tern}
 readonly torch_version=2.15.0
+readonly arrow_version=26.0.1
+arrow_home=$cache/arrow-$arrow_version
 torch_home=$cache/libtorch-$torch_version
 torch_dir=${TERN_TORCH_DIR:-$torch_home/torch}
 

@@ -88,7 +88,7 @@ bool RecordFile::Next(Record* record) {
   if (!impl_->options.check) return true;
   if (impl_->format == RecordFormat::kText) {
     CheckText(record->text, impl_->path);
-  } else if (impl_->format != RecordFormat::kParquet) {  // The plug-in writes its own JSON.
+  } else {
     ParseRecord(record->text, nullptr, impl_->options.max_depth, Where(record->number));
   }
   return true;

@@ -102,20 +102,4 @@ std::string ParseRecord(std::string_view record, const std::string* field, int m
   return handler.Result();
 }
 
-void AppendJsonString(std::string_view value, std::string* json) {
-  constexpr char kHex[] = "0123456789abcdef";
-  json->push_back('"');
-  for (const char c : value) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (c == '"' || c == '\\') {
-      *json += {'\\', c};
-    } else if (byte < 0x20) {
-      *json += {'\\', 'u', '0', '0', kHex[byte >> 4], kHex[byte & 15]};
-    } else {
-      json->push_back(c);
-    }
-  }
-  json->push_back('"');
-}
-
 }  // namespace tern::data

@@ -13,8 +13,4 @@ namespace tern::data {
 std::string ParseRecord(std::string_view record, const std::string* field, int max_depth,
                         const std::string& where);
 
-// {"text": ...} and the like for other readers: `value` as a JSON string, with quotes.
-// REQUIRES: UTF-8.
-void AppendJsonString(std::string_view value, std::string* json);
-
 }  // namespace tern::data

@@ -1,0 +1,22 @@
+# Arrow's C++ part out of the pyarrow wheel (scripts/setup) for the Parquet plug-in. TERN_HAVE_PARQUET says whether the
+# plug-in is built; without Arrow everything else is, and reading Parquet is refused with the reason.
+set(TERN_HAVE_PARQUET OFF)
+if(NOT TERN_PARQUET STREQUAL "OFF")
+  if(NOT TERN_ARROW_DIR)
+    if(DEFINED ENV{TERN_CACHE})
+      set(TERN_ARROW_DIR $ENV{TERN_CACHE}/arrow-26.0.1/pyarrow)
+    else()
+      set(TERN_ARROW_DIR $ENV{HOME}/.cache/tern/arrow-26.0.1/pyarrow)
+    endif()
+  endif()
+  file(GLOB TERN_ARROW_LIBS ${TERN_ARROW_DIR}/libparquet.so.* ${TERN_ARROW_DIR}/libarrow.so.*)
+  list(LENGTH TERN_ARROW_LIBS found)
+  if(found EQUAL 2 AND EXISTS ${TERN_ARROW_DIR}/include/parquet/arrow/reader.h)
+    set(TERN_HAVE_PARQUET ON)
+  elseif(TERN_PARQUET STREQUAL "ON")
+    message(FATAL_ERROR "TERN_PARQUET=ON, but ${TERN_ARROW_DIR} holds no Arrow (want include/parquet, libparquet.so.*, "
+                        "libarrow.so.*). Run scripts/setup, or give your own folder with -DTERN_ARROW_DIR=...")
+  else()
+    message(STATUS "no Arrow in ${TERN_ARROW_DIR}: the Parquet plug-in is skipped (scripts/setup fetches it)")
+  endif()
+endif()
