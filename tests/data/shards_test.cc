@@ -50,7 +50,7 @@ class ShardsTest : public ::testing::Test {
     tokenizer_ = std::make_unique<text::Tokenizer>(text::TrainTokenizer({all}, {280}));
     options_.files = {folder_ / "*.jsonl", folder_ / "*.txt"};
     options_.validation_fraction = 0.2;
-    options_.shard_tokens = 5000;
+    options_.shard_tokens = 9000;
   }
   void Add(const std::string& name, const std::string& bytes) {
     WriteFileAtomically(folder_ / name, bytes);
@@ -150,7 +150,9 @@ TEST_F(ShardsTest, GoesOnBehindEachFinishedShard) {
 }
 
 // Really killed, at moments that nothing has a say in. The child has no threads of ours before it.
-TEST_F(ShardsTest, KilledAtAnyMomentItReachesTheSameBytes) {
+using ShardsSlowTest = ShardsTest;
+
+TEST_F(ShardsSlowTest, KilledAtAnyMomentItReachesTheSameBytes) {
   options_.shard_tokens = 400;
   options_.threads = 2;
   MakeShards(folder_ / "want", options_, *tokenizer_);
