@@ -1,15 +1,19 @@
-// tern inspect: what is in a file of ours: GGUF, safetensors, checkpoint, token file, tokenizer,
-// journal, metrics, run folder. What has checksums is verified before anything is shown.
+// tern inspect: what is in a file: GGUF, safetensors, checkpoint, token file (also of Megatron and
+// llm.c), tokenizer, journal, metrics, run folder. What has checksums is verified before anything
+// is shown.
 #include "formats/inspect.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <filesystem>
 #include <iostream>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/sha256.h"
 #include "checkpoint/checkpoint.h"
+#include "data/mapped_tokens.h"
 #include "data/token_file.h"
 #include "engine_cli/commands.h"
 #include "h5/h5.h"
@@ -91,6 +95,32 @@ json DescribeTokens(const std::string& path) {
   return {{"kind", "token file"}, {"metadata", attributes}, {"tensors", tensors}};
 }
 
+// Token files of other programs, all ids read; the hash is of them as little-endian int32.
+json DescribeMappedTokens(const std::string& path) {
+  constexpr int64_t kAnyVocabulary = int64_t{INT32_MAX} + 1, kStep = 1 << 20;
+  const data::Split split = data::Split::kTrain;
+  const bool megatron =
+      path.ends_with(".idx") || fs::exists(fs::path(path).replace_extension("idx"));
+  const auto tokens = megatron ? data::OpenMegatron(path, split, kAnyVocabulary)
+                               : data::OpenLlmc(path, split, kAnyVocabulary);
+  const int64_t all = tokens->NumTokens(split);
+  Sha256 hash;
+  std::vector<int32_t> ids;
+  int32_t largest = -1;
+  for (int64_t at = 0; at < all; at += kStep) {
+    ids.resize(static_cast<size_t>(std::min(kStep, all - at)));
+    tokens->Copy(split, at, static_cast<int64_t>(ids.size()), ids.data());
+    hash.Update(ids.data(), ids.size() * sizeof(int32_t));
+    largest = std::max(largest, *std::max_element(ids.begin(), ids.end()));
+  }
+  return {{"kind", megatron ? "Megatron tokens" : "llm.c tokens"},
+          {"metadata",
+           {{"tokens", all},
+            {"documents", tokens->DocumentsIn(split, 0, all).size()},
+            {"largest_id", largest},
+            {"sha256_int32", hash.HexDigest()}}}};
+}
+
 json DescribeTokenizer(const std::string& path) {
   const text::Tokenizer tokenizer = text::Tokenizer::FromFile(path);
   return {{"kind", "tokenizer"},
@@ -142,11 +172,12 @@ std::optional<json> DescribeOwn(const std::string& path) {
   if (head.starts_with("GGUF") || path.ends_with(".safetensors") ||
       path.ends_with(".safetensors.index.json"))
     return std::nullopt;
+  if (path.ends_with(".idx") || path.ends_with(".bin")) return DescribeMappedTokens(path);
   if (path.ends_with(".jsonl")) return DescribeJsonLines(path);
   if (path.ends_with(".model")) return DescribeTokenizer(path);
   throw FormatError(StrCat(path,
                            " is no file that tern looks into: GGUF, safetensors, checkpoint, ",
-                           "*.tokens.h5, *.model, *.jsonl, run folder"));
+                           "*.tokens.h5, *.idx and *.bin of tokens, *.model, *.jsonl, run folder"));
 }
 
 void Print(const std::string& path, const json& description) {

@@ -1,10 +1,12 @@
-// tern tokenizer train | encode | decode.
+// tern tokenizer train | encode | decode | shards.
 #include <CLI/CLI.hpp>
 #include <iostream>
 #include <iterator>
 
 #include "base/error.h"
+#include "base/stop_signal.h"
 #include "data/corpus.h"
+#include "data/shards.h"
 #include "engine/model_source.h"
 #include "engine_cli/commands.h"
 #include "engine_cli/token_ids.h"
@@ -18,6 +20,7 @@ struct Flags {
   std::string model, output, text;
   int64_t vocab_size = 4096;
   bool bos = false;
+  data::ShardOptions shards;
 };
 
 std::string StandardInput() {
@@ -65,6 +68,45 @@ void Decode(const Flags& flags) {
   std::cout << tokenizer.Decode(ids);
 }
 
+// Stopped by a signal it goes on when run again, as a training does.
+void Shards(const Flags& flags) {
+  InstallStopSignals();
+  const text::Tokenizer tokenizer = Load(flags.model);
+  const data::ShardTotals totals = data::MakeShards(flags.output, flags.shards, tokenizer);
+  std::cout << flags.output << ": " << totals.train_tokens << " training tokens of "
+            << totals.train_documents << " documents, " << totals.validation_tokens
+            << " held out of " << totals.validation_documents << ", in " << totals.shards
+            << " shards (" << totals.shards_before << " were there); " << totals.empty_records
+            << " records without text left out\n";
+}
+
+void AddShardsCommand(CLI::App& tokenizer, const std::shared_ptr<Flags>& flags) {
+  CLI::App* command = tokenizer.add_subcommand(
+      "shards", "Text, JSONL (also .zst) and Parquet of any size to shards to train on");
+  command->footer(
+      "Example: tern tokenizer shards my.model web/*.jsonl.zst --held-out 0.001 -o shards/web\n"
+      "Killed or stopped, the same command goes on. A recipe reads them as {files: "
+      "[shards/web/manifest.json]}.");
+  data::ShardOptions& shards = flags->shards;
+  command->add_option("model", flags->model, "Tokenizer .model, GGUF file or Hugging Face folder")
+      ->required();
+  command->add_option("files", shards.files, "Files or globs (in quotes)")->required();
+  command->add_option("-o,--output", flags->output, "Folder of the shards")->required();
+  command->add_option("--field", shards.text_field, "Key or column that holds the text")
+      ->capture_default_str();
+  command->add_option("--held-out", shards.validation_fraction, "Share of the documents, by hash")
+      ->check(CLI::Range(0.0, 0.99))
+      ->capture_default_str();
+  command->add_option("--seed", shards.seed, "Of the held-out documents")->capture_default_str();
+  command->add_option("--shard-tokens", shards.shard_tokens, "Length of a shard")
+      ->check(CLI::Range(int64_t{1}, int64_t{2'000'000'000}))
+      ->capture_default_str();
+  command->add_option("--threads", shards.threads, "0: all processors")
+      ->check(CLI::Range(0, 4096))
+      ->capture_default_str();
+  command->callback([flags] { Shards(*flags); });
+}
+
 }  // namespace
 
 void AddTokenizerCommand(CLI::App& app) {
@@ -97,6 +139,8 @@ void AddTokenizerCommand(CLI::App& app) {
       ->required();
   decode->add_option("--ids", flags->text, "Default: standard input");
   decode->callback([flags] { Decode(*flags); });
+
+  AddShardsCommand(*tokenizer, flags);
 }
 
 }  // namespace tern::engine_cli
