@@ -183,6 +183,46 @@ TEST(FingerprintTest, CadencesThreadsBudgetAndMoreStepsMayChange) {
             Lines{});
 }
 
+void MixTwo(Recipe& r) {
+  r.data.files.clear();
+  r.data.tokenizer.file = "t.model";
+  r.data.sources.resize(2);
+  for (size_t i = 0; i < 2; ++i) {
+    r.data.sources[i].name = i == 0 ? "a" : "b";
+    r.data.sources[i].files = {"x.jsonl"};
+  }
+}
+
+TEST(CheckTest, SourcesNeedATokenizerAndSomethingToTrainOn) {
+  Recipe good = Good();
+  MixTwo(good);
+  EXPECT_EQ(Refusal(good), "");
+  const auto refused = [](const std::function<void(Recipe&)>& change,
+                          std::initializer_list<const char*> words) {
+    ExpectRefused(
+        [&](Recipe& r) {
+          MixTwo(r);
+          change(r);
+        },
+        words);
+  };
+  refused([](Recipe& r) { r.data.files = {"y"}; }, {"data.files", "beside data.sources"});
+  refused([](Recipe& r) { r.data.validation_files = {"y"}; }, {"data.validation_files"});
+  refused([](Recipe& r) { r.data.tokenizer.file.clear(); }, {"data.tokenizer.file"});
+  refused([](Recipe& r) { r.data.sources[1].files.clear(); }, {"data.sources.b.files"});
+  refused([](Recipe& r) { r.data.sources[1].files = {"{fetched}/a"}; }, {"data.sources.b.files"});
+  refused(
+      [](Recipe& r) {
+        for (auto& s : r.data.sources) s.split = SourceSplit::kValidation;
+      },
+      {"data.sources.a.split", "train"});
+  refused([](Recipe& r) { r.data.validation_fraction = 0; }, {"data.validation_fraction"});
+  good.data.validation_fraction = 0;
+  good.data.sources[1].split = SourceSplit::kValidation;
+  EXPECT_EQ(Refusal(good), "") << "a source that is held out is validation text";
+  EXPECT_TRUE(FingerprintOf(good, PrepareStage{}).contains("data.sources.b.weight"));
+}
+
 TEST(FingerprintTest, AStageDependsOnItsOwnPartOnly) {
   EXPECT_EQ(Changes({"train.steps=7", "seed=1", "model.num_layers=3"}, 3), Lines{});
   EXPECT_EQ(Changes({"generate.tokens=9"}, 0), Lines{});

@@ -118,6 +118,47 @@ TEST(LoadErrorTest, WordsOutsideOfTheChoices) {
               "recipe.yaml:6:24: train.schedule.kind: ", {"two_stage"});
 }
 
+std::string WithSources(const std::string& sources) {
+  return GoodRecipeWith("files: [\"my/*.txt\"]",
+                        "sources: " + sources + "\n  tokenizer: {file: t.model}");
+}
+
+TEST(LoadTest, SourcesKeepTheirNamesOrderAndOrigins) {
+  const std::string yaml = WithSources(
+      "{web: {files: [a.jsonl], weight: 0.8}, code: {files: [\"b/*.parquet\"], text_field: "
+      "content, "
+      "format: parquet, split: train}}");
+  const LoadedRecipe loaded = RecipeFile(yaml).Load({"data.sources.web.weight=0.5"});
+  const std::vector<SourceConfig>& sources = loaded.recipe.data.sources;
+  ASSERT_EQ(sources.size(), 2u);
+  EXPECT_EQ(sources[0].name, "web");
+  EXPECT_EQ(sources[0].weight, 0.5);
+  EXPECT_EQ(sources[1].text_field, "content");
+  EXPECT_EQ(sources[1].format, SourceFormat::kParquet);
+  EXPECT_EQ(sources[1].split, SourceSplit::kTrain);
+  EXPECT_EQ(loaded.origins.at("data.sources.web.weight"), "command line");
+  EXPECT_NE(loaded.origins.at("data.sources.code.split").find("recipe.yaml:4:"), std::string::npos);
+  // The resolved recipe is the same one.
+  const LoadedRecipe again = RecipeFile(ResolvedYaml(loaded)).Load();
+  EXPECT_EQ(again.recipe.data.sources[0].weight, 0.5);
+  EXPECT_EQ(again.recipe.data.sources[1].files, sources[1].files);
+}
+
+TEST(LoadErrorTest, SourcesAreStrict) {
+  ExpectError(WithSources("[a.jsonl]"), "recipe.yaml:4:3: data.sources: found a list",
+              {"want a map of names"});
+  ExpectError(WithSources("{\"a b\": {files: [x]}}"),
+              "recipe.yaml:4:13: data.sources: found the name", {"a b", "letters, digits"});
+  ExpectError(WithSources("{web: {weight: 1}}"),
+              "recipe.yaml:4:13: data.sources.web.files: missing", {"want a list"});
+  ExpectError(WithSources("{web: {files: [x], wieght: 1}}"),
+              "recipe.yaml:4:31: data.sources.web.wieght: unknown key", {"did you mean weight?"});
+  ExpectError(WithSources("{web: {files: [x], weight: 0}}"),
+              "recipe.yaml:4:31: data.sources.web.weight: found \"0\"", {"from 1e-09 to"});
+  ExpectError(WithSources("{web: {files: [x], format: jsonlines}}"),
+              "recipe.yaml:4:31: data.sources.web.format: found \"jsonlines\"", {"jsonl"});
+}
+
 TEST(LoadErrorTest, MissingRequiredKeys) {
   ExpectError(GoodRecipeWith("name: small", "seed: 1"), "recipe.yaml:1:1: name: missing", {});
   ExpectError(GoodRecipeWith("num_layers: 2, ", ""), "recipe.yaml:2:1: model.num_layers: missing",

@@ -135,6 +135,11 @@ TEST(SchemaTest, EveryKeyHasAReasonAndSaneDefaults) {
   }
 }
 
+TEST(ExplainTest, KeysOfSourcesAreThoseOfTheirName) {
+  EXPECT_EQ(ExplainKey("data.sources.web.weight", nullptr).fallback, "1");
+  EXPECT_THROW(ExplainKey("data.sources.web.wieght", nullptr), RecipeError);
+}
+
 // docs/recipes.md is generated: TERN_UPDATE=1 writes it.
 TEST(ReferenceTest, PageIsThatOfTheSchema) {
   const std::string path = TERN_SOURCE_DIR "/docs/recipes.md";
