@@ -6,8 +6,10 @@
 #include <nlohmann/json.hpp>
 
 #include "base/stop_signal.h"
+#include "data/mapped_tokens.h"
 #include "metrics/metrics_log.h"
 #include "tests/job/small_run.h"
+#include "text/train_tokenizer.h"
 
 namespace tern::job {
 namespace {
@@ -59,6 +61,46 @@ TEST_F(RunTest, GoesFromTextToVerifiedFiles) {
     EXPECT_TRUE(fs::exists(run_.Path(name))) << name;
   const std::string metrics = ReadFile(run_.Path("metrics.jsonl"));
   EXPECT_EQ(std::count(metrics.begin(), metrics.end(), '\n'), 24);
+}
+
+// Records and Megatron ids, mixed. How the text is cut into shards has no say in the training.
+TEST_F(RunTest, MixedSourcesGoFromRecordsToVerifiedFiles) {
+  const std::string folder = run_.folder().path() + "/";
+  const std::string text = MadeUpText(1, 30'000);
+  const text::Tokenizer tokenizer = text::TrainTokenizer({text}, {300});
+  tokenizer.Save(folder + "t.model");
+  std::ofstream records(folder + "web.jsonl");
+  for (int i = 0; i < 60; ++i)
+    records << nlohmann::json{{"text", MadeUpText(static_cast<uint64_t>(i), 400)}}.dump() << "\n";
+  records.close();
+  data::MegatronWriter ids(folder + "ids", tokenizer.vocab_size());
+  const std::vector<int32_t> encoded = tokenizer.Encode(text);
+  ids.AddDocument(encoded.data(), static_cast<int64_t>(encoded.size()));
+  ids.Commit();
+  const std::vector<std::string> sources = {
+      "data.files=[]", StrCat("data.tokenizer.file=", folder, "t.model"),
+      StrCat("data.sources={web: {files: [", folder, "web.jsonl], weight: 3}, ids: {files: [",
+             folder, "ids.idx]}}")};
+  Run(sources);
+  EXPECT_EQ(Stage("verify")["status"], "done");
+  const nlohmann::json prepared = Stage("prepare")["result"],
+                       loss = Stage("train")["result"]["loss"];
+  EXPECT_EQ(prepared["sources"]["web"]["shards"], 1);
+  EXPECT_EQ(prepared["sources"]["ids"]["kind"], "megatron");
+  EXPECT_EQ(prepared["sources"]["web"]["train_documents"].get<int64_t>() +
+                prepared["sources"]["web"]["validation_documents"].get<int64_t>(),
+            60);
+  EXPECT_GT(prepared["validation_tokens"], 100);
+  std::vector<std::string> cut = sources;
+  cut.insert(cut.end(), {"data.shard_tokens=500", StrCat("data.shards=", folder, "shards")});
+  Run(cut, "prepare");
+  EXPECT_GT(Stage("prepare")["result"]["sources"]["web"]["shards"], 5);
+  EXPECT_TRUE(fs::exists(folder + "shards/web/manifest.json"));
+  EXPECT_EQ(Stage("train")["result"]["loss"], loss);
+  EXPECT_NE(Refused<RecipeError>({sources[0], sources[1], sources[2], "data.shard_tokens=500",
+                                  "data.sources.web.weight=4"})
+                .find("data.sources.web.weight"),
+            std::string::npos);
 }
 
 TEST_F(RunTest, ADoneRunIsNotMadeAgain) {
