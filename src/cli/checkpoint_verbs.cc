@@ -11,6 +11,7 @@
 #include "cli/threads.h"
 #include "data/token_file.h"
 #include "engine/model_source.h"
+#include "engine_cli/eval.h"
 #include "eval/perplexity.h"
 #include "formats/gguf.h"
 #include "transfer/export.h"
@@ -145,19 +146,26 @@ void AddVerifyCommand(CLI::App& app) {
   command->callback([flags] { RunVerify(*flags); });
 }
 
+// The verb of engine_cli, and with --tokens the trainer's own evaluation of a checkpoint.
 void AddEvalCommand(CLI::App& app) {
-  CLI::App* command = app.add_subcommand("eval", "Perplexity of a checkpoint on a token file");
-  command->footer(
-      "Example: tern eval checkpoints/quickstart/train/step-00000300 --tokens "
-      "checkpoints/quickstart/data.tokens.h5");
   auto flags = std::make_shared<Flags>();
-  command->add_option("checkpoint", flags->checkpoint, "Checkpoint")->required();
-  command->add_option("--tokens", flags->tokens, "Token file")->required();
-  command->add_option("--split", flags->split, "train | validation")->capture_default_str();
-  command->add_option("--max-tokens", flags->max_tokens, "0: all")->capture_default_str();
-  command->add_option("--threads", flags->threads, "0: all processors");
-  command->add_flag("--json", flags->json, "One JSON object instead of text");
-  command->callback([flags] { RunEval(*flags); });
+  engine_cli::EvalExtension extension;
+  extension.instead = [flags](const std::string& model, int threads, bool json) {
+    if (flags->tokens.empty()) return false;
+    if (model.empty()) throw UsageError("no checkpoint to evaluate");
+    flags->checkpoint = model;
+    flags->threads = threads;
+    flags->json = json;
+    RunEval(*flags);
+    return true;
+  };
+  CLI::App* command = engine_cli::AddEvalCommand(app, extension);
+  command->add_option("--tokens", flags->tokens,
+                      "Token file: the perplexity of a checkpoint on it, as in training");
+  command->add_option("--split", flags->split, "Of --tokens: train | validation")
+      ->capture_default_str();
+  command->add_option("--max-tokens", flags->max_tokens, "Of --tokens; 0: all")
+      ->capture_default_str();
 }
 
 }  // namespace tern::cli

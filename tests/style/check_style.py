@@ -24,7 +24,8 @@ DEPLOY_LAYERS = {
     "metrics": ["base"],
     "recipe": ["base", "arch"],
     "engine": ["base", "kernels", "h5", "formats", "arch", "text"],
-    "engine_cli": ["base", "kernels", "h5", "formats", "arch", "text", "data", "checkpoint", "metrics", "engine"],
+    "tasks": ["base", "kernels", "formats", "arch", "text", "data", "metrics", "engine"],
+    "engine_cli": ["base", "kernels", "h5", "formats", "arch", "text", "data", "checkpoint", "metrics", "engine", "tasks"],
 }
 # Each of these may include the deploy half and those before it.
 TRAINING_LAYERS = ["quant", "nn", "model", "eval", "plan", "train", "transfer", "job", "cli"]

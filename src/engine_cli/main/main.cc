@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 
 #include "engine_cli/commands.h"
+#include "engine_cli/eval.h"
 #include "engine_cli/run_main.h"
 
 int main(int argc, char** argv) {
@@ -11,6 +12,7 @@ int main(int argc, char** argv) {
   tern::engine_cli::AddGenerateCommand(app);
   tern::engine_cli::AddImportCommand(app);
   tern::engine_cli::AddLogitsCommand(app);
+  tern::engine_cli::AddEvalCommand(app);
   tern::engine_cli::AddTokenizerCommand(app);
   tern::engine_cli::AddInspectCommand(app);
   tern::engine_cli::AddDoctorCommand(app);
