@@ -15,6 +15,7 @@ inline constexpr char kDeviceHelp[] =
 void AddGenerateCommand(CLI::App& app);
 void AddImportCommand(CLI::App& app);
 void AddLogitsCommand(CLI::App& app);
+void AddServeCommand(CLI::App& app);
 void AddTokenizerCommand(CLI::App& app);
 void AddInspectCommand(CLI::App& app);
 void AddDoctorCommand(CLI::App& app);

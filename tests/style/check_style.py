@@ -25,7 +25,8 @@ DEPLOY_LAYERS = {
     "recipe": ["base", "arch"],
     "engine": ["base", "kernels", "h5", "formats", "arch", "text"],
     "tasks": ["base", "kernels", "formats", "arch", "text", "data", "metrics", "engine"],
-    "engine_cli": ["base", "kernels", "h5", "formats", "arch", "text", "data", "checkpoint", "metrics", "engine", "tasks"],
+    "serve": ["base", "kernels", "formats", "arch", "text", "engine"],
+    "engine_cli": ["base", "kernels", "h5", "formats", "arch", "text", "data", "checkpoint", "metrics", "engine", "tasks", "serve"],
 }
 # Each of these may include the deploy half and those before it.
 TRAINING_LAYERS = ["quant", "nn", "model", "eval", "plan", "train", "transfer", "job", "cli"]

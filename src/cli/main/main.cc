@@ -19,6 +19,7 @@ int main(int argc, char** argv) {
   tern::engine_cli::AddGenerateCommand(app);
   tern::engine_cli::AddImportCommand(app);
   tern::engine_cli::AddLogitsCommand(app);
+  tern::engine_cli::AddServeCommand(app);
   tern::cli::AddBenchTrainCommand(*tern::engine_cli::AddBenchCommand(app));
   tern::engine_cli::AddInspectCommand(app);
   tern::engine_cli::AddTokenizerCommand(app);

@@ -13,6 +13,7 @@ int main(int argc, char** argv) {
   tern::engine_cli::AddImportCommand(app);
   tern::engine_cli::AddLogitsCommand(app);
   tern::engine_cli::AddEvalCommand(app);
+  tern::engine_cli::AddServeCommand(app);
   tern::engine_cli::AddTokenizerCommand(app);
   tern::engine_cli::AddInspectCommand(app);
   tern::engine_cli::AddDoctorCommand(app);

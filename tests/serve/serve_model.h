@@ -1,0 +1,37 @@
+// A tiny model with a vocabulary of bytes as an engine, for the tests of the server: every text is
+// some tokens, and every token some text.
+#pragma once
+
+#include <string>
+
+#include "engine/engine.h"
+#include "engine/gguf_model.h"
+#include "tests/engine/tiny_files.h"
+#include "tests/engine/tiny_vocabulary.h"
+#include "tests/testing/temp_folder.h"
+
+namespace tern::testing {
+
+inline void WriteServeModel(const std::string& path) {
+  const text::PieceTable table = ByteVocabulary();
+  ModelConfig config = TinyConfig(ArchName::kLlama);
+  config.vocab_size = static_cast<int64_t>(table.pieces.size());
+  const TinyModel model = MakeTinyModel(config, 111);
+  GgufOptions options;
+  options.tokenizer = &table;
+  WriteGguf(model, ArchName::kLlama, path, options);
+}
+
+// One for all tests of a program.
+inline const engine::Engine& ServeEngine() {
+  static const TempFolder folder;
+  static const engine::Engine engine(
+      [] {
+        WriteServeModel(folder / "model.gguf");
+        return engine::LoadGguf(folder / "model.gguf");
+      }(),
+      2);
+  return engine;
+}
+
+}  // namespace tern::testing
