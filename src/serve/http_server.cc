@@ -32,7 +32,8 @@ struct Exchange {
   Connection* connection;
   std::string route = "other";
   Clock::time_point begun = Clock::now();
-  bool body_left = false;  // A body was announced and not (wholly) read
+  // Where the next request begins is unknown: a body was not (wholly) read, or this is no HTTP.
+  bool lost = false;
 };
 thread_local Exchange* t_exchange = nullptr;
 
@@ -207,12 +208,11 @@ class HttpServer::Impl : public httplib::Server {
           stream, stopping_ || i + 1 == kRequestsOfConnection, closed, [](Request& request) {
             request.ranges.clear();  // An answer is not cut
             request.headers.erase("Accept-Encoding");
-            const std::string length = request.get_header_value("Content-Length");
-            t_exchange->body_left =
-                (!length.empty() && length != "0") || request.has_header("Transfer-Encoding");
+            t_exchange->lost = request.method == "POST" || request.has_header("Content-Length") ||
+                               request.has_header("Transfer-Encoding");
           });
       t_exchange = nullptr;
-      if (!good || closed || exchange.body_left || connection.timed_out() || connection.too_large())
+      if (!good || closed || exchange.lost || connection.timed_out() || connection.too_large())
         break;
     }
     connection.Linger();
@@ -235,6 +235,7 @@ class HttpServer::Impl : public httplib::Server {
                           : response.status == 400 ? "this is no HTTP request"
                           : response.status == 404 ? "there is no such path here"
                                                    : "the request cannot be served";
+    t_exchange->lost = true;
     response.set_header("Connection", "close");
     response.set_content(ErrorBody(response.status, message), "application/json");
   }
@@ -256,7 +257,7 @@ class HttpServer::Impl : public httplib::Server {
     response.status = answer.status;
     if (answer.retry_after > 0)
       response.set_header("Retry-After", std::to_string(answer.retry_after));
-    if (t_exchange->body_left) response.set_header("Connection", "close");
+    if (t_exchange->lost) response.set_header("Connection", "close");
     response.set_header("X-Content-Type-Options", "nosniff");
     response.set_header("Cache-Control", "no-store");
     if (!answer.stream) {
@@ -346,7 +347,7 @@ class HttpServer::Impl : public httplib::Server {
       throw ApiError(413, StrCat("the body is larger than ", limit, " bytes"));
     if (connection->timed_out()) throw ApiError(408, "the request took too long to arrive");
     if (!whole) throw ApiError(400, "the body ended before its announced length");
-    t_exchange->body_left = false;
+    t_exchange->lost = false;
     const auto gone = [connection] { return connection->PeerGone(); };
     Send(request.path == "/v1/completions" ? service_.Completions(body, gone)
                                            : service_.Chat(body, gone),

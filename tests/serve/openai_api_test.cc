@@ -280,7 +280,7 @@ TEST(HttpBodyFuzz, FlippedAndCutBytes) {
 
 class AnswerTest : public ::testing::Test {
  protected:
-  const text::Tokenizer& tokenizer_ = *ServeEngine().weights().tokenizer;
+  const text::Tokenizer& tokenizer_ = *ServeEngine<1>().weights().tokenizer;
   serve::AnswerHead head_{serve::ApiKind::kCompletion, "cmpl-1", "m", 5, true, &tokenizer_};
 };
 

@@ -22,15 +22,17 @@ inline void WriteServeModel(const std::string& path) {
   WriteGguf(model, ArchName::kLlama, path, options);
 }
 
-// One for all tests of a program.
-inline const engine::Engine& ServeEngine() {
+// One for all tests of a program. With several threads it shares the choosing of tokens among
+// them, too; with one it is quick on a busy machine.
+template <int threads>
+const engine::Engine& ServeEngine() {
   static const TempFolder folder;
   static const engine::Engine engine(
       [] {
         WriteServeModel(folder / "model.gguf");
         return engine::LoadGguf(folder / "model.gguf");
       }(),
-      2);
+      threads);
   return engine;
 }
 
