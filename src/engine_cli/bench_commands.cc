@@ -2,11 +2,13 @@
 // the same run.
 #include <CLI/CLI.hpp>
 #include <chrono>
+#include <deque>
 #include <map>
 #include <memory>
 #include <random>
 
 #include "base/error.h"
+#include "engine/decoder.h"
 #include "engine/engine.h"
 #include "engine/model_source.h"
 #include "engine/session.h"
@@ -23,7 +25,7 @@ struct Flags {
   std::string model;
   int64_t prompt = 8, tokens = 32;
   std::vector<std::string> types{"tq2_0"}, shapes{"2560x2560", "6912x2560", "2560x6912"};
-  std::vector<int64_t> batches{16, 64, 512};
+  std::vector<int64_t> batches{16, 64, 512}, sequences{1};
 };
 
 std::vector<int32_t> FixedTokens(int64_t count, int64_t vocab_size) {
@@ -39,24 +41,46 @@ double TimedAppend(engine::Session& session, const std::vector<int32_t>& tokens)
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
+// Seconds of each step in which `sequences` texts get one token each, as tern serve runs them.
+std::vector<double> TimedSteps(const engine::Engine& engine, const Flags& flags,
+                               int64_t sequences) {
+  const int64_t prompt = std::max<int64_t>(flags.prompt, 1), capacity = prompt + flags.tokens;
+  engine::KvCache cache(engine.config(), sequences * engine::KvCache::PagesFor(capacity),
+                        kernels::KvType::kF16);
+  engine::Decoder decoder(engine, cache, capacity);
+  const std::vector<int32_t> tokens = FixedTokens(prompt, engine.config().vocab_size);
+  std::deque<engine::Sequence> texts;
+  std::vector<engine::Decoder::Request> requests;
+  for (int64_t i = 0; i < sequences; ++i) requests.push_back({&texts.emplace_back(cache), tokens});
+  decoder.Run(requests);
+  for (engine::Decoder::Request& request : requests) request.tokens = std::span(tokens).first(1);
+  std::vector<double> seconds;
+  for (int64_t i = 0; i < flags.tokens; ++i) {
+    const auto begin = std::chrono::steady_clock::now();
+    decoder.Run(requests);
+    seconds.push_back(
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+  }
+  return seconds;
+}
+
 void RunDecode(const Flags& flags) {
-  const engine::ModelWeights probe = engine::LoadModel(flags.model);
-  const auto ours = [&](int threads) {
-    const engine::Engine engine(engine::LoadModel(flags.model), threads);
-    engine::Session session(engine, flags.prompt + flags.tokens + 8, kernels::KvType::kF16);
-    const std::vector<int32_t> tokens =
-        FixedTokens(std::max<int64_t>(flags.prompt, 1), engine.config().vocab_size);
-    TimedAppend(session, tokens);
-    std::vector<double> seconds;
-    for (int64_t i = 0; i < flags.tokens; ++i) seconds.push_back(TimedAppend(session, {tokens[0]}));
-    return seconds;
-  };
+  if (!flags.bench.against.empty() && flags.sequences != std::vector<int64_t>{1})
+    throw UsageError("--against has one sequence; leave --batch out");
+  const double bytes = static_cast<double>(engine::BytesPerToken(engine::LoadModel(flags.model)));
   const auto peer = [&](int threads) -> std::vector<std::string> {
     return {"decode", flags.model, std::to_string(threads), std::to_string(flags.prompt),
             std::to_string(flags.tokens)};
   };
-  RunBench(flags.bench, {{"decode", 1, "tokens", static_cast<double>(engine::BytesPerToken(probe)),
-                          ours, peer}});
+  std::vector<BenchCase> cases;
+  for (const int64_t sequences : flags.sequences) {
+    const auto ours = [&flags, sequences](int threads) {
+      return TimedSteps(engine::Engine(engine::LoadModel(flags.model), threads), flags, sequences);
+    };
+    cases.push_back({sequences == 1 ? "decode" : StrCat("decode batch ", sequences),
+                     static_cast<double>(sequences), "tokens", bytes, ours, peer});
+  }
+  RunBench(flags.bench, cases);
 }
 
 void RunPrefill(const Flags& flags) {
@@ -114,6 +138,10 @@ void AddModelBench(CLI::App& bench) {
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   decode->add_option("-n,--tokens", flags->tokens, "Timed tokens a round")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  decode->add_option("--batch", flags->sequences, "Numbers of sequences at once, e.g. 1,8,32")
+      ->delimiter(',')
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   AddCommonFlags(decode, flags);

@@ -252,13 +252,13 @@ TEST(HttpBodyFuzz, OddMembers) {
                          "suffix",     "best_of",    "user",  "top_logprobs",   "tools",
                          "logit_bias", "ignore_eos", "other", "response_format"};
   int64_t accepted = 0;
-  for (int i = 0; i < 6000; ++i) {
+  for (int i = 0; i < 2000; ++i) {
     json body = random.NextU64() % 2 == 0 ? Completion() : Chat();
     for (uint64_t k = random.NextU64() % 4; k > 0; --k)
       body[names[random.NextU64() % std::size(names)]] = OddValue(&random);
     ParseBoth(body.dump(-1, ' ', false, json::error_handler_t::replace), &accepted);
   }
-  EXPECT_GT(accepted, 600);  // The fuzzer reaches past the checks
+  EXPECT_GT(accepted, 200);  // The fuzzer reaches past the checks
 }
 
 TEST(HttpBodyFuzz, FlippedAndCutBytes) {
@@ -268,14 +268,14 @@ TEST(HttpBodyFuzz, FlippedAndCutBytes) {
       R"({"prompt":[[1,2],[3]],"max_tokens":1,"logprobs":1,"echo":true,"temperature":0,"seed":1})",
       R"({"prompt":"a\u00e9\ud83d\ude00b","stop":["x"],"stream":true,"n":2,"top_p":0.5})",
       R"({"messages":[{"role":"user","content":[{"type":"text","text":"b"}]}],"logprobs":true})"};
-  for (int i = 0; i < 20000; ++i) {
+  for (int i = 0; i < 5000; ++i) {
     std::string body = bodies[random.NextU64() % 3];
     for (uint64_t k = random.NextU64() % 3; k > 0; --k)
       body[random.NextU64() % body.size()] = static_cast<char>(random.NextU64());
     if (random.NextU64() % 4 == 0) body.resize(random.NextU64() % (body.size() + 1));
     ParseBoth(body, &accepted);
   }
-  EXPECT_GT(accepted, 4000);
+  EXPECT_GT(accepted, 1000);
 }
 
 class AnswerTest : public ::testing::Test {

@@ -78,7 +78,7 @@ class SchedulerTest : public ::testing::Test {
     options.max_running = max_running;
     options.step_rows = step_rows;
     options.max_waiting = max_waiting;
-    scheduler_ = std::make_unique<Scheduler>(ServeEngine<2>(), options, &metrics_);
+    scheduler_ = std::make_unique<Scheduler>(*engine_, options, &metrics_);
     return *scheduler_;
   }
 
@@ -86,7 +86,7 @@ class SchedulerTest : public ::testing::Test {
     SchedulerOptions options;
     options.pages = 64;
     serve::Metrics metrics;
-    Scheduler alone(ServeEngine<2>(), options, &metrics);
+    Scheduler alone(ServeEngine<1>(), options, &metrics);
     return Collect(*alone.Submit({request}, kLong), 1)[0];
   }
 
@@ -98,13 +98,14 @@ class SchedulerTest : public ::testing::Test {
     EXPECT_EQ(gauges.waiting, 0);
   }
 
+  const engine::Engine* engine_ = &ServeEngine<1>();
   serve::Metrics metrics_;
   std::unique_ptr<Scheduler> scheduler_;
 };
 
 TEST_F(SchedulerTest, GivesTheTextOfTheEngineAlone) {
   Scheduler& scheduler = Start(64);
-  const engine::Engine& engine = ServeEngine<2>();
+  const engine::Engine& engine = ServeEngine<1>();
   for (const char* prompt : {"To be", "To be, or not to be: that is the question", "b"}) {
     for (const double temperature : {0.0, 1.0}) {
       engine::GenerateOptions options;
@@ -169,7 +170,7 @@ TEST_F(SchedulerTest, PromptIsScoredExactly) {
     ASSERT_EQ(std::ssize(result.prompt), size);
     ASSERT_EQ(result.tokens.size(), 1u);
     EXPECT_FALSE(result.prompt[0].logprob);
-    engine::Session session(ServeEngine<2>(), 0, kernels::KvType::kF16);
+    engine::Session session(ServeEngine<1>(), 0, kernels::KvType::kF16);
     const std::vector<float> logits = session.Append(request.tokens, engine::LogitsOf::kAll);
     for (int64_t t = 0; t < size; ++t) {
       const serve::ScoredToken& token =
@@ -210,7 +211,7 @@ TEST_F(SchedulerTest, EndOfTextIsATokenWithoutText) {
     request.sampling.temperature = 1.9;
     const Result result = Collect(*scheduler_->Submit({request}, kLong), 1)[0];
     if (result.finish == serve::FinishReason::kLength) continue;
-    EXPECT_EQ(result.tokens.back().id, ServeEngine<2>().weights().tokenizer->eos_id());
+    EXPECT_EQ(result.tokens.back().id, ServeEngine<1>().weights().tokenizer->eos_id());
     EXPECT_EQ(result.tokens.back().text, "");
     break;
   }
@@ -321,6 +322,7 @@ TEST_F(SchedulerTest, DrainEndsWhatItCanAndFailsTheRest) {
 
 // Goal: many threads that submit, cancel and collect leave nothing behind (and no race: TSan).
 TEST_F(SchedulerTest, ManyClients) {
+  engine_ = &ServeEngine<2>();  // Tokens are then chosen on both threads
   Start(24, 5, 9, /*max_waiting=*/1000);
   std::vector<std::thread> clients;
   for (uint64_t client = 0; client < 8; ++client) {
