@@ -1,7 +1,7 @@
 # tern_module(NAME [TORCH] [EXCLUDE regex] [DEPS module...] [LIBS target...]): the static library tern_NAME from every .cc of the calling
 # folder. TORCH marks a module of the training half: it is skipped without libtorch and shares one precompiled header.
-# EXCLUDE drops files whose path matches a regular expression. Files named *_avx2.cc and *_avx512.cc are compiled for that
-# instruction set; the caller picks at run time.
+# EXCLUDE drops files whose path matches a regular expression. Files named *_avx2.cc, *_avxvnni.cc, *_avx512.cc and *_neon.cc are
+# compiled for that instruction set where the processor's family has it, else left out; the caller picks at run time.
 function(tern_module name)
   cmake_parse_arguments(arg "TORCH" "EXCLUDE" "DEPS;LIBS" ${ARGN})
   if(arg_TORCH AND NOT TERN_TORCH)
@@ -11,6 +11,7 @@ function(tern_module name)
   if(arg_EXCLUDE)
     list(FILTER sources EXCLUDE REGEX ${arg_EXCLUDE})
   endif()
+  tern_keep_sources_of_processor(sources)
   if(NOT sources)
     message(WARNING "module ${name} has no sources")
     return()
@@ -26,17 +27,29 @@ function(tern_module name)
   tern_isa_flags(${sources})
 endfunction()
 
-function(tern_isa_flags)
+# Drops from the list the files of instruction sets that this family of processors never has.
+function(tern_keep_sources_of_processor list_name)
   if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
-    return()
+    list(FILTER ${list_name} EXCLUDE REGEX "_avx(2|vnni|512)\\.cc$")
   endif()
+  if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
+    list(FILTER ${list_name} EXCLUDE REGEX "_neon\\.cc$")
+  endif()
+  set(${list_name} ${${list_name}} PARENT_SCOPE)
+endfunction()
+
+function(tern_isa_flags)
   foreach(source ${ARGN})
     if(source MATCHES "_avx2\\.cc$")
       set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "-O3;-mavx2;-mfma;-mf16c")
+    elseif(source MATCHES "_avxvnni\\.cc$")
+      set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "-O3;-mavx2;-mfma;-mf16c;-mavxvnni")
       # GCC 12 warns about its own header (_mm512_undefined initializes a variable with itself).
     elseif(source MATCHES "_avx512\\.cc$")
       set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS
         "-O3;-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq;-mavx512vnni;-mfma;-mf16c;-mprefer-vector-width=512;-Wno-uninitialized;-Wno-maybe-uninitialized")
+    elseif(source MATCHES "_neon\\.cc$")
+      set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "-O3;-march=armv8.2-a+dotprod")
     endif()
   endforeach()
 endfunction()

@@ -13,10 +13,13 @@ void AbsmaxQuantizeRowAvx2(const float* x, int64_t k, int64_t padded_k, int8_t* 
                            int32_t* sum);
 void AbsmaxQuantizeRowAvx512(const float* x, int64_t k, int64_t padded_k, int8_t* q, float* gamma,
                              int32_t* sum);
+void AbsmaxQuantizeRowNeon(const float* x, int64_t k, int64_t padded_k, int8_t* q, float* gamma,
+                           int32_t* sum);
 
 // out[i] = scale * q[i].
 void DequantizeRowRef(const int8_t* q, int64_t k, float scale, float* out);
 void DequantizeRowAvx2(const int8_t* q, int64_t k, float scale, float* out);
 void DequantizeRowAvx512(const int8_t* q, int64_t k, float scale, float* out);
+void DequantizeRowNeon(const int8_t* q, int64_t k, float scale, float* out);
 
 }  // namespace tern::kernels

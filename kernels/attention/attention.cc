@@ -9,7 +9,7 @@
 
 #include "kernels/attention/attention_impl.h"
 #include "kernels/common/exp.h"
-#include "kernels/common/isa.h"
+#include "kernels/common/versions.h"
 
 namespace tern::kernels {
 namespace {
@@ -17,14 +17,7 @@ namespace {
 constexpr int64_t kSplitBelowItems = 64;  // (row, kv head) pairs; above, threads have enough.
 
 void AttendSegment(const SegmentArgs& args, const SegmentState& out) {
-  switch (ActiveIsa()) {
-    case Isa::kScalar:
-      return AttendSegmentRef(args, out);
-    case Isa::kAvx2:
-      return AttendSegmentAvx2(args, out);
-    case Isa::kAvx512:
-      return AttendSegmentAvx512(args, out);
-  }
+  return TERN_ACTIVE(AttendSegment)(args, out);
 }
 
 const int32_t* BlockTable(const KvRows& rows, int64_t row) {
@@ -173,14 +166,7 @@ void AttendSplit(const Job& job, const ParallelFor& parallel) {
 }  // namespace
 
 void WriteKvHead(const float* x, int64_t head_width, KvType type, void* row, float* scale) {
-  switch (ActiveIsa()) {
-    case Isa::kScalar:
-      return WriteKvHeadRef(x, head_width, type, row, scale);
-    case Isa::kAvx2:
-      return WriteKvHeadAvx2(x, head_width, type, row, scale);
-    case Isa::kAvx512:
-      return WriteKvHeadAvx512(x, head_width, type, row, scale);
-  }
+  return TERN_ACTIVE(WriteKvHead)(x, head_width, type, row, scale);
 }
 
 int64_t KvPageBytes(KvType type, int64_t kv_heads, int64_t head_width) {

@@ -35,11 +35,13 @@ struct SegmentState {
 void AttendSegmentRef(const SegmentArgs& args, const SegmentState& out);
 void AttendSegmentAvx2(const SegmentArgs& args, const SegmentState& out);
 void AttendSegmentAvx512(const SegmentArgs& args, const SegmentState& out);
+void AttendSegmentNeon(const SegmentArgs& args, const SegmentState& out);
 
 // One head of one token: x [head_width] to `row`; *scale only for kInt8.
 void WriteKvHead(const float* x, int64_t head_width, KvType type, void* row, float* scale);
 void WriteKvHeadRef(const float* x, int64_t head_width, KvType type, void* row, float* scale);
 void WriteKvHeadAvx2(const float* x, int64_t head_width, KvType type, void* row, float* scale);
 void WriteKvHeadAvx512(const float* x, int64_t head_width, KvType type, void* row, float* scale);
+void WriteKvHeadNeon(const float* x, int64_t head_width, KvType type, void* row, float* scale);
 
 }  // namespace tern::kernels

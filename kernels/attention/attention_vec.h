@@ -1,9 +1,9 @@
-// Attention over a paged cache on vectors of W floats, for attention_avx2.cc and
-// attention_avx512.cc.
-//   Scores: a tile of kTile heads x kTile tokens keeps its 16 partial sums a dot product in
-//   registers, so a key is widened once a tile and a query loaded once for kTile keys. The sums of
-//   W tokens are then joined together by transposing, which adds in the order of common/lanes.h.
-//   Values: a tile of kTile heads x kColumns registers of the result stays in registers over the
+// Attention over a paged cache on vectors of W floats, for attention_avx2.cc, attention_avx512.cc
+// and attention_neon.cc.
+//   Scores: a tile of kHeads heads x kTokens tokens keeps its 16 partial sums a dot product in
+//   registers, so a key is widened once a tile and a query loaded once for kTokens keys. The sums
+//   of W tokens are then joined together by transposing, which adds in the order of common/lanes.h.
+//   Values: a tile of kHeads heads x kColumns registers of the result stays in registers over the
 //   tokens of a page, which is in the first-level cache by then.
 // Simd: kWidth, MulAdd (fused), Widen (W fp16 or int8 elements as floats), Narrow (to fp16).
 #pragma once
@@ -22,10 +22,11 @@ template <class Simd>
 struct AttentionVec {
   static constexpr int W = Simd::kWidth;
   static constexpr int kRegs = static_cast<int>(kLanes) / W;
-  static constexpr int kTile = W == 16 ? 4 : 2;  // Heads, and tokens, of a tile
-  static constexpr int kQuarters = W / kTile;    // Tiles whose products are joined at once
-  static constexpr int kColumns = 4;             // Registers of values of a tile
-  static constexpr int kHeadBlock = 8;           // Heads whose scores are kept at once
+  static constexpr int kHeads = W == 8 ? 2 : 4;    // Of a tile; AVX2 has half the registers
+  static constexpr int kTokens = W / 4;            // Of a tile of scores
+  static constexpr int kQuarters = W / kTokens;    // Tiles whose products are joined at once
+  static constexpr int kColumns = W == 4 ? 2 : 4;  // Registers of values of a tile
+  static constexpr int kHeadBlock = 8;             // Heads whose scores are kept at once
   static constexpr int kScores = static_cast<int>(kAttentionSegmentTokens) + W;
   using F = VecF<W>;
   using U = typename Vec<W>::U;
@@ -41,7 +42,7 @@ struct AttentionVec {
   // The rows of a tile of keys.
   template <class Row>
   struct Keys {
-    const Row* row[kTile];
+    const Row* row[kTokens];
   };
 
   // Dot products of a tile of keys with H queries, their 16 lanes folded to four: quarters[h *
@@ -49,37 +50,38 @@ struct AttentionVec {
   template <int H, class Row>
   static TERN_ATTENTION_INLINE void Dots(const Keys<Row>& k, const float* q, int64_t padded,
                                          int64_t e, F* quarters) {
-    F acc[H][kTile][kRegs];
+    F acc[H][kTokens][kRegs];
 #pragma GCC unroll 4
     for (int h = 0; h < H; ++h) {
 #pragma GCC unroll 4
-      for (int t = 0; t < kTile; ++t) {
-#pragma GCC unroll 2
+      for (int t = 0; t < kTokens; ++t) {
+#pragma GCC unroll 4
         for (int r = 0; r < kRegs; ++r) acc[h][t][r] = F{};
       }
     }
     int64_t i = 0;
     for (; i + kLanes <= e; i += kLanes) {
-#pragma GCC unroll 2
-      for (int r = 0; r < kRegs; ++r) {
-        F key[kTile];
 #pragma GCC unroll 4
-        for (int t = 0; t < kTile; ++t) key[t] = Simd::Widen(k.row[t] + i + r * W);
+      for (int r = 0; r < kRegs; ++r) {
+        F key[kTokens];
+#pragma GCC unroll 4
+        for (int t = 0; t < kTokens; ++t) key[t] = Simd::Widen(k.row[t] + i + r * W);
 #pragma GCC unroll 4
         for (int h = 0; h < H; ++h) {
           const F query = Load<W>(q + h * padded + i + r * W);
 #pragma GCC unroll 4
-          for (int t = 0; t < kTile; ++t) acc[h][t][r] = Simd::MulAdd(query, key[t], acc[h][t][r]);
+          for (int t = 0; t < kTokens; ++t)
+            acc[h][t][r] = Simd::MulAdd(query, key[t], acc[h][t][r]);
         }
       }
     }
     // All loops are unrolled here too: one that is not would keep the sums in memory.
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int r = 0; r < kRegs; ++r) {
       const int64_t left = e - i - r * W;
       if (left <= 0) break;
 #pragma GCC unroll 4
-      for (int t = 0; t < kTile; ++t) {
+      for (int t = 0; t < kTokens; ++t) {
         const F key = WidenSome(k.row[t] + i + r * W, left);
 #pragma GCC unroll 4
         for (int h = 0; h < H; ++h)
@@ -92,7 +94,7 @@ struct AttentionVec {
 
   // The first two steps of JoinLanes for the tokens of a tile: the upper half of each token's sums
   // is added to the lower half, twice; what is left of two tokens goes into one vector.
-  static TERN_ATTENTION_INLINE F Fold(const F (&v)[kTile][kRegs]) {
+  static TERN_ATTENTION_INLINE F Fold(const F (&v)[kTokens][kRegs]) {
     if constexpr (W == 16) {
       F halves[2];
 #pragma GCC unroll 2
@@ -108,6 +110,8 @@ struct AttentionVec {
                                      27) +
              __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30,
                                      31);
+    } else if constexpr (W == 4) {
+      return (v[0][0] + v[0][2]) + (v[0][1] + v[0][3]);
     } else {
       const F a = v[0][0] + v[0][1], b = v[1][0] + v[1][1];
       return __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11) +
@@ -129,6 +133,8 @@ struct AttentionVec {
     if constexpr (W == 16) {
       return __builtin_shufflevector(sums, sums, 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11,
                                      15);
+    } else if constexpr (W == 4) {
+      return sums;
     } else {
       return __builtin_shufflevector(sums, sums, 0, 4, 1, 5, 2, 6, 3, 7);
     }
@@ -141,6 +147,8 @@ struct AttentionVec {
       return __builtin_shufflevector(a, b, I0, I1, I2 + 16, I3 + 16, I0 + 4, I1 + 4, I2 + 20,
                                      I3 + 20, I0 + 8, I1 + 8, I2 + 24, I3 + 24, I0 + 12, I1 + 12,
                                      I2 + 28, I3 + 28);
+    } else if constexpr (W == 4) {
+      return __builtin_shufflevector(a, b, I0, I1, I2 + 4, I3 + 4);
     } else {
       return __builtin_shufflevector(a, b, I0, I1, I2 + 8, I3 + 8, I0 + 4, I1 + 4, I2 + 12,
                                      I3 + 12);
@@ -161,11 +169,11 @@ struct AttentionVec {
     for (int64_t begin = 0; begin < tokens; begin += W) {
       F quarters[H * kQuarters] = {};
       for (int tile = 0; tile < kQuarters; ++tile) {
-        const int64_t first = begin + tile * kTile;
+        const int64_t first = begin + tile * kTokens;
         if (first >= tokens) break;
         Keys<Row> keys;
 #pragma GCC unroll 4
-        for (int t = 0; t < kTile; ++t) {
+        for (int t = 0; t < kTokens; ++t) {
           // Beyond the last token it is taken again, its products are not used.
           const int64_t token = first + t < tokens ? first + t : tokens - 1;
           keys.row[t] = k + token * stride;
@@ -304,7 +312,7 @@ struct AttentionVec {
     // pages.
     ForPages(args, [&](const Part& part) {
       const Row* next = part.next >= 0 ? keys + part.next : values + RowOf(args, args.first);
-      ForHeads<kTile>(0, heads, [&]<int H>(int64_t h) {
+      ForHeads<kHeads>(0, heads, [&]<int H>(int64_t h) {
         const Row* from = keys + part.offset;
         ScoreHeads<H>(from, h == 0 ? next : from, stride, part.tokens, q + h * padded, padded, e,
                       scores + h * kScores + part.begin);
@@ -327,7 +335,7 @@ struct AttentionVec {
       } else if (more) {
         next = keys + RowOf(args, args.last);
       }
-      ForHeads<kTile>(0, heads, [&]<int H>(int64_t h) {
+      ForHeads<kHeads>(0, heads, [&]<int H>(int64_t h) {
         AddHeads<H>(from, h == 0 ? next : from, stride, part.tokens,
                     scores + h * kScores + part.begin, acc + h * padded, padded, e);
       });

@@ -2,7 +2,7 @@
 #include "kernels/bf16/bf16.h"
 
 #include "kernels/bf16/bf16_impl.h"
-#include "kernels/common/isa.h"
+#include "kernels/common/versions.h"
 
 namespace tern::kernels {
 namespace {
@@ -11,36 +11,15 @@ constexpr int64_t kGrainElements =
     65536;  // Work below which waking a thread costs more than it saves.
 
 void RoundToBf16Range(const float* x, int64_t count, float* out) {
-  switch (ActiveIsa()) {
-    case Isa::kScalar:
-      return RoundToBf16Ref(x, count, out);
-    case Isa::kAvx2:
-      return RoundToBf16Avx2(x, count, out);
-    case Isa::kAvx512:
-      return RoundToBf16Avx512(x, count, out);
-  }
+  return TERN_ACTIVE(RoundToBf16)(x, count, out);
 }
 
 void Fp32ToBf16Range(const float* x, int64_t count, uint16_t* out) {
-  switch (ActiveIsa()) {
-    case Isa::kScalar:
-      return Fp32ToBf16Ref(x, count, out);
-    case Isa::kAvx2:
-      return Fp32ToBf16Avx2(x, count, out);
-    case Isa::kAvx512:
-      return Fp32ToBf16Avx512(x, count, out);
-  }
+  return TERN_ACTIVE(Fp32ToBf16)(x, count, out);
 }
 
 void Bf16ToFp32Range(const uint16_t* x, int64_t count, float* out) {
-  switch (ActiveIsa()) {
-    case Isa::kScalar:
-      return Bf16ToFp32Ref(x, count, out);
-    case Isa::kAvx2:
-      return Bf16ToFp32Avx2(x, count, out);
-    case Isa::kAvx512:
-      return Bf16ToFp32Avx512(x, count, out);
-  }
+  return TERN_ACTIVE(Bf16ToFp32)(x, count, out);
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// The bfloat16 conversions on vectors of W words, for bf16_avx2.cc and bf16_avx512.cc.
+// The bfloat16 conversions on vectors of W words, for bf16_avx2.cc,
+// bf16_avx512.cc and bf16_neon.cc.
 #pragma once
 
 #include <cstdint>

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/code_gemm/codes_vec.h"
 #include "kernels/code_gemm/int16_tokens.h"
 #include "kernels/common/inline.h"
 
@@ -77,6 +78,11 @@ struct Bytes64Avx2 {
     return {Dot32(codes.a, high, low), Dot32(codes.b, high + 32, low + 32)};
   }
 
+  static TERN_INLINE float Half(const uint8_t* p) {
+    uint16_t bits;
+    std::memcpy(&bits, p, sizeof bits);
+    return _cvtsh_ss(bits);
+  }
   static TERN_INLINE F Zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
   static TERN_INLINE F Load(const float* p) { return {_mm256_load_ps(p), _mm256_load_ps(p + 8)}; }
   static TERN_INLINE F LoadAny(const float* p) {
@@ -92,16 +98,19 @@ struct Bytes64Avx2 {
   }
   static TERN_INLINE F Mul(F a, F b) { return {_mm256_mul_ps(a.a, b.a), _mm256_mul_ps(a.b, b.b)}; }
   static TERN_INLINE F ToFloat(I v) { return {_mm256_cvtepi32_ps(v.a), _mm256_cvtepi32_ps(v.b)}; }
-  static TERN_INLINE F Doubled(__m128i halves) {
+  static TERN_INLINE F Doubled(Halves8 eight) {
+    const auto halves = (__m128i)eight;
     const __m256 v = _mm256_cvtph_ps(halves);
     return {_mm256_permutevar8x32_ps(v, _mm256_set_epi32(3, 3, 2, 2, 1, 1, 0, 0)),
             _mm256_permutevar8x32_ps(v, _mm256_set_epi32(7, 7, 6, 6, 5, 5, 4, 4))};
   }
-  static TERN_INLINE F FromUnsigned(__m128i bytes) {
+  static TERN_INLINE F FromUnsigned(Bytes16 sixteen) {
+    const auto bytes = (__m128i)sixteen;
     return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes)),
             _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8)))};
   }
-  static TERN_INLINE F FromSigned(__m128i bytes) {
+  static TERN_INLINE F FromSigned(Bytes16 sixteen) {
+    const auto bytes = (__m128i)sixteen;
     return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)),
             _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8)))};
   }

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/code_gemm/codes_vec.h"
 #include "kernels/code_gemm/int16_tokens.h"
 #include "kernels/common/inline.h"
 
@@ -60,6 +61,11 @@ struct Bytes64Avx512 {
     return _mm512_dpbusd_epi32(sum, codes, _mm512_load_si512(low));
   }
 
+  static TERN_INLINE float Half(const uint8_t* p) {
+    uint16_t bits;
+    std::memcpy(&bits, p, sizeof bits);
+    return _cvtsh_ss(bits);
+  }
   static TERN_INLINE F Zero() { return _mm512_setzero_ps(); }
   static TERN_INLINE F Load(const float* p) { return _mm512_load_ps(p); }
   static TERN_INLINE F LoadAny(const float* p) { return _mm512_loadu_ps(p); }
@@ -69,14 +75,17 @@ struct Bytes64Avx512 {
   static TERN_INLINE F Mul(F a, F b) { return _mm512_mul_ps(a, b); }
   static TERN_INLINE F ToFloat(I v) { return _mm512_cvtepi32_ps(v); }
   // The eight halves at h, each in two lanes.
-  static TERN_INLINE F Doubled(__m128i halves) {
+  static TERN_INLINE F Doubled(Halves8 eight) {
+    const auto halves = (__m128i)eight;
     const __m512i index = _mm512_set_epi32(7, 7, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0);
     return _mm512_permutexvar_ps(index, _mm512_castps256_ps512(_mm256_cvtph_ps(halves)));
   }
-  static TERN_INLINE F FromUnsigned(__m128i bytes) {
+  static TERN_INLINE F FromUnsigned(Bytes16 sixteen) {
+    const auto bytes = (__m128i)sixteen;
     return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
   }
-  static TERN_INLINE F FromSigned(__m128i bytes) {
+  static TERN_INLINE F FromSigned(Bytes16 sixteen) {
+    const auto bytes = (__m128i)sixteen;
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
   }
   // Lane l becomes lane 4 c + l / 4.

@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "kernels/code_gemm/code_gemm_impl.h"
-#include "kernels/common/isa.h"
+#include "kernels/common/versions.h"
 
 namespace tern::kernels {
 namespace {
@@ -15,26 +15,16 @@ constexpr int64_t kGrainMacs = 60'000;  // About 2 us on one thread; less does n
 }  // namespace
 
 void QuantizeInt16(const float* x, int64_t m, int64_t k, int64_t ldx, Int16Block* out) {
-  switch (ActiveIsa()) {
-    case Isa::kScalar:
-      return QuantizeInt16Ref(x, m, k, ldx, out);
-    case Isa::kAvx2:
-      return QuantizeInt16Avx2(x, m, k, ldx, out);
-    case Isa::kAvx512:
-      return QuantizeInt16Avx512(x, m, k, ldx, out);
-  }
+  return TERN_ACTIVE(QuantizeInt16)(x, m, k, ldx, out);
 }
 
 void CodeGemm(const CodeGemmArgs& args, const ParallelFor& parallel) {
   if (args.m <= 0 || args.n <= 0) return;
-  const Isa isa = ActiveIsa();
+  const auto rows = TERN_ACTIVE_VNNI(CodeGemm);
   const int64_t unit_macs = std::max<int64_t>(kUnitRows * args.k * args.m, 1);
   parallel((args.n + kUnitRows - 1) / kUnitRows, kGrainMacs / unit_macs + 1,
            [&](int64_t begin, int64_t end) {
-             const int64_t n_begin = begin * kUnitRows, n_end = std::min(end * kUnitRows, args.n);
-             if (isa == Isa::kScalar) return CodeGemmRef(args, n_begin, n_end);
-             if (isa == Isa::kAvx512) return CodeGemmAvx512(args, n_begin, n_end);
-             return CodeGemmAvx2(args, n_begin, n_end);
+             rows(args, begin * kUnitRows, std::min(end * kUnitRows, args.n));
            });
 }
 

@@ -8,11 +8,14 @@ namespace tern::kernels {
 
 void CodeGemmRef(const CodeGemmArgs& args, int64_t n_begin, int64_t n_end);
 void CodeGemmAvx2(const CodeGemmArgs& args, int64_t n_begin, int64_t n_end);
+void CodeGemmAvxVnni(const CodeGemmArgs& args, int64_t n_begin, int64_t n_end);
 void CodeGemmAvx512(const CodeGemmArgs& args, int64_t n_begin, int64_t n_end);
+void CodeGemmNeon(const CodeGemmArgs& args, int64_t n_begin, int64_t n_end);
 
 void QuantizeInt16Ref(const float* x, int64_t m, int64_t k, int64_t ldx, Int16Block* out);
 void QuantizeInt16Avx2(const float* x, int64_t m, int64_t k, int64_t ldx, Int16Block* out);
 void QuantizeInt16Avx512(const float* x, int64_t m, int64_t k, int64_t ldx, Int16Block* out);
+void QuantizeInt16Neon(const float* x, int64_t m, int64_t k, int64_t ldx, Int16Block* out);
 
 // One block of 256 weights (8 blocks of 32 of the small types) taken apart, for the oracle: w = s[i
 // / 16] code[i] + t[i / 16] with the token's scale folded in.

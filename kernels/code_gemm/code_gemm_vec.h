@@ -1,4 +1,4 @@
-// CodeGemm and QuantizeInt16 on 64 codes at a time, for code_gemm_avx2.cc and code_gemm_avx512.cc.
+// CodeGemm and QuantizeInt16 on 64 codes at a time, for the vector versions.
 #pragma once
 
 #include "kernels/code_gemm/code_gemm_impl.h"

@@ -1,13 +1,11 @@
-// The codes of GGUF taken apart in registers, for code_gemm_avx2.cc and code_gemm_avx512.cc. V
-// (bytes64_avx2.h, bytes64_avx512.h) works on 64 codes as bytes and on 16 lanes of floats. Each
-// C<V> describes 256 weights:
+// The codes of GGUF taken apart in registers, for the vector versions of code_gemm. V
+// (bytes64_avx2.h, bytes64_avx512.h, bytes64_neon.h) works on 64 codes as bytes and on 16 lanes of
+// floats. Each C<V> describes 256 weights:
 //   kBytes; Load(block) reads scales; Codes<c>() the codes of weights 64 c .. 64 c + 63 in their
 //   order; Scales(x) and Shifts(x, scales): s' and t' of code_gemm.h, x the token's scale in every
 //   lane.
 // Layouts: docs/formats/block_codecs.md.
 #pragma once
-
-#include <immintrin.h>
 
 #include <cstdint>
 #include <cstring>
@@ -22,21 +20,27 @@ static TERN_INLINE uint32_t Load32(const uint8_t* p) {
   return word;
 }
 
-static TERN_INLINE float HalfAt(const uint8_t* p) {
-  uint16_t bits;
-  std::memcpy(&bits, p, sizeof bits);
-  return _cvtsh_ss(bits);
+// 16 bytes in the compiler's own vector types, which every processor of the fast paths has.
+typedef uint8_t Bytes16 __attribute__((vector_size(16)));
+typedef int16_t Halves8 __attribute__((vector_size(16)));
+typedef uint32_t Words4 __attribute__((vector_size(16)));
+
+template <class V16 = Bytes16>
+static TERN_INLINE V16 Load16(const void* p) {
+  V16 v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
 }
 
 // The halves at p, p + stride, ... as one register.
 template <int stride>
-static TERN_INLINE __m128i GatherHalves(const uint8_t* p) {
+static TERN_INLINE Halves8 GatherHalves(const uint8_t* p) {
   const auto half = [p](int i) {
     int16_t bits;
     std::memcpy(&bits, p + i * stride, sizeof bits);
     return bits;
   };
-  return _mm_setr_epi16(half(0), half(1), half(2), half(3), half(4), half(5), half(6), half(7));
+  return Halves8{half(0), half(1), half(2), half(3), half(4), half(5), half(6), half(7)};
 }
 
 // Q4_0 (kBits 4) and Q5_0 (5): w = d (code - zero), eight blocks of 32.
@@ -96,16 +100,20 @@ using CodeQ5_1 = ShiftedSmallCode<V, 5>;
 // The 12 bytes of Q4_K and Q5_K: eight scales and eight minima of 6 bits. The first four of each
 // are the low six bits of bytes 0-3 and 4-7; of the others the low four bits are in bytes 8-11 and
 // the high two on top of bytes 0-7. Each comes out twice: it is of 32 weights, a lane of 16.
-static TERN_INLINE void UnpackSixBits(const uint8_t* packed, __m128i* scales, __m128i* mins) {
+static TERN_INLINE void UnpackSixBits(const uint8_t* packed, Bytes16* scales, Bytes16* mins) {
   const uint32_t a = Load32(packed), b = Load32(packed + 4), c = Load32(packed + 8);
   const uint64_t sc =
       (a & 0x3F3F3F3Fu) | static_cast<uint64_t>((c & 0x0F0F0F0Fu) | (a >> 2 & 0x30303030u)) << 32;
   const uint64_t mn = (b & 0x3F3F3F3Fu) |
                       static_cast<uint64_t>((c >> 4 & 0x0F0F0F0Fu) | (b >> 2 & 0x30303030u)) << 32;
-  const __m128i s = _mm_cvtsi64_si128(static_cast<int64_t>(sc));
-  const __m128i m = _mm_cvtsi64_si128(static_cast<int64_t>(mn));
-  *scales = _mm_unpacklo_epi8(s, s);
-  *mins = _mm_unpacklo_epi8(m, m);
+  const auto twice = [](uint64_t eight) {
+    typedef uint64_t Longs2 __attribute__((vector_size(16)));
+    const Longs2 longs = {eight, eight};
+    const Bytes16 v = Load16(&longs);
+    return __builtin_shufflevector(v, v, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+  };
+  *scales = twice(sc);
+  *mins = twice(mn);
 }
 
 // 32 bytes hold 64 weights: low halves, then high halves.
@@ -118,10 +126,10 @@ struct CodeQ4K {
   F scales, mins;
   TERN_INLINE void Load(const uint8_t* block) {
     p = block + 16;
-    __m128i s, m;
+    Bytes16 s, m;
     UnpackSixBits(block + 4, &s, &m);
-    d = HalfAt(block);
-    dmin = HalfAt(block + 2);
+    d = V::Half(block);
+    dmin = V::Half(block + 2);
     scales = V::FromUnsigned(s);
     mins = V::FromUnsigned(m);
   }
@@ -160,8 +168,8 @@ struct CodeQ6K {
   F scales;
   TERN_INLINE void Load(const uint8_t* block) {
     p = block;
-    d = HalfAt(block + 208);
-    scales = V::FromSigned(V::Load128(block + 192));
+    d = V::Half(block + 208);
+    scales = V::FromSigned(Load16(block + 192));
   }
   template <int c>
   TERN_INLINE typename V::B Codes() const {
@@ -184,11 +192,11 @@ struct CodeQ2K {
   F scales, mins;
   TERN_INLINE void Load(const uint8_t* block) {
     p = block + 16;
-    const __m128i both = V::Load128(block), low = _mm_set1_epi8(15);
-    d = HalfAt(block + 80);
-    dmin = HalfAt(block + 82);
-    scales = V::FromUnsigned(_mm_and_si128(both, low));
-    mins = V::FromUnsigned(_mm_and_si128(_mm_srli_epi16(both, 4), low));
+    const Bytes16 both = Load16(block);
+    d = V::Half(block + 80);
+    dmin = V::Half(block + 82);
+    scales = V::FromUnsigned(both & 15);
+    mins = V::FromUnsigned(both >> 4);
   }
   template <int c>
   TERN_INLINE typename V::B Codes() const {
@@ -210,13 +218,13 @@ struct CodeQ3K {
   TERN_INLINE void Load(const uint8_t* block) {
     p = block;
     const uint32_t a = Load32(block + 96), b = Load32(block + 100), c = Load32(block + 104);
-    const __m128i six =
-        _mm_setr_epi32(static_cast<int>((a & 0x0F0F0F0Fu) | (c << 4 & 0x30303030u)),
-                       static_cast<int>((b & 0x0F0F0F0Fu) | (c << 2 & 0x30303030u)),
-                       static_cast<int>((a >> 4 & 0x0F0F0F0Fu) | (c & 0x30303030u)),
-                       static_cast<int>((b >> 4 & 0x0F0F0F0Fu) | (c >> 2 & 0x30303030u)));
-    d = HalfAt(block + 108);
-    scales = V::FromSigned(_mm_sub_epi8(six, _mm_set1_epi8(32)));
+    const Words4 words = {(a & 0x0F0F0F0Fu) | (c << 4 & 0x30303030u),
+                          (b & 0x0F0F0F0Fu) | (c << 2 & 0x30303030u),
+                          (a >> 4 & 0x0F0F0F0Fu) | (c & 0x30303030u),
+                          (b >> 4 & 0x0F0F0F0Fu) | (c >> 2 & 0x30303030u)};
+    const Bytes16 six = Load16(&words);
+    d = V::Half(block + 108);
+    scales = V::FromSigned(six - 32);
   }
   template <int c>
   TERN_INLINE typename V::B Codes() const {

@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "kernels/common/isa.h"
+#include "kernels/common/versions.h"
 #include "kernels/cross_entropy/cross_entropy_impl.h"
 
 namespace tern::kernels {
@@ -14,26 +14,11 @@ constexpr int64_t kGrainElements =
     16384;  // Work below which waking a thread costs more than it saves.
 
 float SumExp(const float* z, int64_t v, float* max, float* exponentials) {
-  switch (ActiveIsa()) {
-    case Isa::kScalar:
-      return SumExpRef(z, v, max, exponentials);
-    case Isa::kAvx2:
-      return SumExpAvx2(z, v, max, exponentials);
-    case Isa::kAvx512:
-      return SumExpAvx512(z, v, max, exponentials);
-  }
-  return 0.0f;
+  return TERN_ACTIVE(SumExp)(z, v, max, exponentials);
 }
 
 void Scale(float* z, int64_t v, float inv_sum, float scale) {
-  switch (ActiveIsa()) {
-    case Isa::kScalar:
-      return ScaleRef(z, v, inv_sum, scale);
-    case Isa::kAvx2:
-      return ScaleAvx2(z, v, inv_sum, scale);
-    case Isa::kAvx512:
-      return ScaleAvx512(z, v, inv_sum, scale);
-  }
+  return TERN_ACTIVE(Scale)(z, v, inv_sum, scale);
 }
 
 float Loss(float sum, float max, float target_logit) {

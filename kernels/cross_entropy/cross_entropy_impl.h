@@ -11,10 +11,12 @@ namespace tern::kernels {
 float SumExpRef(const float* z, int64_t v, float* max, float* exponentials);
 float SumExpAvx2(const float* z, int64_t v, float* max, float* exponentials);
 float SumExpAvx512(const float* z, int64_t v, float* max, float* exponentials);
+float SumExpNeon(const float* z, int64_t v, float* max, float* exponentials);
 
 // z[j] = z[j] * inv_sum * scale, in this order.
 void ScaleRef(float* z, int64_t v, float inv_sum, float scale);
 void ScaleAvx2(float* z, int64_t v, float inv_sum, float scale);
 void ScaleAvx512(float* z, int64_t v, float inv_sum, float scale);
+void ScaleNeon(float* z, int64_t v, float inv_sum, float scale);
 
 }  // namespace tern::kernels

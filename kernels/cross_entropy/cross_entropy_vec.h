@@ -1,5 +1,5 @@
-// The stable sum of exponentials on vectors of W floats, for cross_entropy_avx2.cc and
-// cross_entropy_avx512.cc, in the lane order of common/lanes.h.
+// The stable sum of exponentials on vectors of W floats, for cross_entropy_avx2.cc,
+// cross_entropy_avx512.cc and cross_entropy_neon.cc, in the lane order of common/lanes.h.
 #pragma once
 
 #include <cstdint>

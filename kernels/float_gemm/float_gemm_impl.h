@@ -6,8 +6,8 @@
 
 namespace tern::kernels {
 
-// The oracle: decodes a row, then adds up.
-void FloatGemmRef(const FloatGemmArgs& args, int64_t n_begin, int64_t n_end);
+// The oracle: decodes a row, then adds up. `buffer` is not used.
+void FloatGemmRef(const FloatGemmArgs& args, int64_t n_begin, int64_t n_end, float* buffer);
 
 // `buffer`: kPanelRows rows of PanelStride(k) floats, aligned to 64 bytes. REQUIRES: the
 // instruction set.
@@ -15,5 +15,6 @@ inline constexpr int64_t kPanelRows = 4;
 static inline int64_t PanelStride(int64_t k) { return (k + 15) / 16 * 16; }
 void FloatGemmAvx2(const FloatGemmArgs& args, int64_t n_begin, int64_t n_end, float* buffer);
 void FloatGemmAvx512(const FloatGemmArgs& args, int64_t n_begin, int64_t n_end, float* buffer);
+void FloatGemmNeon(const FloatGemmArgs& args, int64_t n_begin, int64_t n_end, float* buffer);
 
 }  // namespace tern::kernels

@@ -8,7 +8,7 @@
 
 namespace tern::kernels {
 
-void FloatGemmRef(const FloatGemmArgs& args, int64_t n_begin, int64_t n_end) {
+void FloatGemmRef(const FloatGemmArgs& args, int64_t n_begin, int64_t n_end, float* /*buffer*/) {
   std::vector<float> row(static_cast<size_t>(args.k));
   for (int64_t n = n_begin; n < n_end; ++n) {
     args.decode_row(n, row.data());

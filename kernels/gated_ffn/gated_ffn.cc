@@ -1,7 +1,7 @@
 // Cuts the gate for the threads and picks the instruction set.
 #include "kernels/gated_ffn/gated_ffn.h"
 
-#include "kernels/common/isa.h"
+#include "kernels/common/versions.h"
 #include "kernels/gated_ffn/gated_ffn_impl.h"
 
 namespace tern::kernels {
@@ -12,26 +12,12 @@ constexpr int64_t kGrainElements =
 
 void Forward(GateActivation activation, const float* gate, const float* up, int64_t count,
              float* h) {
-  switch (ActiveIsa()) {
-    case Isa::kScalar:
-      return GatedFfnForwardRef(activation, gate, up, count, h);
-    case Isa::kAvx2:
-      return GatedFfnForwardAvx2(activation, gate, up, count, h);
-    case Isa::kAvx512:
-      return GatedFfnForwardAvx512(activation, gate, up, count, h);
-  }
+  return TERN_ACTIVE(GatedFfnForward)(activation, gate, up, count, h);
 }
 
 void Backward(GateActivation activation, const float* dh, const float* gate, const float* up,
               int64_t count, float* dgate, float* dup) {
-  switch (ActiveIsa()) {
-    case Isa::kScalar:
-      return GatedFfnBackwardRef(activation, dh, gate, up, count, dgate, dup);
-    case Isa::kAvx2:
-      return GatedFfnBackwardAvx2(activation, dh, gate, up, count, dgate, dup);
-    case Isa::kAvx512:
-      return GatedFfnBackwardAvx512(activation, dh, gate, up, count, dgate, dup);
-  }
+  return TERN_ACTIVE(GatedFfnBackward)(activation, dh, gate, up, count, dgate, dup);
 }
 
 }  // namespace

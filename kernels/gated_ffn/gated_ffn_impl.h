@@ -14,6 +14,8 @@ void GatedFfnForwardAvx2(GateActivation activation, const float* gate, const flo
                          int64_t count, float* h);
 void GatedFfnForwardAvx512(GateActivation activation, const float* gate, const float* up,
                            int64_t count, float* h);
+void GatedFfnForwardNeon(GateActivation activation, const float* gate, const float* up,
+                         int64_t count, float* h);
 
 void GatedFfnBackwardRef(GateActivation activation, const float* dh, const float* gate,
                          const float* up, int64_t count, float* dgate, float* dup);
@@ -21,5 +23,7 @@ void GatedFfnBackwardAvx2(GateActivation activation, const float* dh, const floa
                           const float* up, int64_t count, float* dgate, float* dup);
 void GatedFfnBackwardAvx512(GateActivation activation, const float* dh, const float* gate,
                             const float* up, int64_t count, float* dgate, float* dup);
+void GatedFfnBackwardNeon(GateActivation activation, const float* dh, const float* gate,
+                          const float* up, int64_t count, float* dgate, float* dup);
 
 }  // namespace tern::kernels

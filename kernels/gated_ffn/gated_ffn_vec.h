@@ -1,4 +1,5 @@
-// The gate on vectors of W floats, for gated_ffn_avx2.cc and gated_ffn_avx512.cc. The ragged end
+// The gate on vectors of W floats, for gated_ffn_avx2.cc,
+// gated_ffn_avx512.cc and gated_ffn_neon.cc. The ragged end
 // goes through a padded vector, so that every element takes the same path.
 #pragma once
 

@@ -4,7 +4,7 @@
 
 #include <vector>
 
-#include "kernels/common/isa.h"
+#include "kernels/common/versions.h"
 #include "kernels/rms_norm/rms_norm_impl.h"
 
 namespace tern::kernels {
@@ -15,26 +15,12 @@ constexpr int64_t kGrainElements =
 
 void ForwardRows(const float* x, const float* g, int64_t begin, int64_t end, int64_t d, float eps,
                  float* y, float* inv_rms) {
-  switch (ActiveIsa()) {
-    case Isa::kScalar:
-      return RmsNormForwardRef(x, g, begin, end, d, eps, y, inv_rms);
-    case Isa::kAvx2:
-      return RmsNormForwardAvx2(x, g, begin, end, d, eps, y, inv_rms);
-    case Isa::kAvx512:
-      return RmsNormForwardAvx512(x, g, begin, end, d, eps, y, inv_rms);
-  }
+  return TERN_ACTIVE(RmsNormForward)(x, g, begin, end, d, eps, y, inv_rms);
 }
 
 void BackwardRows(const float* dy, const float* x, const float* g, const float* inv_rms,
                   int64_t begin, int64_t end, int64_t d, float* dx, float* dg) {
-  switch (ActiveIsa()) {
-    case Isa::kScalar:
-      return RmsNormBackwardRef(dy, x, g, inv_rms, begin, end, d, dx, dg);
-    case Isa::kAvx2:
-      return RmsNormBackwardAvx2(dy, x, g, inv_rms, begin, end, d, dx, dg);
-    case Isa::kAvx512:
-      return RmsNormBackwardAvx512(dy, x, g, inv_rms, begin, end, d, dx, dg);
-  }
+  return TERN_ACTIVE(RmsNormBackward)(dy, x, g, inv_rms, begin, end, d, dx, dg);
 }
 
 }  // namespace

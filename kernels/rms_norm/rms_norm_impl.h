@@ -13,6 +13,8 @@ void RmsNormForwardAvx2(const float* x, const float* g, int64_t row_begin, int64
                         int64_t d, float eps, float* y, float* inv_rms);
 void RmsNormForwardAvx512(const float* x, const float* g, int64_t row_begin, int64_t row_end,
                           int64_t d, float eps, float* y, float* inv_rms);
+void RmsNormForwardNeon(const float* x, const float* g, int64_t row_begin, int64_t row_end,
+                        int64_t d, float eps, float* y, float* inv_rms);
 
 // Rows [row_begin, row_end); dg: [d], overwritten with the sum over these rows in row order.
 void RmsNormBackwardRef(const float* dy, const float* x, const float* g, const float* inv_rms,
@@ -21,5 +23,7 @@ void RmsNormBackwardAvx2(const float* dy, const float* x, const float* g, const 
                          int64_t row_begin, int64_t row_end, int64_t d, float* dx, float* dg);
 void RmsNormBackwardAvx512(const float* dy, const float* x, const float* g, const float* inv_rms,
                            int64_t row_begin, int64_t row_end, int64_t d, float* dx, float* dg);
+void RmsNormBackwardNeon(const float* dy, const float* x, const float* g, const float* inv_rms,
+                         int64_t row_begin, int64_t row_end, int64_t d, float* dx, float* dg);
 
 }  // namespace tern::kernels

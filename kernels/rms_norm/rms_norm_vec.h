@@ -1,4 +1,5 @@
-// RMSNorm on vectors of W floats, for rms_norm_avx2.cc and rms_norm_avx512.cc. 16 / W registers
+// RMSNorm on vectors of W floats, for rms_norm_avx2.cc,
+// rms_norm_avx512.cc and rms_norm_neon.cc. 16 / W registers
 // hold the 16 partial sums of common/lanes.h, so every width adds in the oracle's order.
 #pragma once
 

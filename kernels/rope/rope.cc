@@ -3,7 +3,7 @@
 
 #include <cmath>
 
-#include "kernels/common/isa.h"
+#include "kernels/common/versions.h"
 #include "kernels/rope/rope_impl.h"
 
 namespace tern::kernels {
@@ -14,14 +14,7 @@ constexpr int64_t kGrainElements =
 
 void RopeRow(float* x, int64_t heads, int64_t half, const float* cosine, const float* sine,
              float sign) {
-  switch (ActiveIsa()) {
-    case Isa::kScalar:
-      return RopeRowRef(x, heads, half, cosine, sine, sign);
-    case Isa::kAvx2:
-      return RopeRowAvx2(x, heads, half, cosine, sine, sign);
-    case Isa::kAvx512:
-      return RopeRowAvx512(x, heads, half, cosine, sine, sign);
-  }
+  return TERN_ACTIVE(RopeRow)(x, heads, half, cosine, sine, sign);
 }
 
 }  // namespace

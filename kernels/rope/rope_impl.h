@@ -12,5 +12,7 @@ void RopeRowAvx2(float* x, int64_t heads, int64_t half, const float* cosine, con
                  float sign);
 void RopeRowAvx512(float* x, int64_t heads, int64_t half, const float* cosine, const float* sine,
                    float sign);
+void RopeRowNeon(float* x, int64_t heads, int64_t half, const float* cosine, const float* sine,
+                 float sign);
 
 }  // namespace tern::kernels

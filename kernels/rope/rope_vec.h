@@ -1,4 +1,5 @@
-// Rotary embedding on vectors of W floats, for rope_avx2.cc and rope_avx512.cc.
+// Rotary embedding on vectors of W floats, for rope_avx2.cc,
+// rope_avx512.cc and rope_neon.cc.
 #pragma once
 
 #include <cstdint>

@@ -19,12 +19,41 @@ constexpr int64_t kGridTasks = 256;   // Enough pieces for an even split on many
 constexpr int64_t kChunkTokens = 96;  // Tokens over which unpacking a panel once costs some 5 %.
 constexpr int64_t kGrainMacs = 200'000;  // About 2 us of multiplying.
 
-void FewTokens(const TernaryGemmArgs& args, Isa isa, const GemmRange& tokens,
+// The version of an instruction set. Where `few` is null, `few_reordered` reads activations that
+// `reorder` has laid out.
+struct Version {
+  TernaryGemmMany* many = nullptr;  // Null: the oracle
+  int64_t panel_rows = 0;
+  TernaryGemmFew* few = nullptr;
+  decltype(&TernaryGemmFewAvx512) few_reordered = nullptr;
+  decltype(&ReorderTokensAvx512) reorder = nullptr;
+};
+
+Version ActiveVersion() {
+  switch (ActiveIsa()) {
+#if defined(__x86_64__)
+    case Isa::kAvx2:
+      return {TernaryGemmManyAvx2, kPanelRows256, TernaryGemmFewAvx2};
+    case Isa::kAvxVnni:
+      return {TernaryGemmManyAvxVnni, kPanelRows256, TernaryGemmFewAvxVnni};
+    case Isa::kAvx512:
+      return {TernaryGemmManyAvx512, kPanelRowsAvx512, nullptr, TernaryGemmFewAvx512,
+              ReorderTokensAvx512};
+#elif defined(__aarch64__)
+    case Isa::kNeon:
+      return {TernaryGemmManyNeon, kPanelRowsNeon, TernaryGemmFewNeon};
+#endif
+    default:
+      return {};
+  }
+}
+
+void FewTokens(const TernaryGemmArgs& args, const Version& version, const GemmRange& tokens,
                const ParallelFor& parallel) {
   const int8_t* reordered = nullptr;
-  if (isa == Isa::kAvx512) {
+  if (version.reorder != nullptr) {
     uint8_t* buffer = ThreadBuffer(kFewTokens * ReorderedK(args.k));
-    ReorderTokensAvx512(args, tokens.m_begin, tokens.m_end, reinterpret_cast<int8_t*>(buffer));
+    version.reorder(args, tokens.m_begin, tokens.m_end, reinterpret_cast<int8_t*>(buffer));
     reordered = reinterpret_cast<const int8_t*>(buffer);
   }
   constexpr int64_t kUnitRows = 4;
@@ -35,36 +64,26 @@ void FewTokens(const TernaryGemmArgs& args, Isa isa, const GemmRange& tokens,
              GemmRange range = tokens;
              range.n_begin = begin * kUnitRows;
              range.n_end = std::min(end * kUnitRows, args.n);
-             if (isa == Isa::kAvx512) {
-               TernaryGemmFewAvx512(args, range, reordered);
-             } else {
-               TernaryGemmFewAvx2(args, range);
-             }
+             if (version.few != nullptr) return version.few(args, range);
+             version.few_reordered(args, range, reordered);
            });
 }
 
-void ManyTokensBlock(const TernaryGemmArgs& args, Isa isa, const GemmRange& range) {
-  const bool wide = isa == Isa::kAvx512;
-  const int64_t panel_rows = wide ? kPanelRowsAvx512 : kPanelRowsAvx2;
-  const int64_t panel_bytes = std::max<int64_t>(panel_rows * T2PaddedK(args.k), 64);
+void ManyTokensBlock(const TernaryGemmArgs& args, const Version& version, const GemmRange& range) {
+  const int64_t panel_bytes = std::max<int64_t>(version.panel_rows * T2PaddedK(args.k), 64);
   const int64_t panels = std::max<int64_t>(kPanelBufferBytes / panel_bytes, 1);
-  uint8_t* buffer = ThreadBuffer(panels * panel_bytes);
-  if (wide) {
-    TernaryGemmManyAvx512(args, range, buffer, panels);
-  } else {
-    TernaryGemmManyAvx2(args, range, buffer, panels);
-  }
+  version.many(args, range, ThreadBuffer(panels * panel_bytes), panels);
 }
 
 // Tasks are numbered chunk by chunk, so that a thread's share is whole chunks (all rows) plus parts
 // of two.
-void ManyTokens(const TernaryGemmArgs& args, Isa isa, const ParallelFor& parallel) {
-  const int64_t panel_rows = isa == Isa::kAvx512 ? kPanelRowsAvx512 : kPanelRowsAvx2;
+void ManyTokens(const TernaryGemmArgs& args, const Version& version, const ParallelFor& parallel) {
+  const int64_t panel_rows = version.panel_rows;
   const int64_t units = (args.n + panel_rows - 1) / panel_rows;
   const int64_t chunks =
       std::clamp<int64_t>(kGridTasks / units, 1, std::max<int64_t>(args.m / kChunkTokens, 1));
-  // A multiple of 12, the tokens of a tile.
-  const int64_t chunk = ((args.m + chunks - 1) / chunks + 11) / 12 * 12;
+  // A multiple of 24, of the tokens of every version's tile.
+  const int64_t chunk = ((args.m + chunks - 1) / chunks + 23) / 24 * 24;
   const int64_t task_macs = std::max<int64_t>(panel_rows * chunk * args.k, 1);
   parallel(units * chunks, kGrainMacs / task_macs + 1, [&](int64_t begin, int64_t end) {
     while (begin < end) {
@@ -77,7 +96,7 @@ void ManyTokens(const TernaryGemmArgs& args, Isa isa, const ParallelFor& paralle
       range.m_end = std::min(range.m_begin + std::max<int64_t>(whole_chunks, 1) * chunk, args.m);
       range.n_begin = unit * panel_rows;
       range.n_end = std::min((unit + taken) * panel_rows, args.n);
-      if (range.m_begin < range.m_end) ManyTokensBlock(args, isa, range);
+      if (range.m_begin < range.m_end) ManyTokensBlock(args, version, range);
       begin += taken;
     }
   });
@@ -99,11 +118,11 @@ void ScalarRows(const TernaryGemmArgs& args, const ParallelFor& parallel) {
 
 void TernaryGemm(const TernaryGemmArgs& args, const ParallelFor& parallel) {
   if (args.m <= 0 || args.n <= 0) return;
-  const Isa isa = ActiveIsa();
-  if (isa == Isa::kScalar) return ScalarRows(args, parallel);
-  if (args.m > 2 * kFewTokens) return ManyTokens(args, isa, parallel);
+  const Version version = ActiveVersion();
+  if (version.many == nullptr) return ScalarRows(args, parallel);
+  if (args.m > 2 * kFewTokens) return ManyTokens(args, version, parallel);
   for (int64_t m = 0; m < args.m; m += kFewTokens) {
-    FewTokens(args, isa, {m, std::min(m + kFewTokens, args.m), 0, 0}, parallel);
+    FewTokens(args, version, {m, std::min(m + kFewTokens, args.m), 0, 0}, parallel);
   }
 }
 

@@ -21,21 +21,23 @@ struct GemmRange {
 inline constexpr int64_t kFewTokens = 4;  // Largest number of tokens of the streaming way.
 
 // Panel rows: two registers of int32 sums.
-inline constexpr int64_t kPanelRowsAvx2 = 16;
+inline constexpr int64_t kPanelRowsNeon = 8;
+inline constexpr int64_t kPanelRows256 = 16;  // AVX2 and AVX-VNNI
 inline constexpr int64_t kPanelRowsAvx512 = 32;
 
 // Many tokens. buffer: 64-byte aligned, `panels` * panel rows * T2PaddedK(k) bytes with panels
 // >= 1.
-void TernaryGemmManyAvx2(const TernaryGemmArgs& args, const GemmRange& range, uint8_t* buffer,
-                         int64_t panels);
-void TernaryGemmManyAvx512(const TernaryGemmArgs& args, const GemmRange& range, uint8_t* buffer,
-                           int64_t panels);
+using TernaryGemmMany = void(const TernaryGemmArgs& args, const GemmRange& range, uint8_t* buffer,
+                             int64_t panels);
+TernaryGemmMany TernaryGemmManyNeon, TernaryGemmManyAvx2, TernaryGemmManyAvxVnni,
+    TernaryGemmManyAvx512;
 
 // Few tokens: m_end - m_begin <= kFewTokens. The AVX-512 version reads activations that
 // ReorderTokensAvx512 has laid out
 // ([tokens][ReorderedK(k)], 64-byte aligned), in the order in which two T2 blocks fill one
 // register.
-void TernaryGemmFewAvx2(const TernaryGemmArgs& args, const GemmRange& range);
+using TernaryGemmFew = void(const TernaryGemmArgs& args, const GemmRange& range);
+TernaryGemmFew TernaryGemmFewNeon, TernaryGemmFewAvx2, TernaryGemmFewAvxVnni;
 void TernaryGemmFewAvx512(const TernaryGemmArgs& args, const GemmRange& range,
                           const int8_t* reordered);
 constexpr int64_t ReorderedK(int64_t k) { return (k + 255) / 256 * 256; }

@@ -6,7 +6,7 @@
 #include <cmath>
 #include <vector>
 
-#include "kernels/common/isa.h"
+#include "kernels/common/versions.h"
 #include "kernels/ternary_pack/t2.h"
 #include "kernels/ternary_quantize/ternary_quantize_impl.h"
 
@@ -31,15 +31,7 @@ void SumEightBlocks(const float* w, float* sums) {
 
 TernaryCounts QuantizeRows(const float* w, int64_t begin, int64_t end, int64_t k, float inv_scale,
                            uint8_t* t2, const uint8_t* previous) {
-  switch (ActiveIsa()) {
-    case Isa::kScalar:
-      return TernaryQuantizeRowsRef(w, begin, end, k, inv_scale, t2, previous);
-    case Isa::kAvx2:
-      return TernaryQuantizeRowsAvx2(w, begin, end, k, inv_scale, t2, previous);
-    case Isa::kAvx512:
-      return TernaryQuantizeRowsAvx512(w, begin, end, k, inv_scale, t2, previous);
-  }
-  return {};
+  return TERN_ACTIVE(TernaryQuantizeRows)(w, begin, end, k, inv_scale, t2, previous);
 }
 
 }  // namespace

@@ -26,5 +26,7 @@ TernaryCounts TernaryQuantizeRowsAvx2(const float* w, int64_t row_begin, int64_t
 TernaryCounts TernaryQuantizeRowsAvx512(const float* w, int64_t row_begin, int64_t row_end,
                                         int64_t k, float inv_scale, uint8_t* t2,
                                         const uint8_t* previous);
+TernaryCounts TernaryQuantizeRowsNeon(const float* w, int64_t row_begin, int64_t row_end, int64_t k,
+                                      float inv_scale, uint8_t* t2, const uint8_t* previous);
 
 }  // namespace tern::kernels

@@ -4,8 +4,8 @@
 
 #include <algorithm>
 
-#include "kernels/common/isa.h"
 #include "kernels/common/thread_buffer.h"
+#include "kernels/common/versions.h"
 #include "kernels/w4a16/w4a16_impl.h"
 
 namespace tern::kernels {
@@ -29,8 +29,31 @@ void Reorder(const W4A16Args& args, int64_t m_begin, int64_t tokens, float* to) 
   }
 }
 
-int Piece(int64_t left, Isa isa) {
-  if (left >= 8 && isa == Isa::kAvx512) return 8;
+// The version of an instruction set and the most tokens that it takes at once.
+struct Version {
+  W4A16Rows* rows = nullptr;  // Null: the oracle
+  int most_tokens = 4;
+};
+
+Version ActiveVersion() {
+  switch (ActiveIsa()) {
+#if defined(__x86_64__)
+    case Isa::kAvx2:
+    case Isa::kAvxVnni:
+      return {W4A16RowsAvx2, 4};
+    case Isa::kAvx512:
+      return {W4A16RowsAvx512, 8};
+#elif defined(__aarch64__)
+    case Isa::kNeon:
+      return {W4A16RowsNeon, 4};
+#endif
+    default:
+      return {};
+  }
+}
+
+int Piece(int64_t left, int most_tokens) {
+  if (left >= 8 && most_tokens == 8) return 8;
   return left >= 4 ? 4 : left >= 2 ? 2 : 1;
 }
 
@@ -38,20 +61,16 @@ int Piece(int64_t left, Isa isa) {
 
 void W4A16Gemv(const W4A16Args& args, const ParallelFor& parallel) {
   if (args.m <= 0 || args.n <= 0) return;
-  const Isa isa = ActiveIsa();
-  if (isa == Isa::kScalar) return W4A16GemvRef(args);
+  const Version version = ActiveVersion();
+  if (version.rows == nullptr) return W4A16GemvRef(args);
   const int64_t row_bytes = std::max<int64_t>(W4RowBytes(args.k), 1);
   for (int64_t m = 0; m < args.m;) {
-    const int tokens = Piece(args.m - m, isa);
+    const int tokens = Piece(args.m - m, version.most_tokens);
     const int64_t floats = std::max<int64_t>(tokens * W4Groups(args.k) * kW4Group, 16);
     auto* reordered = reinterpret_cast<float*>(ThreadBuffer(floats * 4));
     Reorder(args, m, tokens, reordered);
     parallel(args.n, kGrainBytes / row_bytes + 1, [&](int64_t begin, int64_t end) {
-      if (isa == Isa::kAvx512) {
-        W4A16RowsAvx512(args, m, tokens, reordered, begin, end);
-      } else {
-        W4A16RowsAvx2(args, m, tokens, reordered, begin, end);
-      }
+      version.rows(args, m, tokens, reordered, begin, end);
     });
     m += tokens;
   }

@@ -16,9 +16,8 @@ constexpr int W4Shift(int e) { return 4 * (e / 2 + 4 * (e % 2)); }
 
 // Rows [n_begin, n_end) times `tokens` tokens (1, 2, 4 or, AVX-512 only, 8) from m_begin on.
 // `reordered`: [tokens][groups][kW4Steps][kW4Lanes], 64-byte aligned, zero beyond k.
-void W4A16RowsAvx2(const W4A16Args& args, int64_t m_begin, int tokens, const float* reordered,
-                   int64_t n_begin, int64_t n_end);
-void W4A16RowsAvx512(const W4A16Args& args, int64_t m_begin, int tokens, const float* reordered,
-                     int64_t n_begin, int64_t n_end);
+using W4A16Rows = void(const W4A16Args& args, int64_t m_begin, int tokens, const float* reordered,
+                       int64_t n_begin, int64_t n_end);
+W4A16Rows W4A16RowsNeon, W4A16RowsAvx2, W4A16RowsAvx512;
 
 }  // namespace tern::kernels

@@ -69,7 +69,7 @@ struct Problem {
     args.k = k;
     args.ldx = k + 3;
     args.ldy = n + 2;
-    FloatGemmRef(args, 0, n);
+    FloatGemmRef(args, 0, n, nullptr);
     want = y;
   }
 
