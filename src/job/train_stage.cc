@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "base/stop_signal.h"
+#include "data/mixture.h"
 #include "eval/perplexity.h"
 #include "job/stages.h"
 #include "model/checkpoint_io.h"
@@ -23,19 +24,9 @@ int64_t PeakRssBytes() {
   return usage.ru_maxrss * 1024;  // Linux counts in KiB.
 }
 
-}  // namespace
-
-void CheckMachine(const recipe::TrainStage& stage) {
-  if (stage.device == "cuda") {
-    throw ResourceError(StrCat(
-        stage.id, ".device is cuda: training on GPUs is not in this version; want cpu or auto"));
-  }
-  train::SelectAttention(stage.attention, stage.id + ".attention");
-}
-
 // How often a mixture's sources are gone through in the whole stage.
-static void NoteShares(const Context& context, const recipe::TrainStage& stage,
-                       const data::TokenSource& tokens) {
+void NoteShares(const Context& context, const recipe::TrainStage& stage,
+                const data::TokenSource& tokens) {
   if (context.recipe().data.sources.empty()) return;
   const data::MixtureSampler sampler(tokens.Parts(data::Split::kTrain), stage.sequence_length,
                                      static_cast<uint64_t>(context.recipe().seed));
@@ -44,6 +35,16 @@ static void NoteShares(const Context& context, const recipe::TrainStage& stage,
     LogInfo(stage.id, ": ", share.name, " gives ", share.samples, " of ", samples,
             " samples, its text ", share.epochs, " times");
   }
+}
+
+}  // namespace
+
+void CheckMachine(const recipe::TrainStage& stage) {
+  if (stage.device == "cuda") {
+    throw ResourceError(StrCat(
+        stage.id, ".device is cuda: training on GPUs is not in this version; want cpu or auto"));
+  }
+  train::SelectAttention(stage.attention, stage.id + ".attention");
 }
 
 nlohmann::json RunStage(Context& context, const recipe::TrainStage& stage) {
