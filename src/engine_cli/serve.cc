@@ -9,7 +9,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/stop_signal.h"
-#include "engine/hf_model.h"
+#include "engine/model_source.h"
 #include "engine_cli/commands.h"
 #include "serve/http_server.h"
 

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "engine/engine.h"
-#include "engine/gguf_model.h"
+#include "engine/model_source.h"
 #include "tests/engine/tiny_files.h"
 #include "tests/engine/tiny_vocabulary.h"
 #include "tests/testing/temp_folder.h"
@@ -30,7 +30,7 @@ const engine::Engine& ServeEngine() {
   static const engine::Engine engine(
       [] {
         WriteServeModel(folder / "model.gguf");
-        return engine::LoadGguf(folder / "model.gguf");
+        return engine::LoadModel(folder / "model.gguf");
       }(),
       threads);
   return engine;

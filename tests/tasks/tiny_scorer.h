@@ -4,7 +4,7 @@
 #include <optional>
 #include <string>
 
-#include "engine/gguf_model.h"
+#include "engine/model_source.h"
 #include "tasks/engine_scorer.h"
 #include "tests/engine/tiny_files.h"
 #include "tests/engine/tiny_vocabulary.h"
@@ -23,7 +23,7 @@ class TinyScorer {
     file.tokenizer = &table;
     path_ = folder_ / "model.gguf";
     WriteGguf(MakeTinyModel(config, seed), ArchName::kLlama, path_, file);
-    engine_.emplace(engine::LoadGguf(path_), threads);
+    engine_.emplace(engine::LoadModel(path_), threads);
     scorer_.emplace(*engine_, options);
   }
 
