@@ -80,7 +80,15 @@ class GgufSource : public ModelSource {
 
   ModelFiles Files() const override {
     ModelFiles files;
-    if (const auto tokenizer = Tokenizer()) files["tokenizer.model"] = tokenizer->serialized();
+    if (const auto tokenizer = Tokenizer()) {
+      const bool json = tokenizer->table().kind == text::ModelKind::kJsonBpe;
+      files[json ? "tokenizer.json" : "tokenizer.model"] = tokenizer->serialized();
+      nlohmann::json ends = {{"tokenizer_class", "PreTrainedTokenizerFast"}};
+      for (const auto& [key, id] :
+           {std::pair("bos_token", tokenizer->bos_id()), {"eos_token", tokenizer->eos_id()}})
+        if (id >= 0) ends[key] = tokenizer->piece(id);
+      if (json) files["tokenizer_config.json"] = ends.dump(2);
+    }
     constexpr const char* kTemplate = "tokenizer.chat_template";
     if (file_.Has(kTemplate)) files["chat_template.jinja"] = file_.String(kTemplate);
     return files;

@@ -24,6 +24,39 @@ bool FlagOr(const GgufReader& file, const char* key, bool fallback) {
   return file.Has(key) ? file.Flag(key) : fallback;
 }
 
+void ReadTypes(const GgufReader& file, text::PieceTable* table) {
+  for (const double type : file.Numbers("tokenizer.ggml.token_type")) {
+    TERN_CHECK_FORMAT(type >= 1 && type <= 6, file.path(), ": tokenizer.ggml.token_type has ", type,
+                      " at ", table->types.size(), "; want 1 to 6");
+    table->types.push_back(static_cast<text::PieceType>(static_cast<int32_t>(type)));
+  }
+}
+
+// Pre-tokenizers whose texts begin with BOS when the file does not say (llama.cpp's rule).
+bool AddsBosByDefault(const std::string& pre) {
+  for (const char* name : {"llama-bpe", "llama3", "llama-v3", "falcon3", "tekken"})
+    if (pre == name) return true;
+  return false;
+}
+
+std::optional<text::Tokenizer> ReadByteLevel(const GgufReader& file, text::PieceTable table) {
+  const std::vector<std::string> merges = file.Strings("tokenizer.ggml.merges");
+  const auto size = static_cast<int64_t>(table.pieces.size());
+  table.bos_id = IdOr(file, "tokenizer.ggml.bos_token_id", -1, size);
+  table.eos_id = IdOr(file, "tokenizer.ggml.eos_token_id", -1, size);
+  constexpr const char* kPre = "tokenizer.ggml.pre";
+  const std::string pre = file.Has(kPre) ? file.String(kPre) : "default";
+  try {
+    return text::Tokenizer::FromGgufBpe(
+        table, merges, pre, FlagOr(file, "tokenizer.ggml.add_bos_token", AddsBosByDefault(pre)));
+  } catch (const FormatError& error) {
+    throw FormatError(StrCat(file.path(), ": ", error.what()));
+  } catch (const InputError& error) {  // The model runs without: on token ids
+    LogWarn(file.path(), ": the tokenizer cannot be used: ", error.what());
+    return std::nullopt;
+  }
+}
+
 }  // namespace
 
 std::optional<text::Tokenizer> ReadGgufTokenizer(const GgufReader& file, int64_t model_vocab_size) {
@@ -36,19 +69,15 @@ std::optional<text::Tokenizer> ReadGgufTokenizer(const GgufReader& file, int64_t
   TERN_CHECK_FORMAT(size <= model_vocab_size, file.path(), ": tokenizer.ggml.tokens has ", size,
                     " pieces and the model ", model_vocab_size,
                     " rows; a piece without a row cannot be run");
+  ReadTypes(file, &table);
+  if (kind == "gpt2") return ReadByteLevel(file, table);
   if (kind != "llama") {
-    if (kind == "gpt2") (void)file.Strings("tokenizer.ggml.merges");  // Damaged without them
     LogWarn(file.path(), ": tokenizer ", kind,
-            " is not read by this version (it reads SentencePiece, \"llama\")");
+            " is not read by this version (it reads SentencePiece, \"llama\", and BPE, \"gpt2\")");
     return std::nullopt;
   }
   for (const double score : file.Numbers("tokenizer.ggml.scores"))
     table.scores.push_back(static_cast<float>(score));
-  for (const double type : file.Numbers("tokenizer.ggml.token_type")) {
-    TERN_CHECK_FORMAT(type >= 1 && type <= 6, file.path(), ": tokenizer.ggml.token_type has ", type,
-                      " at ", table.types.size(), "; want 1 to 6");
-    table.types.push_back(static_cast<text::PieceType>(static_cast<int32_t>(type)));
-  }
   TERN_CHECK_FORMAT(
       table.scores.size() == table.pieces.size() && table.types.size() == table.pieces.size(),
       file.path(), ": tokenizer.ggml has ", size, " tokens, ", table.scores.size(), " scores and ",

@@ -10,8 +10,8 @@
 
 namespace tern::engine {
 
-// Nothing when the file has none, or, with a warning, one of a kind that is not read (byte-level
-// BPE, "gpt2"), whose keys must still be there. Throws FormatError (file, key, found, wanted) for
+// SentencePiece ("llama") and byte-level BPE ("gpt2"). Nothing when the file has none, or, with a
+// warning, one of another kind or with a pre-tokenizer that is not known. Throws FormatError (file, key, found, wanted) for
 // keys that are missing or of another type, lengths that differ, numbers out of range, and more
 // pieces than the model has rows.
 std::optional<text::Tokenizer> ReadGgufTokenizer(const formats::GgufReader& file,

@@ -39,7 +39,7 @@ constexpr NamePair kInnerNorms[] = {{"self_attn.attn_sub_norm", "self_attn.inner
 
 // Files that a folder may have beside its tensors and that belong to the model.
 constexpr const char* kModelFiles[] = {
-    "tokenizer.json",    "tokenizer.model",     "tokenizer_config.json", "special_tokens_map.json",
+    "config.json", "tokenizer.json",    "tokenizer.model",     "tokenizer_config.json", "special_tokens_map.json",
     "added_tokens.json", "chat_template.jinja", "generation_config.json"};
 constexpr uintmax_t kMaxModelFileBytes = 64 << 20;
 

@@ -34,6 +34,24 @@ std::string TokenText(const json& config, const char* key) {
   return "";
 }
 
+// tokenizer.json does not say which token ends a text: tokenizer_config.json does, or config.json.
+void SetEos(const ModelFiles& files, const std::string& where, text::Tokenizer* tokenizer) {
+  const std::string text = TokenText(ReadConfig(files, where), "eos_token");
+  if (!text.empty()) {
+    const auto id = tokenizer->IdOf(text);
+    TERN_CHECK_FORMAT(id.has_value(), where, "/tokenizer_config.json: eos_token ", text,
+                      " is not in tokenizer.json");
+    return tokenizer->SetEos(*id);
+  }
+  const auto found = files.find("config.json");
+  if (found == files.end()) return;
+  const json config = formats::ParseStrictJson(found->second, where + "/config.json");
+  if (!config.is_object() || !config.contains("eos_token_id")) return;
+  const json& eos = config["eos_token_id"];
+  const json& first = eos.is_array() && !eos.empty() ? eos[0] : eos;
+  if (first.is_number_integer()) tokenizer->SetEos(first.get<int32_t>());
+}
+
 std::optional<std::string> TemplateIn(const json& config, const std::string& where) {
   if (!config.contains("chat_template") || config["chat_template"].is_null()) return std::nullopt;
   const json& found = config["chat_template"];
@@ -76,16 +94,21 @@ std::optional<text::ChatTemplate> ReadHfChatTemplate(const ModelFiles& files,
 
 std::optional<text::Tokenizer> ReadHfTokenizer(const ModelFiles& files, const std::string& where,
                                                int64_t model_vocab_size) {
-  const auto file = files.find("tokenizer.model");
+  // An export of ours has both files, and the SentencePiece model is the one that it was trained
+  // with.
+  auto file = files.find("tokenizer.model");
+  const bool sentence_piece = file != files.end();
+  if (!sentence_piece) file = files.find("tokenizer.json");
   if (file == files.end()) {
-    LogWarn(where, " has no tokenizer.model, the only kind of tokenizer this version reads");
+    LogWarn(where, " has neither tokenizer.json nor tokenizer.model");
     return std::nullopt;
   }
-  const std::string path = where + "/tokenizer.model";
+  const std::string path = StrCat(where, "/", file->first);
   text::Tokenizer tokenizer = text::Tokenizer::FromSerialized(file->second, path);
   TERN_CHECK_FORMAT(tokenizer.vocab_size() <= model_vocab_size, path, " has ",
                     tokenizer.vocab_size(), " pieces and the model ", model_vocab_size,
                     " rows; a piece without a row cannot be run");
+  if (!sentence_piece) SetEos(files, where, &tokenizer);
   return tokenizer;
 }
 

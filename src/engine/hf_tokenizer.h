@@ -15,7 +15,8 @@ namespace tern::engine {
 // Bytes by file name, as ModelSource::Files has them.
 using ModelFiles = std::map<std::string, std::string>;
 
-// tokenizer.json, or else tokenizer.model, with BOS and EOS as tokenizer_config.json names them.
+// tokenizer.model (SentencePiece), or else tokenizer.json with EOS as tokenizer_config.json or
+// config.json names it.
 // Nothing, with a warning, when there is neither. Throws FormatError for files that are damaged or
 // go beyond what text::Tokenizer knows, and for more pieces than the model has rows. `where` opens
 // the messages: a path.

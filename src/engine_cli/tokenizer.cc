@@ -1,16 +1,22 @@
 // tern tokenizer train | encode | decode | shards.
 #include <CLI/CLI.hpp>
+#include <chrono>
 #include <iostream>
 #include <iterator>
+#include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/stop_signal.h"
+#include "base/thread_pool.h"
 #include "data/corpus.h"
 #include "data/shards.h"
 #include "engine/model_source.h"
 #include "engine_cli/commands.h"
 #include "engine_cli/token_ids.h"
+#include "formats/strict_json.h"
 #include "text/train_tokenizer.h"
+#include "text/unicode.h"
 
 namespace tern::engine_cli {
 namespace {
@@ -19,7 +25,9 @@ struct Flags {
   std::vector<std::string> files;
   std::string model, output, text;
   int64_t vocab_size = 4096;
-  bool bos = false;
+  std::string pre = "cl100k";
+  bool bos = false, json_lines = false, time = false;
+  int threads = 1;
   data::ShardOptions shards;
 };
 
@@ -27,12 +35,43 @@ std::string StandardInput() {
   return {std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
 }
 
-// A SentencePiece model, or the tokenizer inside a GGUF file or a Hugging Face folder.
-text::Tokenizer Load(const std::string& path) {
-  if (path.ends_with(".model")) return text::Tokenizer::FromFile(path);
-  engine::ModelWeights weights = engine::LoadModel(path);
-  TERN_CHECK_INPUT(weights.tokenizer.has_value(), path, " has no tokenizer");
-  return std::move(*weights.tokenizer);
+// A tokenizer's own file, or the one inside a GGUF file or a Hugging Face folder.
+text::Tokenizer Load(const Flags& flags) {
+  const std::string& path = flags.model;
+  if (path.ends_with(".tiktoken"))
+    return text::Tokenizer::FromTiktoken(ReadFile(path), flags.pre, {});
+  if (path.ends_with(".model") || path.ends_with(".json")) return text::Tokenizer::FromFile(path);
+  auto tokenizer = engine::OpenModel(path)->Tokenizer();
+  TERN_CHECK_INPUT(tokenizer.has_value(), path, " has no tokenizer");
+  return std::move(*tokenizer);
+}
+
+// Lines of JSON, the text of each: what --json-lines reads.
+std::vector<std::string> JsonLines() {
+  std::vector<std::string> texts;
+  std::string line;
+  while (std::getline(std::cin, line)) {
+    const auto value = formats::ParseStrictJson(line, StrCat("line ", texts.size() + 1));
+    TERN_CHECK_FORMAT(value.is_string(), "line ", texts.size() + 1, " is no JSON string");
+    texts.push_back(value.get<std::string>());
+  }
+  return texts;
+}
+
+// A line of ids for each text. With --time also what encoding took, without reading and writing.
+void EncodeLines(const Flags& flags, const text::Tokenizer& tokenizer) {
+  const std::vector<std::string> texts = JsonLines();
+  const std::vector<std::string_view> views(texts.begin(), texts.end());
+  ThreadPool pool(flags.threads);
+  const auto begin = std::chrono::steady_clock::now();
+  const auto all = tokenizer.EncodeBatch(views, pool.Runner());
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+  if (flags.time) std::cerr << seconds.count() << "\n";
+  for (const std::vector<int32_t>& ids : all) {
+    std::string line;
+    for (const int32_t id : ids) line += StrCat(line.empty() ? "" : " ", id);
+    std::cout << line << "\n";
+  }
 }
 
 void Train(const Flags& flags) {
@@ -49,7 +88,8 @@ void Train(const Flags& flags) {
 }
 
 void Encode(const Flags& flags) {
-  const text::Tokenizer tokenizer = Load(flags.model);
+  const text::Tokenizer tokenizer = Load(flags);
+  if (flags.json_lines) return EncodeLines(flags, tokenizer);
   std::vector<int32_t> ids = tokenizer.Encode(flags.text.empty() ? StandardInput() : flags.text);
   if (flags.bos && tokenizer.bos_id() >= 0) ids.insert(ids.begin(), tokenizer.bos_id());
   const char* separator = "";
@@ -61,7 +101,15 @@ void Encode(const Flags& flags) {
 }
 
 void Decode(const Flags& flags) {
-  const text::Tokenizer tokenizer = Load(flags.model);
+  const text::Tokenizer tokenizer = Load(flags);
+  if (flags.json_lines) {  // A line of ids each, a JSON string out
+    std::string line;
+    while (std::getline(std::cin, line)) {
+      const std::string text = tokenizer.Decode(ParseTokenIds(line, "standard input"));
+      std::cout << nlohmann::json(text::ReplaceInvalidUtf8(text)).dump() << "\n";
+    }
+    return;
+  }
   const std::vector<int32_t> ids = flags.text.empty()
                                        ? ParseTokenIds(StandardInput(), "standard input")
                                        : ParseTokenIds(flags.text, "--ids");
@@ -71,7 +119,7 @@ void Decode(const Flags& flags) {
 // Stopped by a signal it goes on when run again, as a training does.
 void Shards(const Flags& flags) {
   InstallStopSignals();
-  const text::Tokenizer tokenizer = Load(flags.model);
+  const text::Tokenizer tokenizer = Load(flags);
   const data::ShardTotals totals = data::MakeShards(flags.output, flags.shards, tokenizer);
   std::cout << flags.output << ": " << totals.train_tokens << " training tokens of "
             << totals.train_documents << " documents, " << totals.validation_tokens
@@ -107,6 +155,17 @@ void AddShardsCommand(CLI::App& tokenizer, const std::shared_ptr<Flags>& flags) 
   command->callback([flags] { Shards(*flags); });
 }
 
+constexpr const char* kModelHelp =
+    "Tokenizer (.model, tokenizer.json, .tiktoken), GGUF file or Hugging Face folder";
+
+void AddShared(CLI::App* verb, const std::shared_ptr<Flags>& flags) {
+  verb->add_option("model", flags->model, kModelHelp)->required();
+  verb->add_option("--pre", flags->pre, "Pre-tokenizer of a .tiktoken file")
+      ->capture_default_str();
+  verb->add_flag("--json-lines", flags->json_lines,
+                 "Many texts: lines of JSON strings on one side, lines of ids on the other");
+}
+
 }  // namespace
 
 void AddTokenizerCommand(CLI::App& app) {
@@ -127,16 +186,16 @@ void AddTokenizerCommand(CLI::App& app) {
   encode->footer(
       "Examples:\n  tern tokenizer encode my.model --text \"To be\"\n  tern tokenizer encode "
       "model.gguf < text.txt");
-  encode->add_option("model", flags->model, "Tokenizer .model, GGUF file or Hugging Face folder")
-      ->required();
+  AddShared(encode, flags);
+  encode->add_option("--threads", flags->threads, "For --json-lines")->capture_default_str();
+  encode->add_flag("--time", flags->time, "For --json-lines: seconds of encoding on stderr");
   encode->add_option("--text", flags->text, "Default: standard input");
   encode->add_flag("--bos", flags->bos, "Begin with BOS, as models are run");
   encode->callback([flags] { Encode(*flags); });
 
   CLI::App* decode = tokenizer->add_subcommand("decode", "Token ids to text");
   decode->footer("Example: tern tokenizer decode my.model --ids \"45 12 7\"");
-  decode->add_option("model", flags->model, "Tokenizer .model, GGUF file or Hugging Face folder")
-      ->required();
+  AddShared(decode, flags);
   decode->add_option("--ids", flags->text, "Default: standard input");
   decode->callback([flags] { Decode(*flags); });
 

@@ -71,6 +71,9 @@ int ByteOfPiece(std::string_view piece);
 
 // A step that cuts with the pattern, matches apart.
 PreTokenizerStep IsolatedSplit(const std::string& pattern, RegexDialect dialect);
+// \w of Rust's regular expressions, which has other members than Oniguruma's.
+inline constexpr const char* kRustWord =
+    R"([\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{200C}\x{200D}])";
 // GPT-2's pattern.
 extern const char* const kGpt2Pattern;
 

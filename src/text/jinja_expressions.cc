@@ -115,7 +115,8 @@ ExprPtr ExpressionParser::Expression() {
   const Nested nested(this);
   ExprPtr expr = Or();
   while (IsName("if")) {
-    ExprPtr choice = Make(ExprKind::kConditional, Take().at, Or(), std::move(expr));
+    const Position at = Take().at;
+    ExprPtr choice = Make(ExprKind::kConditional, at, Or(), std::move(expr));
     choice->args.push_back(SkipName("else") ? Expression() : nullptr);
     expr = Sealed(std::move(choice));
   }

@@ -5,6 +5,7 @@
 
 #include "base/utf8.h"
 #include "text/unicode.h"
+#include "text/unicode_additions.h"
 
 namespace tern::text {
 namespace {
@@ -62,16 +63,35 @@ std::string WithoutMarks(std::string_view text) {
   std::string out;
   for (size_t at = 0; at < text.size();) {
     const size_t begin = at;
-    if (!IsNonspacingMark(NextCodepoint(text, &at))) out += text.substr(begin, at - begin);
+    const uint32_t c = NextCodepoint(text, &at);
+    if (!IsMark(c) || IsLeftAlone(c)) out += text.substr(begin, at - begin);
   }
   return out;
+}
+
+// The normal form of the stretches between characters that the peer's tables do not know.
+std::string InForm(std::string_view text, NormalForm form) {
+  std::string out;
+  size_t done = 0;
+  for (size_t at = 0; at < text.size();) {
+    const size_t begin = at;
+    if (static_cast<unsigned char>(text[at]) < 0xCC) {  // Below U+0300: all known
+      ++at;
+      continue;
+    }
+    if (!IsLeftAlone(NextCodepoint(text, &at))) continue;
+    out += Normalize(text.substr(done, begin - done), form);
+    out += text.substr(begin, at - begin);
+    done = at;
+  }
+  return out + Normalize(text.substr(done), form);
 }
 
 std::string Applied(const NormalizerStep& step, std::string_view text,
                     Regex::Workspace* workspace) {
   switch (step.kind) {
     case NormalizerStep::Kind::kForm:
-      return Normalize(text, step.form);
+      return InForm(text, step.form);
     case NormalizerStep::Kind::kPrepend:
       return text.empty() ? "" : step.content + std::string(text);
     case NormalizerStep::Kind::kReplace:
@@ -214,7 +234,7 @@ void SplitWords(const std::vector<PreTokenizerStep>& steps, std::string_view tex
 }
 
 AddedTokenMatcher::AddedTokenMatcher(std::vector<AddedToken> tokens)
-    : tokens_(std::move(tokens)), nodes_(1), word_("\\w", RegexDialect::kFancyRegex) {
+    : tokens_(std::move(tokens)), nodes_(1), word_(kRustWord, RegexDialect::kFancyRegex) {
   for (size_t i = 0; i < tokens_.size(); ++i) {
     size_t node = 0;
     for (const char c : tokens_[i].content) {
@@ -279,11 +299,11 @@ std::vector<AddedTokenMatcher::Part> AddedTokenMatcher::Cut(std::string_view tex
     if (token.rstrip) {
       end = text.size() - StripSpace(text.substr(end), true, false).size();
     }
-    begin = std::max(begin, done);
+    // HF tokenizers looks for tokens also in the space that rstrip has taken, and goes on behind
+    // what it finds there.
     if (begin > done) parts.push_back({done, begin, -1});
     parts.push_back({begin, end, token.id});
     done = end;
-    at = std::max(at, done);
   }
   if (done < text.size()) parts.push_back({done, text.size(), -1});
   return parts;

@@ -139,7 +139,10 @@ class Translator {
         return Put(Category("Nd"), c == 'D');
       case 'w':
       case 'W':
-        return Put(Category("L") + Category("M") + Category("N") + "\\p{Pc}", c == 'W');
+        // Oniguruma's own table: letters, marks, digits, connectors and six signs of Latin-1.
+        return Put("\\p{Alphabetic}\\p{L}\\p{Pc}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}" +
+                       AddedCodepoints("L") + Category("M") + Category("Nd"),
+                   c == 'W');
       case 'p':
       case 'P':
         return Property(c == 'P');
@@ -210,6 +213,7 @@ class Translator {
       out_ += "\\P{" + name + "}";
       return;
     }
+    if (name == "Alphabetic") return Put("\\p{Alphabetic}" + AddedCodepoints("L"), negated);
     if (name.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_") !=
         std::string::npos)
       Refuse("a property of this form");
@@ -280,7 +284,7 @@ pcre2_code* Compile(const std::string& translated, const std::string& shown, uin
   PCRE2_SIZE at = 0;
   pcre2_code* code =
       pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
-                    PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C | options, &error, &at, context);
+                    PCRE2_UTF | options, &error, &at, context);
   pcre2_compile_context_free(context);
   TERN_CHECK_FORMAT(code != nullptr, "regular expression ", shown, ": ", Message(error));
   return code;
@@ -293,7 +297,8 @@ Regex::Regex(const std::string& pattern, RegexDialect dialect) {
                     " bytes; want at most ", kMaxPattern);
   auto impl = std::make_shared<Impl>();
   impl->pattern = pattern;
-  impl->code = Compile(Translator(pattern, dialect).Run(), pattern, 0);
+  impl->code = Compile(Translator(pattern, dialect).Run(), pattern,
+                       PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C);
   impl->jit = pcre2_jit_compile(impl->code, PCRE2_JIT_COMPLETE) == 0;
   impl_ = std::move(impl);
 }

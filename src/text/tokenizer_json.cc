@@ -247,7 +247,8 @@ class Reader {
     } else if (type == "Punctuation") {
       Split(kPunctuation, Behavior(step));
     } else if (type == "Whitespace") {
-      Split(R"(\w+|[^\w\s]+)", SplitBehavior::kRemoved, true);
+      const std::string word = kRustWord, inside = word.substr(1, word.size() - 2);
+      Split(word + "+|[^" + inside + "\\s]+", SplitBehavior::kRemoved, true);
     } else if (type == "WhitespaceSplit") {
       Split(R"(\s)", SplitBehavior::kRemoved);
     } else if (type == "Metaspace") {

@@ -64,8 +64,9 @@ bool IsCased(uint32_t codepoint) {
   return category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_LT;
 }
 
-bool IsNonspacingMark(uint32_t codepoint) {
-  return utf8proc_category(static_cast<utf8proc_int32_t>(codepoint)) == UTF8PROC_CATEGORY_MN;
+bool IsMark(uint32_t codepoint) {
+  const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(codepoint));
+  return category >= UTF8PROC_CATEGORY_MN && category <= UTF8PROC_CATEGORY_ME;
 }
 
 namespace {

@@ -22,7 +22,7 @@ bool IsPythonSpace(uint32_t codepoint);
 bool IsWhiteSpace(uint32_t codepoint);
 bool IsLetter(uint32_t codepoint);   // Category L
 bool IsCased(uint32_t codepoint);    // Lu, Ll, Lt
-bool IsNonspacingMark(uint32_t codepoint);
+bool IsMark(uint32_t codepoint);     // Category M
 
 std::string ToLower(std::string_view text);
 std::string ToUpper(std::string_view text);

@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/stop_signal.h"
 #include "data/batch.h"
+#include "data/token_file.h"
 #include "engine_cli/eval.h"
 #include "engine_cli/run_main.h"
 #include "tasks/answers.h"

@@ -14,6 +14,7 @@
 #include "base/file.h"
 #include "base/stop_signal.h"
 #include "checkpoint/checkpoint.h"
+#include "data/token_file.h"
 #include "metrics/metrics_log.h"
 #include "tests/testing/temp_folder.h"
 
