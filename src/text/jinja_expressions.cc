@@ -381,7 +381,9 @@ ExprPtr ExpressionParser::Test(ExprPtr value) {
   } else if (argument) {
     test->args.push_back(Postfix(Primary()));
   }
-  return negated ? Make(ExprKind::kNot, test->at, std::move(test)) : std::move(test);
+  if (!negated) return test;
+  const Position at = test->at;
+  return Make(ExprKind::kNot, at, std::move(test));
 }
 
 }  // namespace tern::text::jinja
