@@ -39,6 +39,9 @@ constexpr int64_t W4RowBytes(int64_t k) { return W4Groups(k) * kW4GroupBytes; }
 // A vector of 16 words is the 16 lanes of the CPU's sum. `codes`: k values 0..15; what lies beyond
 // k in the last group is packed as 8.
 void PackW4Row(const uint8_t* codes, int64_t k, uint8_t* packed);
+// The same from codes that lie eight to a little-endian 32-bit word, lowest bits first, as
+// compressed-tensors has them: a word stays a word, its bits and its place change.
+void PackW4Words(const uint8_t* words, int64_t k, uint8_t* packed);
 void UnpackW4Row(const uint8_t* packed, int64_t k, uint8_t* codes);
 
 struct W4A16Args {

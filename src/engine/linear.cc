@@ -14,6 +14,7 @@
 #include "kernels/rms_norm_quantize/rms_norm_quantize.h"
 #include "kernels/ternary_gemm/ternary_gemm.h"
 #include "kernels/ternary_pack/t2.h"
+#include "kernels/w4a16/w4a16.h"
 
 namespace tern::engine {
 namespace {
@@ -139,6 +140,21 @@ void MultiplyFloats(LinearInput& input, const ScaledMatrix& w, float* y,
   kernels::FloatGemmArgs args;
   args.decode_row = [&w](int64_t n, float* out) { w.Decode(n, out); };
   RunFloats(std::move(args), input, w.n, y, parallel);
+}
+
+void MultiplyFloats(LinearInput& input, const Int4Matrix& w, float* y,
+                    const ParallelFor& parallel) {
+  kernels::W4A16Args args;
+  args.w = w.codes.data();
+  args.scales_GN = w.scales_GN.data();
+  args.zeros_GN = w.zeros_GN.empty() ? nullptr : w.zeros_GN.data();
+  args.scale_type = w.scale_type;
+  args.x = input.Floats();
+  args.y = y;
+  args.m = input.m();
+  args.n = args.ldy = w.n;
+  args.k = args.ldx = w.k;
+  kernels::W4A16Gemv(args, parallel);
 }
 
 // Ternary weights with float activations.

@@ -1,7 +1,7 @@
 // Linear layers of the engine. One input serves several matrices, each of which wants it in its own
 // form: int8 tokens for ternary layers, 16-bit tokens for small codes (kernels/code_gemm), fp32 for
-// the rest (kernels/float_gemm). A form is made once, when it is first asked for. Matrices are
-// multiplied as they lie in memory, never decoded as a whole.
+// the rest (kernels/float_gemm, kernels/w4a16). A form is made once, when it is first asked for.
+// Matrices are multiplied as they lie in memory, never decoded as a whole.
 #pragma once
 
 #include <cstdint>

@@ -50,6 +50,9 @@ class Writer {
   }
   void Matrix(const std::string& name, const BlockMatrix& m);
   void Matrix(const std::string& name, const ScaledMatrix& m);
+  void Matrix(const std::string& name, const Int4Matrix&) {
+    throw BugError(name + " is repacked, which no source stores");
+  }
 
   int64_t tensors() const { return tensors_; }
   void Close() { file_.Close(); }

@@ -5,10 +5,12 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/parallel.h"
 #include "engine/gguf_model.h"
 #include "engine/hf_model.h"
+#include "engine/int4_matrix.h"
 #include "engine/model_file.h"
 #include "engine/weight_table.h"
 #include "kernels/ternary_pack/t2.h"
@@ -27,6 +29,19 @@ TernaryMatrix QuantizeLatents(const LinearMatrix& latents, const ParameterSpec& 
   kernels::TernaryQuantize(w_NK.data(), matrix.n, matrix.k, matrix.scale, matrix.t2.data(), nullptr,
                            SerialFor);
   return matrix;
+}
+
+// What a stored matrix is for its products: latents as codes, 4-bit integers in the order of their
+// kernel where their scales allow it.
+LinearMatrix Runnable(LinearMatrix matrix, const ParameterSpec& spec, LinearKind kind) {
+  if (kind == LinearKind::kBitLinear && !std::holds_alternative<TernaryMatrix>(matrix))
+    return QuantizeLatents(matrix, spec);
+  const auto* scaled = std::get_if<ScaledMatrix>(&matrix);
+  if (scaled == nullptr) return matrix;
+  auto repacked = RepackInt4(*scaled);
+  if (!repacked) return matrix;
+  DropMappedPages(scaled->codes);  // Not read again
+  return *std::move(repacked);
 }
 
 }  // namespace
@@ -52,13 +67,10 @@ ModelWeights LoadModel(const std::string& path) {
   weights.source = path;
   weights.config = source->config();
   weights.activation = source->activation();
-  const bool ternary = weights.config.linear == LinearKind::kBitLinear;
   FillWeights({[&](const ParameterSpec& spec) { return source->Vector(spec); },
                [&](const ParameterSpec& spec) { return source->Table(spec); },
                [&](const ParameterSpec& spec) {
-                 LinearMatrix matrix = source->Linear(spec);
-                 if (!ternary || std::holds_alternative<TernaryMatrix>(matrix)) return matrix;
-                 return LinearMatrix(QuantizeLatents(matrix, spec));
+                 return Runnable(source->Linear(spec), spec, weights.config.linear);
                }},
               &weights);
   source->CheckAllUsed();

@@ -12,6 +12,7 @@
 #include "arch/model_config.h"
 #include "base/huge_pages.h"
 #include "engine/block_matrix.h"
+#include "engine/int4_matrix.h"
 #include "engine/scaled_matrix.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
@@ -32,7 +33,8 @@ struct DenseMatrix {
 };
 
 using TableMatrix = std::variant<DenseMatrix, BlockMatrix>;
-using LinearMatrix = std::variant<TernaryMatrix, DenseMatrix, BlockMatrix, ScaledMatrix>;
+using LinearMatrix =
+    std::variant<TernaryMatrix, DenseMatrix, BlockMatrix, ScaledMatrix, Int4Matrix>;
 
 struct LayerWeights {
   std::vector<float> input_norm, q_norm, k_norm, attn_sub_norm, post_norm,

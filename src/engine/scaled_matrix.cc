@@ -34,15 +34,6 @@ float ScaleAt(const ScaledMatrix& m, int64_t index) {
   return m.scale_type == ScaleType::kF16 ? formats::Fp16ToFp32(bits) : formats::Bf16ToFp32(bits);
 }
 
-// Of the group of columns `group`, minus the 8 that the codes carry: what to take from a nibble.
-int Int4Offset(const ScaledMatrix& m, int64_t row, int64_t group) {
-  if (m.zero_points.empty()) return 8;
-  const int64_t groups = CeilDiv(m.k, m.block_k);
-  const auto* word = reinterpret_cast<const uint8_t*>(m.zero_points.data()) +
-                     4 * (row / kPerWord * groups + group);
-  return Nibble(word, row % kPerWord);
-}
-
 }  // namespace
 
 int64_t ScaledMatrix::CodeRowBytes() const {
@@ -55,16 +46,27 @@ int64_t ScaledMatrix::ZeroPointBytes() const {
   return 4 * CeilDiv(n, kPerWord) * CeilDiv(k, block_k);
 }
 
+int64_t ScaledMatrix::ScaleIndex(int64_t row, int64_t block) const {
+  return row / block_n * CeilDiv(k, block_k) + block;
+}
+
+int ScaledMatrix::Int4Offset(int64_t row, int64_t block) const {
+  if (zero_points.empty()) return 8;
+  const auto* word = reinterpret_cast<const uint8_t*>(zero_points.data()) +
+                     4 * (row / kPerWord * CeilDiv(k, block_k) + block);
+  return Nibble(word, row % kPerWord);
+}
+
 void ScaledMatrix::Decode(int64_t row, float* out) const {
   const auto* q = reinterpret_cast<const uint8_t*>(codes.data()) + row * CodeRowBytes();
   const int64_t groups = CeilDiv(k, block_k);
   for (int64_t group = 0; group < groups; ++group) {
-    const float scale = ScaleAt(*this, row / block_n * groups + group);
+    const float scale = ScaleAt(*this, ScaleIndex(row, group));
     const int64_t begin = group * block_k, end = std::min(k, begin + block_k);
     switch (code) {
       case ScaledCode::kInt4: {
         // z + 8 is taken from q + 8: the eights fall away.
-        const int offset = Int4Offset(*this, row, group);
+        const int offset = Int4Offset(row, group);
         for (int64_t i = begin; i < end; ++i)
           out[i] = static_cast<float>(Nibble(q, i) - offset) * scale;
         break;

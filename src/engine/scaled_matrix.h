@@ -35,6 +35,10 @@ struct ScaledMatrix {
   // scale).
   void Decode(int64_t row, float* out) const;
   int64_t CodeRowBytes() const;
+  // Where the scale of a row and a block of columns lies among the scales.
+  int64_t ScaleIndex(int64_t row, int64_t block) const;
+  // What to take from a stored 4-bit code: z + 8, 0..15.
+  int Int4Offset(int64_t row, int64_t block) const;
   // Sizes that n, k and the blocks ask for, in bytes.
   int64_t ScaleBytes() const;
   int64_t ZeroPointBytes() const;

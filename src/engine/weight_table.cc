@@ -86,6 +86,13 @@ void CheckStorage(const std::string& name, const ScaledMatrix& matrix) {
     CheckSize(name, matrix.zero_points.size(), matrix.ZeroPointBytes());
 }
 
+void CheckStorage(const std::string& name, const Int4Matrix& matrix) {
+  const int64_t scales = kernels::W4Groups(matrix.k) * matrix.n;
+  CheckSize(name, matrix.codes.size(), matrix.n * kernels::W4RowBytes(matrix.k));
+  CheckSize(name, matrix.scales_GN.size(), scales);
+  if (!matrix.zeros_GN.empty()) CheckSize(name, matrix.zeros_GN.size(), scales);
+}
+
 template <class Variant>
 void CheckMatrix(const ParameterSpec& spec, const Variant& matrix) {
   const auto check = [&](const auto& m) {
@@ -97,7 +104,7 @@ void CheckMatrix(const ParameterSpec& spec, const Variant& matrix) {
 }
 
 std::vector<float> Values(const DenseMatrix& matrix) { return matrix.values; }
-template <class Matrix>  // BlockMatrix, ScaledMatrix
+template <class Matrix>  // BlockMatrix, ScaledMatrix, Int4Matrix
 std::vector<float> Values(const Matrix& matrix) {
   std::vector<float> values(static_cast<size_t>(matrix.n * matrix.k));
   for (int64_t n = 0; n < matrix.n; ++n) matrix.Decode(n, values.data() + n * matrix.k);
@@ -114,6 +121,7 @@ int64_t Bytes(const BlockMatrix& m) { return static_cast<int64_t>(m.bytes.size()
 int64_t Bytes(const ScaledMatrix& m) {
   return static_cast<int64_t>(m.codes.size() + m.scales.size() + m.zero_points.size());
 }
+int64_t Bytes(const Int4Matrix& m) { return m.Bytes(); }
 int64_t Bytes(const TernaryMatrix& m) { return static_cast<int64_t>(m.t2.size()); }
 
 }  // namespace

@@ -103,6 +103,25 @@ TEST(W4A16Test, PackingLosesNothing) {
   }
 }
 
+// Goal: the shuffle of words is the packing of their codes; bits beyond the row count for nothing.
+TEST(W4A16Test, WordsOfEightAreTheSameCodes) {
+  for (int64_t k : {0, 1, 7, 8, 60, 127, 128, 129, 300, 2560}) {
+    const Problem problem(0, 3, k, false, Float16Type::kF16);
+    for (int64_t row = 0; row < 3; ++row) {
+      const auto packed_bytes = static_cast<size_t>(W4RowBytes(k));
+      std::vector<uint8_t> words(static_cast<size_t>((k + 7) / 8 * 4), 0xAB), packed(packed_bytes);
+      for (int64_t i = 0; i < k; ++i) {
+        uint8_t& byte = words[static_cast<size_t>(i / 2)];
+        const int code = problem.codes[static_cast<size_t>(row * k + i)];
+        byte = static_cast<uint8_t>(i % 2 == 0 ? (byte & 0xF0) | code : (byte & 15) | code << 4);
+      }
+      PackW4Words(words.data(), k, packed.data());
+      EXPECT_EQ(std::memcmp(packed.data(), problem.w.data() + row * W4RowBytes(k), packed_bytes), 0)
+          << k;
+    }
+  }
+}
+
 TEST(W4A16Test, HalvesDecodeExactly) {
   EXPECT_EQ(FloatFromHalf(0x3C00), 1.0f);
   EXPECT_EQ(FloatFromHalf(0xC000), -2.0f);
