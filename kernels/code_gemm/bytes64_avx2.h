@@ -124,6 +124,17 @@ struct Bytes64Avx2 {
             half, _mm256_set_epi32(s + 3, s + 3, s + 3, s + 3, s + 2, s + 2, s + 2, s + 2))};
   }
 
+  template <int c>
+  static TERN_INLINE F Spread32(F v) {  // REQUIRES: 2 c + 1 < 8, the lanes of the first register
+    return {_mm256_permutevar8x32_ps(v.a, _mm256_set1_epi32(2 * c)),
+            _mm256_permutevar8x32_ps(v.a, _mm256_set1_epi32(2 * c + 1))};
+  }
+  static TERN_INLINE F HalvesOf(const uint8_t* p) {
+    const __m128 two = _mm_cvtph_ps(_mm_loadu_si32(p));
+    const __m128 signs = _mm_xor_ps(two, _mm_setr_ps(0.0f, -0.0f, 0.0f, 0.0f));
+    return {_mm256_broadcastss_ps(signs), _mm256_broadcastss_ps(_mm_movehdup_ps(signs))};
+  }
+
   // For QuantizeInt16.
   static TERN_INLINE F Max(F a, F b) { return {_mm256_max_ps(a.a, b.a), _mm256_max_ps(a.b, b.b)}; }
   static TERN_INLINE F Abs(F v) {

@@ -97,6 +97,21 @@ struct Bytes64Avx512 {
     return _mm512_permutexvar_ps(index, v);
   }
 
+  // Lane l becomes lane 2 c + l / 8.
+  template <int c>
+  static TERN_INLINE F Spread32(F v) {
+    const __m512i index =
+        _mm512_inserti64x4(_mm512_set1_epi32(2 * c), _mm256_set1_epi32(2 * c + 1), 1);
+    return _mm512_permutexvar_ps(index, v);
+  }
+  // The fp16 at p in the lanes 0 to 7, minus the next one in the others.
+  static TERN_INLINE F HalvesOf(const uint8_t* p) {
+    const __m128 two = _mm_cvtph_ps(_mm_loadu_si32(p));
+    const __m128 signs = _mm_xor_ps(two, _mm_setr_ps(0.0f, -0.0f, 0.0f, 0.0f));
+    const __m512i index = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi32(1), 1);
+    return _mm512_permutexvar_ps(index, _mm512_castps128_ps512(signs));
+  }
+
   // For QuantizeInt16.
   static TERN_INLINE F Max(F a, F b) { return _mm512_max_ps(a, b); }
   static TERN_INLINE F Abs(F v) { return _mm512_abs_ps(v); }

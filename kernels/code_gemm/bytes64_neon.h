@@ -129,6 +129,20 @@ struct Bytes64Neon {
              vdupq_laneq_f32(v, 3)}};
   }
 
+  // Lane l becomes lane 2 c + l / 8.
+  template <int c>
+  static TERN_INLINE F Spread32(const F& f) {
+    constexpr int first = 2 * c % 4;
+    const float32x4_t a = vdupq_laneq_f32(f.v[c / 2], first);
+    const float32x4_t b = vdupq_laneq_f32(f.v[c / 2], first + 1);
+    return {{a, a, b, b}};
+  }
+  // The fp16 at p in the lanes 0 to 7, minus the next one in the others.
+  static TERN_INLINE F HalvesOf(const uint8_t* p) {
+    const float32x4_t a = vdupq_n_f32(Half(p)), b = vdupq_n_f32(-Half(p + 2));
+    return {{a, a, b, b}};
+  }
+
   // For QuantizeInt16.
   static TERN_INLINE F Max(const F& a, const F& b) {
     return Each<F>([&](int i) { return vmaxnmq_f32(a.v[i], b.v[i]); });

@@ -11,7 +11,9 @@
 //   lane l (0..15) adds  t'[l] * sum of the 16 q beside it  and then, for c = 0..3,
 //     s'[4 c + l / 4] * float(sum over i of code q at 64 c + 4 l + i, i = 0..3)      exact: below
 //     2^24
-//   each with one fused multiply-add; at the end the lanes are joined as in common/lanes.h.
+//   (Q4_K and Q5_K, whose scales are of 32 weights: lane l adds s'[2 l] * 0 for l < 8, and from 8
+//   on t'[2 l - 16] * sum of the 32 q beside it, so that scales and minima are one register) each
+//   with one fused multiply-add; at the end the lanes are joined as in common/lanes.h.
 // So a result has the same bits for one token and for many, on any number of threads and every
 // instruction set.
 #pragma once

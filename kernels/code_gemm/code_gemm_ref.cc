@@ -97,12 +97,20 @@ void TakeApartQ3K(const uint8_t* block, float scale, CodeParts* parts) {
 
 float Dot(const uint8_t* row, const CodeGemmArgs& args, int64_t m) {
   const int64_t blocks = Int16Blocks(args.k);
+  const bool of32 = args.type == CodeType::kQ4K || args.type == CodeType::kQ5K;
   float lanes[kLanes] = {};
   for (int64_t b = 0; b < blocks; ++b, row += BytesOf256(args.type)) {
     const Int16Block& x = args.x[m * blocks + b];
     const int64_t left = (args.k - b * kTokenBlock) / 32;
     const CodeParts parts = TakeApart(args.type, row, left < 8 ? left : 8, x.scale);
-    for (int64_t l = 0; l < kLanes; ++l) lanes[l] = std::fma(parts.t[l], x.sums[l], lanes[l]);
+    for (int64_t l = 0; l < kLanes; ++l) {
+      if (!of32) {
+        lanes[l] = std::fma(parts.t[l], x.sums[l], lanes[l]);
+      } else {
+        const float factor = l < 8 ? parts.s[2 * l] : parts.t[2 * l - 16];
+        lanes[l] = std::fma(factor, x.pair_sums[l], lanes[l]);
+      }
+    }
     for (int64_t c = 0; c < 4; ++c) {
       for (int64_t l = 0; l < kLanes; ++l) {
         int32_t sum = 0;
@@ -189,6 +197,7 @@ void QuantizeInt16Ref(const float* x, int64_t m, int64_t k, int64_t ldx, Int16Bl
         out->high[i] = static_cast<int8_t>(high);
         out->low[i] = static_cast<int8_t>(q - 256 * high);
         out->sums[i / 16] += static_cast<float>(q);
+        out->pair_sums[8 + i / 32] += static_cast<float>(q);
       }
     }
   }

@@ -24,7 +24,7 @@ struct CodeGemmVec {
 #pragma GCC unroll 4
       for (int m = 0; m < M; ++m) {
         const auto dot = V::ToFloat(V::Dot(codes, x[m]->high + 64 * c, x[m]->low + 64 * c));
-        acc[r][m] = V::Fma(dot, V::template Spread<c>(scales[r][m]), acc[r][m]);
+        acc[r][m] = V::Fma(dot, C::template SpreadOf<c>(scales[r][m]), acc[r][m]);
       }
     }
   }
@@ -42,7 +42,7 @@ struct CodeGemmVec {
       for (int m = 0; m < M; ++m) {
         scales[r][m] = rows[r].Scales(x[m]->scale);
         acc[r][m] =
-            V::Fma(rows[r].Shifts(x[m]->scale, scales[r][m]), V::Load(x[m]->sums), acc[r][m]);
+            V::Fma(rows[r].Shifts(x[m]->scale, scales[r][m]), V::Load(C::SumsOf(*x[m])), acc[r][m]);
       }
     }
     AddChunk<C, R, M, 0>(rows, scales, x, acc);
@@ -155,10 +155,12 @@ struct CodeGemmVec {
     const bool small = amax < kSmallestAmax;
     out->scale = small ? 0.0f : amax / kInt16Limit;
     const F factor = V::Broadcast(small ? 0.0f : kInt16Limit / amax);
+    for (int64_t i = 0; i < 8; ++i) out->pair_sums[i] = 0.0f;
     for (int64_t i = 0; i < kTokenBlock; i += 16) {
       const F scaled = V::Mul(V::LoadAny(p + i), factor);
       out->sums[i / 16] = V::SplitBytes(scaled, out->high + i, out->low + i);
     }
+    for (int64_t i = 0; i < 8; ++i) out->pair_sums[8 + i] = out->sums[2 * i] + out->sums[2 * i + 1];
   }
 };
 

@@ -3,13 +3,15 @@
 // floats. Each C<V> describes 256 weights:
 //   kBytes; Load(block) reads scales; Codes<c>() the codes of weights 64 c .. 64 c + 63 in their
 //   order; Scales(x) and Shifts(x, scales): s' and t' of code_gemm.h, x the token's scale in every
-//   lane.
+//   lane; SpreadOf<c>(scales) and SumsOf(token): the scale of each lane of Codes<c>, the sums that
+//   meet the shifts (ScalesOf16, ScalesOf32).
 // Layouts: docs/formats/block_codecs.md.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/code_gemm/int16_tokens.h"
 #include "kernels/common/inline.h"
 
 namespace tern::kernels {
@@ -43,9 +45,28 @@ static TERN_INLINE Halves8 GatherHalves(const uint8_t* p) {
   return Halves8{half(0), half(1), half(2), half(3), half(4), half(5), half(6), half(7)};
 }
 
+// Lane l is of 16 weights.
+template <class V>
+struct ScalesOf16 {
+  template <int c>
+  static TERN_INLINE typename V::F SpreadOf(typename V::F scales) {
+    return V::template Spread<c>(scales);
+  }
+  static TERN_INLINE const float* SumsOf(const Int16Block& x) { return x.sums; }
+};
+// Lanes 0 to 7 are scales of 32 weights, 8 to 15 their shifts.
+template <class V>
+struct ScalesOf32 {
+  template <int c>
+  static TERN_INLINE typename V::F SpreadOf(typename V::F scales) {
+    return V::template Spread32<c>(scales);
+  }
+  static TERN_INLINE const float* SumsOf(const Int16Block& x) { return x.pair_sums; }
+};
+
 // Q4_0 (kBits 4) and Q5_0 (5): w = d (code - zero), eight blocks of 32.
 template <class V, int kBits>
-struct SmallCode {
+struct SmallCode : ScalesOf16<V> {
   using F = typename V::F;
   static constexpr int kBlock = kBits == 4 ? 18 : 22, kBytes = 8 * kBlock;
   const uint8_t* p;
@@ -68,7 +89,7 @@ struct SmallCode {
 
 // Q4_1 and Q5_1: w = d code + m.
 template <class V, int kBits>
-struct ShiftedSmallCode {
+struct ShiftedSmallCode : ScalesOf16<V> {
   using F = typename V::F;
   static constexpr int kBlock = kBits == 4 ? 20 : 24, kBytes = 8 * kBlock;
   const uint8_t* p;
@@ -97,48 +118,37 @@ using CodeQ4_1 = ShiftedSmallCode<V, 4>;
 template <class V>
 using CodeQ5_1 = ShiftedSmallCode<V, 5>;
 
-// The 12 bytes of Q4_K and Q5_K: eight scales and eight minima of 6 bits. The first four of each
-// are the low six bits of bytes 0-3 and 4-7; of the others the low four bits are in bytes 8-11 and
-// the high two on top of bytes 0-7. Each comes out twice: it is of 32 weights, a lane of 16.
-static TERN_INLINE void UnpackSixBits(const uint8_t* packed, Bytes16* scales, Bytes16* mins) {
-  const uint32_t a = Load32(packed), b = Load32(packed + 4), c = Load32(packed + 8);
-  const uint64_t sc =
-      (a & 0x3F3F3F3Fu) | static_cast<uint64_t>((c & 0x0F0F0F0Fu) | (a >> 2 & 0x30303030u)) << 32;
-  const uint64_t mn = (b & 0x3F3F3F3Fu) |
-                      static_cast<uint64_t>((c >> 4 & 0x0F0F0F0Fu) | (b >> 2 & 0x30303030u)) << 32;
-  const auto twice = [](uint64_t eight) {
-    typedef uint64_t Longs2 __attribute__((vector_size(16)));
-    const Longs2 longs = {eight, eight};
-    const Bytes16 v = Load16(&longs);
-    return __builtin_shufflevector(v, v, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
-  };
-  *scales = twice(sc);
-  *mins = twice(mn);
+// The first 16 bytes of Q4_K and Q5_K: d, dmin, then eight scales and eight minima of 6 bits. The
+// first four of each are the low six bits of the words 1 and 2; of the others the low four bits are
+// the halves of word 3 and the high two lie on top of the words 1 and 2. They come out in order,
+// scales first.
+static TERN_INLINE Bytes16 UnpackSixBits(const uint8_t* block) {
+  const auto v = Load16<Words4>(block);
+  const Words4 own = __builtin_shufflevector(v, v, 1, 1, 2, 2) >> Words4{0, 2, 0, 2};
+  const Words4 shared = __builtin_shufflevector(v, v, 3, 3, 3, 3) >> Words4{0, 0, 0, 4};
+  const Words4 six = (own & Words4{0x3F3F3F3F, 0x30303030, 0x3F3F3F3F, 0x30303030}) |
+                     (shared & Words4{0, 0x0F0F0F0F, 0, 0x0F0F0F0F});
+  return Load16(&six);
 }
 
 // 32 bytes hold 64 weights: low halves, then high halves.
 template <class V>
-struct CodeQ4K {
+struct CodeQ4K : ScalesOf32<V> {
   using F = typename V::F;
   static constexpr int kBytes = 144;
   const uint8_t* p;
-  float d, dmin;
-  F scales, mins;
+  F factors, sixes;  // d and -dmin; scales and minima
   TERN_INLINE void Load(const uint8_t* block) {
     p = block + 16;
-    Bytes16 s, m;
-    UnpackSixBits(block + 4, &s, &m);
-    d = V::Half(block);
-    dmin = V::Half(block + 2);
-    scales = V::FromUnsigned(s);
-    mins = V::FromUnsigned(m);
+    factors = V::HalvesOf(block);
+    sixes = V::FromUnsigned(UnpackSixBits(block));
   }
   template <int c>
   TERN_INLINE typename V::B Codes() const {
     return V::template Planes32<0, 4, 15>(p + 32 * c);
   }
-  TERN_INLINE F Scales(float x) const { return V::Mul(V::Broadcast(d * x), scales); }
-  TERN_INLINE F Shifts(float x, F) const { return V::Mul(V::Broadcast(-(dmin * x)), mins); }
+  TERN_INLINE F Scales(float x) const { return V::Mul(V::Mul(factors, V::Broadcast(x)), sixes); }
+  TERN_INLINE F Shifts(float, F scales) const { return scales; }
 };
 
 // As Q4_K, with the fifth bit of 32 weights s at bit s of 32 bytes.
@@ -160,7 +170,7 @@ struct CodeQ5K : CodeQ4K<V> {
 
 // 64 bytes of low halves and 32 of high pairs hold 128 weights.
 template <class V>
-struct CodeQ6K {
+struct CodeQ6K : ScalesOf16<V> {
   using F = typename V::F;
   static constexpr int kBytes = 210;
   const uint8_t* p;
@@ -184,7 +194,7 @@ struct CodeQ6K {
 
 // 32 bytes hold 128 weights, byte l the weights l + 32 j at bits 2 j.
 template <class V>
-struct CodeQ2K {
+struct CodeQ2K : ScalesOf16<V> {
   using F = typename V::F;
   static constexpr int kBytes = 84;
   const uint8_t* p;
@@ -209,7 +219,7 @@ struct CodeQ2K {
 // As Q2_K with a third bit, that of 32 weights j at bit j of 32 bytes. Scales of 6 bits, + 32: the
 // low four bits are the halves of bytes 0-7, the high two those of bytes 8-11, by fours.
 template <class V>
-struct CodeQ3K {
+struct CodeQ3K : ScalesOf16<V> {
   using F = typename V::F;
   static constexpr int kBytes = 110;
   const uint8_t* p;

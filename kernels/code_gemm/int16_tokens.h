@@ -17,7 +17,8 @@ inline constexpr float kSmallestAmax = 1e-30f;  // Its inverse times the limit i
 
 struct alignas(64) Int16Block {
   int8_t high[kTokenBlock], low[kTokenBlock];
-  float sums[16];  // Of q over each 16 elements: integers below 2^20, exact
+  float sums[16];       // Of q over each 16 elements: integers below 2^20, exact
+  float pair_sums[16];  // 0 eight times, then of q over each 32 elements
   float scale;
 };
 
