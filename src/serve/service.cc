@@ -189,7 +189,7 @@ std::vector<int32_t> Service::EncodeChat(const std::vector<text::ChatMessage>& m
   try {
     const std::string text =
         options_.chat_template->Render(messages, /*add_generation_prompt=*/true);
-    return engine_.weights().tokenizer->Encode(text);
+    return engine_.weights().tokenizer->EncodeWithSpecial(text);
   } catch (const Error& error) {  // What the template refuses, and its limits
     throw ApiError(400, error.what(), "messages", "invalid_value");
   }
