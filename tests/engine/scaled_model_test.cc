@@ -31,8 +31,6 @@ const ScaledKind kKinds[] = {
     {"int4_group_f16", "int4", "group", 1, 4, false, "F16"},
     {"int4_group_asymmetric", "int4", "group", 1, 4, true, "BF16"},
     {"int4_channel", "int4", "channel"},
-    {"int4_channel_f16", "int4", "channel", 1, 0, false, "F16"},
-    {"int4_channel_asymmetric_bf16", "int4", "channel", 1, 0, true, "BF16"},
     {"int4_channel_asymmetric", "int4", "channel", 1, 0, true},
     {"int8_channel", "int8", "channel", 1, 0, false, "BF16"},
     {"int8_tensor", "int8", "tensor", 0, 0},
@@ -40,6 +38,8 @@ const ScaledKind kKinds[] = {
     {"fp8_channel", "fp8", "channel"},
     {"fp8_block", "fp8", "block", 16, 32},
     {"fp8_blockwise", "fp8", "block", 16, 32, false, "F32", "fp8"},
+    {"int4_channel_f16", "int4", "channel", 1, 0, false, "F16"},
+    {"int4_channel_asymmetric_bf16", "int4", "channel", 1, 0, true, "BF16"},
 };
 
 void ExpectRefused(const std::string& path, const std::string& part) {
