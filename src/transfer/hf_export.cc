@@ -175,7 +175,9 @@ void WriteHfFolder(const model::Decoder& decoder, const ExportText& text,
       WriteJson(path + "/generation_config.json", ends);
   }
   WriteJson(path + "/config.json", config_json);
-  for (const auto& [name, bytes] : text.files) WriteFileAtomically(StrCat(path, "/", name), bytes);
+  for (const auto& [name, bytes] : text.files) {  // The config is this model's, not the source's
+    if (name != "config.json") WriteFileAtomically(StrCat(path, "/", name), bytes);
+  }
   const bool has_tokenizer = text.files.contains("tokenizer.json");
   if (text.tokenizer != nullptr && !has_tokenizer)
     WriteTokenizerFiles(*text.tokenizer, config.context_length, path);
