@@ -1,5 +1,5 @@
-// A BPE tokenizer as its files describe it (tokenizer.json, GGUF's arrays, tiktoken's ranks), before
-// anything is built of it. The steps and their names are those of HF tokenizers.
+// A BPE tokenizer as its files describe it (tokenizer.json, GGUF's arrays, tiktoken's ranks),
+// before anything is built of it. The steps and their names are those of HF tokenizers.
 #pragma once
 
 #include <cstdint>
@@ -22,8 +22,8 @@ struct NormalizerStep {
   enum class Kind { kForm, kPrepend, kReplace, kLowercase, kStrip, kStripAccents };
   Kind kind = Kind::kForm;
   NormalForm form = NormalForm::kNfc;
-  std::string content;            // kPrepend, kReplace: what comes there
-  std::vector<Regex> pattern;     // kReplace: one
+  std::string content;             // kPrepend, kReplace: what comes there
+  std::vector<Regex> pattern;      // kReplace: one
   bool left = true, right = true;  // kStrip
 };
 
@@ -72,8 +72,7 @@ int ByteOfPiece(std::string_view piece);
 // A step that cuts with the pattern, matches apart.
 PreTokenizerStep IsolatedSplit(const std::string& pattern, RegexDialect dialect);
 // \w of Rust's regular expressions, which has other members than Oniguruma's.
-inline constexpr const char* kRustWord =
-    R"([\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{200C}\x{200D}])";
+inline constexpr const char* kRustWord = R"([\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{200C}\x{200D}])";
 // GPT-2's pattern.
 extern const char* const kGpt2Pattern;
 

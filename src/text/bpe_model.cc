@@ -212,7 +212,9 @@ void BpeModel::MergeMany(Scratch* scratch, std::vector<int32_t>* ids) const {
   const auto later = [](const Candidate& a, const Candidate& b) {
     return a.rank != b.rank ? a.rank > b.rank : a.at > b.at;
   };
-  const auto symbol = [&](int32_t i) -> Scratch::Symbol& { return symbols[static_cast<size_t>(i)]; };
+  const auto symbol = [&](int32_t i) -> Scratch::Symbol& {
+    return symbols[static_cast<size_t>(i)];
+  };
   symbols.clear();
   heap.clear();
   for (int32_t i = 0; i < count; ++i)

@@ -60,11 +60,11 @@ class BpeModel {
   void MergeFew(Scratch* scratch, std::vector<int32_t>* ids) const;
   void MergeMany(Scratch* scratch, std::vector<int32_t>* ids) const;
 
-  std::vector<std::string> words_;  // By id
+  std::vector<std::string> words_;   // By id
   std::vector<int32_t> word_slots_;  // Hash table of ids, -1: empty
   std::vector<Slot> merges_;
-  std::array<int32_t, 256> byte_symbols_{};     // Byte-level: of each byte
-  std::array<int32_t, 256> byte_tokens_{};      // <0x0A>
+  std::array<int32_t, 256> byte_symbols_{};  // Byte-level: of each byte
+  std::array<int32_t, 256> byte_tokens_{};   // <0x0A>
   bool byte_level_ = true, ignore_merges_ = false, byte_fallback_ = false, fuse_unk_ = false;
   int32_t unk_id_ = -1;
 };

@@ -15,7 +15,8 @@ std::array<uint32_t, 256> MakeAlphabet() {
   std::array<uint32_t, 256> alphabet{};
   uint32_t next = 0x100;
   for (uint32_t byte = 0; byte < 256; ++byte) {
-    const bool prints = (byte >= '!' && byte <= '~') || (byte >= 0xA1 && byte <= 0xAC) || byte >= 0xAE;
+    const bool prints =
+        (byte >= '!' && byte <= '~') || (byte >= 0xA1 && byte <= 0xAC) || byte >= 0xAE;
     alphabet[byte] = prints ? byte : next++;
   }
   return alphabet;
@@ -81,6 +82,37 @@ const std::vector<Preset>& Presets() {
   return presets;
 }
 
+nlohmann::ordered_json AddedTokensJson(const BpeDefinition& definition) {
+  auto added = nlohmann::ordered_json::array();
+  for (const AddedToken& token : definition.added) {
+    added.push_back({{"id", token.id},
+                     {"content", token.content},
+                     {"single_word", token.single_word},
+                     {"lstrip", token.lstrip},
+                     {"rstrip", token.rstrip},
+                     {"normalized", token.normalized},
+                     {"special", token.special}});
+  }
+  return added;
+}
+
+// The prefix that every text gets, null when there is none.
+nlohmann::ordered_json PostProcessorJson(const BpeDefinition& definition) {
+  using nlohmann::ordered_json;
+  if (definition.prefix.empty()) return nullptr;
+  ordered_json single = ordered_json::array(), special;
+  for (const int32_t id : definition.prefix) {
+    const std::string& text = definition.tokens[static_cast<size_t>(id)];
+    single.push_back({{"SpecialToken", {{"id", text}, {"type_id", 0}}}});
+    special[text] = {{"id", text}, {"ids", {id}}, {"tokens", {text}}};
+  }
+  single.push_back({{"Sequence", {{"id", "A"}, {"type_id", 0}}}});
+  return {{"type", "TemplateProcessing"},
+          {"single", single},
+          {"pair", single},
+          {"special_tokens", special}};
+}
+
 }  // namespace
 
 const char* const kGpt2Pattern =
@@ -136,16 +168,7 @@ bool FillPreTokenizer(std::string_view name, BpeDefinition* definition) {
 
 std::string WriteTokenizerJson(const BpeDefinition& definition) {
   using nlohmann::ordered_json;
-  ordered_json added = ordered_json::array(), splits = ordered_json::array(), vocab, merges;
-  for (const AddedToken& token : definition.added) {
-    added.push_back({{"id", token.id},
-                     {"content", token.content},
-                     {"single_word", token.single_word},
-                     {"lstrip", token.lstrip},
-                     {"rstrip", token.rstrip},
-                     {"normalized", token.normalized},
-                     {"special", token.special}});
-  }
+  ordered_json splits = ordered_json::array(), merges;
   for (const PreTokenizerStep& step : definition.pre_tokenizers) {
     splits.push_back({{"type", "Split"},
                       {"pattern", {{"Regex", step.pattern}}},
@@ -167,24 +190,11 @@ std::string WriteTokenizerJson(const BpeDefinition& definition) {
   for (size_t id = 0; id < definition.tokens.size(); ++id)
     if (!definition.tokens[id].empty()) tokens[definition.tokens[id]] = id;
   ordered_json json = {{"version", "1.0"}, {"truncation", nullptr}, {"padding", nullptr}};
-  json["added_tokens"] = added;
-  json["normalizer"] = definition.normalizers.empty() ? ordered_json() : ordered_json{{"type", "NFC"}};
+  json["added_tokens"] = AddedTokensJson(definition);
+  json["normalizer"] =
+      definition.normalizers.empty() ? ordered_json() : ordered_json{{"type", "NFC"}};
   json["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", splits}};
-  if (definition.prefix.empty()) {
-    json["post_processor"] = nullptr;
-  } else {
-    ordered_json single = ordered_json::array(), special;
-    for (const int32_t id : definition.prefix) {
-      const std::string& text = definition.tokens[static_cast<size_t>(id)];
-      single.push_back({{"SpecialToken", {{"id", text}, {"type_id", 0}}}});
-      special[text] = {{"id", text}, {"ids", {id}}, {"tokens", {text}}};
-    }
-    single.push_back({{"Sequence", {{"id", "A"}, {"type_id", 0}}}});
-    json["post_processor"] = {{"type", "TemplateProcessing"},
-                              {"single", single},
-                              {"pair", single},
-                              {"special_tokens", special}};
-  }
+  json["post_processor"] = PostProcessorJson(definition);
   json["decoder"] = byte_level;
   std::string text = json.dump();
   text.pop_back();  // The model behind it, without a copy into an ordered object

@@ -129,7 +129,8 @@ void BpeTokenizer::Return(std::unique_ptr<Scratch> scratch) const {
 
 void BpeTokenizer::Encode(std::string_view text, bool, std::vector<int32_t>* ids) const {
   if (const auto bad = FirstInvalidUtf8(text))
-    throw InputError(StrCat("text: byte ", *bad, " is not UTF-8; convert it, for example with "
+    throw InputError(StrCat("text: byte ", *bad,
+                            " is not UTF-8; convert it, for example with "
                             "iconv -t UTF-8"));
   std::unique_ptr<Scratch> scratch = Borrow();
   ids->reserve(ids->size() + text.size() / 4);
@@ -217,9 +218,9 @@ std::vector<std::string> ReadRanks(std::string_view ranks) {
                       " of the ranks is not base64 and a number");
     size_t rank = 0;
     const auto read = std::from_chars(text.data() + space + 1, text.data() + text.size(), rank);
-    TERN_CHECK_FORMAT(read.ec == std::errc() && read.ptr == text.data() + text.size() &&
-                          rank <= line + 4096,
-                      "line ", line, " of the ranks has no rank in order");
+    TERN_CHECK_FORMAT(
+        read.ec == std::errc() && read.ptr == text.data() + text.size() && rank <= line + 4096,
+        "line ", line, " of the ranks has no rank in order");
     if (out.size() <= rank) out.resize(rank + 1);
     TERN_CHECK_FORMAT(out[rank].empty(), "the rank ", rank, " is there twice");
     out[rank] = DecodeBase64(text.substr(0, space), line);
@@ -289,8 +290,7 @@ Tokenizer Tokenizer::FromGgufBpe(const PieceTable& table, const std::vector<std:
   for (size_t id = 0; id < table.types.size(); ++id) {
     const bool special = table.types[id] == PieceType::kControl;
     if (special || table.types[id] == PieceType::kUserDefined)
-      definition.added.push_back(
-          SpecialToken(table.pieces[id], static_cast<int32_t>(id), special));
+      definition.added.push_back(SpecialToken(table.pieces[id], static_cast<int32_t>(id), special));
   }
   for (const int32_t id : {table.bos_id, table.eos_id}) {
     TERN_CHECK_FORMAT(id >= -1 && id < static_cast<int64_t>(table.pieces.size()), "special id ", id,

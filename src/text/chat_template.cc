@@ -37,9 +37,9 @@ struct ChatTemplate::Impl {
 ChatTemplate::ChatTemplate(std::string source, std::string bos_token, std::string eos_token) {
   TERN_CHECK_FORMAT(source.size() <= kMaxSource, "the chat template has ", source.size(),
                     " bytes; want at most ", kMaxSource);
-  TERN_CHECK_FORMAT(!FirstInvalidUtf8(source) && !FirstInvalidUtf8(bos_token) &&
-                        !FirstInvalidUtf8(eos_token),
-                    "the chat template or its BOS or EOS text is not UTF-8");
+  TERN_CHECK_FORMAT(
+      !FirstInvalidUtf8(source) && !FirstInvalidUtf8(bos_token) && !FirstInvalidUtf8(eos_token),
+      "the chat template or its BOS or EOS text is not UTF-8");
   auto impl = std::make_shared<Impl>();
   impl->body = jinja::Parse(source);
   impl->source = std::move(source);
@@ -54,13 +54,13 @@ std::string ChatTemplate::Render(const std::vector<ChatMessage>& messages,
   for (const ChatMessage& message : messages) {
     CheckText(message.role, "role");
     CheckText(message.content, "content");
-    list.push_back(jinja::MakeDict(
-        {{jinja::MakeString("role"), jinja::MakeString(message.role)},
-         {jinja::MakeString("content"), jinja::MakeString(message.content)}}));
+    list.push_back(
+        jinja::MakeDict({{jinja::MakeString("role"), jinja::MakeString(message.role)},
+                         {jinja::MakeString("content"), jinja::MakeString(message.content)}}));
   }
-  return impl_->Render({{jinja::MakeString("messages"), jinja::MakeList(std::move(list))},
-                        {jinja::MakeString("add_generation_prompt"),
-                         jinja::MakeBool(add_generation_prompt)}});
+  return impl_->Render(
+      {{jinja::MakeString("messages"), jinja::MakeList(std::move(list))},
+       {jinja::MakeString("add_generation_prompt"), jinja::MakeBool(add_generation_prompt)}});
 }
 
 std::string ChatTemplate::RenderJson(std::string_view variables) const {

@@ -1,5 +1,5 @@
-// What a template can call: filters, tests and the methods of strings, dictionaries and lists. All
-// work on values and know nothing of templates. Errors are TemplateError.
+// What a template can call: filters, tests, operators and the methods of strings, dictionaries and
+// lists. All work on values and know nothing of templates. Errors are TemplateError.
 #pragma once
 
 #include <cstdint>
@@ -61,5 +61,12 @@ Value Member(const Value& value, const Value& key);
 // Python's value[begin:end:step]; none: left out.
 Value Slice(const Value& value, const Value& begin, const Value& end, const Value& step,
             Budget* budget);
+
+// + - * / // % ** and ~ of jinja_operators.cc. Throw TemplateError for operands that do not fit,
+// division by 0, and integers beyond 64 bits.
+Value Binary(const std::string& op, const Value& left, const Value& right, Budget* budget);
+Value Negate(const Value& value);
+// `what in where`: a part of a text, a key, an element.
+bool Contains(const Value& where, const Value& what, Budget* budget);
 
 }  // namespace tern::text::jinja

@@ -4,10 +4,10 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <ctime>
 #include <deque>
 #include <map>
+#include <utility>
 
 #include "base/error.h"
 #include "text/jinja_builtins.h"
@@ -235,6 +235,15 @@ class Evaluator {
         const Value value = arg(0);
         return MakeBool(CallTest(expr.name, value, Arguments(expr), &budget_));
       }
+      default:
+        return Operation(expr);
+    }
+  }
+
+  // Operators and what decides which of its operands is run.
+  Value Operation(const Expr& expr) {
+    const auto arg = [&](size_t i) { return Eval(*expr.args[i]); };
+    switch (expr.kind) {
       case ExprKind::kNot:
         return MakeBool(!Truthy(arg(0)));
       case ExprKind::kNegate:
@@ -250,13 +259,15 @@ class Evaluator {
       case ExprKind::kBinary: {
         const Value left = arg(0), right = arg(1);
         at_ = expr.at;
-        return Binary(expr.name, left, right);
+        return Binary(expr.name, left, right, &budget_);
       }
       case ExprKind::kCompare:
         return Compare(expr);
       case ExprKind::kConditional:
         if (Truthy(arg(0))) return arg(1);
         return expr.args[2] ? arg(2) : MakeUndefined("");
+      default:
+        break;
     }
     __builtin_unreachable();
   }
@@ -361,7 +372,8 @@ class Evaluator {
     Scope scope;
     const size_t count = macro.targets.size(), required = count - macro.conditions.size();
     if (args.positional.size() > count)
-      Fail(StrCat("macro ", macro.text, " has ", count, " arguments, not ", args.positional.size()));
+      Fail(
+          StrCat("macro ", macro.text, " has ", count, " arguments, not ", args.positional.size()));
     for (const auto& [name, value] : args.named) {
       if (std::find(macro.targets.begin(), macro.targets.end(), name) == macro.targets.end())
         Fail(StrCat("macro ", macro.text, " has no argument ", name));
@@ -393,8 +405,8 @@ class Evaluator {
       std::tm local{};
       std::array<char, 256> buffer{};
       if (localtime_r(&now, &local) == nullptr) Fail("strftime_now: no local time");
-      const size_t size = std::strftime(buffer.data(), buffer.size(),
-                                        args.Text(0, "format", "").c_str(), &local);
+      const size_t size =
+          std::strftime(buffer.data(), buffer.size(), args.Text(0, "format", "").c_str(), &local);
       return MakeString(std::string(buffer.data(), size));
     }
     if (name == "range") return Range(args);
@@ -433,13 +445,6 @@ class Evaluator {
     return MakeList(std::move(items));
   }
 
-  static Value Negate(const Value& value) {
-    int64_t integer = 0;
-    if (IntOf(value, &integer) && integer != INT64_MIN) return MakeInt(-integer);
-    if (const double* real = value.As<double>()) return {-*real};
-    Fail("- wants a number, not " + TypeName(value));
-  }
-
   Value Compare(const Expr& expr) {
     Value left = Eval(*expr.args[0]);
     for (size_t i = 0; i < expr.names.size(); ++i) {
@@ -453,91 +458,12 @@ class Evaluator {
       if (op == ">") holds = Less(right, left);
       if (op == "<=") holds = !Less(right, left);
       if (op == ">=") holds = !Less(left, right);
-      if (op == "in") holds = Contains(right, left);
-      if (op == "not in") holds = !Contains(right, left);
+      if (op == "in") holds = Contains(right, left, &budget_);
+      if (op == "not in") holds = !Contains(right, left, &budget_);
       if (!holds) return MakeBool(false);
       left = std::move(right);
     }
     return MakeBool(true);
-  }
-
-  bool Contains(const Value& where, const Value& what) {
-    if (const std::string* text = where.String()) {
-      if (what.String() == nullptr) Fail("'in' a text wants a text, not " + TypeName(what));
-      budget_.Bytes(text->size() / 8);
-      return text->find(*what.String()) != std::string::npos;
-    }
-    if (const Dict* dict = where.AsDict()) {
-      budget_.Step(static_cast<int64_t>(dict->items.size() / 8));
-      return Find(*dict, what) != nullptr;
-    }
-    const std::vector<Value> items = budget_.Items(where);
-    return std::any_of(items.begin(), items.end(), [&](const Value& v) { return Equal(v, what); });
-  }
-
-  Value Binary(const std::string& op, const Value& left, const Value& right) {
-    if (op == "~") return budget_.Text(Str(left) + Str(right));
-    if (op == "+" && left.String() != nullptr && right.String() != nullptr)
-      return budget_.Text(*left.String() + *right.String());
-    if (op == "+" && left.AsList() != nullptr && right.AsList() != nullptr) {
-      std::vector<Value> items = budget_.Items(left);
-      for (Value& item : budget_.Items(right)) items.push_back(std::move(item));
-      return MakeList(std::move(items), left.AsList()->tuple);
-    }
-    if (op == "*") {
-      int64_t count = 0;
-      if (left.String() != nullptr && IntOf(right, &count)) return Repeat(*left.String(), count);
-      if (right.String() != nullptr && IntOf(left, &count)) return Repeat(*right.String(), count);
-    }
-    int64_t a = 0, b = 0;
-    if (op != "/" && IntOf(left, &a) && IntOf(right, &b)) return Integers(op, a, b);
-    double x = 0, y = 0;
-    if (!NumberOf(left, &x) || !NumberOf(right, &y))
-      Fail(StrCat(TypeName(left), " ", op, " ", TypeName(right), " is not possible"));
-    if (y == 0 && (op == "/" || op == "//" || op == "%")) Fail("division by 0");
-    if (op == "+") return {x + y};
-    if (op == "-") return {x - y};
-    if (op == "*") return {x * y};
-    if (op == "/") return {x / y};
-    if (op == "//") return {std::floor(x / y)};
-    if (op == "%") return {x - y * std::floor(x / y)};
-    return {std::pow(x, y)};
-  }
-
-  Value Repeat(const std::string& text, int64_t count) {
-    std::string out;
-    if (text.empty()) return MakeString("");
-    budget_.Step(std::max<int64_t>(0, count));
-    for (int64_t i = 0; i < count; ++i) {
-      budget_.Bytes(text.size());
-      out += text;
-    }
-    return MakeString(std::move(out));
-  }
-
-  static Value Integers(const std::string& op, int64_t a, int64_t b) {
-    int64_t out = 0;
-    bool beyond = false;
-    if (op == "+") beyond = __builtin_add_overflow(a, b, &out);
-    if (op == "-") beyond = __builtin_sub_overflow(a, b, &out);
-    if (op == "*") beyond = __builtin_mul_overflow(a, b, &out);
-    if (op == "//" || op == "%") {
-      if (b == 0) Fail("division by 0");
-      if (b == -1) return op == "%" ? MakeInt(0) : Negate(MakeInt(a));
-      const int64_t remainder = a % b, shift = remainder != 0 && (remainder < 0) != (b < 0) ? 1 : 0;
-      out = op == "%" ? remainder + shift * b : a / b - shift;
-    }
-    if (op == "**") {
-      if (b < 0) return {std::pow(static_cast<double>(a), static_cast<double>(b))};
-      out = 1;
-      for (int64_t i = 0; i < b && !beyond; ++i) {
-        beyond = __builtin_mul_overflow(out, a, &out);
-        if (out == 0 || (a == 1) || (a == -1 && i >= 63)) break;
-      }
-      if (a == -1) out = b % 2 == 0 ? 1 : -1;
-    }
-    if (beyond) Fail(StrCat(a, " ", op, " ", b, " is beyond 64 bits"));
-    return MakeInt(out);
   }
 
   Scope globals_;

@@ -68,8 +68,7 @@ void ExpressionParser::WantName(std::string_view text) {
   if (!SkipName(text)) FailAt(Now().at, StrCat("want '", text, "', found ", Shown(Now())));
 }
 std::string ExpressionParser::Name() {
-  if (Now().type != TokenType::kName)
-    FailAt(Now().at, StrCat("want a name, found ", Shown(Now())));
+  if (Now().type != TokenType::kName) FailAt(Now().at, StrCat("want a name, found ", Shown(Now())));
   return Take().text;
 }
 
@@ -157,8 +156,7 @@ ExprPtr ExpressionParser::Compare() {
       op = Now().text;
     } else if (IsName("in")) {
       op = "in";
-    } else if (IsName("not") && Next().type == TokenType::kName &&
-               Next().text == "in") {
+    } else if (IsName("not") && Next().type == TokenType::kName && Next().text == "in") {
       Take();
       op = "not in";
     } else {
@@ -171,7 +169,8 @@ ExprPtr ExpressionParser::Compare() {
   }
 }
 
-ExprPtr ExpressionParser::Binary(ExprPtr (ExpressionParser::*next)(), std::initializer_list<std::string_view> ops) {
+ExprPtr ExpressionParser::Binary(ExprPtr (ExpressionParser::*next)(),
+                                 std::initializer_list<std::string_view> ops) {
   ExprPtr left = (this->*next)();
   while (Now().type == TokenType::kOperator &&
          std::find(ops.begin(), ops.end(), Now().text) != ops.end()) {
@@ -183,7 +182,9 @@ ExprPtr ExpressionParser::Binary(ExprPtr (ExpressionParser::*next)(), std::initi
 }
 ExprPtr ExpressionParser::Sum() { return Binary(&ExpressionParser::Concat, {"+", "-"}); }
 ExprPtr ExpressionParser::Concat() { return Binary(&ExpressionParser::Product, {"~"}); }
-ExprPtr ExpressionParser::Product() { return Binary(&ExpressionParser::Power, {"*", "/", "//", "%"}); }
+ExprPtr ExpressionParser::Product() {
+  return Binary(&ExpressionParser::Power, {"*", "/", "//", "%"});
+}
 ExprPtr ExpressionParser::Power() { return Binary(&ExpressionParser::UnaryAndFilters, {"**"}); }
 
 ExprPtr ExpressionParser::UnaryAndFilters() { return Filters(Unary()); }
@@ -296,7 +297,8 @@ ExprPtr ExpressionParser::Postfix(ExprPtr expr) {
 }
 void ExpressionParser::CheckFunction(const Expr& name) {
   for (const std::string_view word : {"lipsum", "cycler", "joiner", "caller", "super", "self"})
-    if (name.name == word) FailAt(name.at, StrCat("the function '", word, "' is not in the subset"));
+    if (name.name == word)
+      FailAt(name.at, StrCat("the function '", word, "' is not in the subset"));
 }
 
 ExprPtr ExpressionParser::Subscript(Position at, ExprPtr object) {

@@ -1,10 +1,9 @@
-// Filters (jinja2/filters.py says what each does) and tests.
+// Filters (jinja2/filters.py says what each does).
 #include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <functional>
 #include <map>
-#include <set>
 
 #include "base/error.h"
 #include "text/jinja_builtins.h"
@@ -14,7 +13,6 @@ namespace tern::text::jinja {
 namespace {
 
 using Filter = Value (*)(const Value&, const Args&, Budget*);
-using TestFunction = bool (*)(const Value&, const Args&, Budget*);
 
 // The text of str(value), counted.
 std::string TextOf(const Value& value, Budget* budget) {
@@ -126,8 +124,8 @@ Value ToJsonFilter(const Value& value, const Args& args, Budget* budget) {
   const int64_t spaces =
       indent == nullptr || indent->IsNone() ? -1 : std::max<int64_t>(0, args.Int(1, "indent", 0));
   if (spaces > 16) Fail("tojson: indent above 16");
-  return budget->Text(ToJson(value, static_cast<int>(spaces), flag(0, "ensure_ascii"),
-                             flag(3, "sort_keys")));
+  return budget->Text(
+      ToJson(value, static_cast<int>(spaces), flag(0, "ensure_ascii"), flag(3, "sort_keys")));
 }
 
 Value Items(const Value& value, const Args& args, Budget* budget) {
@@ -144,8 +142,8 @@ bool LessFolded(const Value& a, const Value& b) {
 }
 
 // n log n comparisons, each of at most the text's length: counted before they are made.
-void SortCounted(std::vector<Value>* items, const std::function<bool(const Value&, const Value&)>& less,
-                 Budget* budget) {
+void SortCounted(std::vector<Value>* items,
+                 const std::function<bool(const Value&, const Value&)>& less, Budget* budget) {
   for (const Value& item : *items)
     budget->Bytes(32 * (item.String() == nullptr ? 1 : item.String()->size()));
   std::stable_sort(items->begin(), items->end(), less);
@@ -163,8 +161,9 @@ Value Sort(const Value& value, const Args& args, Budget* budget) {
   };
   std::vector<Value> items = budget->Items(value);
   const bool down = reverse != nullptr && Truthy(*reverse);
-  SortCounted(&items, [&](const Value& a, const Value& b) { return down ? less(b, a) : less(a, b); },
-              budget);
+  SortCounted(
+      &items, [&](const Value& a, const Value& b) { return down ? less(b, a) : less(a, b); },
+      budget);
   return budget->NewList(std::move(items));
 }
 
@@ -179,8 +178,9 @@ Value DictSort(const Value& value, const Args& args, Budget* budget) {
   };
   std::vector<Value> items = budget->Items(Items(value, {}, budget));
   const bool down = reverse != nullptr && Truthy(*reverse);
-  SortCounted(&items, [&](const Value& a, const Value& b) { return down ? less(b, a) : less(a, b); },
-              budget);
+  SortCounted(
+      &items, [&](const Value& a, const Value& b) { return down ? less(b, a) : less(a, b); },
+      budget);
   return budget->NewList(std::move(items));
 }
 
@@ -218,7 +218,9 @@ Value Extreme(const Value& value, const Args& args, Budget* budget, bool largest
   const Value* attribute = args.Get(1, "attribute");
   const Value* best = nullptr;
   const std::vector<Value> items = budget->Items(value);
-  const auto key = [&](const Value& v) { return attribute == nullptr ? v : Path(v, Str(*attribute)); };
+  const auto key = [&](const Value& v) {
+    return attribute == nullptr ? v : Path(v, Str(*attribute));
+  };
   const bool same_case = exact != nullptr && Truthy(*exact);
   for (const Value& item : items) {
     if (best != nullptr) {
@@ -237,7 +239,8 @@ Value Sum(const Value& value, const Args& args, Budget* budget) {
   double floats = 0;
   bool exact = true;
   for (const Value& item : budget->Items(value)) {
-    const Value number = attribute == nullptr || attribute->IsNone() ? item : Path(item, Str(*attribute));
+    const Value number =
+        attribute == nullptr || attribute->IsNone() ? item : Path(item, Str(*attribute));
     int64_t integer = 0;
     double real = 0;
     if (IntOf(number, &integer)) {
@@ -416,124 +419,18 @@ const std::map<std::string_view, Filter>& Filters() {
       {"trim", [](V v, A a, Budget* b) { return Method("strip", v, a, b); }},
       {"unique", Unique},
       {"upper", [](V v, A a, Budget* b) { return Method("upper", v, a, b); }},
-      {"wordcount",
-       [](V v, A, Budget* b) { return MakeInt(Length(Method("split", v, {}, b))); }},
+      {"wordcount", [](V v, A, Budget* b) { return MakeInt(Length(Method("split", v, {}, b))); }},
   };
   return filters;
-}
-
-const Value& Operand(const Args& args) {
-  args.Want("a test", 1, 1);
-  return args.positional[0];
-}
-
-bool InTest(const Value& value, const Args& args, Budget* budget) {
-  const Value& where = Operand(args);
-  if (const std::string* text = where.String())
-    return value.String() != nullptr && text->find(*value.String()) != std::string::npos;
-  const std::vector<Value> items = budget->Items(where);
-  return std::any_of(items.begin(), items.end(), [&](const Value& v) { return Equal(v, value); });
-}
-
-bool Parity(const Value& value, bool odd) {
-  int64_t integer = 0;
-  if (!IntOf(value, &integer)) Fail("odd and even want an int, not " + TypeName(value));
-  return (integer % 2 != 0) == odd;
-}
-
-bool DivisibleBy(const Value& value, const Args& args, Budget*) {
-  int64_t a = 0, b = 0;
-  if (!IntOf(value, &a) || !IntOf(Operand(args), &b) || b == 0)
-    Fail("divisibleby wants ints, and not 0");
-  return b == -1 || a % b == 0;
-}
-
-// Python's `is`, as far as templates can see it.
-bool Same(const Value& value, const Args& args, Budget*) {
-  const Value& other = Operand(args);
-  if (value.data.index() != other.data.index()) return false;
-  if (value.AsList() != nullptr || value.AsDict() != nullptr) return value.AsList() == other.AsList() && value.AsDict() == other.AsDict();
-  return Equal(value, other);
-}
-
-bool AllCased(const Value& value, bool upper) {
-  const std::string text = Str(value);
-  return text == (upper ? ToUpper(text) : ToLower(text)) && ToUpper(text) != ToLower(text);
-}
-
-const std::map<std::string_view, TestFunction>& Tests() {
-  using V = const Value&;
-  using A = const Args&;
-  static constexpr TestFunction kEqual = [](V v, A a, Budget*) { return Equal(v, Operand(a)); };
-  static constexpr TestFunction kNotEqual = [](V v, A a, Budget*) { return !Equal(v, Operand(a)); };
-  static constexpr TestFunction kLess = [](V v, A a, Budget*) { return Less(v, Operand(a)); };
-  static constexpr TestFunction kGreater = [](V v, A a, Budget*) { return Less(Operand(a), v); };
-  static constexpr TestFunction kAtMost = [](V v, A a, Budget*) { return !Less(Operand(a), v); };
-  static constexpr TestFunction kAtLeast = [](V v, A a, Budget*) { return !Less(v, Operand(a)); };
-  static const std::map<std::string_view, TestFunction> tests = {
-      {"!=", kNotEqual},
-      {"<", kLess},
-      {"<=", kAtMost},
-      {"==", kEqual},
-      {">", kGreater},
-      {">=", kAtLeast},
-      {"boolean", [](V v, A, Budget*) { return v.Is<bool>(); }},
-      {"callable", [](V v, A, Budget*) { return v.Is<Value::CallablePtr>(); }},
-      {"defined", [](V v, A, Budget*) { return !v.IsUndefined(); }},
-      {"divisibleby", DivisibleBy},
-      {"eq", kEqual},
-      {"equalto", kEqual},
-      {"even", [](V v, A, Budget*) { return Parity(v, false); }},
-      {"false", [](V v, A, Budget*) { return v.Is<bool>() && !Truthy(v); }},
-      {"float", [](V v, A, Budget*) { return v.Is<double>(); }},
-      {"ge", kAtLeast},
-      {"greaterthan", kGreater},
-      {"gt", kGreater},
-      {"in", InTest},
-      {"integer", [](V v, A, Budget*) { return v.Is<int64_t>(); }},
-      {"iterable",
-       [](V v, A, Budget*) {
-         return v.String() || v.AsList() || v.AsDict() || v.IsUndefined();
-       }},
-      {"le", kAtMost},
-      {"lessthan", kLess},
-      {"lower", [](V v, A, Budget*) { return AllCased(v, false); }},
-      {"lt", kLess},
-      {"mapping", [](V v, A, Budget*) { return v.AsDict() != nullptr; }},
-      {"ne", kNotEqual},
-      {"none", [](V v, A, Budget*) { return v.IsNone(); }},
-      {"number",
-       [](V v, A, Budget*) {
-         double unused = 0;
-         return NumberOf(v, &unused);
-       }},
-      {"odd", [](V v, A, Budget*) { return Parity(v, true); }},
-      {"sameas", Same},
-      {"sequence",
-       [](V v, A, Budget*) {
-         return v.String() || v.AsList() || v.AsDict() || v.IsUndefined();
-       }},
-      {"string", [](V v, A, Budget*) { return v.String() != nullptr; }},
-      {"true", [](V v, A, Budget*) { return v.Is<bool>() && Truthy(v); }},
-      {"undefined", [](V v, A, Budget*) { return v.IsUndefined(); }},
-      {"upper", [](V v, A, Budget*) { return AllCased(v, true); }},
-  };
-  return tests;
 }
 
 }  // namespace
 
 bool HasFilter(std::string_view name) { return Filters().contains(name); }
-bool HasTest(std::string_view name) { return Tests().contains(name); }
 
 Value CallFilter(std::string_view name, const Value& value, const Args& args, Budget* budget) {
   budget->Step();
   return Filters().at(name)(value, args, budget);
-}
-
-bool CallTest(std::string_view name, const Value& value, const Args& args, Budget* budget) {
-  budget->Step();
-  return Tests().at(name)(value, args, budget);
 }
 
 }  // namespace tern::text::jinja

@@ -1,7 +1,7 @@
 // JSON in and out of a template's values. Reading keeps the order of keys, since templates print
 // objects as they came; writing is Python's json.dumps.
-#include <cmath>
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <unordered_set>
 

@@ -227,8 +227,8 @@ class Lexer {
     if (IsDigit(c)) return Number();
     if (c == '"' || c == '\'') return String(c);
     static constexpr std::array<std::string_view, 26> kOperators = {
-        "//", "**", "==", "!=", "<=", ">=", "+", "-", "*", "/", "%", "~", "<", ">", "=",
-        ".",  ",",  ":",  ";",  "|",  "(",  ")", "[", "]", "{", "}"};
+        "//", "**", "==", "!=", "<=", ">=", "+", "-", "*", "/", "%", "~", "<",
+        ">",  "=",  ".",  ",",  ":",  ";",  "|", "(", ")", "[", "]", "{", "}"};
     for (const std::string_view name : kOperators) {
       if (!Ahead(name)) continue;
       if (name == "(" || name == "[" || name == "{")
@@ -269,7 +269,8 @@ class Lexer {
       take_digits();
     }
     if (base == 10 && end < source_.size() && (source_[end] == 'e' || source_[end] == 'E')) {
-      const bool sign = end + 1 < source_.size() && (source_[end + 1] == '-' || source_[end + 1] == '+');
+      const bool sign =
+          end + 1 < source_.size() && (source_[end + 1] == '-' || source_[end + 1] == '+');
       if (digit_at(end + (sign ? 2 : 1))) {
         is_float = true;
         digits += 'e';
@@ -352,8 +353,7 @@ class Lexer {
 }  // namespace
 
 void FailAt(Position at, const std::string& message) {
-  throw FormatError(
-      StrCat("chat template, line ", at.line, ", column ", at.column, ": ", message));
+  throw FormatError(StrCat("chat template, line ", at.line, ", column ", at.column, ": ", message));
 }
 
 std::vector<Token> Tokenize(std::string_view source) { return Lexer(source).Run(); }

@@ -1,6 +1,6 @@
 // Jinja's source cut into text and tokens, with white space removed as jinja2 does for trim_blocks,
-// lstrip_blocks and the signs of {%- -%} (jinja2/lexer.py documents the rules; keep_trailing_newline
-// is off).
+// lstrip_blocks and the signs of {%- -%} (jinja2/lexer.py documents the rules;
+// keep_trailing_newline is off).
 #pragma once
 
 #include <cstdint>

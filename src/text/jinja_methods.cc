@@ -71,11 +71,11 @@ Value Split(const std::string& text, const Args& args, Budget* budget, bool from
   if (from_right) {
     size_t end = text.size();
     while (most < 0 || static_cast<int64_t>(parts.size()) < most) {
-      const size_t at = end < separator.size()
-                            ? std::string::npos
-                            : text.rfind(separator, end - separator.size());
+      const size_t at = end < separator.size() ? std::string::npos
+                                               : text.rfind(separator, end - separator.size());
       if (at == std::string::npos) break;
-      parts.push_back(budget->Text(text.substr(at + separator.size(), end - at - separator.size())));
+      parts.push_back(
+          budget->Text(text.substr(at + separator.size(), end - at - separator.size())));
       end = at;
     }
     parts.push_back(budget->Text(text.substr(0, end)));
@@ -216,7 +216,8 @@ Value WithoutAffix(const std::string& text, const Args& args, Budget* budget, bo
   args.Want("removeprefix", 1, 1);
   const std::string what = args.Text(0, "", "");
   if (prefix && text.starts_with(what)) return budget->Text(text.substr(what.size()));
-  if (!prefix && text.ends_with(what)) return budget->Text(text.substr(0, text.size() - what.size()));
+  if (!prefix && text.ends_with(what))
+    return budget->Text(text.substr(0, text.size() - what.size()));
   return budget->Text(text);
 }
 
@@ -357,8 +358,7 @@ Value CallMethod(const Value& value, std::string_view name, const Args& args, Bu
 
 Value Member(const Value& value, const Value& key) {
   const std::string shown = key.String() != nullptr ? *key.String() : Repr(key);
-  if (value.IsUndefined())
-    Fail(StrCat(TypeName(value), " has no ", shown));
+  if (value.IsUndefined()) Fail(StrCat(TypeName(value), " has no ", shown));
   if (const Dict* dict = value.AsDict()) {
     const Value* found = Find(*dict, key);
     return found == nullptr ? MakeUndefined(shown) : *found;

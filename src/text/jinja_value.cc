@@ -103,8 +103,8 @@ Value MakeDict(std::vector<std::pair<Value, Value>> items) {
 std::string TypeName(const Value& value) {
   if (const auto* undefined = value.As<Undefined>())
     return undefined->name.empty() ? "undefined" : "'" + undefined->name + "', which is undefined";
-  static constexpr std::array kNames = {"undefined", "none", "a bool",     "an int",
-                                        "a float",   "a string", "a list", "a dictionary",
+  static constexpr std::array kNames = {"undefined",  "none",        "a bool", "an int",
+                                        "a float",    "a string",    "a list", "a dictionary",
                                         "a function", "a namespace", "a loop"};
   return kNames[value.data.index()];
 }
@@ -230,8 +230,8 @@ std::string FloatRepr(double value) {
   std::string text(buffer.data(), scientific.ptr);
   const int exponent = std::stoi(text.substr(text.find('e') + 1));
   if (exponent < -4 || exponent >= 16) return text;  // Both write two digits at least
-  const auto fixed = std::to_chars(buffer.data(), buffer.data() + buffer.size(), value,
-                                   std::chars_format::fixed);
+  const auto fixed =
+      std::to_chars(buffer.data(), buffer.data() + buffer.size(), value, std::chars_format::fixed);
   text.assign(buffer.data(), fixed.ptr);
   return text.find('.') == std::string::npos ? text + ".0" : text;
 }

@@ -108,7 +108,8 @@ int64_t Length(const Value& value);
 std::string Str(const Value& value);
 std::string Repr(const Value& value);
 std::string FloatRepr(double value);
-// json.dumps(value, ensure_ascii, indent, sort_keys) with Python's separators; indent < 0: one line.
+// json.dumps(value, ensure_ascii, indent, sort_keys) with Python's separators; indent < 0: one
+// line.
 std::string ToJson(const Value& value, int indent, bool ensure_ascii, bool sort_keys);
 
 }  // namespace tern::text::jinja

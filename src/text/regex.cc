@@ -16,6 +16,11 @@ constexpr size_t kMaxPattern = 64 << 10;
 constexpr uint32_t kMaxSteps = 20'000'000;  // Of one match: a tenth of a second
 constexpr size_t kJitStack = 1 << 20;       // Bytes
 
+// Unicode's White_Space.
+constexpr const char* kWhiteSpace =
+    "\\x09-\\x0d\\x20\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}"
+    "\\x{3000}";
+
 // One pattern into PCRE2's dialect.
 class Translator {
  public:
@@ -87,7 +92,8 @@ class Translator {
 
   void Repeat() {
     size_t end = at_ + 1;
-    while (end < pattern_.size() && (pattern_[end] == ',' || (pattern_[end] >= '0' && pattern_[end] <= '9')))
+    while (end < pattern_.size() &&
+           (pattern_[end] == ',' || (pattern_[end] >= '0' && pattern_[end] <= '9')))
       ++end;
     if (end >= pattern_.size() || pattern_[end] != '}' || end == at_ + 1 || Next() == ',')
       Refuse("{ that is no {n,m}; write \\{");
@@ -121,19 +127,16 @@ class Translator {
     at_ += 2;
     switch (c) {
       case 's':
-        return Put("\\x09-\\x0d\\x20\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}"
-                   "\\x{202f}\\x{205f}\\x{3000}",
-                   false);
+        return Put(kWhiteSpace, false);
       case 'S':
         if (in_class_) {  // Everything between those
-          out_ += "\\x00-\\x08\\x0e-\\x1f\\x21-\\x{84}\\x{86}-\\x{9f}\\x{a1}-\\x{167f}\\x{1681}-"
-                  "\\x{1fff}\\x{200b}-\\x{2027}\\x{202a}-\\x{202e}\\x{2030}-\\x{205e}\\x{2060}-"
-                  "\\x{2fff}\\x{3001}-\\x{d7ff}\\x{e000}-\\x{10ffff}";
+          out_ +=
+              "\\x00-\\x08\\x0e-\\x1f\\x21-\\x{84}\\x{86}-\\x{9f}\\x{a1}-\\x{167f}\\x{1681}-"
+              "\\x{1fff}\\x{200b}-\\x{2027}\\x{202a}-\\x{202e}\\x{2030}-\\x{205e}\\x{2060}-"
+              "\\x{2fff}\\x{3001}-\\x{d7ff}\\x{e000}-\\x{10ffff}";
           return;
         }
-        return Put("\\x09-\\x0d\\x20\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}"
-                   "\\x{202f}\\x{205f}\\x{3000}",
-                   true);
+        return Put(kWhiteSpace, true);
       case 'd':
       case 'D':
         return Put(Category("Nd"), c == 'D');
@@ -282,9 +285,8 @@ pcre2_code* Compile(const std::string& translated, const std::string& shown, uin
   pcre2_set_newline(context, PCRE2_NEWLINE_LF);
   int error = 0;
   PCRE2_SIZE at = 0;
-  pcre2_code* code =
-      pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
-                    PCRE2_UTF | options, &error, &at, context);
+  pcre2_code* code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()),
+                                   translated.size(), PCRE2_UTF | options, &error, &at, context);
   pcre2_compile_context_free(context);
   TERN_CHECK_FORMAT(code != nullptr, "regular expression ", shown, ": ", Message(error));
   return code;
@@ -297,8 +299,8 @@ Regex::Regex(const std::string& pattern, RegexDialect dialect) {
                     " bytes; want at most ", kMaxPattern);
   auto impl = std::make_shared<Impl>();
   impl->pattern = pattern;
-  impl->code = Compile(Translator(pattern, dialect).Run(), pattern,
-                       PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C);
+  impl->code =
+      Compile(Translator(pattern, dialect).Run(), pattern, PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C);
   impl->jit = pcre2_jit_compile(impl->code, PCRE2_JIT_COMPLETE) == 0;
   impl_ = std::move(impl);
 }
@@ -315,14 +317,13 @@ bool Regex::Find(std::string_view text, size_t from, Workspace* workspace, size_
                  size_t* end) const {
   const Workspace::Impl& space = *workspace->impl_;
   const auto subject = reinterpret_cast<PCRE2_SPTR>(text.data());
-  const int result =
-      impl_->jit ? pcre2_jit_match(impl_->code, subject, text.size(), from, PCRE2_NO_UTF_CHECK,
-                                   space.data, space.context)
-                 : pcre2_match(impl_->code, subject, text.size(), from, PCRE2_NO_UTF_CHECK,
-                               space.data, space.context);
+  const int result = impl_->jit ? pcre2_jit_match(impl_->code, subject, text.size(), from,
+                                                  PCRE2_NO_UTF_CHECK, space.data, space.context)
+                                : pcre2_match(impl_->code, subject, text.size(), from,
+                                              PCRE2_NO_UTF_CHECK, space.data, space.context);
   if (result == PCRE2_ERROR_NOMATCH) return false;
-  TERN_CHECK_FORMAT(result >= 0, "the regular expression ", impl_->pattern, " fails: ",
-                    Message(result), "; the text is beyond its limits");
+  TERN_CHECK_FORMAT(result >= 0, "the regular expression ", impl_->pattern,
+                    " fails: ", Message(result), "; the text is beyond its limits");
   const PCRE2_SIZE* border = pcre2_get_ovector_pointer(space.data);
   *begin = border[0];
   *end = border[1];

@@ -1,5 +1,5 @@
-// The SentencePiece half of Tokenizer. The library cuts text into pieces; bytes, U+2581 and decoding
-// are handled here, so that every text comes back as it was.
+// The SentencePiece half of Tokenizer. The library cuts text into pieces; bytes, U+2581 and
+// decoding are handled here, so that every text comes back as it was.
 #include <sentencepiece_processor.h>
 
 #include <algorithm>

@@ -42,8 +42,8 @@ std::vector<int32_t> Tokenizer::EncodeWithSpecial(std::string_view text) const {
   return ids;
 }
 
-std::vector<std::vector<int32_t>> Tokenizer::EncodeBatch(
-    const std::vector<std::string_view>& texts, const ParallelFor& parallel) const {
+std::vector<std::vector<int32_t>> Tokenizer::EncodeBatch(const std::vector<std::string_view>& texts,
+                                                         const ParallelFor& parallel) const {
   // Texts differ in length, and ranges are cut by count: each range takes every n-th text, so that
   // long ones at one end do not all fall to one thread.
   std::vector<std::vector<int32_t>> ids(texts.size());

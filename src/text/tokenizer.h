@@ -1,10 +1,10 @@
 // Tokenizers of two families behind one class. SentencePiece (Kudo and Richardson, arXiv
 // 1808.06226) is run by its library; what we train is of this kind and loses nothing:
-// Decode(Encode(text)) == text byte for byte, for any UTF-8 without NUL (docs/formats/tokenizer.md).
-// BPE of tokenizer.json, of GGUF's "gpt2" vocabularies and of tiktoken's ranks is run here
-// (bpe_definition.h, pipeline.h, bpe_model.h) and gives the ids of HF tokenizers. What is outside of
-// what is read is refused; nothing falls back. Thread-safe once built. Chat templates:
-// chat_template.h.
+// Decode(Encode(text)) == text byte for byte, for any UTF-8 without NUL
+// (docs/formats/tokenizer.md). BPE of tokenizer.json, of GGUF's "gpt2" vocabularies and of
+// tiktoken's ranks is run here (bpe_definition.h, pipeline.h, bpe_model.h) and gives the ids of HF
+// tokenizers. What is outside of what is read is refused; nothing falls back. Thread-safe once
+// built. Chat templates: chat_template.h.
 #pragma once
 
 #include <cstdint>
@@ -85,13 +85,15 @@ class Tokenizer {
 
   // The bytes that `ids` stand for; control pieces give nothing, SentencePiece's unknown gives
   // U+2047 between spaces. May be no UTF-8 where ids cut a character: ReplaceInvalidUtf8
-  // (unicode.h) and StreamDecoder make U+FFFD of it. Throws InputError for an id outside of the vocabulary.
+  // (unicode.h) and StreamDecoder make U+FFFD of it. Throws InputError for an id outside of the
+  // vocabulary.
   std::string Decode(const std::vector<int32_t>& ids) const;
   // The bytes of one id in the middle of a text; may be a part of a UTF-8 sequence.
   const std::string& BytesOf(int32_t id) const;
 
   int32_t vocab_size() const;
-  // What texts begin with; -1: none, though the vocabulary may have a BOS that only templates write.
+  // What texts begin with; -1: none, though the vocabulary may have a BOS that only templates
+  // write.
   int32_t bos_id() const;
   int32_t eos_id() const;  // -1: none
   int32_t unk_id() const;

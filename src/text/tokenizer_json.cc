@@ -142,7 +142,8 @@ class Reader {
     if (added.content.empty()) return;
     Want(added.content.size() <= kMaxContent, "an added token of ", added.content.size(),
          " bytes; want at most ", kMaxContent);
-    const auto most = std::min<int64_t>(kMaxId, static_cast<int64_t>(definition_.tokens.size()) + 100'000);
+    const auto most =
+        std::min<int64_t>(kMaxId, static_cast<int64_t>(definition_.tokens.size()) + 100'000);
     added.id = static_cast<int32_t>(Int(Member(token, "id"), "the id of an added token", most));
     const auto known = ids_.find(added.content);
     Want(known == ids_.end() || known->second == added.id, "the added token ", added.content,
@@ -265,7 +266,7 @@ class Reader {
     const std::string scheme = Text(step, "prepend_scheme");
     Want(scheme == "always" || scheme == "first" || scheme == "never", "prepend_scheme is ",
          scheme);
-    return scheme == "always" ? Prepend::kAlways
+    return scheme == "always"  ? Prepend::kAlways
            : scheme == "first" ? Prepend::kFirst
                                : Prepend::kNever;
   }
@@ -293,8 +294,8 @@ class Reader {
     } else if (type == "TemplateProcessing") {
       Template(step);
     } else if (type == "BertProcessing" || type == "RobertaProcessing") {
-      for (const auto& [key, list] : {std::pair{"cls", &definition_.prefix},
-                                      std::pair{"sep", &definition_.suffix}}) {
+      for (const auto& [key, list] :
+           {std::pair{"cls", &definition_.prefix}, std::pair{"sep", &definition_.suffix}}) {
         const json& pair = Member(step, key);
         Want(pair.is_array() && pair.size() == 2 && pair[0].is_string(), key, " is ", pair.dump());
         list->push_back(IdOfSpecial(pair[0].get<std::string>()));

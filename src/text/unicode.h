@@ -20,9 +20,9 @@ int64_t CountCodepoints(std::string_view text);
 bool IsPythonSpace(uint32_t codepoint);
 // Property White_Space.
 bool IsWhiteSpace(uint32_t codepoint);
-bool IsLetter(uint32_t codepoint);   // Category L
-bool IsCased(uint32_t codepoint);    // Lu, Ll, Lt
-bool IsMark(uint32_t codepoint);     // Category M
+bool IsLetter(uint32_t codepoint);  // Category L
+bool IsCased(uint32_t codepoint);   // Lu, Ll, Lt
+bool IsMark(uint32_t codepoint);    // Category M
 
 std::string ToLower(std::string_view text);
 std::string ToUpper(std::string_view text);
