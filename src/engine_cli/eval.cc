@@ -64,6 +64,8 @@ std::string Sha256OfModel(const std::string& path) {
   return Sha256Hex(all);
 }
 
+// auto: bos_id() is what texts begin with, so a GGUF file whose add_bos_token is false has none,
+// though its vocabulary may have a BOS.
 bool HasBos(const tasks::ModelScorer& scorer, const std::string& choice) {
   if (choice == "auto") return scorer.tokenizer() && scorer.tokenizer()->bos_id() >= 0;
   return choice == "yes";
@@ -219,7 +221,7 @@ void AddModelOptions(CLI::App* command, Flags* flags) {
                                                  {"int8", kernels::KvType::kInt8}}))
       ->default_str("f32");
   command
-      ->add_option("--bos", flags->bos, "Texts begin with BOS: auto (as the model says), yes, no")
+      ->add_option("--bos", flags->bos, "Texts begin with BOS: auto (as the model's tokenizer says), yes, no")
       ->check(CLI::IsMember({"auto", "yes", "no"}))
       ->capture_default_str();
 }

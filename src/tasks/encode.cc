@@ -49,7 +49,8 @@ size_t TrimmedSize(std::string_view text) {
 Encoder::Encoder(const ModelScorer& scorer, bool bos)
     : scorer_(scorer), tokenizer_(TokenizerOf(scorer)), bos_(bos) {
   if (bos && tokenizer_.bos_id() < 0)
-    throw UsageError(StrCat("--bos yes, but the tokenizer of ", scorer.source(), " has no BOS"));
+    throw UsageError(StrCat("--bos yes, but texts of ", scorer.source(),
+                            " begin with no BOS by its tokenizer's own rule; use --bos auto"));
 }
 
 std::vector<int32_t> Encoder::Text(std::string_view text) const {

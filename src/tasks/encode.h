@@ -15,8 +15,9 @@ namespace tern::tasks {
 
 class Encoder {
  public:
-  // `bos`: texts begin with BOS. Throws UsageError when the tokenizer has no BOS then, InputError
-  // when the scorer has no tokenizer. Both must outlive this.
+  // `bos`: texts begin with BOS. Throws UsageError when the tokenizer begins no text so (its bos_id
+  // is -1, whatever else its vocabulary has), InputError when the scorer has no tokenizer. Both must
+  // outlive this.
   Encoder(const ModelScorer& scorer, bool bos);
 
   // BOS, where texts begin so, and the tokens of the text.

@@ -79,8 +79,9 @@ TEST(WindowsTest, SlidingGivesTheTrainersWindows) {
   }
 }
 
-// Values of R's binom::binom.confint(7, 10, methods = "wilson") as published to 7 digits in the
-// formula's own arithmetic; and what must hold at the borders.
+// The bounds of 7 of 10 are the roots q of (p - q)^2 = z^2 q (1 - q) / n, which is what Wilson's
+// interval inverts, solved as a quadratic equation in Python: 0.39677815 and 0.89220873. And what
+// must hold at the borders.
 TEST(IntervalsTest, WilsonAndBootstrap) {
   const tasks::Interval seven = tasks::Wilson(7, 10);
   EXPECT_NEAR(seven.low, 0.3967781, 1e-7);
@@ -104,7 +105,9 @@ TEST(IntervalsTest, WilsonAndBootstrap) {
   EXPECT_NE(tasks::Bootstrap(100, 2, mean).low, interval.low);
 }
 
-// What Python's re gives for the two patterns of lm-evaluation-harness.
+// What Python's re gives (findall, sub; run with Python 3.11) for the harness's patterns for GSM8K:
+// #### (\-?[0-9\.\,]+) the first, (-?[$0-9.,]{2,})|(-?[0-9]+) the last, and without matches of
+// [,], \$, (?s).*####[ ] and \.$ in this order.
 TEST(AnswersTest, NumbersOutOfText) {
   EXPECT_EQ(tasks::StrictAnswer("so\n#### 1,234.\nQ"), "1,234.");
   EXPECT_EQ(tasks::StrictAnswer("#### -5 #### 7"), "-5");
@@ -177,7 +180,7 @@ TEST(TaskFileFuzzTest, DamagedFilesAreReadOrRefused) {
                            "\n";
   RandomStream random(7, "task files");
   int refused = 0;
-  for (int i = 0; i < 3000; ++i) {
+  for (int i = 0; i < 400; ++i) {
     std::string bytes = good;
     for (uint64_t edits = 1 + random.NextU64() % 3; edits > 0; --edits) {
       const size_t at = random.NextU64() % bytes.size();
@@ -197,7 +200,7 @@ TEST(TaskFileFuzzTest, DamagedFilesAreReadOrRefused) {
       }
       if (bytes.empty()) bytes = "x";
     }
-    std::ofstream(folder / "t.jsonl") << bytes;  // No fsync: there are thousands
+    std::ofstream(folder / "t.jsonl") << bytes;  // No fsync: there are hundreds
     try {
       for (const auto& item : tasks::ReadTaskFile(folder / "t.jsonl").items)
         EXPECT_LT(item.gold, static_cast<int64_t>(item.num_choices()));
@@ -207,7 +210,7 @@ TEST(TaskFileFuzzTest, DamagedFilesAreReadOrRefused) {
       ++refused;
     }
   }
-  EXPECT_GT(refused, 1000);
+  EXPECT_GT(refused, 130);
   for (int i = 0; i < 2000; ++i) {
     std::string bytes;
     for (uint64_t n = random.NextU64() % 30; n > 0; --n) bytes += "a,\"\r\n"[random.NextU64() % 5];
@@ -219,7 +222,7 @@ TEST(TaskFileFuzzTest, DamagedFilesAreReadOrRefused) {
   }
 }
 
-// Rows as Python's csv module reads them.
+// Rows as Python's csv.reader gives them for this text, but for its empty row, which is dropped.
 TEST(ImportTest, CsvWithQuotes) {
   const auto rows = tasks::ParseCsv("a,\"b,\"\"c\"\"\nd\",\r\n\r\n\"\",e", "f.csv");
   ASSERT_EQ(rows.size(), 2u);
@@ -238,8 +241,8 @@ json Imported(const std::string& task, const std::string& record, const std::str
   return json::parse(ReadFile(folder / "out.jsonl"));
 }
 
-// The prompts of lm-evaluation-harness 0.4.13 for these records (tests/peers/check_eval.py holds
-// them against that program).
+// Prompts written down by hand from the task definitions of lm-evaluation-harness 0.4.13; that
+// program was not run on these records.
 TEST(ImportTest, PromptsAreThoseOfTheHarness) {
   const json arc = Imported("arc_challenge",
                             R"({"id":"M1","question":"Why?","choices":{"text":["a","b","c"],)"
@@ -452,6 +455,11 @@ TEST(EvalVerbTest, TablesDocumentsAndErrors) {
   EXPECT_NE(out.find("--run-code"), out.npos) << out;
   EXPECT_EQ(Call({model.path(), "--task", "q", "--data", data, "--fewshot", "9"}, &out), 2) << out;
   EXPECT_EQ(Call({model.path(), "--task", "mmlu", "--data", data}, &out), 3) << out;
+  // The file's add_bos_token decides, not that the vocabulary has a BOS.
+  TinyScorer plain({}, 1, 51, false);
+  EXPECT_EQ(Call({plain.path(), "--task", "q", "--data", data}, &out), 0) << out;
+  EXPECT_NE(out.find("0 examples first, no BOS"), out.npos) << out;
+  EXPECT_EQ(Call({plain.path(), "--task", "q", "--data", data, "--bos", "yes"}, &out), 2) << out;
   EXPECT_EQ(Call({model.path(), "--task", "q"}, &out), 2) << out;
   EXPECT_EQ(Call({model.path(), "--task", "perplexity", "--data", data}, &out), 2) << out;
 }

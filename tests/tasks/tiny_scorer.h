@@ -15,12 +15,15 @@ namespace tern::testing {
 class TinyScorer {
  public:
   explicit TinyScorer(const tasks::EngineScorerOptions& options = {}, int threads = 1,
-                      uint64_t seed = 51) {
+                      uint64_t seed = 51, bool add_bos = true) {
     const text::PieceTable table = ByteVocabulary();
     ModelConfig config = TinyConfig(ArchName::kLlama);
     config.vocab_size = static_cast<int64_t>(table.pieces.size());
     GgufOptions file;
     file.tokenizer = &table;
+    file.add = [&](formats::GgufWriter& writer) {
+      writer.AddBool("tokenizer.ggml.add_bos_token", add_bos);
+    };
     path_ = folder_ / "model.gguf";
     WriteGguf(MakeTinyModel(config, seed), ArchName::kLlama, path_, file);
     engine_.emplace(engine::LoadModel(path_), threads);
