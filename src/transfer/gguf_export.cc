@@ -89,6 +89,11 @@ void AddModelKeys(const ModelConfig& c, const ExportOptions& options, const std:
 
 void AddTokenizer(const text::Tokenizer& tokenizer, GgufWriter* writer) {
   const text::PieceTable& table = tokenizer.table();
+  if (table.kind == text::ModelKind::kJsonBpe) {
+    throw RecipeError(
+        "this version writes no byte-level BPE tokenizer into GGUF; export to hf/f32, hf/f16 or "
+        "hf/bf16, which keep its tokenizer.json");
+  }
   std::vector<int32_t> types;
   for (const text::PieceType type : table.types) types.push_back(static_cast<int32_t>(type));
   writer->AddString("tokenizer.ggml.model", "llama");

@@ -141,14 +141,18 @@ void WriteJson(const std::string& path, const json& value) {
 
 void WriteTokenizerFiles(const text::Tokenizer& tokenizer, int64_t context_length,
                          const std::string& folder) {
-  tokenizer.Save(folder + "/tokenizer.model");
-  WriteFileAtomically(folder + "/tokenizer.json", TokenizerJson(tokenizer));
-  WriteJson(folder + "/tokenizer_config.json", {{"tokenizer_class", "PreTrainedTokenizerFast"},
-                                                {"bos_token", tokenizer.piece(tokenizer.bos_id())},
-                                                {"eos_token", tokenizer.piece(tokenizer.eos_id())},
-                                                {"unk_token", tokenizer.piece(tokenizer.unk_id())},
-                                                {"clean_up_tokenization_spaces", false},
-                                                {"model_max_length", context_length}});
+  const bool json_bpe = tokenizer.table().kind == text::ModelKind::kJsonBpe;
+  if (!json_bpe) tokenizer.Save(folder + "/tokenizer.model");
+  WriteFileAtomically(folder + "/tokenizer.json",
+                      json_bpe ? tokenizer.serialized() : TokenizerJson(tokenizer));
+  json config = {{"tokenizer_class", "PreTrainedTokenizerFast"},
+                 {"clean_up_tokenization_spaces", false},
+                 {"model_max_length", context_length}};
+  for (const auto& [key, id] : {std::pair("bos_token", tokenizer.bos_id()),
+                                {"eos_token", tokenizer.eos_id()},
+                                {"unk_token", tokenizer.unk_id()}})
+    if (id >= 0) config[key] = tokenizer.piece(id);
+  WriteJson(folder + "/tokenizer_config.json", config);
 }
 
 }  // namespace
@@ -168,8 +172,10 @@ void WriteHfFolder(const model::Decoder& decoder, const ExportText& text,
   store.Write(path + "/model.safetensors");
   json config_json = ConfigJson(config, options.format);
   if (text.tokenizer != nullptr) {
-    const json ends = {{"bos_token_id", text.tokenizer->bos_id()},
-                       {"eos_token_id", text.tokenizer->eos_id()}};
+    json ends = json::object();
+    for (const auto& [key, id] : {std::pair("bos_token_id", text.tokenizer->bos_id()),
+                                  {"eos_token_id", text.tokenizer->eos_id()}})
+      if (id >= 0) ends[key] = id;
     config_json.update(ends);
     if (!text.files.contains("generation_config.json"))
       WriteJson(path + "/generation_config.json", ends);

@@ -199,7 +199,7 @@ TEST(GgufTokenizerTest, DamagedTokenizersAreRefused) {
         w.AddString("tokenizer.ggml.model", "gpt2");
         w.AddStrings("tokenizer.ggml.tokens", {"a", "b"});
       },
-      "tokenizer.ggml.merges");
+      "tokenizer.ggml.token_type");
   for (const char* key : {"bos", "eos", "unknown"}) {
     const std::string name = StrCat("tokenizer.ggml.", key, "_token_id");
     refused(
