@@ -221,7 +221,8 @@ void AddModelOptions(CLI::App* command, Flags* flags) {
                                                  {"int8", kernels::KvType::kInt8}}))
       ->default_str("f32");
   command
-      ->add_option("--bos", flags->bos, "Texts begin with BOS: auto (as the model's tokenizer says), yes, no")
+      ->add_option("--bos", flags->bos,
+                   "Texts begin with BOS: auto (as the model's tokenizer says), yes, no")
       ->check(CLI::IsMember({"auto", "yes", "no"}))
       ->capture_default_str();
 }

@@ -16,8 +16,8 @@ namespace tern::tasks {
 class Encoder {
  public:
   // `bos`: texts begin with BOS. Throws UsageError when the tokenizer begins no text so (its bos_id
-  // is -1, whatever else its vocabulary has), InputError when the scorer has no tokenizer. Both must
-  // outlive this.
+  // is -1, whatever else its vocabulary has), InputError when the scorer has no tokenizer. Both
+  // must outlive this.
   Encoder(const ModelScorer& scorer, bool bos);
 
   // BOS, where texts begin so, and the tokens of the text.

@@ -197,7 +197,9 @@ def main():
     args = parse_args()
     os.environ["HF_HUB_OFFLINE"] = "1"
     if args.work:
-        check(args, pathlib.Path(args.work))
+        work = pathlib.Path(args.work)
+        work.mkdir(parents=True, exist_ok=True)
+        return check(args, work)
     with tempfile.TemporaryDirectory() as work:
         check(args, pathlib.Path(work))
 

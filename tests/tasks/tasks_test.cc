@@ -242,8 +242,8 @@ json Imported(const std::string& task, const std::string& record, const std::str
 }
 
 // Prompts of lm-evaluation-harness 0.4.13: its definitions of these tasks (templates by jinja2, and
-// the functions of hellaswag and winogrande) were run on these records, but for the authors' layouts
-// of ARC and MMLU, which it does not read.
+// the functions of hellaswag and winogrande) were run on these records, but for the authors'
+// layouts of ARC and MMLU, which it does not read.
 TEST(ImportTest, PromptsAreThoseOfTheHarness) {
   const json arc = Imported("arc_challenge",
                             R"({"id":"M1","question":"Why?","choices":{"text":["a","b","c"],)"
