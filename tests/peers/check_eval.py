@@ -9,6 +9,8 @@ logits, log-likelihoods of choices (a file of ARC's layout written here, importe
 context and the choice encoded together and parted where the context ends) and perplexity by the
 papers' protocol. transformers is called directly: nothing of tern computes the wanted values. Both
 sides' speed is printed, with whatever else the machine does. Exit 0 all hold, 4 one does not.
+The limit on logits is float32's rounding. Codes of GGUF are multiplied by activations of 16 bits
+(kernels/code_gemm), which SmolLM2-135M in Q4_1 misses it by: 0.0024 on 256 tokens, mean KL 3e-7.
 """
 
 import argparse
