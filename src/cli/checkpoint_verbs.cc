@@ -13,6 +13,7 @@
 #include "engine/model_source.h"
 #include "engine_cli/eval.h"
 #include "eval/perplexity.h"
+#include "eval/torch_scorer.h"
 #include "formats/gguf.h"
 #include "transfer/export.h"
 #include "transfer/import.h"
@@ -22,7 +23,8 @@ namespace tern::cli {
 namespace {
 
 struct Flags {
-  std::string checkpoint, format, output, embedding, tokenizer, file, tokens, split = "validation";
+  std::string checkpoint, format, output, embedding, tokenizer, file, tokens, split = "validation",
+                                                                              runtime = "auto";
   int64_t max_tokens = 0, threads = 0;
   bool json = false;
 };
@@ -103,6 +105,30 @@ void RunEval(const Flags& flags) {
             << " tokens, windows of " << options.sequence_length << "\n";
 }
 
+// A model in libtorch and what scores it.
+struct TorchModel {
+  TorchModel(const std::string& path, const std::string& tokenizer, int64_t max_length)
+      : model(transfer::OpenDecoder(path, tokenizer)),
+        scorer(model.decoder, model.tokenizer ? &*model.tokenizer : nullptr, path, max_length) {}
+  transfer::OpenedModel model;
+  eval::TorchScorer scorer;
+};
+
+// Checkpoints have no other way to run; what the engine reads, runs there unless libtorch is named.
+std::shared_ptr<tasks::ModelScorer> OpenInTorch(const Flags& flags, const std::string& path,
+                                                const engine_cli::EvalModelOptions& options) {
+  const bool checkpoint = transfer::IsCheckpoint(path);
+  if (checkpoint && flags.runtime == "engine")
+    throw UsageError(StrCat(path,
+                            " is a checkpoint, which the engine does not run; export it "
+                            "first, or leave out --runtime engine"));
+  if (!checkpoint && flags.runtime != "libtorch") return nullptr;
+  SetThreads(options.threads);
+  const auto model = std::make_shared<TorchModel>(path, checkpoint ? flags.tokenizer : "",
+                                                  options.scorer.max_length);
+  return {model, &model->scorer};
+}
+
 }  // namespace
 
 void AddExportCommand(CLI::App& app) {
@@ -159,7 +185,18 @@ void AddEvalCommand(CLI::App& app) {
     RunEval(*flags);
     return true;
   };
+  extension.open = [flags](const std::string& path, const engine_cli::EvalModelOptions& options) {
+    return OpenInTorch(*flags, path, options);
+  };
   CLI::App* command = engine_cli::AddEvalCommand(app, extension);
+  command
+      ->add_option("--runtime", flags->runtime,
+                   "What runs the models: engine, libtorch (fp32, slower), auto: libtorch for "
+                   "checkpoints, else the engine")
+      ->check(CLI::IsMember({"auto", "engine", "libtorch"}))
+      ->capture_default_str();
+  command->add_option("--tokenizer", flags->tokenizer,
+                      "Of a checkpoint: its tokenizer.model; default: the run's");
   command->add_option("--tokens", flags->tokens,
                       "Token file: the perplexity of a checkpoint on it, as in training");
   command->add_option("--split", flags->split, "Of --tokens: train | validation")

@@ -274,7 +274,7 @@ CLI::App* AddEvalCommand(CLI::App& app, const EvalExtension& extension) {
              "Tasks (docs/tasks.md), beside any NAME with a NAME.jsonl:\n",
              tasks::TasksHelp()));
   auto flags = std::make_shared<Flags>();
-  command->add_option("model", flags->model, "GGUF file or Hugging Face folder");
+  command->add_option("model", flags->model, "GGUF file, Hugging Face folder or model file");
   AddTaskOptions(command, flags.get());
   AddModelOptions(command, flags.get());
   command->callback([flags, extension] {

@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "kernels/cross_entropy/cross_entropy.h"
+#include "tasks/greedy_text.h"
 
 namespace tern::tasks {
 namespace {
@@ -44,15 +44,6 @@ int64_t PagesOf(const std::vector<PrefixNode>& tree) {
   int64_t pages = 0;
   for (const PrefixNode& node : tree) pages += KvCache::PagesFor(node.end - node.begin) + 1;
   return pages;
-}
-
-// Whether greedy decoding would choose `target`.
-bool IsGreedy(const float* logits, int64_t v, int32_t target) {
-  const float value = logits[target];
-  bool beaten = false;
-  for (int64_t j = 0; j < target; ++j) beaten |= logits[j] >= value;
-  for (int64_t j = target + 1; j < v; ++j) beaten |= logits[j] > value;
-  return !beaten;
 }
 
 // Reads the logits of a text from a session of its own.
@@ -250,9 +241,7 @@ void EngineScorer::Take(std::span<const ScoreRequest> requests, const PrefixNode
   engine_.parallel()(static_cast<int64_t>(targets.size()), 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const Target& target = targets[static_cast<size_t>(i)];
-      float loss = 0;
-      kernels::CrossEntropyLoss(target.row, &target.token, 1, v, v, &loss, SerialFor);
-      *target.score = {-loss, IsGreedy(target.row, v, target.token)};
+      *target.score = ScoreOf(target.row, v, target.token);
     }
   });
   for (const Target& target : targets) {

@@ -52,8 +52,7 @@ class EngineScorer : public ModelScorer {
   // A sequence that begins with as much of `tokens` as the last call kept, below `limit` tokens.
   std::unique_ptr<engine::Sequence> Begin(std::span<const int32_t> tokens, int64_t limit);
   void Keep(const engine::Sequence& sequence, std::span<const int32_t> tokens);
-  bool Step(std::span<const GenerateRequest> requests, Writer* writer,
-            const std::vector<float>& logits, const OnText& done);
+  bool Step(Writer* writer, const std::vector<float>& logits, const OnText& done);
   std::unique_ptr<Writer> StartWriter(std::span<const GenerateRequest> requests, size_t index,
                                       int64_t shared);
 

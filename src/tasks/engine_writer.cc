@@ -2,12 +2,11 @@
 // that ends makes room for the next one at once (continuous batching, Orca: Yu et al., OSDI 2022).
 // What all prompts begin with (few-shot examples) is run once.
 #include <algorithm>
-#include <cmath>
 #include <optional>
 
 #include "base/error.h"
-#include "engine/stop_filter.h"
 #include "tasks/engine_scorer.h"
+#include "tasks/greedy_text.h"
 
 namespace tern::tasks {
 namespace {
@@ -16,16 +15,6 @@ using engine::Decoder;
 using engine::KvCache;
 
 constexpr size_t kSlots = 16;
-
-// The most probable token; of equals the first.
-int32_t Greedy(std::span<const float> logits, const std::string& source) {
-  size_t best = 0;
-  for (size_t i = 1; i < logits.size(); ++i)
-    if (logits[i] > logits[best]) best = i;
-  if (!std::isfinite(logits[best]))
-    throw NumericError(StrCat(source, " gives logits that are not finite"));
-  return static_cast<int32_t>(best);
-}
 
 // Pages of the whole text, and one for the fork's copy.
 int64_t PagesNeeded(const GenerateRequest& request, int64_t max_length) {
@@ -40,10 +29,7 @@ struct EngineScorer::Writer {
   size_t index;
   std::unique_ptr<engine::Sequence> sequence;
   std::vector<int32_t> input;  // To run next
-  engine::StopFilter filter;
-  text::StreamDecoder decoder;
-  std::string text;
-  int64_t new_tokens = 0;
+  GreedyText text;
   int64_t pages = 0;  // That it may come to hold
 };
 
@@ -54,33 +40,17 @@ std::unique_ptr<EngineScorer::Writer> EngineScorer::StartWriter(
   auto sequence = Begin(request.tokens, std::min(size - 1, shared));
   std::vector<int32_t> input(request.tokens.begin() + sequence->size(), request.tokens.end());
   const int64_t pages = PagesNeeded(request, max_length());
-  auto writer = std::make_unique<Writer>(Writer{index, std::move(sequence), std::move(input),
-                                                engine::StopFilter(request.stop),
-                                                text::StreamDecoder(*tokenizer()), "", 0, pages});
-  for (const int32_t id : request.tokens) writer->decoder.Push(id);  // Spaces depend on these
-  return writer;
+  return std::make_unique<Writer>(Writer{index, std::move(sequence), std::move(input),
+                                         GreedyText(request, *tokenizer(), max_length()), pages});
 }
 
 // Takes the next token; returns whether the text goes on.
-bool EngineScorer::Step(std::span<const GenerateRequest> requests, Writer* writer,
-                        const std::vector<float>& logits, const OnText& done) {
-  const GenerateRequest& request = requests[writer->index];
-  const text::Tokenizer& pieces = *tokenizer();
-  // Rows beyond the vocabulary are padding and are never chosen.
-  const auto choices = static_cast<size_t>(std::min<int64_t>(pieces.vocab_size(), vocab_size()));
-  const int32_t next = Greedy(std::span(logits).first(choices), source());
-  bool goes_on = next != pieces.eos_id();
-  if (goes_on) {
-    writer->text += writer->filter.Push(writer->decoder.Push(next));
-    ++writer->new_tokens;
-    goes_on = !writer->filter.stopped() && writer->new_tokens < request.max_tokens &&
-              writer->sequence->size() < max_length();
-    writer->input.assign(1, next);
+bool EngineScorer::Step(Writer* writer, const std::vector<float>& logits, const OnText& done) {
+  if (writer->text.Take(logits, source())) {
+    writer->input.assign(1, writer->text.last());
+    return true;
   }
-  if (goes_on) return true;
-  writer->text += writer->filter.Push(writer->decoder.Finish());
-  writer->text += writer->filter.Finish();
-  done(writer->index, std::move(writer->text));
+  done(writer->index, writer->text.Finish());
   return false;
 }
 
@@ -117,8 +87,7 @@ void EngineScorer::Generate(std::span<const GenerateRequest> requests, const OnT
     }
     std::vector<std::unique_ptr<Writer>> going_on;
     for (size_t i = 0; i < writers.size(); ++i)
-      if (Step(requests, writers[i].get(), logits[i], done))
-        going_on.push_back(std::move(writers[i]));
+      if (Step(writers[i].get(), logits[i], done)) going_on.push_back(std::move(writers[i]));
     writers = std::move(going_on);
   }
 }
