@@ -110,7 +110,7 @@ class HttpServer::Impl : public httplib::Server {
  public:
   Impl(const HttpOptions& options, Service* service, Metrics* metrics)
       : options_(options),
-        service_(*service),
+        service_(service),
         metrics_(*metrics),
         listener_(options.host, options.port),
         key_hash_(Sha256Hex(options.api_key)),
@@ -324,10 +324,10 @@ class HttpServer::Impl : public httplib::Server {
       page.body = kChatPage;
       Send(std::move(page), response);
     } else {
-      Send(path == "/health"    ? service_.Health()
-           : path == "/metrics" ? service_.MetricsText(connections_)
-           : one_model          ? service_.Model(path.substr(models.size() + 1))
-                                : service_.Models(),
+      Send(path == "/health"    ? service_->Health()
+           : path == "/metrics" ? service_->MetricsText(connections_)
+           : one_model          ? service_->Model(path.substr(models.size() + 1))
+                                : service_->Models(),
            response);
     }
     return HandlerResponse::Handled;
@@ -349,13 +349,13 @@ class HttpServer::Impl : public httplib::Server {
     if (!whole) throw ApiError(400, "the body ended before its announced length");
     t_exchange->lost = false;
     const auto gone = [connection] { return connection->PeerGone(); };
-    Send(request.path == "/v1/completions" ? service_.Completions(body, gone)
-                                           : service_.Chat(body, gone),
+    Send(request.path == "/v1/completions" ? service_->Completions(body, gone)
+                                           : service_->Chat(body, gone),
          response);
   }
 
   HttpOptions options_;
-  Service& service_;
+  Service* service_;
   Metrics& metrics_;
   Listener listener_;
   const std::string key_hash_, page_policy_;

@@ -116,7 +116,8 @@ TEST(W4A16Test, WordsOfEightAreTheSameCodes) {
         byte = static_cast<uint8_t>(i % 2 == 0 ? (byte & 0xF0) | code : (byte & 15) | code << 4);
       }
       PackW4Words(words.data(), k, packed.data());
-      EXPECT_EQ(std::memcmp(packed.data(), problem.w.data() + row * W4RowBytes(k), packed_bytes), 0)
+      EXPECT_TRUE(
+          std::equal(packed.begin(), packed.end(), problem.w.begin() + row * W4RowBytes(k)))
           << k;
     }
   }
