@@ -174,6 +174,22 @@ std::vector<float> ValuesOf(const LinearMatrix& matrix) {
   return std::visit([](const auto& m) { return Values(m); }, matrix);
 }
 
+void DecodeToFloat(ModelWeights* weights) {
+  const auto decode = [](auto* matrix) {
+    if (std::holds_alternative<DenseMatrix>(*matrix)) return;
+    const auto [n, k] = std::visit([](const auto& m) { return std::pair(m.n, m.k); }, *matrix);
+    *matrix = DenseMatrix{ValuesOf(*matrix), n, k};
+  };
+  decode(&weights->embedding);
+  if (weights->head) decode(&*weights->head);
+  for (LayerWeights& layer : weights->layers) {
+    for (const LinearPlace& place : kLinears) {
+      LinearMatrix& matrix = layer.*place.member;
+      if (!std::holds_alternative<TernaryMatrix>(matrix)) decode(&matrix);
+    }
+  }
+}
+
 int64_t BytesPerToken(const ModelWeights& weights) {
   int64_t bytes = std::visit([](const auto& m) { return Bytes(m); },
                              weights.head ? *weights.head : weights.embedding);

@@ -30,6 +30,10 @@ std::vector<float> ValuesOf(const TableMatrix& matrix);
 // The same for a matrix that is not ternary. Throws BugError for one that is.
 std::vector<float> ValuesOf(const LinearMatrix& matrix);
 
+// Decodes every matrix that is not ternary to fp32, so that products are those of floats: for small
+// codes the engine otherwise rounds activations to 16 bits (docs/adr/0004). Four bytes a weight.
+void DecodeToFloat(ModelWeights* weights);
+
 // Bytes of weights that decoding one token reads: every matrix and the head once, as they lie in
 // memory.
 int64_t BytesPerToken(const ModelWeights& weights);

@@ -15,6 +15,7 @@
 #include "base/stop_signal.h"
 #include "data/record_file.h"
 #include "engine/model_source.h"
+#include "engine/weight_table.h"
 #include "tasks/compare.h"
 #include "tasks/evaluate.h"
 #include "tasks/import.h"
@@ -38,7 +39,12 @@ struct Flags {
 
 struct EngineModel {
   EngineModel(const std::string& path, const EvalModelOptions& options)
-      : engine(engine::LoadModel(path), options.threads), scorer(engine, options.scorer) {}
+      : engine(Load(path, options.exact), options.threads), scorer(engine, options.scorer) {}
+  static engine::ModelWeights Load(const std::string& path, bool exact) {
+    engine::ModelWeights weights = engine::LoadModel(path);
+    if (exact) engine::DecodeToFloat(&weights);
+    return weights;
+  }
   engine::Engine engine;
   tasks::EngineScorer scorer;
 };
@@ -203,6 +209,9 @@ void Evaluate(const Flags& flags, const OpenModel& other) {
 
 void AddModelOptions(CLI::App* command, Flags* flags) {
   command->add_option("--threads", flags->open.threads, "0: all processors")->capture_default_str();
+  command->add_flag("--exact", flags->open.exact,
+                    "Decode weights of 2 to 6 bits to fp32: products of floats instead of 16-bit "
+                    "activations; more memory and time");
   command
       ->add_option("--batch-tokens", flags->open.scorer.batch_tokens,
                    "Tokens of a batch, about; has no influence on results")

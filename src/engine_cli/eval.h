@@ -17,6 +17,7 @@ namespace tern::engine_cli {
 
 struct EvalModelOptions {
   int threads = 0;
+  bool exact = false;  // Small codes decoded to fp32 (engine::DecodeToFloat)
   tasks::EngineScorerOptions scorer;
 };
 

@@ -9,6 +9,7 @@
 #include "engine/engine.h"
 #include "engine/model_source.h"
 #include "engine/session.h"
+#include "engine/weight_table.h"
 #include "engine_cli/commands.h"
 #include "engine_cli/token_ids.h"
 
@@ -21,6 +22,7 @@ void AddLogitsCommand(CLI::App& app) {
   struct Flags {
     std::string model, tokens, output, device = "cpu";
     int threads = 0;
+    bool exact = false;
   };
   auto flags = std::make_shared<Flags>();
   command->add_option("model", flags->model, "GGUF file or Hugging Face folder")->required();
@@ -28,13 +30,17 @@ void AddLogitsCommand(CLI::App& app) {
       ->required();
   command->add_option("-o,--output", flags->output, "File to write, little-endian")->required();
   command->add_option("--threads", flags->threads, "0: all processors");
+  command->add_flag("--exact", flags->exact,
+                    "On the CPU: decode weights of 2 to 6 bits to fp32 first (as in eval)");
   command->add_option("--device", flags->device, kDeviceHelp)->capture_default_str();
   command->callback([flags] {
     const std::vector<int32_t> ids = ParseTokenIds(ReadFile(flags->tokens), flags->tokens);
     const auto length = static_cast<int64_t>(ids.size());
     std::vector<float> logits;
     if (flags->device == "cpu") {
-      const engine::Engine engine(engine::LoadModel(flags->model), flags->threads);
+      engine::ModelWeights weights = engine::LoadModel(flags->model);
+      if (flags->exact) engine::DecodeToFloat(&weights);
+      const engine::Engine engine(std::move(weights), flags->threads);
       logits = engine::Session(engine, length).Append(ids, engine::LogitsOf::kAll);
     } else {
       const std::unique_ptr<kernels::Device> device = kernels::Device::Open(flags->device);

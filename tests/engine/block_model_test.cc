@@ -195,6 +195,16 @@ TEST_P(BlockModelTest, LogitsAreThoseOfTheValues) {
   }
 }
 
+// Goal: what evaluations ask for with --exact is the model of the values, bit for bit.
+TEST_P(BlockModelTest, DecodedToFloatItIsTheModelOfTheValues) {
+  const std::vector<int32_t> tokens = RandomTokens(9, model_.config.vocab_size, 83);
+  ModelWeights weights = engine::LoadModel(blocks_path_);
+  engine::DecodeToFloat(&weights);
+  const engine::Engine engine(std::move(weights), 1);
+  engine::Session session(engine, 9);
+  EXPECT_EQ(session.Append(tokens, engine::LogitsOf::kAll), Logits(floats_path_, tokens, 1));
+}
+
 // Goal: nothing is expanded when it is loaded, and every row is in the model's place.
 TEST_P(BlockModelTest, MatricesStayBlocksOfTheFile) {
   const ModelWeights weights = engine::LoadModel(blocks_path_);
