@@ -1,20 +1,23 @@
-// tern inspect: what is in a file: GGUF, safetensors, checkpoint, token file (also of Megatron and
-// llm.c), tokenizer, journal, metrics, run folder. What has checksums is verified before anything
-// is shown.
+// tern inspect: what is in a file: GGUF, safetensors, checkpoint, model file, token file (also of
+// Megatron and llm.c), tokenizer, journal, metrics, run folder. What has checksums is verified
+// before anything is shown.
 #include "formats/inspect.h"
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cstring>
 #include <filesystem>
 #include <iostream>
 #include <nlohmann/json.hpp>
 
+#include "arch/model_config_json.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/sha256.h"
 #include "checkpoint/checkpoint.h"
 #include "data/mapped_tokens.h"
 #include "data/token_file.h"
+#include "engine/model_file.h"
 #include "engine_cli/commands.h"
 #include "h5/h5.h"
 #include "metrics/journal.h"
@@ -73,6 +76,40 @@ json DescribeCheckpoint(const std::string& path) {
           {"tensors", tensors}};
 }
 
+// Every tensor is read once and its checksum compared.
+json DescribeModelFile(const std::string& path) {
+  const std::unique_ptr<engine::ModelSource> source = engine::OpenModelFile(path);
+  for (const ParameterSpec& spec : ParameterTable(source->config())) {
+    if (spec.role == ParameterRole::kNorm || spec.role == ParameterRole::kBias) {
+      source->Vector(spec);
+    } else {
+      source->Linear(spec);
+    }
+  }
+  source->CheckAllUsed();
+  const h5::File file = h5::File::OpenForReading(path);
+  json tensors = json::array();
+  for (const std::string& name : file.ListDatasets("/model")) {
+    const h5::DatasetInfo info = file.Info(name);
+    int64_t bytes = h5::SizeOf(info.type);
+    for (const int64_t size : info.shape) bytes *= size;
+    const bool typed = std::ranges::count(file.AttributeNames(name), "type") > 0;
+    tensors.push_back({{"name", name.substr(std::strlen("/model/"))},
+                       {"type", typed ? file.StringAttribute(name, "type") : TypeName(info.type)},
+                       {"shape", info.shape},
+                       {"bytes", bytes}});
+  }
+  json files = json::array();
+  for (const auto& [name, bytes] : source->Files()) files.push_back(name);
+  return {{"kind", "model file"},
+          {"metadata",
+           {{"config", ToJson(source->config())},
+            {"activation",
+             source->activation() == engine::ActivationRule::kNone ? "none" : "int8_token"},
+            {"files", files}}},
+          {"tensors", tensors}};
+}
+
 json DescribeTokens(const std::string& path) {
   data::TokenFile::Open(path);  // Reads and checks all of it
   const h5::File file = h5::File::OpenForReading(path);
@@ -93,6 +130,15 @@ json DescribeTokens(const std::string& path) {
     }
   }
   return {{"kind", "token file"}, {"metadata", attributes}, {"tensors", tensors}};
+}
+
+// Checkpoints have a manifest beside them, model files say what they are.
+json DescribeHdf5(const std::string& path) {
+  if (fs::exists(fs::path(path).parent_path() / "manifest.json")) return DescribeCheckpoint(path);
+  const h5::File file = h5::File::OpenForReading(path);
+  const bool model =
+      file.HasAttribute("/", "format") && file.StringAttribute("/", "format") == "tern.model";
+  return model ? DescribeModelFile(path) : DescribeTokens(path);
 }
 
 // Token files of other programs, all ids read; the hash is of them as little-endian int32.
@@ -165,19 +211,16 @@ std::optional<json> DescribeOwn(const std::string& path) {
   const MappedFile file(path);
   const std::string_view head(reinterpret_cast<const char*>(file.bytes().data()),
                               std::min<size_t>(8, file.bytes().size()));
-  if (head.starts_with("\x89HDF")) {
-    const bool checkpoint = fs::exists(fs::path(path).parent_path() / "manifest.json");
-    return checkpoint ? DescribeCheckpoint(path) : DescribeTokens(path);
-  }
+  if (head.starts_with("\x89HDF")) return DescribeHdf5(path);
   if (head.starts_with("GGUF") || path.ends_with(".safetensors") ||
       path.ends_with(".safetensors.index.json"))
     return std::nullopt;
   if (path.ends_with(".idx") || path.ends_with(".bin")) return DescribeMappedTokens(path);
   if (path.ends_with(".jsonl")) return DescribeJsonLines(path);
   if (path.ends_with(".model")) return DescribeTokenizer(path);
-  throw FormatError(StrCat(path,
-                           " is no file that tern looks into: GGUF, safetensors, checkpoint, ",
-                           "*.tokens.h5, *.idx and *.bin of tokens, *.model, *.jsonl, run folder"));
+  throw FormatError(
+      StrCat(path, " is no file that tern looks into: GGUF, safetensors, checkpoint, ",
+             "model file, *.tokens.h5, *.idx and *.bin of tokens, *.model, *.jsonl, run folder"));
 }
 
 void Print(const std::string& path, const json& description) {

@@ -11,6 +11,7 @@
 #include "data/corpus.h"
 #include "data/token_file.h"
 #include "engine/engine.h"
+#include "engine/model_file.h"
 #include "engine/model_source.h"
 #include "engine/session.h"
 #include "engine_cli/commands.h"
@@ -311,6 +312,20 @@ TEST_F(InspectTest, CheckpointFolderAndItsState) {
   state[state.size() / 2] = static_cast<char>(state[state.size() / 2] ^ 1);
   WriteFileAtomically(folder + "/state.h5", state);
   ExpectError({"inspect", folder}, ExitCode::kInput, "state.h5");
+}
+
+TEST_F(InspectTest, ModelFile) {
+  const std::string path = folder_ / "model.h5";
+  engine::WriteModelFile(*engine::OpenModel(gguf_), path);
+  const auto description = Inspect(path, "model.layers.1.mlp.down_proj.weight  T2");
+  EXPECT_EQ(description["kind"], "model file");
+  EXPECT_EQ(description["metadata"]["config"]["num_layers"], model_.config.num_layers);
+  EXPECT_EQ(Count(description), ParameterTable(model_.config).size() + model_.ternary.size());
+  // Beyond the metadata: in a tensor, wherever it lies.
+  std::string bytes = ReadFile(path);
+  bytes[bytes.size() - 9] = static_cast<char>(bytes[bytes.size() - 9] ^ 1);
+  WriteFileAtomically(path, bytes);
+  ExpectError({"inspect", path}, ExitCode::kInput, path);
 }
 
 TEST_F(InspectTest, TokenFile) {
