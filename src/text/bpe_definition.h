@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "text/regex.h"
+#include "text/tokenizer.h"
 #include "text/unicode.h"
 
 namespace tern::text {
@@ -78,6 +79,10 @@ extern const char* const kGpt2Pattern;
 
 // GGUF's tokenizer.ggml.pre as steps (and normalizers). False for an unknown name.
 bool FillPreTokenizer(std::string_view name, BpeDefinition* definition);
+
+// What a definition is in GGUF. Throws RecipeError with the reason when GGUF has no way to say it:
+// the pre-tokenizer has no name there, or an added token has rules of its own.
+GgufBpe GgufOf(const BpeDefinition& definition);
 
 // tokenizer.json. `name` is for messages. Throws FormatError for what is malformed, inconsistent or
 // not supported.

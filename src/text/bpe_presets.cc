@@ -1,5 +1,6 @@
 // The pieces that byte-level tokenizers share: GPT-2's alphabet of bytes, the pre-tokenizers that
 // GGUF files and tiktoken know by name, and a definition written as tokenizer.json.
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <nlohmann/json.hpp>
@@ -48,6 +49,7 @@ struct Preset {
   const char* name;
   std::vector<const char*> patterns;
   bool ignore_merges = false, nfc = false;
+  bool in_gguf = true;  // A name of llama.cpp, and not of tiktoken alone
 };
 
 const std::vector<Preset>& Presets() {
@@ -70,9 +72,9 @@ const std::vector<Preset>& Presets() {
       {"qwen2", {kQwen2Pattern}, false, true},
       {"deepseek-r1-qwen", {kQwen2Pattern}, false, true},
       {"stablelm2", {kQwen2Pattern}},
-      {"cl100k", {kCl100kPattern}, true},
+      {"cl100k", {kCl100kPattern}, true, false, false},
       {"gpt-4o", {kO200kPattern}},
-      {"o200k", {kO200kPattern}, true},
+      {"o200k", {kO200kPattern}, true, false, false},
       {"llama4", {kO200kPattern}},
       {"tekken", {kTekkenPattern}, true},
       {"deepseek-coder",
@@ -164,6 +166,102 @@ bool FillPreTokenizer(std::string_view name, BpeDefinition* definition) {
     return true;
   }
   return false;
+}
+
+namespace {
+
+// A pattern with each character beyond ASCII as \x{...}, as presets have them.
+std::string WithoutLiterals(std::string_view pattern) {
+  std::string out;
+  for (size_t at = 0; at < pattern.size();) {
+    const uint32_t c = NextCodepoint(pattern, &at);
+    if (c < 0x80) {
+      out += static_cast<char>(c);
+      continue;
+    }
+    std::array<char, 16> buffer{};
+    const int size = std::snprintf(buffer.data(), buffer.size(), "\\x{%04X}", c);
+    out.append(buffer.data(), static_cast<size_t>(size));
+  }
+  return out;
+}
+
+bool Fits(const Preset& preset, const BpeDefinition& definition) {
+  const auto& steps = definition.pre_tokenizers;
+  const auto& normalizers = definition.normalizers;
+  if (!preset.in_gguf || preset.ignore_merges != definition.ignore_merges ||
+      preset.patterns.size() != steps.size() || normalizers.size() != (preset.nfc ? 1u : 0u))
+    return false;
+  if (preset.nfc && (normalizers[0].kind != NormalizerStep::Kind::kForm ||
+                     normalizers[0].form != NormalForm::kNfc))
+    return false;
+  for (size_t i = 0; i < steps.size(); ++i) {
+    if (steps[i].kind != PreTokenizerStep::Kind::kSplit || steps[i].invert ||
+        steps[i].behavior != SplitBehavior::kIsolated ||
+        WithoutLiterals(steps[i].pattern) != preset.patterns[i])
+      return false;
+  }
+  return true;
+}
+
+[[noreturn]] void CannotBeGguf(const std::string& why) {
+  throw RecipeError("GGUF cannot say this tokenizer: " + why +
+                    "; export to hf/f32, hf/f16 or hf/bf16, which keep its tokenizer.json");
+}
+
+// With a token for each byte the unknown token is never used.
+void CheckAllBytes(const BpeDefinition& definition) {
+  for (int byte = 0; byte < 256; ++byte) {
+    const std::string symbol = ByteLevelEncode(std::string(1, static_cast<char>(byte)));
+    if (std::find(definition.tokens.begin(), definition.tokens.end(), symbol) ==
+        definition.tokens.end())
+      CannotBeGguf(StrCat("the byte ", byte, " is its unknown token"));
+  }
+}
+
+// GGUF has a token's text and whether it is special, and nothing else.
+void CheckAddedTokens(const BpeDefinition& definition) {
+  for (const AddedToken& token : definition.added) {
+    if (token.lstrip || token.rstrip || token.single_word)
+      CannotBeGguf("the added token " + token.content +
+                   " takes white space beside it, or is found as a whole word only");
+    if (token.normalized && !definition.normalizers.empty())
+      CannotBeGguf("the added token " + token.content + " is looked for in normalized text");
+    if (token.normalized != definition.added[0].normalized)
+      CannotBeGguf("some added tokens are found before others");
+  }
+}
+
+}  // namespace
+
+GgufBpe GgufOf(const BpeDefinition& definition) {
+  if (!definition.byte_level) CannotBeGguf("it is BPE of characters, not of bytes");
+  if (definition.prefix.size() > 1) CannotBeGguf("a text begins with more than one token");
+  if (definition.unk_id >= 0) CheckAllBytes(definition);
+  CheckAddedTokens(definition);
+  GgufBpe out;
+  for (const Preset& preset : Presets()) {
+    if (!out.pre.empty() || !Fits(preset, definition)) continue;
+    out.pre = preset.name;
+  }
+  if (out.pre.empty())
+    CannotBeGguf("llama.cpp knows its rules of cutting words (pre-tokenizer) by no name");
+  out.tokens = definition.tokens;
+  out.types.assign(out.tokens.size(), PieceType::kNormal);
+  for (const AddedToken& token : definition.added) {
+    out.types[static_cast<size_t>(token.id)] =
+        token.special ? PieceType::kControl : PieceType::kUserDefined;
+  }
+  for (size_t id = 0; id < out.tokens.size(); ++id) {
+    if (!out.tokens[id].empty()) continue;
+    out.tokens[id] = StrCat("[PAD", id, "]");  // llama.cpp's converter's name of a free id
+    out.types[id] = PieceType::kUnused;
+  }
+  for (const Merge& merge : definition.merges) {
+    out.merges.push_back(definition.tokens[static_cast<size_t>(merge.left)] + " " +
+                         definition.tokens[static_cast<size_t>(merge.right)]);
+  }
+  return out;
 }
 
 std::string WriteTokenizerJson(const BpeDefinition& definition) {

@@ -38,6 +38,7 @@ class BpeTokenizer : public Tokenizer::Impl {
   }
 
   void Encode(std::string_view text, bool special, std::vector<int32_t>* ids) const override;
+  GgufBpe ToGguf() const override { return GgufOf(definition_); }
   std::string Serialize() const override { return WriteTokenizerJson(definition_); }
 
  private:
@@ -94,8 +95,12 @@ void BpeTokenizer::FillTable() {
 
 void BpeTokenizer::FillBytes() {
   const std::string& mark = definition_.space_mark;
-  for (size_t id = 0; id < table.pieces.size(); ++id) {
-    const std::string& piece = table.pieces[id];
+  // An added token that is found in normalized text stands for its own normalized text.
+  std::vector<std::string> pieces = table.pieces;
+  for (const AddedToken& token : Chosen(definition_, true))
+    pieces[static_cast<size_t>(token.id)] = token.content;
+  for (size_t id = 0; id < pieces.size(); ++id) {
+    const std::string& piece = pieces[id];
     std::string& text = bytes.emplace_back();
     if (table.types[id] == PieceType::kControl) continue;
     if (definition_.byte_level) {

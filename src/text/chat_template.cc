@@ -19,7 +19,19 @@ struct ChatTemplate::Impl {
   std::string source, bos_token, eos_token;
   std::vector<jinja::Stmt> body;
 
-  std::string Render(std::vector<std::pair<jinja::Value, jinja::Value>> variables) const {
+  using Variables = std::vector<std::pair<jinja::Value, jinja::Value>>;
+
+  // `variables` are made inside of it, since values that are too large throw a TemplateError.
+  template <class MakeVariables>
+  std::string Render(MakeVariables make) const {
+    try {
+      return RenderThese(make());
+    } catch (const jinja::TemplateError& error) {
+      throw FormatError("the variables of a chat template: " + error.message);
+    }
+  }
+
+  std::string RenderThese(Variables variables) const {
     const auto add = [&](const char* name, jinja::Value value) {
       for (const auto& [key, unused] : variables)
         if (*key.String() == name) return;
@@ -50,17 +62,20 @@ ChatTemplate::ChatTemplate(std::string source, std::string bos_token, std::strin
 
 std::string ChatTemplate::Render(const std::vector<ChatMessage>& messages,
                                  bool add_generation_prompt) const {
-  std::vector<jinja::Value> list;
   for (const ChatMessage& message : messages) {
     CheckText(message.role, "role");
     CheckText(message.content, "content");
-    list.push_back(
-        jinja::MakeDict({{jinja::MakeString("role"), jinja::MakeString(message.role)},
-                         {jinja::MakeString("content"), jinja::MakeString(message.content)}}));
   }
-  return impl_->Render(
-      {{jinja::MakeString("messages"), jinja::MakeList(std::move(list))},
-       {jinja::MakeString("add_generation_prompt"), jinja::MakeBool(add_generation_prompt)}});
+  return impl_->Render([&]() -> Impl::Variables {
+    std::vector<jinja::Value> list;
+    for (const ChatMessage& message : messages) {
+      list.push_back(
+          jinja::MakeDict({{jinja::MakeString("role"), jinja::MakeString(message.role)},
+                           {jinja::MakeString("content"), jinja::MakeString(message.content)}}));
+    }
+    return {{jinja::MakeString("messages"), jinja::MakeList(std::move(list))},
+            {jinja::MakeString("add_generation_prompt"), jinja::MakeBool(add_generation_prompt)}};
+  });
 }
 
 std::string ChatTemplate::RenderJson(std::string_view variables) const {
@@ -70,7 +85,7 @@ std::string ChatTemplate::RenderJson(std::string_view variables) const {
   const jinja::Value* messages = jinja::Find(*dict, std::string_view("messages"));
   TERN_CHECK_FORMAT(messages != nullptr && messages->AsList() != nullptr,
                     "the variables of a chat template have no list \"messages\"");
-  return impl_->Render(dict->items);
+  return impl_->Render([&] { return dict->items; });
 }
 
 const std::string& ChatTemplate::source() const { return impl_->source; }

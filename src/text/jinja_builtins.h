@@ -8,28 +8,10 @@
 #include <utility>
 #include <vector>
 
+#include "text/jinja_budget.h"
 #include "text/jinja_value.h"
 
 namespace tern::text::jinja {
-
-// What one render may use, so that a template that loops or grows ends with an error.
-class Budget {
- public:
-  static constexpr int64_t kMaxSteps = 5'000'000;         // A second; some 100 bytes each at most
-  static constexpr int64_t kMaxBytes = int64_t{1} << 28;  // Of all texts that are made
-
-  // Throw TemplateError (a limit) when there is no more.
-  void Step(int64_t count = 1);
-  void Bytes(size_t count);
-  // MakeString with its bytes counted.
-  Value Text(std::string text);
-  // MakeList, Elements: an element is a step.
-  Value NewList(std::vector<Value> items);
-  std::vector<Value> Items(const Value& value);
-
- private:
-  int64_t steps_ = 0, bytes_ = 0;
-};
 
 struct Args {
   std::vector<Value> positional;
@@ -57,10 +39,15 @@ Value CallMethod(const Value& value, std::string_view name, const Args& args, Bu
 
 // value.name or value["name"] of dictionaries, value[index] of lists and strings; undefined when
 // it is not there. Throws TemplateError for undefined values.
-Value Member(const Value& value, const Value& key);
+Value Member(const Value& value, const Value& key, Budget* budget);
 // Python's value[begin:end:step]; none: left out.
 Value Slice(const Value& value, const Value& begin, const Value& end, const Value& step,
             Budget* budget);
+
+// Where `what` stands in `text` at or behind `from` (the last place: at all), or npos. Linear in
+// both lengths, which std::string::find is not.
+size_t FindText(std::string_view text, std::string_view what, size_t from);
+size_t FindLastText(std::string_view text, std::string_view what);
 
 // + - * / // % ** and ~ of jinja_operators.cc. Throw TemplateError for operands that do not fit,
 // division by 0, and integers beyond 64 bits.

@@ -18,12 +18,6 @@ struct Namespace {
   std::map<std::string, Value, std::less<>> members;
 };
 
-struct LoopState {
-  std::vector<Value> items;
-  int64_t index = 0;  // From 0
-  int64_t depth = 1;
-};
-
 namespace {
 
 constexpr int kMaxDepth = 400;
@@ -34,7 +28,7 @@ using Scope = std::map<std::string, Value, std::less<>>;
 
 class Evaluator {
  public:
-  explicit Evaluator(const Value& globals) {
+  Evaluator(const Value& globals, const Limits& limits) : budget_(limits) {
     for (const auto& [key, value] : globals.AsDict()->items)
       globals_.insert_or_assign(*key.String(), value);
     for (const char* name : {"raise_exception", "strftime_now", "range", "namespace", "dict"}) {
@@ -94,7 +88,7 @@ class Evaluator {
         Print(stmt.text);
         return Flow::kNext;
       case StmtKind::kPrint:
-        Print(Str(Eval(*stmt.value)));
+        Print(Str(Eval(*stmt.value), &budget_));
         return Flow::kNext;
       case StmtKind::kIf:
         for (size_t i = 0; i < stmt.conditions.size(); ++i)
@@ -126,7 +120,7 @@ class Evaluator {
 
   void Assign(const std::vector<std::string>& targets, const Value& value) {
     if (targets.size() > 1) {
-      const std::vector<Value> parts = budget_.Items(value);
+      const std::vector<Value> parts = Elements(value, &budget_);
       if (parts.size() != targets.size())
         Fail(StrCat(parts.size(), " values for ", targets.size(), " names"));
       for (size_t i = 0; i < parts.size(); ++i) (*scopes_.back())[targets[i]] = parts[i];
@@ -160,9 +154,7 @@ class Evaluator {
   }
 
   Flow For(const Stmt& stmt) {
-    auto loop = std::make_shared<LoopState>();  // A template may keep it beyond the loop
-    std::vector<Value>& items = loop->items;
-    items = budget_.Items(Eval(*stmt.value));
+    std::vector<Value> items = Elements(Eval(*stmt.value), &budget_);
     Scope scope;
     scopes_.push_back(&scope);
     if (!stmt.conditions.empty()) {
@@ -174,22 +166,25 @@ class Evaluator {
       }
       items = std::move(kept);
     }
-    loop->depth = ++loops_;
+    // A template may keep the loop beyond its end, and in the items of another: a list's limits.
+    auto loop = std::make_shared<LoopState>();
+    loop->list = *MakeList(std::move(items)).As<Value::ListPtr>();
     Flow flow = Flow::kNext;
-    for (const auto size = static_cast<int64_t>(items.size()); loop->index < size; ++loop->index) {
+    const auto size = static_cast<int64_t>(loop->list->items.size());
+    for (; loop->index < size; ++loop->index) {
       scope.clear();
       scope["loop"] = {Value::LoopPtr(loop)};
-      Assign(stmt.targets, items[static_cast<size_t>(loop->index)]);
+      Assign(stmt.targets, loop->list->items[static_cast<size_t>(loop->index)]);
       if (Body(stmt.bodies[0]) == Flow::kBreak) break;
     }
-    --loops_;
     scope.clear();
-    if (items.empty() && stmt.bodies.size() > 1) flow = Body(stmt.bodies[1]);
+    if (size == 0 && stmt.bodies.size() > 1) flow = Body(stmt.bodies[1]);
     scopes_.pop_back();
     return flow;
   }
 
   Value Lookup(const std::string& name) {
+    budget_.Step(static_cast<int64_t>(scopes_.size() / 4));
     for (size_t i = scopes_.size(); i-- > 0;) {
       const auto found = scopes_[i]->find(name);
       if (found != scopes_[i]->end()) return found->second;
@@ -203,10 +198,9 @@ class Evaluator {
     const auto arg = [&](size_t i) { return Eval(*expr.args[i]); };
     switch (expr.kind) {
       case ExprKind::kConstant:
-        if (expr.value.String() != nullptr) budget_.Bytes(expr.value.String()->size());
         return expr.value;
       case ExprKind::kName:
-        return Counted(Lookup(expr.name));
+        return Lookup(expr.name);
       case ExprKind::kList:
       case ExprKind::kTuple: {
         std::vector<Value> items;
@@ -216,9 +210,11 @@ class Evaluator {
       case ExprKind::kDict:
         return Dictionary(expr);
       case ExprKind::kAttribute:
-        return Counted(Attribute(arg(0), expr.name));
-      case ExprKind::kSubscript:
-        return Counted(Subscript(arg(0), arg(1)));
+        return Attribute(arg(0), expr.name);
+      case ExprKind::kSubscript: {
+        const Value object = arg(0);
+        return Subscript(object, arg(1));
+      }
       case ExprKind::kSlice: {
         const auto part = [&](size_t i) { return expr.args[i] ? arg(i) : MakeNone(); };
         return jinja::Slice(arg(0), part(1), part(2), part(3), &budget_);
@@ -272,23 +268,14 @@ class Evaluator {
     __builtin_unreachable();
   }
 
-  // A copy of a text takes its bytes.
-  Value Counted(Value value) {
-    if (value.String() != nullptr) budget_.Bytes(value.String()->size() / 16);
-    if (const Dict* dict = value.AsDict())
-      budget_.Step(static_cast<int64_t>(dict->items.size() / 16));
-    return value;
-  }
-
   Value Dictionary(const Expr& expr) {
     std::vector<std::pair<Value, Value>> items;
     for (size_t i = 0; i + 1 < expr.args.size(); i += 2) {
       Value key = Eval(*expr.args[i]);
       Value value = Eval(*expr.args[i + 1]);
-      budget_.Step(static_cast<int64_t>(items.size()));
       bool replaced = false;
       for (auto& item : items) {
-        if (!Equal(item.first, key)) continue;
+        if (!Equal(item.first, key, &budget_)) continue;
         item.second = value;
         replaced = true;
       }
@@ -298,10 +285,10 @@ class Evaluator {
   }
 
   Value LoopMember(const LoopState& loop, const std::string& name) const {
-    const auto size = static_cast<int64_t>(loop.items.size());
+    const auto size = static_cast<int64_t>(loop.list->items.size());
     const auto item = [&](int64_t i) {
       return i < 0 || i >= size ? MakeUndefined("loop." + name)
-                                : loop.items[static_cast<size_t>(i)];
+                                : loop.list->items[static_cast<size_t>(i)];
     };
     if (name == "index") return MakeInt(loop.index + 1);
     if (name == "index0") return MakeInt(loop.index);
@@ -310,33 +297,27 @@ class Evaluator {
     if (name == "first") return MakeBool(loop.index == 0);
     if (name == "last") return MakeBool(loop.index + 1 == size);
     if (name == "length") return MakeInt(size);
-    if (name == "depth") return MakeInt(loop.depth);
-    if (name == "depth0") return MakeInt(loop.depth - 1);
+    if (name == "depth") return MakeInt(1);  // Only recursive loops, outside of the subset, nest
+    if (name == "depth0") return MakeInt(0);
     if (name == "previtem") return item(loop.index - 1);
     if (name == "nextitem") return item(loop.index + 1);
     Fail(StrCat("loop.", name, " is not in the subset"));
   }
 
-  Value Attribute(const Value& value, const std::string& name) const {
+  Value Attribute(const Value& value, const std::string& name) {
     if (auto* const* space = value.As<Namespace*>()) {
       const auto found = (*space)->members.find(name);
       return found == (*space)->members.end() ? MakeUndefined(name) : found->second;
     }
     if (const auto* loop = value.As<Value::LoopPtr>()) return LoopMember(**loop, name);
-    if (HasMethod(value, name)) {
-      auto method = std::make_shared<Callable>();
-      method->kind = Callable::Kind::kMethod;
-      method->name = name;
-      method->self = value;
-      return {Value::CallablePtr(std::move(method))};
-    }
-    return Member(value, MakeString(name));
+    if (HasMethod(value, name)) return MakeMethod(name, value);
+    return Member(value, MakeString(name), &budget_);
   }
 
-  Value Subscript(const Value& value, const Value& key) const {
+  Value Subscript(const Value& value, const Value& key) {
     if (key.String() != nullptr && (value.Is<Namespace*>() || value.Is<Value::LoopPtr>()))
       return Attribute(value, *key.String());
-    return Member(value, key);
+    return Member(value, key, &budget_);
   }
 
   Args Arguments(const Expr& expr) {
@@ -381,7 +362,6 @@ class Evaluator {
     // A macro sees the names of the template, not those of its caller.
     std::vector<Scope*> callers = std::exchange(scopes_, {&globals_, &scope});
     std::string outer = std::exchange(out_, "");
-    const int64_t loops = std::exchange(loops_, 0);
     for (size_t i = 0; i < count; ++i) {
       const Value* given = args.Get(i, macro.targets[i]);
       scope[macro.targets[i]] = given != nullptr ? *given
@@ -389,7 +369,6 @@ class Evaluator {
                                                  : MakeUndefined(macro.targets[i]);
     }
     Body(macro.bodies[0]);
-    loops_ = loops;
     scopes_ = std::move(callers);
     return MakeString(std::exchange(out_, std::move(outer)));
   }
@@ -397,7 +376,7 @@ class Evaluator {
   Value CallFunction(const std::string& name, const Args& args) {
     if (name == "raise_exception") {
       args.Want(name, 1, 1);
-      Fail("the template refuses the messages: " + Str(args.positional[0]));
+      Fail("the template refuses the messages: " + Shown(args.positional[0]));
     }
     if (name == "strftime_now") {
       args.Want(name, 1, 1);
@@ -416,7 +395,8 @@ class Evaluator {
       if (!args.positional.empty()) {
         const Dict* dict = args.positional[0].AsDict();
         if (dict == nullptr) Fail("namespace wants a dictionary or arguments with names");
-        for (const auto& [key, value] : dict->items) space.members[Str(key)] = value;
+        budget_.Step(static_cast<int64_t>(dict->items.size()));
+        for (const auto& [key, value] : dict->items) space.members[Str(key, &budget_)] = value;
       }
       for (const auto& [key, value] : args.named) space.members[key] = value;
       return {&space};
@@ -425,6 +405,7 @@ class Evaluator {
     if (!args.positional.empty()) {
       if (args.positional[0].AsDict() == nullptr) Fail("dict wants a dictionary");
       items = args.positional[0].AsDict()->items;
+      budget_.Step(static_cast<int64_t>(items.size()));
     }
     for (const auto& [key, value] : args.named) items.emplace_back(MakeString(key), value);
     return MakeDict(std::move(items));
@@ -452,12 +433,12 @@ class Evaluator {
       at_ = expr.at;
       const std::string& op = expr.names[i];
       bool holds = false;
-      if (op == "==") holds = Equal(left, right);
-      if (op == "!=") holds = !Equal(left, right);
-      if (op == "<") holds = Less(left, right);
-      if (op == ">") holds = Less(right, left);
-      if (op == "<=") holds = !Less(right, left);
-      if (op == ">=") holds = !Less(left, right);
+      if (op == "==") holds = Equal(left, right, &budget_);
+      if (op == "!=") holds = !Equal(left, right, &budget_);
+      if (op == "<") holds = Less(left, right, &budget_);
+      if (op == ">") holds = Less(right, left, &budget_);
+      if (op == "<=") holds = !Less(right, left, &budget_);
+      if (op == ">=") holds = !Less(left, right, &budget_);
       if (op == "in") holds = Contains(right, left, &budget_);
       if (op == "not in") holds = !Contains(right, left, &budget_);
       if (!holds) return MakeBool(false);
@@ -474,13 +455,12 @@ class Evaluator {
   Value block_text_;
   Position at_;
   int depth_ = 0;
-  int64_t loops_ = 0;
 };
 
 }  // namespace
 
-std::string Render(const std::vector<Stmt>& body, const Value& globals) {
-  return Evaluator(globals).Run(body);
+std::string Render(const std::vector<Stmt>& body, const Value& globals, const Limits& limits) {
+  return Evaluator(globals, limits).Run(body);
 }
 
 }  // namespace tern::text::jinja

@@ -14,19 +14,32 @@ namespace {
 
 using Filter = Value (*)(const Value&, const Args&, Budget*);
 
-// The text of str(value), counted.
-std::string TextOf(const Value& value, Budget* budget) {
-  std::string text = Str(value);
-  budget->Bytes(text.size());
-  return text;
+Value Method(const char* name, const Value& value, const Args& args, Budget* budget) {
+  return CallMethod(MakeString(Str(value, budget)), name, args, budget);
 }
 
-Value Method(const char* name, const Value& value, const Args& args, Budget* budget) {
-  return CallMethod(MakeString(TextOf(value, budget)), name, args, budget);
+// jinja2's title, which is not str.title: words begin behind white space and -({[< alone.
+Value Title(const Value& value, const Args& args, Budget* budget) {
+  args.Want("title", 0, 0);
+  const std::string text = Str(value, budget);
+  budget->Bytes(16 * text.size());  // A text for each letter
+  std::string out;
+  bool inside = false;
+  for (size_t at = 0; at < text.size();) {
+    const size_t begin = at;
+    const uint32_t c = NextCodepoint(text, &at);
+    const std::string letter = text.substr(begin, at - begin);
+    out += inside ? ToLower(letter) : ToUpper(letter);
+    inside = !IsPythonSpace(c) &&
+             (c >= 0x80 ||
+              std::string_view("-({[<").find(static_cast<char>(c)) == std::string_view::npos);
+  }
+  return budget->Text(std::move(out));
 }
 
 // "a.b.0" of a value.
-Value Path(const Value& value, const std::string& path) {
+Value Path(const Value& value, const std::string& path, Budget* budget) {
+  budget->Bytes(4 * path.size());
   Value at = value;
   for (size_t begin = 0; begin <= path.size();) {
     const size_t end = std::min(path.find('.', begin), path.size());
@@ -35,7 +48,7 @@ Value Path(const Value& value, const std::string& path) {
     const auto read = std::from_chars(part.data(), part.data() + part.size(), index);
     const bool number = !part.empty() && read.ec == std::errc() && *read.ptr == '\0';
     if (at.IsUndefined()) return at;
-    at = Member(at, number ? MakeInt(index) : MakeString(part));
+    at = Member(at, number ? MakeInt(index) : MakeString(part), budget);
     begin = end + 1;
   }
   return at;
@@ -61,13 +74,13 @@ Value Join(const Value& value, const Args& args, Budget* budget) {
   args.Want("join", 0, 2, {"d", "attribute"});
   const std::string separator = args.Text(0, "d", "");
   const Value* attribute = args.Get(1, "attribute");
+  const std::string name = attribute == nullptr ? "" : Str(*attribute, budget);
   std::string out;
   bool first = true;
-  for (const Value& item : budget->Items(value)) {
+  for (const Value& item : Elements(value, budget)) {
     if (!first) out += separator;
     first = false;
-    const std::string text =
-        TextOf(attribute == nullptr ? item : Path(item, Str(*attribute)), budget);
+    const std::string text = Str(attribute == nullptr ? item : Path(item, name, budget), budget);
     budget->Bytes(separator.size());
     out += text;
   }
@@ -79,16 +92,16 @@ Value Map(const Value& value, const Args& args, Budget* budget) {
   const Value* attribute = args.Get(SIZE_MAX, "attribute");
   const Value* fallback = args.Get(SIZE_MAX, "default");
   if (attribute == nullptr) args.Want("map", 1, SIZE_MAX);
-  const std::string name = attribute == nullptr ? args.Text(0, "", "") : Str(*attribute);
+  const std::string name = attribute == nullptr ? args.Text(0, "", "") : Str(*attribute, budget);
   if (attribute == nullptr && !HasFilter(name))
     Fail(StrCat("the filter '", name, "' is not in the subset"));
   const Args rest = Rest(args, 1);
-  for (const Value& item : budget->Items(value)) {
+  for (const Value& item : Elements(value, budget)) {
     if (attribute == nullptr) {
       out.push_back(CallFilter(name, item, rest, budget));
       continue;
     }
-    Value member = Path(item, name);
+    Value member = Path(item, name, budget);
     out.push_back(member.IsUndefined() && fallback != nullptr ? *fallback : std::move(member));
   }
   return budget->NewList(std::move(out));
@@ -102,9 +115,10 @@ Value Choose(const Value& value, const Args& args, Budget* budget, bool attribut
   const std::string test = tested ? args.Text(skipped, "", "") : "";
   if (tested && !HasTest(test)) Fail(StrCat("the test '", test, "' is not in the subset"));
   const Args rest = Rest(args, skipped + 1);
+  const std::string name = attribute ? args.Text(0, "", "") : "";
   std::vector<Value> out;
-  for (const Value& item : budget->Items(value)) {
-    const Value subject = attribute ? Path(item, args.Text(0, "", "")) : item;
+  for (const Value& item : Elements(value, budget)) {
+    const Value subject = attribute ? Path(item, name, budget) : item;
     const bool passed = tested ? CallTest(test, subject, rest, budget) : Truthy(subject);
     if (passed == want) out.push_back(item);
   }
@@ -124,8 +138,8 @@ Value ToJsonFilter(const Value& value, const Args& args, Budget* budget) {
   const int64_t spaces =
       indent == nullptr || indent->IsNone() ? -1 : std::max<int64_t>(0, args.Int(1, "indent", 0));
   if (spaces > 16) Fail("tojson: indent above 16");
-  return budget->Text(
-      ToJson(value, static_cast<int>(spaces), flag(0, "ensure_ascii"), flag(3, "sort_keys")));
+  const JsonStyle style{static_cast<int>(spaces), flag(0, "ensure_ascii"), flag(3, "sort_keys")};
+  return MakeString(ToJson(value, style, budget));
 }
 
 Value Items(const Value& value, const Args& args, Budget* budget) {
@@ -135,68 +149,62 @@ Value Items(const Value& value, const Args& args, Budget* budget) {
   return CallMethod(value, "items", {}, budget);
 }
 
-bool LessFolded(const Value& a, const Value& b) {
-  if (a.String() != nullptr && b.String() != nullptr)
-    return ToLower(*a.String()) < ToLower(*b.String());
-  return Less(a, b);
-}
+// What a filter compares: an attribute, and texts in lower case unless case counts.
+struct SortKey {
+  SortKey(const Value* attribute, const Value* case_sensitive, Budget* budget)
+      : path(attribute == nullptr ? "" : Str(*attribute, budget)),
+        same_case(case_sensitive != nullptr && Truthy(*case_sensitive)) {}
 
-// n log n comparisons, each of at most the text's length: counted before they are made.
-void SortCounted(std::vector<Value>* items,
-                 const std::function<bool(const Value&, const Value&)>& less, Budget* budget) {
-  for (const Value& item : *items)
-    budget->Bytes(32 * (item.String() == nullptr ? 1 : item.String()->size()));
-  std::stable_sort(items->begin(), items->end(), less);
+  Value Of(const Value& item, Budget* budget) const {
+    Value key = path.empty() ? item : Path(item, path, budget);
+    if (same_case || key.String() == nullptr) return key;
+    return CallMethod(key, "lower", {}, budget);
+  }
+
+  std::string path;
+  bool same_case;
+};
+
+// Stable, each key made once.
+Value Sorted(std::vector<Value> items, const SortKey& key, bool down, Budget* budget) {
+  std::vector<std::pair<Value, Value>> keyed;  // Key, item
+  for (Value& item : items) {
+    Value of_item = key.Of(item, budget);
+    keyed.emplace_back(std::move(of_item), std::move(item));
+  }
+  std::stable_sort(keyed.begin(), keyed.end(), [&](const auto& a, const auto& b) {
+    return down ? Less(b.first, a.first, budget) : Less(a.first, b.first, budget);
+  });
+  for (size_t i = 0; i < items.size(); ++i) items[i] = std::move(keyed[i].second);
+  return budget->NewList(std::move(items));
 }
 
 Value Sort(const Value& value, const Args& args, Budget* budget) {
   args.Want("sort", 0, 3, {"reverse", "case_sensitive", "attribute"});
   const Value* reverse = args.Get(0, "reverse");
-  const Value* exact = args.Get(1, "case_sensitive");
-  const Value* attribute = args.Get(2, "attribute");
-  const std::string path = attribute == nullptr ? "" : Str(*attribute);
-  const auto less = [&](const Value& a, const Value& b) {
-    const Value x = path.empty() ? a : Path(a, path), y = path.empty() ? b : Path(b, path);
-    return exact != nullptr && Truthy(*exact) ? Less(x, y) : LessFolded(x, y);
-  };
-  std::vector<Value> items = budget->Items(value);
-  const bool down = reverse != nullptr && Truthy(*reverse);
-  SortCounted(
-      &items, [&](const Value& a, const Value& b) { return down ? less(b, a) : less(a, b); },
-      budget);
-  return budget->NewList(std::move(items));
+  const SortKey key(args.Get(2, "attribute"), args.Get(1, "case_sensitive"), budget);
+  return Sorted(Elements(value, budget), key, reverse != nullptr && Truthy(*reverse), budget);
 }
 
 Value DictSort(const Value& value, const Args& args, Budget* budget) {
   args.Want("dictsort", 0, 3, {"case_sensitive", "by", "reverse"});
-  const Value* exact = args.Get(0, "case_sensitive");
-  const int64_t member = args.Text(1, "by", "key") == "value" ? 1 : 0;
+  const Value member = MakeString(args.Text(1, "by", "key") == "value" ? "1" : "0");
   const Value* reverse = args.Get(2, "reverse");
-  const auto less = [&](const Value& a, const Value& b) {
-    const Value x = Member(a, MakeInt(member)), y = Member(b, MakeInt(member));
-    return exact != nullptr && Truthy(*exact) ? Less(x, y) : LessFolded(x, y);
-  };
-  std::vector<Value> items = budget->Items(Items(value, {}, budget));
-  const bool down = reverse != nullptr && Truthy(*reverse);
-  SortCounted(
-      &items, [&](const Value& a, const Value& b) { return down ? less(b, a) : less(a, b); },
-      budget);
-  return budget->NewList(std::move(items));
+  const SortKey key(&member, args.Get(0, "case_sensitive"), budget);
+  return Sorted(Elements(Items(value, {}, budget), budget), key,
+                reverse != nullptr && Truthy(*reverse), budget);
 }
 
 Value Unique(const Value& value, const Args& args, Budget* budget) {
   args.Want("unique", 0, 2, {"case_sensitive", "attribute"});
-  const Value* exact = args.Get(0, "case_sensitive");
-  const Value* attribute = args.Get(1, "attribute");
+  const SortKey key(args.Get(1, "attribute"), args.Get(0, "case_sensitive"), budget);
   std::vector<Value> out, keys;
-  for (const Value& item : budget->Items(value)) {
-    Value key = attribute == nullptr ? item : Path(item, Str(*attribute));
-    if (key.String() != nullptr && (exact == nullptr || !Truthy(*exact)))
-      key = MakeString(ToLower(*key.String()));
-    budget->Step(static_cast<int64_t>(keys.size()));
-    if (std::any_of(keys.begin(), keys.end(), [&](const Value& k) { return Equal(k, key); }))
+  for (const Value& item : Elements(value, budget)) {
+    Value fresh = key.Of(item, budget);
+    if (std::any_of(keys.begin(), keys.end(),
+                    [&](const Value& seen) { return Equal(seen, fresh, budget); }))
       continue;
-    keys.push_back(std::move(key));
+    keys.push_back(std::move(fresh));
     out.push_back(item);
   }
   return budget->NewList(std::move(out));
@@ -204,7 +212,7 @@ Value Unique(const Value& value, const Args& args, Budget* budget) {
 
 Value Reverse(const Value& value, const Args& args, Budget* budget) {
   args.Want("reverse", 0, 0);
-  std::vector<Value> items = budget->Items(value);
+  std::vector<Value> items = Elements(value, budget);
   std::reverse(items.begin(), items.end());
   if (value.String() == nullptr) return budget->NewList(std::move(items));
   std::string text;
@@ -214,33 +222,30 @@ Value Reverse(const Value& value, const Args& args, Budget* budget) {
 
 Value Extreme(const Value& value, const Args& args, Budget* budget, bool largest) {
   args.Want(largest ? "max" : "min", 0, 2, {"case_sensitive", "attribute"});
-  const Value* exact = args.Get(0, "case_sensitive");
-  const Value* attribute = args.Get(1, "attribute");
-  const Value* best = nullptr;
-  const std::vector<Value> items = budget->Items(value);
-  const auto key = [&](const Value& v) {
-    return attribute == nullptr ? v : Path(v, Str(*attribute));
-  };
-  const bool same_case = exact != nullptr && Truthy(*exact);
-  for (const Value& item : items) {
-    if (best != nullptr) {
-      const Value a = key(largest ? *best : item), b = key(largest ? item : *best);
-      if (!(same_case ? Less(a, b) : LessFolded(a, b))) continue;
-    }
-    best = &item;
+  const SortKey key(args.Get(1, "attribute"), args.Get(0, "case_sensitive"), budget);
+  Value best = MakeUndefined("an element of an empty list"), best_key;
+  bool first = true;
+  for (const Value& item : Elements(value, budget)) {
+    Value item_key = key.Of(item, budget);
+    if (!first && !(largest ? Less(best_key, item_key, budget) : Less(item_key, best_key, budget)))
+      continue;
+    first = false;
+    best = item;
+    best_key = std::move(item_key);
   }
-  return best == nullptr ? MakeUndefined("an element of an empty list") : *best;
+  return best;
 }
 
 Value Sum(const Value& value, const Args& args, Budget* budget) {
   args.Want("sum", 0, 2, {"attribute", "start"});
   const Value* attribute = args.Get(0, "attribute");
+  const std::string path =
+      attribute == nullptr || attribute->IsNone() ? "" : Str(*attribute, budget);
   int64_t integers = args.Int(1, "start", 0);
   double floats = 0;
   bool exact = true;
-  for (const Value& item : budget->Items(value)) {
-    const Value number =
-        attribute == nullptr || attribute->IsNone() ? item : Path(item, Str(*attribute));
+  for (const Value& item : Elements(value, budget)) {
+    const Value number = path.empty() ? item : Path(item, path, budget);
     int64_t integer = 0;
     double real = 0;
     if (IntOf(number, &integer)) {
@@ -255,7 +260,7 @@ Value Sum(const Value& value, const Args& args, Budget* budget) {
   return exact ? MakeInt(integers) : Value{floats + static_cast<double>(integers)};
 }
 
-Value ToInt(const Value& value, const Args& args, Budget*) {
+Value ToInt(const Value& value, const Args& args, Budget* budget) {
   args.Want("int", 0, 2, {"default", "base"});
   int64_t integer = 0;
   if (IntOf(value, &integer)) return MakeInt(integer);
@@ -263,7 +268,7 @@ Value ToInt(const Value& value, const Args& args, Budget*) {
     return std::abs(*real) < 9e18 ? MakeInt(static_cast<int64_t>(*real))
                                   : MakeInt(args.Int(0, "default", 0));
   if (value.String() != nullptr) {
-    std::string text = Str(value);
+    std::string text = Str(value, budget);
     std::erase_if(text, [](char c) { return c == ' ' || c == '\n' || c == '\t' || c == '_'; });
     const char* begin = text.data() + (text.starts_with('+') ? 1 : 0);
     const char* end = text.data() + text.size();
@@ -279,11 +284,12 @@ Value ToInt(const Value& value, const Args& args, Budget*) {
   return MakeInt(args.Int(0, "default", 0));
 }
 
-Value ToFloat(const Value& value, const Args& args, Budget*) {
+Value ToFloat(const Value& value, const Args& args, Budget* budget) {
   args.Want("float", 0, 1, {"default"});
   double real = 0;
   if (NumberOf(value, &real)) return {real};
   if (const std::string* text = value.String()) {
+    budget->Bytes(text->size());
     const auto read = std::from_chars(text->data(), text->data() + text->size(), real);
     if (read.ec == std::errc() && read.ptr == text->data() + text->size()) return {real};
   }
@@ -325,7 +331,7 @@ Value Indent(const Value& value, const Args& args, Budget* budget) {
       width != nullptr && width->String() != nullptr
           ? *width->String()
           : std::string(static_cast<size_t>(std::max<int64_t>(0, args.Int(0, "width", 4))), ' ');
-  const std::string text = TextOf(value, budget);
+  const std::string text = Str(value, budget);
   std::string out = first != nullptr && Truthy(*first) ? space : "";
   for (size_t at = 0; at < text.size(); ++at) {
     out += text[at];
@@ -342,7 +348,7 @@ Value Indent(const Value& value, const Args& args, Budget* budget) {
 Value Escape(const Value& value, const Args& args, Budget* budget) {
   args.Want("escape", 0, 0);
   std::string out;
-  for (const char c : TextOf(value, budget)) {
+  for (const char c : Str(value, budget)) {
     switch (c) {
       case '&':
         out += "&amp;";
@@ -367,11 +373,11 @@ Value Escape(const Value& value, const Args& args, Budget* budget) {
 }
 
 // The first or last element; both ends of lists, strings and keys.
-Value EndOf(const Value& value, bool last) {
-  if (const std::string* text = value.String()) {
-    if (!text->empty()) return Member(value, MakeInt(last ? -1 : 0));
+Value EndOf(const Value& value, bool last, Budget* budget) {
+  if (value.String() != nullptr || value.AsList() != nullptr) {
+    if (Truthy(value)) return Member(value, MakeInt(last ? -1 : 0), budget);
   } else {
-    const std::vector<Value> items = Elements(value);
+    const std::vector<Value> items = Elements(value, budget);
     if (!items.empty()) return last ? items.back() : items.front();
   }
   return MakeUndefined("an element of an empty list");
@@ -380,46 +386,47 @@ Value EndOf(const Value& value, bool last) {
 const std::map<std::string_view, Filter>& Filters() {
   using V = const Value&;
   using A = const Args&;
+  using B = Budget*;
   static const std::map<std::string_view, Filter> filters = {
       {"abs", Abs},
-      {"attr", [](V v, A a, Budget*) { return Member(v, MakeString(a.Text(0, "name", ""))); }},
-      {"capitalize", [](V v, A a, Budget* b) { return Method("capitalize", v, a, b); }},
-      {"count", [](V v, A, Budget*) { return MakeInt(Length(v)); }},
+      {"attr", [](V v, A a, B b) { return Member(v, MakeString(a.Text(0, "name", "")), b); }},
+      {"capitalize", [](V v, A a, B b) { return Method("capitalize", v, a, b); }},
+      {"count", [](V v, A, B b) { return MakeInt(Length(v, b)); }},
       {"d", Default},
       {"default", Default},
       {"dictsort", DictSort},
       {"e", Escape},
       {"escape", Escape},
-      {"first", [](V v, A, Budget*) { return EndOf(v, false); }},
+      {"first", [](V v, A, B b) { return EndOf(v, false, b); }},
       {"float", ToFloat},
       {"indent", Indent},
       {"int", ToInt},
       {"items", Items},
       {"join", Join},
-      {"last", [](V v, A, Budget*) { return EndOf(v, true); }},
-      {"length", [](V v, A, Budget*) { return MakeInt(Length(v)); }},
-      {"list", [](V v, A, Budget* b) { return b->NewList(b->Items(v)); }},
-      {"lower", [](V v, A a, Budget* b) { return Method("lower", v, a, b); }},
+      {"last", [](V v, A, B b) { return EndOf(v, true, b); }},
+      {"length", [](V v, A, B b) { return MakeInt(Length(v, b)); }},
+      {"list", [](V v, A, B b) { return MakeList(Elements(v, b)); }},
+      {"lower", [](V v, A a, B b) { return Method("lower", v, a, b); }},
       {"map", Map},
-      {"max", [](V v, A a, Budget* b) { return Extreme(v, a, b, true); }},
-      {"min", [](V v, A a, Budget* b) { return Extreme(v, a, b, false); }},
-      {"reject", [](V v, A a, Budget* b) { return Choose(v, a, b, false, false); }},
-      {"rejectattr", [](V v, A a, Budget* b) { return Choose(v, a, b, true, false); }},
-      {"replace", [](V v, A a, Budget* b) { return Method("replace", v, a, b); }},
+      {"max", [](V v, A a, B b) { return Extreme(v, a, b, true); }},
+      {"min", [](V v, A a, B b) { return Extreme(v, a, b, false); }},
+      {"reject", [](V v, A a, B b) { return Choose(v, a, b, false, false); }},
+      {"rejectattr", [](V v, A a, B b) { return Choose(v, a, b, true, false); }},
+      {"replace", [](V v, A a, B b) { return Method("replace", v, a, b); }},
       {"reverse", Reverse},
       {"round", Round},
-      {"safe", [](V v, A, Budget* b) { return b->Text(Str(v)); }},
-      {"select", [](V v, A a, Budget* b) { return Choose(v, a, b, false, true); }},
-      {"selectattr", [](V v, A a, Budget* b) { return Choose(v, a, b, true, true); }},
+      {"safe", [](V v, A, B b) { return MakeString(Str(v, b)); }},
+      {"select", [](V v, A a, B b) { return Choose(v, a, b, false, true); }},
+      {"selectattr", [](V v, A a, B b) { return Choose(v, a, b, true, true); }},
       {"sort", Sort},
-      {"string", [](V v, A, Budget* b) { return b->Text(Str(v)); }},
+      {"string", [](V v, A, B b) { return MakeString(Str(v, b)); }},
       {"sum", Sum},
-      {"title", [](V v, A a, Budget* b) { return Method("title", v, a, b); }},
+      {"title", Title},
       {"tojson", ToJsonFilter},
-      {"trim", [](V v, A a, Budget* b) { return Method("strip", v, a, b); }},
+      {"trim", [](V v, A a, B b) { return Method("strip", v, a, b); }},
       {"unique", Unique},
-      {"upper", [](V v, A a, Budget* b) { return Method("upper", v, a, b); }},
-      {"wordcount", [](V v, A, Budget* b) { return MakeInt(Length(Method("split", v, {}, b))); }},
+      {"upper", [](V v, A a, B b) { return Method("upper", v, a, b); }},
+      {"wordcount", [](V v, A, B b) { return MakeInt(Length(Method("split", v, {}, b), b)); }},
   };
   return filters;
 }
@@ -429,6 +436,7 @@ const std::map<std::string_view, Filter>& Filters() {
 bool HasFilter(std::string_view name) { return Filters().contains(name); }
 
 Value CallFilter(std::string_view name, const Value& value, const Args& args, Budget* budget) {
+  const Budget::Nested nested(budget);
   budget->Step();
   return Filters().at(name)(value, args, budget);
 }

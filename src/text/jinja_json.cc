@@ -6,6 +6,7 @@
 #include <unordered_set>
 
 #include "base/error.h"
+#include "text/jinja_budget.h"
 #include "text/jinja_value.h"
 #include "text/unicode.h"
 
@@ -110,10 +111,10 @@ std::string JsonString(const std::string& text, bool ensure_ascii) {
 
 class JsonWriter {
  public:
-  JsonWriter(int indent, bool ensure_ascii, bool sort_keys)
-      : indent_(indent), ensure_ascii_(ensure_ascii), sort_keys_(sort_keys) {}
+  JsonWriter(const JsonStyle& style, Budget* budget) : style_(style), budget_(budget) {}
 
   void Write(const Value& value, int level) {
+    budget_->Step();
     if (const auto* list = value.AsList()) {
       Open('[', level, list->items.empty());
       for (size_t i = 0; i < list->items.size(); ++i) {
@@ -128,9 +129,9 @@ class JsonWriter {
     } else if (const auto* flag = value.As<bool>()) {
       out_ += *flag ? "true" : "false";
     } else if (const auto* text = value.String()) {
-      out_ += JsonString(*text, ensure_ascii_);
-    } else if (value.Is<int64_t>()) {
-      out_ += Str(value);
+      WriteString(*text);
+    } else if (const auto* integer = value.As<int64_t>()) {
+      out_ += std::to_string(*integer);
     } else if (const auto* number = value.As<double>()) {
       out_ += std::isfinite(*number) ? FloatRepr(*number)
               : std::isnan(*number)  ? "NaN"
@@ -143,49 +144,60 @@ class JsonWriter {
   std::string Take() { return std::move(out_); }
 
  private:
+  void WriteString(const std::string& text) {
+    budget_->Bytes(2 * text.size());
+    const std::string json = JsonString(text, style_.ensure_ascii);
+    budget_->Bytes(json.size());
+    out_ += json;
+  }
   void WriteDict(const Dict& dict, int level) {
     std::vector<std::pair<std::string, const Value*>> items;
     for (const auto& [key, value] : dict.items) {
       if (const auto* text = key.String()) {
+        budget_->Bytes(text->size());
         items.emplace_back(*text, &value);
       } else if (key.Is<int64_t>() || key.Is<bool>() || key.IsNone() || key.Is<double>()) {
-        items.emplace_back(ToJson(key, -1, true, false), &value);
+        items.emplace_back(ToJson(key, {}, budget_), &value);
       } else {
         Fail("tojson: a key is " + TypeName(key));
       }
     }
-    if (sort_keys_) {
+    if (style_.sort_keys) {
+      for (const auto& [key, unused] : items) budget_->Bytes(2 * key.size());
       std::stable_sort(items.begin(), items.end(),
                        [](const auto& a, const auto& b) { return a.first < b.first; });
     }
     Open('{', level, items.empty());
     for (size_t i = 0; i < items.size(); ++i) {
       Separate(i, level);
-      out_ += JsonString(items[i].first, ensure_ascii_) + ": ";
+      WriteString(items[i].first);
+      out_ += ": ";
       Write(*items[i].second, level + 1);
     }
     Close('}', level, items.empty());
   }
   void NewLine(int level) {
+    const size_t spaces = static_cast<size_t>(level) * static_cast<size_t>(style_.indent);
+    budget_->Bytes(spaces);
     out_ += '\n';
-    out_.append(static_cast<size_t>(level) * static_cast<size_t>(indent_), ' ');
+    out_.append(spaces, ' ');
   }
   void Open(char bracket, int level, bool empty) {
     out_ += bracket;
-    if (indent_ >= 0 && !empty) NewLine(level + 1);
+    if (style_.indent >= 0 && !empty) NewLine(level + 1);
   }
   void Separate(size_t index, int level) {
     if (index == 0) return;
-    out_ += indent_ >= 0 ? "," : ", ";
-    if (indent_ >= 0) NewLine(level + 1);
+    out_ += style_.indent >= 0 ? "," : ", ";
+    if (style_.indent >= 0) NewLine(level + 1);
   }
   void Close(char bracket, int level, bool empty) {
-    if (indent_ >= 0 && !empty) NewLine(level);
+    if (style_.indent >= 0 && !empty) NewLine(level);
     out_ += bracket;
   }
 
-  int indent_;
-  bool ensure_ascii_, sort_keys_;
+  JsonStyle style_;
+  Budget* budget_;
   std::string out_;
 };
 
@@ -193,12 +205,16 @@ class JsonWriter {
 
 Value ParseJson(std::string_view text) {
   JsonReader reader;
-  nlohmann::json::sax_parse(text, &reader);
+  try {
+    nlohmann::json::sax_parse(text, &reader);
+  } catch (const TemplateError& error) {
+    throw FormatError("JSON: " + error.message);
+  }
   return reader.Take();
 }
 
-std::string ToJson(const Value& value, int indent, bool ensure_ascii, bool sort_keys) {
-  JsonWriter writer(indent, ensure_ascii, sort_keys);
+std::string ToJson(const Value& value, const JsonStyle& style, Budget* budget) {
+  JsonWriter writer(style, budget);
   writer.Write(value, 0);
   return writer.Take();
 }

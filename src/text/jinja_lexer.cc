@@ -11,6 +11,8 @@
 namespace tern::text::jinja {
 namespace {
 
+constexpr size_t kMaxName = 255;  // Looking a name up takes its length
+
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 bool IsNameStart(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
@@ -221,6 +223,7 @@ class Lexer {
     if (IsNameStart(c)) {
       size_t end = at_;
       while (end < source_.size() && (IsNameStart(source_[end]) || IsDigit(source_[end]))) ++end;
+      if (end - at_ > kMaxName) FailAt(here_, StrCat("a name longer than ", kMaxName, " bytes"));
       Add(TokenType::kName, source_.substr(at_, end - at_));
       return Advance(end - at_);
     }

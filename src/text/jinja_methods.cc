@@ -1,5 +1,6 @@
-// Methods of Python's str, dict and list; members and slices; the budget of a render.
+// Methods of Python's str, dict and list; members and slices.
 #include <algorithm>
+#include <cstring>
 #include <map>
 
 #include "base/error.h"
@@ -24,8 +25,9 @@ Value Strip(const std::string& text, const Args& args, Budget* budget, bool left
     const std::string chars = args.Text(0, "chars", "");
     for (size_t at = 0; at < chars.size();) set.push_back(NextCodepoint(chars, &at));
   }
+  budget->Bytes(2 * text.size() + set.size());
+  budget->Step(static_cast<int64_t>(text.size() / 64 * set.size()));
   const std::vector<size_t> offsets = CodepointOffsets(text);
-  budget->Step(static_cast<int64_t>(text.size() / 16 * (1 + set.size())));
   const auto drop = [&](size_t i) {
     size_t at = offsets[i];
     const uint32_t c = NextCodepoint(text, &at);
@@ -57,6 +59,26 @@ Value SplitSpace(const std::string& text, int64_t most, Budget* budget) {
   return budget->NewList(std::move(parts));
 }
 
+// rsplit, as a split of the reversed text: that is linear.
+Value SplitBackwards(const std::string& text, const std::string& separator, int64_t most,
+                     Budget* budget) {
+  budget->Bytes(2 * text.size());
+  const std::string_view whole = text;
+  const std::string reversed(text.rbegin(), text.rend());
+  const std::string mark(separator.rbegin(), separator.rend());
+  std::vector<Value> parts;
+  size_t begin = 0;
+  while (most < 0 || static_cast<int64_t>(parts.size()) < most) {
+    const size_t at = FindText(reversed, mark, begin);
+    if (at == std::string::npos) break;
+    parts.push_back(budget->Text(std::string(whole.substr(text.size() - at, at - begin))));
+    begin = at + mark.size();
+  }
+  parts.push_back(budget->Text(text.substr(0, text.size() - begin)));
+  std::reverse(parts.begin(), parts.end());
+  return budget->NewList(std::move(parts));
+}
+
 Value Split(const std::string& text, const Args& args, Budget* budget, bool from_right) {
   args.Want("split", 0, 2, {"sep", "maxsplit"});
   const Value* given = args.Get(0, "sep");
@@ -67,24 +89,11 @@ Value Split(const std::string& text, const Args& args, Budget* budget, bool from
   }
   const std::string separator = args.Text(0, "sep", "");
   if (separator.empty()) Fail("split at an empty separator");
+  if (from_right) return SplitBackwards(text, separator, most, budget);
   std::vector<Value> parts;
-  if (from_right) {
-    size_t end = text.size();
-    while (most < 0 || static_cast<int64_t>(parts.size()) < most) {
-      const size_t at = end < separator.size() ? std::string::npos
-                                               : text.rfind(separator, end - separator.size());
-      if (at == std::string::npos) break;
-      parts.push_back(
-          budget->Text(text.substr(at + separator.size(), end - at - separator.size())));
-      end = at;
-    }
-    parts.push_back(budget->Text(text.substr(0, end)));
-    std::reverse(parts.begin(), parts.end());
-    return budget->NewList(std::move(parts));
-  }
   size_t begin = 0;
   while (most < 0 || static_cast<int64_t>(parts.size()) < most) {
-    const size_t at = text.find(separator, begin);
+    const size_t at = FindText(text, separator, begin);
     if (at == std::string::npos) break;
     parts.push_back(budget->Text(text.substr(begin, at - begin)));
     begin = at + separator.size();
@@ -127,7 +136,7 @@ Value Replace(const std::string& text, const Args& args, Budget* budget) {
   };
   size_t at = 0;
   while (left != 0) {
-    const size_t found = text.find(old, at);
+    const size_t found = FindText(text, old, at);
     if (found == std::string::npos || found > text.size()) break;
     put(std::string_view(text).substr(at, found - at));
     put(fresh);
@@ -148,6 +157,7 @@ Value Replace(const std::string& text, const Args& args, Budget* budget) {
 // lower case.
 Value Capitals(const std::string& text, const Args& args, Budget* budget, bool every_word) {
   args.Want(every_word ? "title" : "capitalize", 0, 0);
+  budget->Bytes(16 * text.size());  // A text for each letter
   std::string out;
   bool inside = false;
   for (size_t at = 0; at < text.size();) {
@@ -160,10 +170,12 @@ Value Capitals(const std::string& text, const Args& args, Budget* budget, bool e
   return budget->Text(std::move(out));
 }
 
-Value Affix(const std::string& text, const Args& args, bool start) {
+Value Affix(const std::string& text, const Args& args, Budget* budget, bool start) {
   args.Want(start ? "startswith" : "endswith", 1, 1);
   const auto fits = [&](const Value& value) {
     if (value.String() == nullptr) Fail("startswith and endswith want a text");
+    budget->Step();
+    budget->Bytes(std::min(text.size(), value.String()->size()) / 16);
     return start ? text.starts_with(*value.String()) : text.ends_with(*value.String());
   };
   const Value& given = args.positional[0];
@@ -173,10 +185,10 @@ Value Affix(const std::string& text, const Args& args, bool start) {
 }
 
 // Index in code points, -1 when it is not there.
-Value FindText(const std::string& text, const Args& args, bool last) {
+Value IndexOf(const std::string& text, const Args& args, bool last) {
   args.Want("find", 1, 1);
   const std::string what = args.Text(0, "sub", "");
-  const size_t at = last ? text.rfind(what) : text.find(what);
+  const size_t at = last ? FindLastText(text, what) : FindText(text, what, 0);
   if (at == std::string::npos) return MakeInt(-1);
   return MakeInt(CountCodepoints(std::string_view(text).substr(0, at)));
 }
@@ -186,7 +198,8 @@ Value CountText(const std::string& text, const Args& args, Budget*) {
   const std::string what = args.Text(0, "sub", "");
   if (what.empty()) return MakeInt(CountCodepoints(text) + 1);
   int64_t count = 0;
-  for (size_t at = text.find(what); at != std::string::npos; at = text.find(what, at + what.size()))
+  for (size_t at = FindText(text, what, 0); at != std::string::npos;
+       at = FindText(text, what, at + what.size()))
     ++count;
   return MakeInt(count);
 }
@@ -195,7 +208,7 @@ Value JoinText(const std::string& text, const Args& args, Budget* budget) {
   args.Want("join", 1, 1);
   std::string out;
   bool first = true;
-  for (const Value& item : budget->Items(args.positional[0])) {
+  for (const Value& item : Elements(args.positional[0], budget)) {
     if (item.String() == nullptr) Fail("join wants texts, not " + TypeName(item));
     budget->Bytes(text.size() + item.String()->size());
     if (!first) out += text;
@@ -210,6 +223,11 @@ Value Every(const std::string& text, Fits fits) {
   bool all = !text.empty();
   for (size_t at = 0; at < text.size();) all &= fits(NextCodepoint(text, &at));
   return MakeBool(all);
+}
+
+Value Cased(const std::string& text, Budget* budget, std::string (*map)(std::string_view)) {
+  budget->Bytes(4 * text.size());  // Looks each letter up
+  return budget->Text(map(text));
 }
 
 Value WithoutAffix(const std::string& text, const Args& args, Budget* budget, bool prefix) {
@@ -228,27 +246,27 @@ const std::map<std::string_view, StringMethod>& StringMethods() {
   static const std::map<std::string_view, StringMethod> methods = {
       {"capitalize", [](S s, A a, B b) { return Capitals(s, a, b, false); }},
       {"count", CountText},
-      {"endswith", [](S s, A a, B) { return Affix(s, a, false); }},
-      {"find", [](S s, A a, B) { return FindText(s, a, false); }},
+      {"endswith", [](S s, A a, B b) { return Affix(s, a, b, false); }},
+      {"find", [](S s, A a, B) { return IndexOf(s, a, false); }},
       {"isalpha", [](S s, A, B) { return Every(s, IsLetter); }},
       {"isdigit",
        [](S s, A, B) { return Every(s, [](uint32_t c) { return c >= '0' && c <= '9'; }); }},
       {"isspace", [](S s, A, B) { return Every(s, IsPythonSpace); }},
       {"join", JoinText},
-      {"lower", [](S s, A, B b) { return b->Text(ToLower(s)); }},
+      {"lower", [](S s, A, B b) { return Cased(s, b, ToLower); }},
       {"lstrip", [](S s, A a, B b) { return Strip(s, a, b, true, false); }},
       {"removeprefix", [](S s, A a, B b) { return WithoutAffix(s, a, b, true); }},
       {"removesuffix", [](S s, A a, B b) { return WithoutAffix(s, a, b, false); }},
       {"replace", Replace},
-      {"rfind", [](S s, A a, B) { return FindText(s, a, true); }},
+      {"rfind", [](S s, A a, B) { return IndexOf(s, a, true); }},
       {"rsplit", [](S s, A a, B b) { return Split(s, a, b, true); }},
       {"rstrip", [](S s, A a, B b) { return Strip(s, a, b, false, true); }},
       {"split", [](S s, A a, B b) { return Split(s, a, b, false); }},
       {"splitlines", SplitLines},
-      {"startswith", [](S s, A a, B) { return Affix(s, a, true); }},
+      {"startswith", [](S s, A a, B b) { return Affix(s, a, b, true); }},
       {"strip", [](S s, A a, B b) { return Strip(s, a, b, true, true); }},
       {"title", [](S s, A a, B b) { return Capitals(s, a, b, true); }},
-      {"upper", [](S s, A, B b) { return b->Text(ToUpper(s)); }},
+      {"upper", [](S s, A, B b) { return Cased(s, b, ToUpper); }},
   };
   return methods;
 }
@@ -256,8 +274,7 @@ const std::map<std::string_view, StringMethod>& StringMethods() {
 Value CallDict(const Dict& dict, std::string_view name, const Args& args, Budget* budget) {
   if (name == "get") {
     args.Want("get", 1, 2);
-    budget->Step(static_cast<int64_t>(dict.items.size() / 8));
-    const Value* found = Find(dict, args.positional[0]);
+    const Value* found = Find(dict, args.positional[0], budget);
     if (found != nullptr) return *found;
     return args.positional.size() > 1 ? args.positional[1] : MakeNone();
   }
@@ -271,11 +288,11 @@ Value CallDict(const Dict& dict, std::string_view name, const Args& args, Budget
   return budget->NewList(std::move(out));
 }
 
-Value CallList(const List& list, std::string_view name, const Args& args) {
+Value CallList(const List& list, std::string_view name, const Args& args, Budget* budget) {
   args.Want(name, 1, 1);
   int64_t count = 0;
   for (size_t i = 0; i < list.items.size(); ++i) {
-    if (!Equal(list.items[i], args.positional[0])) continue;
+    if (!Equal(list.items[i], args.positional[0], budget)) continue;
     if (name == "index") return MakeInt(static_cast<int64_t>(i));
     ++count;
   }
@@ -285,27 +302,19 @@ Value CallList(const List& list, std::string_view name, const Args& args) {
 
 }  // namespace
 
-void Budget::Step(int64_t count) {
-  steps_ += count;
-  if (steps_ > kMaxSteps) throw TemplateError{StrCat("more than ", kMaxSteps, " steps"), true};
+size_t FindText(std::string_view text, std::string_view what, size_t from) {
+  if (from > text.size()) return std::string_view::npos;
+  const void* found = memmem(text.data() + from, text.size() - from, what.data(), what.size());
+  if (found == nullptr) return std::string_view::npos;
+  return static_cast<size_t>(static_cast<const char*>(found) - text.data());
 }
-void Budget::Bytes(size_t count) {
-  bytes_ += static_cast<int64_t>(std::min<size_t>(count, kMaxBytes + 1));
-  if (bytes_ > kMaxBytes) throw TemplateError{StrCat("more than ", kMaxBytes, " bytes"), true};
-}
-Value Budget::Text(std::string text) {
-  Bytes(text.size());
-  return MakeString(std::move(text));
-}
-Value Budget::NewList(std::vector<Value> items) {
-  Step(static_cast<int64_t>(items.size()));
-  return MakeList(std::move(items));
-}
-std::vector<Value> Budget::Items(const Value& value) {
-  if (const std::string* text = value.String()) Bytes(text->size() * sizeof(Value));
-  std::vector<Value> items = Elements(value);
-  Step(static_cast<int64_t>(items.size()));
-  return items;
+
+size_t FindLastText(std::string_view text, std::string_view what) {
+  constexpr size_t kShort = 64;  // Compared anew at each place
+  if (what.size() <= kShort) return text.rfind(what);
+  const std::string text_reversed(text.rbegin(), text.rend());
+  const size_t found = FindText(text_reversed, std::string(what.rbegin(), what.rend()), 0);
+  return found == std::string::npos ? found : text.size() - found - what.size();
 }
 
 const Value* Args::Get(size_t index, std::string_view name) const {
@@ -348,39 +357,40 @@ bool HasMethod(const Value& value, std::string_view name) {
 Value CallMethod(const Value& value, std::string_view name, const Args& args, Budget* budget) {
   budget->Step();
   if (const std::string* text = value.String()) {
-    budget->Bytes(text->size() / 8);  // Searching takes time though it makes nothing
+    budget->Bytes(text->size() / 2);  // Searching takes time though it makes nothing
+    for (const Value& arg : args.positional)
+      if (arg.String() != nullptr) budget->Bytes(arg.String()->size() / 2);
     return StringMethods().at(name)(*text, args, budget);
   }
   if (const Dict* dict = value.AsDict()) return CallDict(*dict, name, args, budget);
-  budget->Step(Length(value));
-  return CallList(*value.AsList(), name, args);
+  return CallList(*value.AsList(), name, args, budget);
 }
 
-Value Member(const Value& value, const Value& key) {
-  const std::string shown = key.String() != nullptr ? *key.String() : Repr(key);
-  if (value.IsUndefined()) Fail(StrCat(TypeName(value), " has no ", shown));
+Value Member(const Value& value, const Value& key, Budget* budget) {
+  if (value.IsUndefined()) Fail(StrCat(TypeName(value), " has no ", Shown(key)));
   if (const Dict* dict = value.AsDict()) {
-    const Value* found = Find(*dict, key);
-    return found == nullptr ? MakeUndefined(shown) : *found;
+    const Value* found = Find(*dict, key, budget);
+    return found == nullptr ? MakeUndefined(Shown(key)) : *found;
   }
   int64_t index = 0;
   if ((value.AsList() != nullptr || value.String() != nullptr) && IntOf(key, &index)) {
-    const int64_t size = Length(value);
+    const int64_t size = Length(value, budget);
     if (index < 0) index += size;
-    if (index < 0 || index >= size) return MakeUndefined(StrCat("[", shown, "]"));
+    if (index < 0 || index >= size) return MakeUndefined(StrCat("[", Shown(key), "]"));
     if (const List* list = value.AsList()) return list->items[static_cast<size_t>(index)];
+    budget->Bytes(2 * value.String()->size());
     const std::vector<size_t> offsets = CodepointOffsets(*value.String());
     const auto i = static_cast<size_t>(index);
     return MakeString(value.String()->substr(offsets[i], offsets[i + 1] - offsets[i]));
   }
-  return MakeUndefined(shown);
+  return MakeUndefined(Shown(key));
 }
 
 Value Slice(const Value& value, const Value& begin, const Value& end, const Value& step,
             Budget* budget) {
   if (value.String() == nullptr && value.AsList() == nullptr)
     Fail(TypeName(value) + " has no slices");
-  const int64_t size = Length(value);
+  const int64_t size = Length(value, budget);
   int64_t stride = 1;
   if (!step.IsNone() && (!IntOf(step, &stride) || stride == 0 || stride == INT64_MIN))
     Fail("the step of a slice is no int, or 0");
@@ -394,21 +404,19 @@ Value Slice(const Value& value, const Value& begin, const Value& end, const Valu
   const int64_t first = border(begin, stride > 0 ? 0 : size - 1);
   const int64_t last = border(end, stride > 0 ? size : -1);
   if (value.String() != nullptr && stride == 1) {
+    budget->Bytes(2 * value.String()->size());
     const std::vector<size_t> offsets = CodepointOffsets(*value.String());
     if (first >= last) return MakeString("");
     const size_t from = offsets[static_cast<size_t>(first)];
     return budget->Text(value.String()->substr(from, offsets[static_cast<size_t>(last)] - from));
   }
-  const std::vector<Value> items = budget->Items(value);
+  const std::vector<Value> items = Elements(value, budget);
   std::vector<Value> chosen;
   for (int64_t i = first; stride > 0 ? i < last : i > last;) {
     chosen.push_back(items[static_cast<size_t>(i)]);
     if (__builtin_add_overflow(i, stride, &i)) break;
   }
-  if (value.String() == nullptr) {
-    budget->Step(static_cast<int64_t>(chosen.size()));
-    return MakeList(std::move(chosen), value.AsList()->tuple);
-  }
+  if (value.String() == nullptr) return budget->NewList(std::move(chosen), value.AsList()->tuple);
   std::string text;
   for (const Value& item : chosen) text += *item.String();
   return budget->Text(std::move(text));

@@ -56,24 +56,23 @@ Value Negate(const Value& value) {
 bool Contains(const Value& where, const Value& what, Budget* budget) {
   if (const std::string* text = where.String()) {
     if (what.String() == nullptr) Fail("'in' a text wants a text, not " + TypeName(what));
-    budget->Bytes(text->size() / 8);
-    return text->find(*what.String()) != std::string::npos;
+    budget->Bytes((text->size() + what.String()->size()) / 2);
+    return FindText(*text, *what.String(), 0) != std::string::npos;
   }
-  if (const Dict* dict = where.AsDict()) {
-    budget->Step(static_cast<int64_t>(dict->items.size() / 8));
-    return Find(*dict, what) != nullptr;
-  }
-  const std::vector<Value> items = budget->Items(where);
-  return std::any_of(items.begin(), items.end(), [&](const Value& v) { return Equal(v, what); });
+  if (const Dict* dict = where.AsDict()) return Find(*dict, what, budget) != nullptr;
+  const std::vector<Value> items = Elements(where, budget);
+  return std::any_of(items.begin(), items.end(),
+                     [&](const Value& v) { return Equal(v, what, budget); });
 }
 
 Value Binary(const std::string& op, const Value& left, const Value& right, Budget* budget) {
-  if (op == "~") return budget->Text(Str(left) + Str(right));
+  if (op == "~") return MakeString(Str(left, budget) + Str(right, budget));
   if (op == "+" && left.String() != nullptr && right.String() != nullptr)
     return budget->Text(*left.String() + *right.String());
   if (op == "+" && left.AsList() != nullptr && right.AsList() != nullptr) {
-    std::vector<Value> items = budget->Items(left);
-    for (Value& item : budget->Items(right)) items.push_back(std::move(item));
+    if (left.AsList()->tuple != right.AsList()->tuple) Fail("a list + a tuple is not possible");
+    std::vector<Value> items = Elements(left, budget);
+    for (Value& item : Elements(right, budget)) items.push_back(std::move(item));
     return MakeList(std::move(items), left.AsList()->tuple);
   }
   if (op == "*") {

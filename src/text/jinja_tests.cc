@@ -18,10 +18,8 @@ const Value& Operand(const Args& args) {
 
 bool InTest(const Value& value, const Args& args, Budget* budget) {
   const Value& where = Operand(args);
-  if (const std::string* text = where.String())
-    return value.String() != nullptr && text->find(*value.String()) != std::string::npos;
-  const std::vector<Value> items = budget->Items(where);
-  return std::any_of(items.begin(), items.end(), [&](const Value& v) { return Equal(v, value); });
+  if (where.String() != nullptr && value.String() == nullptr) return false;
+  return Contains(where, value, budget);
 }
 
 bool Parity(const Value& value, bool odd) {
@@ -38,28 +36,31 @@ bool DivisibleBy(const Value& value, const Args& args, Budget*) {
 }
 
 // Python's `is`, as far as templates can see it.
-bool Same(const Value& value, const Args& args, Budget*) {
+bool Same(const Value& value, const Args& args, Budget* budget) {
   const Value& other = Operand(args);
   if (value.data.index() != other.data.index()) return false;
   if (value.AsList() != nullptr || value.AsDict() != nullptr)
     return value.AsList() == other.AsList() && value.AsDict() == other.AsDict();
-  return Equal(value, other);
+  return Equal(value, other, budget);
 }
 
-bool AllCased(const Value& value, bool upper) {
-  const std::string text = Str(value);
-  return text == (upper ? ToUpper(text) : ToLower(text)) && ToUpper(text) != ToLower(text);
+bool AllCased(const Value& value, Budget* budget, bool upper) {
+  const std::string text = Str(value, budget);
+  budget->Bytes(8 * text.size());  // Two mappings
+  const std::string low = ToLower(text), high = ToUpper(text);
+  return text == (upper ? high : low) && high != low;
 }
 
 const std::map<std::string_view, TestFunction>& Tests() {
   using V = const Value&;
   using A = const Args&;
-  static constexpr TestFunction kEqual = [](V v, A a, Budget*) { return Equal(v, Operand(a)); };
-  static constexpr TestFunction kNotEqual = [](V v, A a, Budget*) { return !Equal(v, Operand(a)); };
-  static constexpr TestFunction kLess = [](V v, A a, Budget*) { return Less(v, Operand(a)); };
-  static constexpr TestFunction kGreater = [](V v, A a, Budget*) { return Less(Operand(a), v); };
-  static constexpr TestFunction kAtMost = [](V v, A a, Budget*) { return !Less(Operand(a), v); };
-  static constexpr TestFunction kAtLeast = [](V v, A a, Budget*) { return !Less(v, Operand(a)); };
+  using B = Budget*;
+  static constexpr TestFunction kEqual = [](V v, A a, B b) { return Equal(v, Operand(a), b); };
+  static constexpr TestFunction kNotEqual = [](V v, A a, B b) { return !Equal(v, Operand(a), b); };
+  static constexpr TestFunction kLess = [](V v, A a, B b) { return Less(v, Operand(a), b); };
+  static constexpr TestFunction kGreater = [](V v, A a, B b) { return Less(Operand(a), v, b); };
+  static constexpr TestFunction kAtMost = [](V v, A a, B b) { return !Less(Operand(a), v, b); };
+  static constexpr TestFunction kAtLeast = [](V v, A a, B b) { return !Less(v, Operand(a), b); };
   static const std::map<std::string_view, TestFunction> tests = {
       {"!=", kNotEqual},
       {"<", kLess},
@@ -67,42 +68,42 @@ const std::map<std::string_view, TestFunction>& Tests() {
       {"==", kEqual},
       {">", kGreater},
       {">=", kAtLeast},
-      {"boolean", [](V v, A, Budget*) { return v.Is<bool>(); }},
-      {"callable", [](V v, A, Budget*) { return v.Is<Value::CallablePtr>(); }},
-      {"defined", [](V v, A, Budget*) { return !v.IsUndefined(); }},
+      {"boolean", [](V v, A, B) { return v.Is<bool>(); }},
+      {"callable", [](V v, A, B) { return v.Is<Value::CallablePtr>(); }},
+      {"defined", [](V v, A, B) { return !v.IsUndefined(); }},
       {"divisibleby", DivisibleBy},
       {"eq", kEqual},
       {"equalto", kEqual},
-      {"even", [](V v, A, Budget*) { return Parity(v, false); }},
-      {"false", [](V v, A, Budget*) { return v.Is<bool>() && !Truthy(v); }},
-      {"float", [](V v, A, Budget*) { return v.Is<double>(); }},
+      {"even", [](V v, A, B) { return Parity(v, false); }},
+      {"false", [](V v, A, B) { return v.Is<bool>() && !Truthy(v); }},
+      {"float", [](V v, A, B) { return v.Is<double>(); }},
       {"ge", kAtLeast},
       {"greaterthan", kGreater},
       {"gt", kGreater},
       {"in", InTest},
-      {"integer", [](V v, A, Budget*) { return v.Is<int64_t>(); }},
+      {"integer", [](V v, A, B) { return v.Is<int64_t>(); }},
       {"iterable",
-       [](V v, A, Budget*) { return v.String() || v.AsList() || v.AsDict() || v.IsUndefined(); }},
+       [](V v, A, B) { return v.String() || v.AsList() || v.AsDict() || v.IsUndefined(); }},
       {"le", kAtMost},
       {"lessthan", kLess},
-      {"lower", [](V v, A, Budget*) { return AllCased(v, false); }},
+      {"lower", [](V v, A, B b) { return AllCased(v, b, false); }},
       {"lt", kLess},
-      {"mapping", [](V v, A, Budget*) { return v.AsDict() != nullptr; }},
+      {"mapping", [](V v, A, B) { return v.AsDict() != nullptr; }},
       {"ne", kNotEqual},
-      {"none", [](V v, A, Budget*) { return v.IsNone(); }},
+      {"none", [](V v, A, B) { return v.IsNone(); }},
       {"number",
-       [](V v, A, Budget*) {
+       [](V v, A, B) {
          double unused = 0;
          return NumberOf(v, &unused);
        }},
-      {"odd", [](V v, A, Budget*) { return Parity(v, true); }},
+      {"odd", [](V v, A, B) { return Parity(v, true); }},
       {"sameas", Same},
       {"sequence",
-       [](V v, A, Budget*) { return v.String() || v.AsList() || v.AsDict() || v.IsUndefined(); }},
-      {"string", [](V v, A, Budget*) { return v.String() != nullptr; }},
-      {"true", [](V v, A, Budget*) { return v.Is<bool>() && Truthy(v); }},
-      {"undefined", [](V v, A, Budget*) { return v.IsUndefined(); }},
-      {"upper", [](V v, A, Budget*) { return AllCased(v, true); }},
+       [](V v, A, B) { return v.String() || v.AsList() || v.AsDict() || v.IsUndefined(); }},
+      {"string", [](V v, A, B) { return v.String() != nullptr; }},
+      {"true", [](V v, A, B) { return v.Is<bool>() && Truthy(v); }},
+      {"undefined", [](V v, A, B) { return v.IsUndefined(); }},
+      {"upper", [](V v, A, B b) { return AllCased(v, b, true); }},
   };
   return tests;
 }

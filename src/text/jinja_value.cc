@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "text/jinja_budget.h"
 #include "text/unicode.h"
 
 namespace tern::text::jinja {
@@ -49,22 +50,47 @@ std::string StringRepr(const std::string& text) {
   return out + quote;
 }
 
-int DepthOf(const Value& value) {
-  if (const auto* list = value.AsList()) return list->depth;
-  if (const auto* dict = value.AsDict()) return dict->depth;
-  return 0;
+Size SizeOf(const Value& value) {
+  if (const auto* text = value.String()) return {0, static_cast<int64_t>(text->size())};
+  if (const auto* list = value.AsList()) return list->size;
+  if (const auto* dict = value.AsDict()) return dict->size;
+  if (const auto* loop = value.As<Value::LoopPtr>()) return (*loop)->list->size;
+  if (const auto* callable = value.As<Value::CallablePtr>()) return SizeOf((*callable)->self);
+  return {0, 0};
 }
 
-int CheckedDepth(int inner) {
-  if (inner >= kMaxDepth)
-    throw TemplateError{StrCat("lists nested deeper than ", kMaxDepth, " levels"), true};
-  return inner + 1;
-}
+// The size of what holds values, one after the other.
+class SizeSum {
+ public:
+  void Add(const Value& value) {
+    const Size size = SizeOf(value);
+    sum_.depth = std::max(sum_.depth, 1 + size.depth);
+    // No overflow: each summand is at most a text in memory or kMaxWeight.
+    if (sum_.weight <= kMaxWeight) sum_.weight += kItemWeight + size.weight;
+  }
+  Size Checked() const {
+    if (sum_.depth > kMaxDepth)
+      throw TemplateError{StrCat("lists nested deeper than ", kMaxDepth, " levels"), true};
+    if (sum_.weight > kMaxWeight)
+      throw TemplateError{StrCat("a list with more than ", kMaxWeight / kItemWeight, " items or ",
+                                 kMaxWeight, " bytes, those of its items counted"),
+                          true};
+    return sum_;
+  }
+
+ private:
+  static constexpr int64_t kItemWeight = 16;
+  Size sum_;
+};
 
 }  // namespace
 
 void Fail(std::string message) { throw TemplateError{std::move(message)}; }
 
+const std::string* Value::String() const {
+  const auto* pointer = As<StringPtr>();
+  return pointer == nullptr ? nullptr : pointer->get();
+}
 const List* Value::AsList() const {
   const auto* pointer = As<ListPtr>();
   return pointer == nullptr ? nullptr : pointer->get();
@@ -78,13 +104,15 @@ Value MakeUndefined(std::string name) { return {Undefined{std::move(name)}}; }
 Value MakeNone() { return {None{}}; }
 Value MakeBool(bool value) { return {value}; }
 Value MakeInt(int64_t value) { return {value}; }
-Value MakeString(std::string text) { return {std::move(text)}; }
+Value MakeString(std::string text) {
+  return {std::make_shared<const std::string>(std::move(text))};
+}
 
 Value MakeList(std::vector<Value> items, bool tuple) {
   auto list = std::make_shared<List>();
-  int deepest = 0;
-  for (const Value& item : items) deepest = std::max(deepest, DepthOf(item));
-  list->depth = CheckedDepth(deepest);
+  SizeSum sum;
+  for (const Value& item : items) sum.Add(item);
+  list->size = sum.Checked();
   list->items = std::move(items);
   list->tuple = tuple;
   return {Value::ListPtr(std::move(list))};
@@ -92,12 +120,25 @@ Value MakeList(std::vector<Value> items, bool tuple) {
 
 Value MakeDict(std::vector<std::pair<Value, Value>> items) {
   auto dict = std::make_shared<Dict>();
-  int deepest = 0;
-  for (const auto& [key, value] : items)
-    deepest = std::max({deepest, DepthOf(key), DepthOf(value)});
-  dict->depth = CheckedDepth(deepest);
+  SizeSum sum;
+  for (const auto& [key, value] : items) {
+    sum.Add(key);
+    sum.Add(value);
+  }
+  dict->size = sum.Checked();
   dict->items = std::move(items);
   return {Value::DictPtr(std::move(dict))};
+}
+
+Value MakeMethod(std::string name, Value self) {
+  SizeSum sum;  // A method holds its object, which may hold methods
+  sum.Add(self);
+  sum.Checked();
+  auto method = std::make_shared<Callable>();
+  method->kind = Callable::Kind::kMethod;
+  method->name = std::move(name);
+  method->self = std::move(self);
+  return {Value::CallablePtr(std::move(method))};
 }
 
 std::string TypeName(const Value& value) {
@@ -142,51 +183,77 @@ bool NumberOf(const Value& value, double* out) {
   return true;
 }
 
-bool Equal(const Value& a, const Value& b) {
+namespace {
+// Comparing reads 16 bytes in the time that making one takes.
+bool EqualText(const std::string& a, const std::string& b, Budget* budget) {
+  if (a.size() != b.size()) return false;
+  budget->Bytes(a.size() / 16);
+  return a == b;
+}
+
+bool EqualDict(const Dict& a, const Dict& b, Budget* budget) {
+  if (a.items.size() != b.items.size()) return false;
+  for (const auto& [key, value] : a.items) {
+    const Value* other = Find(b, key, budget);
+    if (other == nullptr || !Equal(value, *other, budget)) return false;
+  }
+  return true;
+}
+}  // namespace
+
+bool Equal(const Value& a, const Value& b, Budget* budget) {
+  budget->Step();
   int64_t left = 0, right = 0;
   if (IntOf(a, &left) && IntOf(b, &right)) return left == right;
   double x = 0, y = 0;
   if (NumberOf(a, &x) && NumberOf(b, &y)) return x == y;
   if (a.data.index() != b.data.index()) return false;
   if (a.IsUndefined() || a.IsNone()) return true;
-  if (const auto* text = a.String()) return *text == *b.String();
+  if (const auto* text = a.String()) return EqualText(*text, *b.String(), budget);
   if (const auto* list = a.AsList()) {
-    return list->tuple == b.AsList()->tuple &&
-           std::equal(list->items.begin(), list->items.end(), b.AsList()->items.begin(),
-                      b.AsList()->items.end(), Equal);
+    const List* other = b.AsList();
+    return list == other ||
+           (list->tuple == other->tuple &&
+            std::equal(list->items.begin(), list->items.end(), other->items.begin(),
+                       other->items.end(),
+                       [&](const Value& p, const Value& q) { return Equal(p, q, budget); }));
   }
-  if (const auto* dict = a.AsDict()) {
-    if (dict->items.size() != b.AsDict()->items.size()) return false;
-    for (const auto& [key, value] : dict->items) {
-      const Value* other = Find(*b.AsDict(), key);
-      if (other == nullptr || !Equal(value, *other)) return false;
-    }
-    return true;
-  }
+  if (const auto* dict = a.AsDict())
+    return dict == b.AsDict() || EqualDict(*dict, *b.AsDict(), budget);
   if (const auto* callable = a.As<Value::CallablePtr>())
     return *callable == *b.As<Value::CallablePtr>();
   if (auto* const* space = a.As<Namespace*>()) return *space == *b.As<Namespace*>();
   return *a.As<Value::LoopPtr>() == *b.As<Value::LoopPtr>();
 }
 
-bool Less(const Value& a, const Value& b) {
+bool Less(const Value& a, const Value& b, Budget* budget) {
+  budget->Step();
   int64_t left = 0, right = 0;
   if (IntOf(a, &left) && IntOf(b, &right)) return left < right;
   double x = 0, y = 0;
   if (NumberOf(a, &x) && NumberOf(b, &y)) return x < y;
-  if (a.String() != nullptr && b.String() != nullptr) return *a.String() < *b.String();
+  if (a.String() != nullptr && b.String() != nullptr) {
+    budget->Bytes(std::min(a.String()->size(), b.String()->size()) / 16);
+    return *a.String() < *b.String();
+  }
   if (a.AsList() != nullptr && b.AsList() != nullptr) {
     const auto &p = a.AsList()->items, &q = b.AsList()->items;
     for (size_t i = 0; i < p.size() && i < q.size(); ++i)
-      if (!Equal(p[i], q[i])) return Less(p[i], q[i]);
+      if (!Equal(p[i], q[i], budget)) return Less(p[i], q[i], budget);
     return p.size() < q.size();
   }
   Fail(TypeName(a) + " and " + TypeName(b) + " have no order");
 }
 
-const Value* Find(const Dict& dict, const Value& key) {
-  for (const auto& [name, value] : dict.items)
-    if (Equal(name, key)) return &value;
+const Value* Find(const Dict& dict, const Value& key, Budget* budget) {
+  const std::string* text = key.String();
+  // A step for 16 names, whose lengths are compared.
+  if (text != nullptr) budget->Step(static_cast<int64_t>(dict.items.size() / 16));
+  for (const auto& [name, value] : dict.items) {
+    if (text == nullptr ? Equal(name, key, budget)
+                        : name.String() != nullptr && EqualText(*name.String(), *text, budget))
+      return &value;
+  }
   return nullptr;
 }
 
@@ -196,12 +263,17 @@ const Value* Find(const Dict& dict, std::string_view key) {
   return nullptr;
 }
 
-std::vector<Value> Elements(const Value& value) {
+std::vector<Value> Elements(const Value& value, Budget* budget) {
   std::vector<Value> out;
-  if (const auto* list = value.AsList()) return list->items;
+  if (const auto* list = value.AsList()) {
+    budget->Step(static_cast<int64_t>(list->items.size()));
+    return list->items;
+  }
   if (const auto* dict = value.AsDict()) {
+    budget->Step(static_cast<int64_t>(dict->items.size()));
     for (const auto& [key, unused] : dict->items) out.push_back(key);
   } else if (const auto* text = value.String()) {
+    budget->Step(static_cast<int64_t>(text->size()));
     for (size_t at = 0; at < text->size();) {
       const size_t begin = at;
       NextCodepoint(*text, &at);
@@ -213,10 +285,13 @@ std::vector<Value> Elements(const Value& value) {
   return out;
 }
 
-int64_t Length(const Value& value) {
+int64_t Length(const Value& value, Budget* budget) {
   if (const auto* list = value.AsList()) return static_cast<int64_t>(list->items.size());
   if (const auto* dict = value.AsDict()) return static_cast<int64_t>(dict->items.size());
-  if (const auto* text = value.String()) return CountCodepoints(*text);
+  if (const auto* text = value.String()) {
+    budget->Bytes(text->size() / 4);
+    return CountCodepoints(*text);
+  }
   if (value.IsUndefined()) return 0;
   Fail(TypeName(value) + " has no length");
 }
@@ -236,30 +311,79 @@ std::string FloatRepr(double value) {
   return text.find('.') == std::string::npos ? text + ".0" : text;
 }
 
-std::string Str(const Value& value) {
-  if (const auto* text = value.String()) return *text;
-  return value.IsUndefined() ? "" : Repr(value);
+namespace {
+void AppendRepr(const Value& value, std::string* out, Budget* budget) {
+  budget->Step();
+  const size_t before = out->size();
+  if (value.IsUndefined()) {
+    *out += "Undefined";
+  } else if (value.IsNone()) {
+    *out += "None";
+  } else if (const auto* flag = value.As<bool>()) {
+    *out += *flag ? "True" : "False";
+  } else if (const auto* integer = value.As<int64_t>()) {
+    *out += std::to_string(*integer);
+  } else if (const auto* number = value.As<double>()) {
+    *out += FloatRepr(*number);
+  } else if (const auto* text = value.String()) {
+    budget->Bytes(2 * text->size());
+    *out += StringRepr(*text);
+  } else if (const auto* list = value.AsList()) {
+    *out += list->tuple ? '(' : '[';
+    for (size_t i = 0; i < list->items.size(); ++i) {
+      if (i > 0) *out += ", ";
+      AppendRepr(list->items[i], out, budget);
+    }
+    *out += list->tuple ? (list->items.size() == 1 ? ",)" : ")") : "]";
+    return;
+  } else if (const auto* dict = value.AsDict()) {
+    *out += '{';
+    for (size_t i = 0; i < dict->items.size(); ++i) {
+      if (i > 0) *out += ", ";
+      AppendRepr(dict->items[i].first, out, budget);
+      *out += ": ";
+      AppendRepr(dict->items[i].second, out, budget);
+    }
+    *out += '}';
+    return;
+  } else {
+    Fail(TypeName(value) + " cannot be printed");
+  }
+  budget->Bytes(out->size() - before + 2);
+}
+}  // namespace
+
+std::string Str(const Value& value, Budget* budget) {
+  if (const auto* text = value.String()) {
+    budget->Bytes(text->size());
+    return *text;
+  }
+  return value.IsUndefined() ? "" : Repr(value, budget);
 }
 
-std::string Repr(const Value& value) {
-  if (value.IsUndefined()) return "Undefined";
-  if (value.IsNone()) return "None";
-  if (const auto* flag = value.As<bool>()) return *flag ? "True" : "False";
-  if (const auto* integer = value.As<int64_t>()) return std::to_string(*integer);
-  if (const auto* number = value.As<double>()) return FloatRepr(*number);
-  if (const auto* text = value.String()) return StringRepr(*text);
+std::string Repr(const Value& value, Budget* budget) {
   std::string out;
-  if (const auto* list = value.AsList()) {
-    for (const Value& item : list->items) out += (out.empty() ? "" : ", ") + Repr(item);
-    if (!list->tuple) return "[" + out + "]";
-    return "(" + out + (list->items.size() == 1 ? ",)" : ")");
+  AppendRepr(value, &out, budget);
+  return out;
+}
+
+std::string Shown(const Value& value) {
+  constexpr size_t kMaxShown = 200;
+  std::string out;
+  bool cut = false;
+  if (const auto* text = value.String()) {
+    cut = text->size() > kMaxShown;
+    out = text->substr(0, kMaxShown);
+  } else if (!value.IsUndefined()) {
+    Budget budget({kMaxShown, 4 * kMaxShown});
+    try {
+      AppendRepr(value, &out, &budget);
+    } catch (const TemplateError& error) {
+      if (!error.limit) throw;
+      cut = true;
+    }
   }
-  if (const auto* dict = value.AsDict()) {
-    for (const auto& [key, item] : dict->items)
-      out += (out.empty() ? "" : ", ") + Repr(key) + ": " + Repr(item);
-    return "{" + out + "}";
-  }
-  Fail(TypeName(value) + " cannot be printed");
+  return cut ? ReplaceInvalidUtf8(out) + "..." : out;
 }
 
 }  // namespace tern::text::jinja

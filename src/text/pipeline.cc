@@ -294,7 +294,8 @@ std::vector<AddedTokenMatcher::Part> AddedTokenMatcher::Cut(std::string_view tex
       if ((begin > 0 && is_word(before)) || (end < text.size() && is_word(end))) continue;
     }
     if (token.lstrip) {
-      begin = done + StripSpace(text.substr(done, std::max(begin, done) - done), false, true).size();
+      begin =
+          done + StripSpace(text.substr(done, std::max(begin, done) - done), false, true).size();
     }
     if (token.rstrip) {
       end = text.size() - StripSpace(text.substr(end), true, false).size();

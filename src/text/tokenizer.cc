@@ -82,6 +82,7 @@ float Tokenizer::score(int32_t id) const { return impl_->table.scores.at(static_
 PieceType Tokenizer::type(int32_t id) const {
   return impl_->table.types.at(static_cast<size_t>(id));
 }
+GgufBpe Tokenizer::ToGgufBpe() const { return impl_->ToGguf(); }
 const PieceTable& Tokenizer::table() const { return impl_->table; }
 bool Tokenizer::has_byte_fallback() const { return impl_->byte_fallback; }
 const std::string& Tokenizer::serialized() const {

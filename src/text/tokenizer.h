@@ -44,6 +44,13 @@ struct PieceTable {
   ModelKind kind = ModelKind::kBpe;
 };
 
+// A byte-level BPE as GGUF's arrays have it ("gpt2"), by id; what FromGgufBpe reads.
+struct GgufBpe {
+  std::string pre;  // tokenizer.ggml.pre
+  std::vector<std::string> tokens, merges;
+  std::vector<PieceType> types;
+};
+
 class Tokenizer {
  public:
   // A SentencePiece model file or a tokenizer.json. Throws InputError when it cannot be read,
@@ -112,6 +119,8 @@ class Tokenizer {
   // identity that token files and checkpoints keep.
   const std::string& serialized() const;
   const std::string& sha256() const;
+  // Throws RecipeError for what GGUF cannot say (bpe_definition.h). REQUIRES: kind kJsonBpe.
+  GgufBpe ToGgufBpe() const;
   // Writes the model file atomically.
   void Save(const std::string& path) const;
 

