@@ -73,7 +73,7 @@ GenerateResult Run(const ModelWeights& weights, const MakeSession& make_session,
   begin = Now();
   while (result.new_tokens < options.max_tokens) {
     const int32_t next = sampler.Next(std::span(logits).first(choices));
-    if (next == tokenizer.eos_id()) {
+    if (weights.EndsText(next)) {
       result.end = EndReason::kEndOfText;
       break;
     }

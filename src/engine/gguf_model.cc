@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "engine/gguf_config.h"
 #include "engine/gguf_tokenizer.h"
+#include "engine/stop_tokens.h"
 #include "engine/weight_table.h"
 #include "formats/gguf.h"
 #include "formats/i2_s.h"
@@ -74,6 +75,9 @@ class GgufSource : public ModelSource {
     return ReadGgufTokenizer(file_, config_.vocab_size);
   }
 
+  std::vector<int32_t> StopTokens(const text::Tokenizer& tokenizer) const override {
+    return ReadGgufStopTokens(file_, tokenizer);
+  }
   std::optional<text::ChatTemplate> ChatTemplate() const override {
     return ReadGgufChatTemplate(file_);
   }
@@ -84,10 +88,17 @@ class GgufSource : public ModelSource {
       const bool json = tokenizer->table().kind == text::ModelKind::kJsonBpe;
       files[json ? "tokenizer.json" : "tokenizer.model"] = tokenizer->serialized();
       nlohmann::json ends = {{"tokenizer_class", "PreTrainedTokenizerFast"}};
-      for (const auto& [key, id] :
-           {std::pair("bos_token", tokenizer->bos_id()), {"eos_token", tokenizer->eos_id()}})
-        if (id >= 0) ends[key] = tokenizer->piece(id);
+      // Templates may write a BOS that texts do not begin with.
+      for (const auto& [name, key] : {std::pair("bos_token", "tokenizer.ggml.bos_token_id"),
+                                      {"eos_token", "tokenizer.ggml.eos_token_id"}}) {
+        const int64_t id = file_.Has(key) ? file_.Int(key) : -1;
+        if (id >= 0 && id < tokenizer->vocab_size())
+          ends[name] = tokenizer->piece(static_cast<int32_t>(id));
+      }
       if (json) files["tokenizer_config.json"] = ends.dump(2);
+      const std::vector<int32_t> stops = StopTokens(*tokenizer);
+      if (stops.size() > 1)
+        files["generation_config.json"] = nlohmann::json({{"eos_token_id", stops}}).dump(2);
     }
     constexpr const char* kTemplate = "tokenizer.chat_template";
     if (file_.Has(kTemplate)) files["chat_template.jinja"] = file_.String(kTemplate);

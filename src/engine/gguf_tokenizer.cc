@@ -40,6 +40,12 @@ bool AddsBosByDefault(const std::string& pre) {
 }
 
 std::optional<text::Tokenizer> ReadByteLevel(const GgufReader& file, text::PieceTable table) {
+  // Rows that the model has beyond its vocabulary: no text gives them, and none may be written.
+  while (!table.types.empty() && table.types.size() == table.pieces.size() &&
+         table.types.back() == text::PieceType::kUnused) {
+    table.types.pop_back();
+    table.pieces.pop_back();
+  }
   const std::vector<std::string> merges = file.Strings("tokenizer.ggml.merges");
   const auto size = static_cast<int64_t>(table.pieces.size());
   table.bos_id = IdOr(file, "tokenizer.ggml.bos_token_id", -1, size);

@@ -14,6 +14,7 @@
 #include "engine/hf_quantization.h"
 #include "engine/json_fields.h"
 #include "engine/scaled_tensors.h"
+#include "engine/stop_tokens.h"
 #include "engine/weight_table.h"
 #include "formats/half.h"
 #include "formats/hf_bitnet.h"
@@ -87,6 +88,9 @@ class HfSource : public ModelSource {
 
   std::optional<text::Tokenizer> Tokenizer() const override {
     return ReadHfTokenizer(Files(), path_, config_.vocab_size);
+  }
+  std::vector<int32_t> StopTokens(const text::Tokenizer& tokenizer) const override {
+    return ReadHfStopTokens(Files(), path_, tokenizer);
   }
   std::optional<text::ChatTemplate> ChatTemplate() const override {
     return ReadHfChatTemplate(Files(), path_);

@@ -70,6 +70,10 @@ std::optional<std::string> TemplateIn(const json& config, const std::string& whe
 
 }  // namespace
 
+std::string SpecialTokenText(const std::string& config_json, const char* key) {
+  return TokenText(formats::ParseStrictJson(config_json, "tokenizer_config.json"), key);
+}
+
 std::optional<text::ChatTemplate> ParseChatTemplate(std::string source, std::string bos_token,
                                                     std::string eos_token,
                                                     const std::string& name) {

@@ -28,6 +28,10 @@ std::optional<text::Tokenizer> ReadHfTokenizer(const ModelFiles& files, const st
 std::optional<text::ChatTemplate> ReadHfChatTemplate(const ModelFiles& files,
                                                      const std::string& where);
 
+// The text of "bos_token" or "eos_token" in tokenizer_config.json's bytes; empty: none. Throws
+// FormatError.
+std::string SpecialTokenText(const std::string& config_json, const char* key);
+
 // Reads a template that a model file brings: one that is outside of the subset must not keep the
 // model from running, so it is a warning and nothing.
 std::optional<text::ChatTemplate> ParseChatTemplate(std::string source, std::string bos_token,

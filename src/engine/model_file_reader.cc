@@ -12,6 +12,7 @@
 #include "base/sha256.h"
 #include "engine/model_file.h"
 #include "engine/model_file_names.h"
+#include "engine/stop_tokens.h"
 #include "engine/weight_table.h"
 #include "formats/strict_json.h"
 #include "kernels/ternary_pack/t2.h"
@@ -69,6 +70,9 @@ class ModelFileSource : public ModelSource {
 
   std::optional<text::Tokenizer> Tokenizer() const override {
     return ReadHfTokenizer(Files(), path_, config_.vocab_size);
+  }
+  std::vector<int32_t> StopTokens(const text::Tokenizer& tokenizer) const override {
+    return ReadHfStopTokens(Files(), path_, tokenizer);
   }
   std::optional<text::ChatTemplate> ChatTemplate() const override {
     return ReadHfChatTemplate(Files(), path_);

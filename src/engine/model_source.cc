@@ -75,6 +75,7 @@ ModelWeights LoadModel(const std::string& path) {
               &weights);
   source->CheckAllUsed();
   weights.tokenizer = source->Tokenizer();
+  if (weights.tokenizer) weights.stop_tokens = source->StopTokens(*weights.tokenizer);
   weights.chat_template = source->ChatTemplate();
   return weights;
 }

@@ -37,8 +37,10 @@ class ModelSource {
   // Nothing when there is none that this version reads; a message says so.
   virtual std::optional<text::Tokenizer> Tokenizer() const = 0;
   virtual std::optional<text::ChatTemplate> ChatTemplate() const = 0;
+  // Ids of `tokenizer`, this source's, that end a text (stop_tokens.h).
+  virtual std::vector<int32_t> StopTokens(const text::Tokenizer& tokenizer) const = 0;
   // Small files that belong to the model, by the names they have in a Hugging Face folder:
-  // tokenizer files, the chat template.
+  // tokenizer files, the chat template, the tokens that end a text.
   virtual ModelFiles Files() const = 0;
 
  protected:

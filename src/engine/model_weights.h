@@ -3,6 +3,7 @@
 // made from one checkpoint.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -57,8 +58,15 @@ struct ModelWeights {
   std::vector<float> final_norm;
   std::vector<LayerWeights> layers;
   std::optional<text::Tokenizer> tokenizer;  // Absent when the file has none
+  std::vector<int32_t> stop_tokens;  // That end a text beside the tokenizer's EOS (stop_tokens.h)
   std::optional<text::ChatTemplate> chat_template;  // Absent when the file has none
   std::string source;                               // Path, for messages
+
+  // REQUIRES: a tokenizer.
+  bool EndsText(int32_t id) const {
+    return id == tokenizer->eos_id() ||
+           std::find(stop_tokens.begin(), stop_tokens.end(), id) != stop_tokens.end();
+  }
 };
 
 }  // namespace tern::engine

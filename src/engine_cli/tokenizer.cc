@@ -1,6 +1,7 @@
-// tern tokenizer train | encode | decode | shards.
+// tern tokenizer train | encode | decode | chat | shards.
 #include <CLI/CLI.hpp>
 #include <chrono>
+#include <ctime>
 #include <iostream>
 #include <iterator>
 #include <nlohmann/json.hpp>
@@ -15,6 +16,7 @@
 #include "engine_cli/commands.h"
 #include "engine_cli/token_ids.h"
 #include "formats/strict_json.h"
+#include "text/chat_template.h"
 #include "text/train_tokenizer.h"
 #include "text/unicode.h"
 
@@ -24,6 +26,7 @@ namespace {
 struct Flags {
   std::vector<std::string> files;
   std::string model, output, text;
+  std::string bos_token, eos_token;
   int64_t vocab_size = 4096;
   std::string pre = "cl100k";
   bool bos = false, json_lines = false, time = false;
@@ -58,15 +61,21 @@ std::vector<std::string> JsonLines() {
   return texts;
 }
 
-// A line of ids for each text. With --time also what encoding took, without reading and writing.
+// A line of ids for each text. With --time also what encoding took, without reading, writing and a
+// first text that warms up.
 void EncodeLines(const Flags& flags, const text::Tokenizer& tokenizer) {
   const std::vector<std::string> texts = JsonLines();
   const std::vector<std::string_view> views(texts.begin(), texts.end());
   ThreadPool pool(flags.threads);
+  tokenizer.EncodeBatch({views.begin(), views.begin() + (views.empty() ? 0 : 1)}, pool.Runner());
   const auto begin = std::chrono::steady_clock::now();
+  const std::clock_t processor = std::clock();
   const auto all = tokenizer.EncodeBatch(views, pool.Runner());
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
-  if (flags.time) std::cerr << seconds.count() << "\n";
+  if (flags.time) {
+    const double used = static_cast<double>(std::clock() - processor) / CLOCKS_PER_SEC;
+    std::cerr << seconds.count() << " " << used << "\n";
+  }
   for (const std::vector<int32_t>& ids : all) {
     std::string line;
     for (const int32_t id : ids) line += StrCat(line.empty() ? "" : " ", id);
@@ -116,6 +125,58 @@ void Decode(const Flags& flags) {
   std::cout << tokenizer.Decode(ids);
 }
 
+// A template's own file, or the one that a model brings.
+text::ChatTemplate LoadChatTemplate(const Flags& flags) {
+  if (flags.model.ends_with(".jinja"))
+    return text::ChatTemplate(ReadFile(flags.model), flags.bos_token, flags.eos_token);
+  const auto found = engine::OpenModel(flags.model)->ChatTemplate();
+  TERN_CHECK_INPUT(found.has_value(), flags.model,
+                   " has no chat template that this version reads; give one as a .jinja file");
+  return *found;
+}
+
+// {"text": ...} for each line of variables, or {"error": ...} where the template refuses them.
+void ChatLines(const text::ChatTemplate& chat) {
+  std::string line;
+  while (std::getline(std::cin, line)) {
+    nlohmann::json row;
+    try {
+      row["text"] = chat.RenderJson(line);
+    } catch (const InputError& error) {
+      row["error"] = error.what();
+    } catch (const FormatError& error) {
+      row["error"] = error.what();
+    }
+    std::cout << row.dump() << "\n";
+  }
+}
+
+void Chat(const Flags& flags) {
+  const text::ChatTemplate chat = LoadChatTemplate(flags);
+  if (flags.json_lines) return ChatLines(chat);
+  std::cout << (flags.text.empty() ? chat.RenderJson(StandardInput())
+                                   : chat.Render({{"user", flags.text}}, true));
+}
+
+void AddChatCommand(CLI::App& tokenizer, const std::shared_ptr<Flags>& flags) {
+  CLI::App* chat = tokenizer.add_subcommand("chat", "Messages to the text that a model reads");
+  chat->footer(
+      "Examples:\n  tern tokenizer chat model.gguf --text \"To be?\"\n  echo '{\"messages\": "
+      "[{\"role\": \"user\", \"content\": \"Hi\"}], \"add_generation_prompt\": true}' | tern "
+      "tokenizer chat model.gguf");
+  chat->add_option("model", flags->model,
+                   "GGUF file, Hugging Face folder, model file, or a template (.jinja)")
+      ->required();
+  chat->add_option("--text", flags->text,
+                   "One message of the user. Default: a JSON object on standard input, with "
+                   "messages, add_generation_prompt, and what else the template reads");
+  chat->add_flag("--json-lines", flags->json_lines,
+                 "Many: such an object a line; {\"text\": ...} or {\"error\": ...} a line");
+  chat->add_option("--bos-token", flags->bos_token, "Of a .jinja file: its bos_token");
+  chat->add_option("--eos-token", flags->eos_token, "Of a .jinja file: its eos_token");
+  chat->callback([flags] { Chat(*flags); });
+}
+
 // Stopped by a signal it goes on when run again, as a training does.
 void Shards(const Flags& flags) {
   InstallStopSignals();
@@ -160,8 +221,7 @@ constexpr const char* kModelHelp =
 
 void AddShared(CLI::App* verb, const std::shared_ptr<Flags>& flags) {
   verb->add_option("model", flags->model, kModelHelp)->required();
-  verb->add_option("--pre", flags->pre, "Pre-tokenizer of a .tiktoken file")
-      ->capture_default_str();
+  verb->add_option("--pre", flags->pre, "Pre-tokenizer of a .tiktoken file")->capture_default_str();
   verb->add_flag("--json-lines", flags->json_lines,
                  "Many texts: lines of JSON strings on one side, lines of ids on the other");
 }
@@ -170,7 +230,7 @@ void AddShared(CLI::App* verb, const std::shared_ptr<Flags>& flags) {
 
 void AddTokenizerCommand(CLI::App& app) {
   CLI::App* tokenizer =
-      app.add_subcommand("tokenizer", "Train a tokenizer; encode and decode text");
+      app.add_subcommand("tokenizer", "Train a tokenizer; encode and decode text, and chats");
   tokenizer->require_subcommand(1);
   auto flags = std::make_shared<Flags>();
 
@@ -188,7 +248,8 @@ void AddTokenizerCommand(CLI::App& app) {
       "model.gguf < text.txt");
   AddShared(encode, flags);
   encode->add_option("--threads", flags->threads, "For --json-lines")->capture_default_str();
-  encode->add_flag("--time", flags->time, "For --json-lines: seconds of encoding on stderr");
+  encode->add_flag("--time", flags->time,
+                   "For --json-lines: seconds of encoding, and of processor time, on stderr");
   encode->add_option("--text", flags->text, "Default: standard input");
   encode->add_flag("--bos", flags->bos, "Begin with BOS, as models are run");
   encode->callback([flags] { Encode(*flags); });
@@ -199,6 +260,7 @@ void AddTokenizerCommand(CLI::App& app) {
   decode->add_option("--ids", flags->text, "Default: standard input");
   decode->callback([flags] { Decode(*flags); });
 
+  AddChatCommand(*tokenizer, flags);
   AddShardsCommand(*tokenizer, flags);
 }
 

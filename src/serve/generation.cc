@@ -93,7 +93,7 @@ void Generation::Choose(std::span<const float> logits, Progress* progress) {
   ScoredToken token{id, "", {}, {}};
   if (request_.top_logprobs >= 0) token = ScoreToken(logits, id, request_.top_logprobs);
   ++generated_;
-  const bool ended = id == tokenizer.eos_id() && !request_.ignore_eos;
+  const bool ended = weights_.EndsText(id) && !request_.ignore_eos;
   if (!ended) {
     tokens_.push_back(id);
     token.text = decoder_.Push(id);

@@ -7,6 +7,8 @@
 
 #include "arch/gguf_names.h"
 #include "base/error.h"
+#include "engine/hf_tokenizer.h"
+#include "engine/stop_tokens.h"
 #include "formats/gguf.h"
 #include "formats/i2_s.h"
 #include "kernels/ternary_pack/t2.h"
@@ -87,15 +89,51 @@ void AddModelKeys(const ModelConfig& c, const ExportOptions& options, const std:
   writer->AddString(kActivationKey, c.linear == LinearKind::kBitLinear ? "int8_token" : "none");
 }
 
-void AddTokenizer(const text::Tokenizer& tokenizer, GgufWriter* writer) {
-  const text::PieceTable& table = tokenizer.table();
-  if (table.kind == text::ModelKind::kJsonBpe) {
-    throw RecipeError(
-        "this version writes no byte-level BPE tokenizer into GGUF; export to hf/f32, hf/f16 or "
-        "hf/bf16, which keep its tokenizer.json");
+std::vector<int32_t> Numbers(const std::vector<text::PieceType>& types) {
+  std::vector<int32_t> numbers;
+  for (const text::PieceType type : types) numbers.push_back(static_cast<int32_t>(type));
+  return numbers;
+}
+
+// What tokenizer_config.json calls BOS, which texts need not begin with; -1: none.
+int32_t NamedBos(const ExportText& text) {
+  const auto file = text.files.find("tokenizer_config.json");
+  if (text.tokenizer->bos_id() >= 0 || file == text.files.end()) return text.tokenizer->bos_id();
+  const std::string name = engine::SpecialTokenText(file->second, "bos_token");
+  return name.empty() ? -1 : text.tokenizer->IdOf(name).value_or(-1);
+}
+
+// `rows`: of the embedding. llama.cpp wants a token for each, and our reader drops the unused ones
+// at the end again.
+void AddByteLevel(const ExportText& text, int64_t rows, GgufWriter* writer) {
+  const text::Tokenizer& tokenizer = *text.tokenizer;
+  text::GgufBpe bpe = tokenizer.ToGgufBpe();
+  for (auto id = std::ssize(bpe.tokens); id < rows; ++id) {
+    bpe.tokens.push_back(StrCat("[PAD", id, "]"));
+    bpe.types.push_back(text::PieceType::kUnused);
   }
-  std::vector<int32_t> types;
-  for (const text::PieceType type : table.types) types.push_back(static_cast<int32_t>(type));
+  writer->AddString("tokenizer.ggml.model", "gpt2");
+  writer->AddString("tokenizer.ggml.pre", bpe.pre);
+  writer->AddStrings("tokenizer.ggml.tokens", bpe.tokens);
+  writer->AddI32s("tokenizer.ggml.token_type", Numbers(bpe.types));
+  writer->AddStrings("tokenizer.ggml.merges", bpe.merges);
+  const int32_t bos = NamedBos(text);
+  if (bos >= 0) writer->AddU32("tokenizer.ggml.bos_token_id", U32(bos));
+  if (tokenizer.eos_id() >= 0)
+    writer->AddU32("tokenizer.ggml.eos_token_id", U32(tokenizer.eos_id()));
+  for (const int32_t id : engine::ReadHfStopTokens(text.files, "the model", tokenizer)) {
+    if (id == tokenizer.eos_id()) continue;
+    writer->AddU32("tokenizer.ggml.eot_token_id", U32(id));  // The one key for it
+    break;
+  }
+  writer->AddBool("tokenizer.ggml.add_bos_token", tokenizer.bos_id() >= 0);
+  writer->AddBool("tokenizer.ggml.add_eos_token", false);
+}
+
+void AddTokenizer(const ExportText& text, int64_t rows, GgufWriter* writer) {
+  const text::PieceTable& table = text.tokenizer->table();
+  if (table.kind == text::ModelKind::kJsonBpe) return AddByteLevel(text, rows, writer);
+  const std::vector<int32_t> types = Numbers(table.types);
   writer->AddString("tokenizer.ggml.model", "llama");
   writer->AddString("tokenizer.ggml.pre", "default");
   writer->AddStrings("tokenizer.ggml.tokens", table.pieces);
@@ -189,7 +227,7 @@ void WriteGguf(const model::Decoder& decoder, const ExportText& text, const Expo
   const bool ternary = config.linear == LinearKind::kBitLinear;
   GgufWriter writer(GgufArchName(arch));
   AddModelKeys(config, options, GgufArchName(arch), &writer);
-  if (text.tokenizer != nullptr) AddTokenizer(*text.tokenizer, &writer);
+  if (text.tokenizer != nullptr) AddTokenizer(text, config.vocab_size, &writer);
   const auto chat_template = text.files.find("chat_template.jinja");
   if (chat_template != text.files.end())
     writer.AddString("tokenizer.chat_template", chat_template->second);

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/utf8.h"
 #include "engine/model_source.h"
+#include "engine/stop_tokens.h"
 #include "tests/engine/tiny_files.h"
 #include "tests/engine/tiny_vocabulary.h"
 #include "tests/testing/temp_folder.h"
@@ -28,13 +29,19 @@ class GenerateTest : public ::testing::Test {
  protected:
   // The vocabulary may be smaller than the model: its last rows are padding.
   Engine& Load(int64_t padding = 0, bool with_tokenizer = true) {
-    const text::PieceTable table = ByteVocabulary();
+    text::PieceTable table = ByteVocabulary();
+    for (const std::string& token : turn_ends_) {
+      table.pieces.push_back(token);
+      table.types.push_back(text::PieceType::kControl);
+      table.scores.push_back(0.0f);
+    }
     ModelConfig config = TinyConfig(ArchName::kLlama);
     config.vocab_size = static_cast<int64_t>(table.pieces.size()) + padding;
     TinyModel model = MakeTinyModel(config, 51);
     if (spoil_) spoil_(model);
     GgufOptions options;
     if (with_tokenizer) options.tokenizer = &table;
+    options.add = add_keys_;
     WriteGguf(model, ArchName::kLlama, folder_ / "model.gguf", options);
     return engine_.emplace(engine::LoadModel(folder_ / "model.gguf"), 1);
   }
@@ -58,6 +65,8 @@ class GenerateTest : public ::testing::Test {
 
   TempFolder folder_;
   std::function<void(TinyModel&)> spoil_;
+  std::vector<std::string> turn_ends_;  // Control pieces behind the vocabulary
+  std::function<void(formats::GgufWriter&)> add_keys_;
   std::optional<Engine> engine_;
 };
 
@@ -99,6 +108,48 @@ TEST_F(GenerateTest, EndOfTextEndsItAndIsNoText) {
   EXPECT_EQ(result.end, EndReason::kEndOfText);
   EXPECT_EQ(result.new_tokens, 0);
   EXPECT_EQ(result.text, "");
+}
+
+// Chat models end a turn with another token than the text.
+TEST_F(GenerateTest, TokensThatEndATurnEndTheText) {
+  const auto first = static_cast<int64_t>(ByteVocabulary().pieces.size());
+  turn_ends_ = {"<|im_end|>", "<my-end>", "<other>"};
+  add_keys_ = [&](formats::GgufWriter& writer) {
+    writer.AddU32("tokenizer.ggml.eot_token_id", static_cast<uint32_t>(first + 1));
+  };
+  GenerateOptions options;
+  options.max_tokens = 2;
+  for (int64_t id = first; id < first + 3; ++id) {
+    Prefer(id);
+    const GenerateResult result = Generate(Load(), "a", options, {});
+    const bool ends = id < first + 2;  // By name, by key, not at all
+    EXPECT_EQ(result.end, ends ? EndReason::kEndOfText : EndReason::kTokenLimit) << id;
+    EXPECT_EQ(result.new_tokens, ends ? 0 : 2) << id;
+  }
+  // Kept when the file is imported.
+  const auto source = engine::OpenModel(folder_ / "model.gguf");
+  const std::vector<int32_t> want = {ByteVocabulary().eos_id, static_cast<int32_t>(first),
+                                     static_cast<int32_t>(first + 1)};
+  EXPECT_EQ(engine::ReadHfStopTokens(source->Files(), "here", *source->Tokenizer()), want);
+}
+
+TEST(StopTokensTest, GenerationConfigComesBeforeConfig) {
+  const text::Tokenizer tokenizer = text::Tokenizer::FromPieces(ByteVocabulary());
+  const auto read = [&](const engine::ModelFiles& files) {
+    return engine::ReadHfStopTokens(files, "here", tokenizer);
+  };
+  using Ids = std::vector<int32_t>;
+  EXPECT_EQ(read({}), Ids{2});
+  EXPECT_EQ(read({{"config.json", R"({"eos_token_id": 7})"}}), (Ids{2, 7}));
+  EXPECT_EQ(read({{"config.json", R"({"eos_token_id": 7})"},
+                  {"generation_config.json", R"({"eos_token_id": [9, 2, 8]})"}}),
+            (Ids{2, 8, 9}));
+  EXPECT_EQ(read({{"config.json", R"({"eos_token_id": [7]})"},
+                  {"generation_config.json", R"({"eos_token_id": null})"}}),
+            (Ids{2, 7}));
+  EXPECT_EQ(read({{"config.json", R"({"eos_token_id": 128001})"}}), Ids{2}) << "no such token";
+  for (const char* bad : {R"({"eos_token_id": "x"})", R"({"eos_token_id": [1, null]})", "{"})
+    EXPECT_THROW(read({{"generation_config.json", bad}}), FormatError) << bad;
 }
 
 TEST_F(GenerateTest, StopsAtTheLimit) {

@@ -195,13 +195,14 @@ TEST(BpeFallbackTest, CharactersWithoutATokenAreBytesOrUnknown) {
       << "fused";
 }
 
-TEST(BpeJsonTest, MalformedFilesAreRefusedWithTheReason) {
-  struct Case {
-    const char* pointer;
-    json value;
-    const char* part;
-  };
-  const Case cases[] = {
+// One member of SmallFallback with another value.
+struct Malformed {
+  const char* pointer;
+  json value;
+  const char* part;  // Of the message
+};
+std::vector<Malformed> MalformedFiles() {
+  return {
       {"/model", nullptr, "model"},
       {"/model", 5, "vocab"},
       {"/model/type", "WordPiece", "WordPiece"},
@@ -240,8 +241,11 @@ TEST(BpeJsonTest, MalformedFilesAreRefusedWithTheReason) {
       {"/added_tokens", 5, "no list"},
       {"/added_tokens", {{{"id", 300}, {"content", std::string(2000, 'x')}}}, "bytes"},
   };
+}
+
+TEST(BpeJsonTest, MalformedFilesAreRefusedWithTheReason) {
   EXPECT_NO_THROW(Read(SmallFallback(true)));
-  for (const Case& item : cases) {
+  for (const Malformed& item : MalformedFiles()) {
     json changed = SmallFallback(true);
     changed[json::json_pointer(item.pointer)] = item.value;
     try {
