@@ -79,6 +79,24 @@ std::string MapCodepoints(std::string_view text, Map map) {
   return out;
 }
 
+// Lower case of the letters that Unicode 15 to 17 added: utf8proc of Debian 12 does not know them,
+// HF tokenizers 0.23.3 does (compared letter by letter).
+struct AddedCase {
+  uint32_t first, last, lower;  // lower: of the first
+};
+constexpr AddedCase kAddedCases[] = {{0x1C89, 0x1C89, 0x1C8A},    {0xA7CB, 0xA7CB, 0x264},
+                                     {0xA7CC, 0xA7CC, 0xA7CD},    {0xA7CE, 0xA7CE, 0xA7CF},
+                                     {0xA7D2, 0xA7D2, 0xA7D3},    {0xA7D4, 0xA7D4, 0xA7D5},
+                                     {0xA7DA, 0xA7DA, 0xA7DB},    {0xA7DC, 0xA7DC, 0x19B},
+                                     {0x10D50, 0x10D65, 0x10D70}, {0x16EA0, 0x16EB8, 0x16EBB}};
+
+uint32_t Lower(uint32_t c) {
+  if (c >= kAddedCases[0].first)
+    for (const AddedCase& added : kAddedCases)
+      if (c >= added.first && c <= added.last) return added.lower + (c - added.first);
+  return static_cast<uint32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c)));
+}
+
 }  // namespace
 
 std::string ToLower(std::string_view text) {
@@ -87,7 +105,7 @@ std::string ToLower(std::string_view text) {
       *out += "i\xCC\x87";
       return;
     }
-    AppendCodepoint(static_cast<uint32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c))), out);
+    AppendCodepoint(Lower(c), out);
   });
 }
 

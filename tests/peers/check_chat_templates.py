@@ -134,7 +134,7 @@ def main():
         command = [sys.argv[1], "tokenizer", "chat", path, "--json-lines", "--bos-token", TOKENS["bos_token"], "--eos-token", TOKENS["eos_token"]]
         out = subprocess.run(command, input=lines, capture_output=True, text=True)
         os.remove(path)
-        rows = [json.loads(line) for line in out.stdout.splitlines()]
+        rows = [json.loads(line) for line in out.stdout.split("\n")[:-1]]
         if len(rows) != len(CONVERSATIONS):
             print(name, "FAILED:", out.stderr)
             failed += 1

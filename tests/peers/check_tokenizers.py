@@ -293,7 +293,7 @@ def main():
             if peer:
                 path = f"{folder}/{pre}.tiktoken"
                 open(path, "wb").write(content)
-                check.family(name, path, lambda texts: [peer.encode_ordinary(t) for t in texts], None, 0, "--pre", pre)
+                check.family(name, path, lambda texts: [peer.encode_ordinary(t) for t in texts], peer.decode_batch, peer.n_vocab, "--pre", pre)
     if check.failed:
         sys.exit("differ: " + ", ".join(check.failed))
 

@@ -243,6 +243,23 @@ std::vector<Malformed> MalformedFiles() {
   };
 }
 
+// Unicode's versions differ between the parts of HF tokenizers: its Punctuation is of 2014, its
+// lower case of 2025.
+TEST(BpeUnicodeTest, TablesAreThoseOfHfTokenizers) {
+  json tokenizer = SmallFallback(true);
+  tokenizer["pre_tokenizer"] = {{"type", "Punctuation"}, {"behavior", "Isolated"}};
+  json& model = tokenizer["model"];
+  model["vocab"] = {{"<unk>", 0}, {"a", 1},       {"!", 2},       {"\u2E58", 3},    {"\u166D", 4},
+                    {"a!", 5},    {"a\u2E58", 6}, {"a\u166D", 7}, {"\U00010D81", 8}};
+  model["merges"] = {"a !", "a \u2E58", "a \u166D"};
+  const Tokenizer cut = Read(tokenizer);
+  EXPECT_EQ(cut.Encode("a!"), (std::vector<int32_t>{1, 2}));
+  EXPECT_EQ(cut.Encode("a\u166D"), (std::vector<int32_t>{1, 4}));
+  EXPECT_EQ(cut.Encode("a\u2E58"), (std::vector<int32_t>{6})) << "punctuation since 2021";
+  tokenizer["normalizer"] = {{"type", "Lowercase"}};
+  EXPECT_EQ(Read(tokenizer).Encode("A\U00010D61"), (std::vector<int32_t>{1, 8}));
+}
+
 TEST(BpeJsonTest, MalformedFilesAreRefusedWithTheReason) {
   EXPECT_NO_THROW(Read(SmallFallback(true)));
   for (const Malformed& item : MalformedFiles()) {
