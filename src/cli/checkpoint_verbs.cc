@@ -109,7 +109,8 @@ void RunEval(const Flags& flags) {
 struct TorchModel {
   TorchModel(const std::string& path, const std::string& tokenizer, int64_t max_length)
       : model(transfer::OpenDecoder(path, tokenizer)),
-        scorer(model.decoder, model.tokenizer ? &*model.tokenizer : nullptr, path, max_length) {}
+        scorer(model.decoder, model.tokenizer ? &*model.tokenizer : nullptr, model.stop_tokens,
+               path, max_length) {}
   transfer::OpenedModel model;
   eval::TorchScorer scorer;
 };

@@ -55,8 +55,11 @@ class TorchStream : public tasks::LogitStream {
 }  // namespace
 
 TorchScorer::TorchScorer(const model::Decoder& decoder, const text::Tokenizer* tokenizer,
-                         std::string source, int64_t max_length)
-    : decoder_(decoder), tokenizer_(tokenizer), source_(std::move(source)) {
+                         std::vector<int32_t> stop_tokens, std::string source, int64_t max_length)
+    : decoder_(decoder),
+      tokenizer_(tokenizer),
+      stop_tokens_(std::move(stop_tokens)),
+      source_(std::move(source)) {
   const int64_t context = decoder.config().context_length;
   if (max_length < 0 || max_length > context)
     throw UsageError(
@@ -120,7 +123,7 @@ void TorchScorer::Generate(std::span<const tasks::GenerateRequest> requests, con
   for (size_t r = 0; r < requests.size(); ++r) {
     std::vector<int32_t> tokens = requests[r].tokens;
     TERN_CHECK(!tokens.empty() && requests[r].max_tokens > 0, "nothing to go on from");
-    tasks::GreedyText text(requests[r], *tokenizer_, max_length_);
+    tasks::GreedyText text(requests[r], *tokenizer_, stop_tokens_, max_length_);
     while (true) {
       const at::Tensor hidden_TD = Hidden(tokens);
       const at::Tensor logits_1V = LogitsOf(decoder_, hidden_TD, hidden_TD.size(0) - 1, 1);

@@ -15,10 +15,10 @@ namespace tern::eval {
 
 class TorchScorer : public tasks::ModelScorer {
  public:
-  // Both must outlive this; no tokenizer: null. `max_length`: 0 is the model's context, at most
-  // 8192. Throws UsageError for more than the model's context.
-  TorchScorer(const model::Decoder& decoder, const text::Tokenizer* tokenizer, std::string source,
-              int64_t max_length);
+  // Both must outlive this; no tokenizer: null. `stop_tokens`: end texts as EOS does. `max_length`:
+  // 0 is the model's context, at most 8192. Throws UsageError for more than the model's context.
+  TorchScorer(const model::Decoder& decoder, const text::Tokenizer* tokenizer,
+              std::vector<int32_t> stop_tokens, std::string source, int64_t max_length);
 
   int64_t max_length() const override { return max_length_; }
   int64_t vocab_size() const override { return decoder_.config().vocab_size; }
@@ -36,6 +36,7 @@ class TorchScorer : public tasks::ModelScorer {
 
   const model::Decoder& decoder_;
   const text::Tokenizer* tokenizer_;
+  std::vector<int32_t> stop_tokens_;
   std::string source_;
   int64_t max_length_;
   int64_t tokens_run_ = 0;

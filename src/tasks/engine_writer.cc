@@ -40,8 +40,9 @@ std::unique_ptr<EngineScorer::Writer> EngineScorer::StartWriter(
   auto sequence = Begin(request.tokens, std::min(size - 1, shared));
   std::vector<int32_t> input(request.tokens.begin() + sequence->size(), request.tokens.end());
   const int64_t pages = PagesNeeded(request, max_length());
-  return std::make_unique<Writer>(Writer{index, std::move(sequence), std::move(input),
-                                         GreedyText(request, *tokenizer(), max_length()), pages});
+  return std::make_unique<Writer>(Writer{
+      index, std::move(sequence), std::move(input),
+      GreedyText(request, *tokenizer(), engine_.weights().stop_tokens, max_length()), pages});
 }
 
 // Takes the next token; returns whether the text goes on.

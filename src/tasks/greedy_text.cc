@@ -29,8 +29,11 @@ TokenScore ScoreOf(const float* logits, int64_t v, int32_t target) {
 }
 
 GreedyText::GreedyText(const GenerateRequest& request, const text::Tokenizer& tokenizer,
-                       int64_t max_length)
-    : tokenizer_(tokenizer), filter_(request.stop), decoder_(tokenizer) {
+                       std::vector<int32_t> stop_tokens, int64_t max_length)
+    : tokenizer_(tokenizer),
+      stop_tokens_(std::move(stop_tokens)),
+      filter_(request.stop),
+      decoder_(tokenizer) {
   const auto size = static_cast<int64_t>(request.tokens.size());
   // The last token needs no room: it is no input any more.
   left_ = std::min(request.max_tokens, max_length - size + 1);
@@ -45,7 +48,7 @@ bool GreedyText::Take(std::span<const float> logits, const std::string& source) 
   if (!std::isfinite(logits[best]))
     throw NumericError(StrCat(source, " gives logits that are not finite"));
   last_ = static_cast<int32_t>(best);
-  if (last_ == tokenizer_.eos_id()) return false;
+  if (last_ == tokenizer_.eos_id() || std::ranges::count(stop_tokens_, last_) > 0) return false;
   text_ += filter_.Push(decoder_.Push(last_));
   return --left_ > 0 && !filter_.stopped();
 }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "engine/stop_filter.h"
 #include "tasks/scorer.h"
@@ -17,8 +18,10 @@ TokenScore ScoreOf(const float* logits, int64_t v, int32_t target);
 
 class GreedyText {
  public:
-  // `max_length`: tokens of the prompt and the text together. The tokenizer must outlive this.
-  GreedyText(const GenerateRequest& request, const text::Tokenizer& tokenizer, int64_t max_length);
+  // `stop_tokens`: end the text as EOS does. `max_length`: tokens of the prompt and the text
+  // together. The tokenizer must outlive this.
+  GreedyText(const GenerateRequest& request, const text::Tokenizer& tokenizer,
+             std::vector<int32_t> stop_tokens, int64_t max_length);
 
   // Takes the most probable token, of equals the first; returns whether the text goes on with it as
   // the next input. Rows beyond the vocabulary are padding and are never chosen. Throws
@@ -30,6 +33,7 @@ class GreedyText {
 
  private:
   const text::Tokenizer& tokenizer_;
+  std::vector<int32_t> stop_tokens_;
   engine::StopFilter filter_;
   text::StreamDecoder decoder_;
   std::string text_;

@@ -107,7 +107,9 @@ OpenedModel ReadDecoder(engine::ModelSource& source) {
     }
   }
   source.CheckAllUsed();
-  return {std::move(decoder), source.Tokenizer(), source.Files()};
+  OpenedModel opened{std::move(decoder), source.Tokenizer(), source.Files()};
+  if (opened.tokenizer) opened.stop_tokens = source.StopTokens(*opened.tokenizer);
+  return opened;
 }
 
 }  // namespace

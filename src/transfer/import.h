@@ -7,6 +7,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "engine/model_source.h"
 #include "model/decoder.h"
@@ -18,6 +19,7 @@ struct OpenedModel {
   model::Decoder decoder;
   std::optional<text::Tokenizer> tokenizer;  // Nothing when there is none that this version reads
   std::map<std::string, std::string> files;  // ModelSource::Files, to go along unchanged
+  std::vector<int32_t> stop_tokens = {};     // That end a text beside the tokenizer's EOS
 };
 
 // `path`: a checkpoint (folder or state.h5), whose tokenizer is the file `tokenizer`, or, when that

@@ -35,7 +35,7 @@ class TorchScorerTest : public ::testing::Test {
     path_ = folder_ / "model.gguf";
     WriteGguf(MakeTinyModel(config, 52), ArchName::kLlama, path_, file);
     model_.emplace(transfer::OpenDecoder(path_));
-    scorer_.emplace(model_->decoder, &*model_->tokenizer, path_, 0);
+    scorer_.emplace(model_->decoder, &*model_->tokenizer, model_->stop_tokens, path_, 0);
   }
 
   Scores ScoreIn(tasks::ModelScorer& scorer, const std::vector<tasks::ScoreRequest>& requests) {
@@ -115,8 +115,8 @@ TEST_F(TorchScorerTest, RefusesWhatTheModelCannotTake) {
   const std::vector<tasks::ScoreRequest> longer = {
       {std::vector<int32_t>(static_cast<size_t>(scorer_->max_length() + 2), 1), 1}};
   EXPECT_THROW(scorer_->Score(longer, ignore), InputError);
-  EXPECT_THROW(eval::TorchScorer(model_->decoder, nullptr, "m", 1 << 20), UsageError);
-  eval::TorchScorer mute(model_->decoder, nullptr, "m", 0);
+  EXPECT_THROW(eval::TorchScorer(model_->decoder, nullptr, {}, "m", 1 << 20), UsageError);
+  eval::TorchScorer mute(model_->decoder, nullptr, {}, "m", 0);
   const std::vector<tasks::GenerateRequest> prompt = {{{5}, 3, {}}};
   EXPECT_THROW(mute.Generate(prompt, ignore), InputError);
 }
