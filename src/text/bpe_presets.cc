@@ -170,18 +170,22 @@ bool FillPreTokenizer(std::string_view name, BpeDefinition* definition) {
 
 namespace {
 
-// A pattern with each character beyond ASCII as \x{...}, as presets have them.
+// A pattern with each character beyond ASCII as \x{...} and quotes without a needless backslash, as
+// presets have them.
 std::string WithoutLiterals(std::string_view pattern) {
   std::string out;
   for (size_t at = 0; at < pattern.size();) {
     const uint32_t c = NextCodepoint(pattern, &at);
-    if (c < 0x80) {
+    if (c == '\\' && at < pattern.size() && static_cast<unsigned char>(pattern[at]) < 0x80) {
+      if (pattern[at] != '"') out += '\\';
+      out += pattern[at++];
+    } else if (c < 0x80) {
       out += static_cast<char>(c);
-      continue;
+    } else {
+      std::array<char, 16> buffer{};
+      const int size = std::snprintf(buffer.data(), buffer.size(), "\\x{%04X}", c);
+      out.append(buffer.data(), static_cast<size_t>(size));
     }
-    std::array<char, 16> buffer{};
-    const int size = std::snprintf(buffer.data(), buffer.size(), "\\x{%04X}", c);
-    out.append(buffer.data(), static_cast<size_t>(size));
   }
   return out;
 }

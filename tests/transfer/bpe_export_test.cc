@@ -56,6 +56,7 @@ TEST(BpeExportTest, GgufGivesTheSameTokenizerBack) {
                                     {"qwen2", "qwen2"},
                                     {"o200k", "gpt-4o"},
                                     {"deepseek_v3", "deepseek-v3"}}) {
+    SCOPED_TRACE(family);
     testing::TempFolder folder;
     const OpenedModel opened = OpenDecoder(WriteFolder(folder / "source", Plain(family)));
     const std::string path = folder / "model.gguf";
