@@ -12,6 +12,7 @@ void AddRunCommand(CLI::App& app);
 void AddRecipeCommand(CLI::App& app);
 void AddPlanCommand(CLI::App& app);
 void AddExportCommand(CLI::App& app);
+void AddQuantizeCommand(CLI::App& app);
 void AddVerifyCommand(CLI::App& app);
 void AddEvalCommand(CLI::App& app);
 // Below the bench verb of engine_cli.

@@ -13,6 +13,7 @@
 #include "engine/hf_config.h"
 #include "engine/hf_quantization.h"
 #include "engine/json_fields.h"
+#include "engine/packed_floats.h"
 #include "engine/scaled_tensors.h"
 #include "engine/stop_tokens.h"
 #include "engine/weight_table.h"
@@ -40,8 +41,9 @@ constexpr NamePair kInnerNorms[] = {{"self_attn.attn_sub_norm", "self_attn.inner
 
 // Files that a folder may have beside its tensors and that belong to the model.
 constexpr const char* kModelFiles[] = {
-    "config.json", "tokenizer.json",    "tokenizer.model",     "tokenizer_config.json", "special_tokens_map.json",
-    "added_tokens.json", "chat_template.jinja", "generation_config.json"};
+    "config.json",           "tokenizer.json",          "tokenizer.model",
+    "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "chat_template.jinja",   "generation_config.json"};
 constexpr uintmax_t kMaxModelFileBytes = 64 << 20;
 
 class HfSource : public ModelSource {
@@ -68,6 +70,8 @@ class HfSource : public ModelSource {
   LinearMatrix Linear(const ParameterSpec& spec) override {
     if (quantization_.IsPacked()) return Ternary(spec);
     if (quantization_.kind == HfQuantization::Kind::kScaled) {
+      if (auto matrix = ReadPackedFloats(tensors_, quantization_, spec, path_, &used_))
+        return *std::move(matrix);
       if (auto matrix = ReadScaledMatrix(tensors_, quantization_, spec, path_, &used_))
         return *std::move(matrix);
     }

@@ -53,6 +53,23 @@ void ReadBlock(const json& object, const char* key, const std::string& where,
   scheme->block_k = size(1);
 }
 
+using Packing = ScaledScheme::Packing;
+
+// Formats whose matrices are decoded when they are read. Sets `scheme` and returns true for one.
+bool SetPacking(const JsonFields& weights, const std::string& format, ScaledScheme* scheme) {
+  const std::string type = weights.GetOr<std::string>("type", "int");
+  const int64_t bits = weights.Get<int64_t>("num_bits");
+  if (format == "pack-quantized" && type == "int" && bits >= 2 && bits <= 8 && bits != 4) {
+    scheme->packing = Packing::kBits;
+    scheme->bits = static_cast<int>(bits);
+  } else if (format == "nvfp4-pack-quantized" && type == "float" && bits == 4) {
+    scheme->packing = Packing::kNvfp4;
+  } else if (format == "mxfp4-pack-quantized" && type == "float" && bits == 4) {
+    scheme->packing = Packing::kMxfp4;
+  }
+  return scheme->packing != Packing::kNone;
+}
+
 ScaledCode CodeOf(const JsonFields& weights, const std::string& format) {
   const std::string type = weights.GetOr<std::string>("type", "int");
   const int64_t bits = weights.Get<int64_t>("num_bits");
@@ -63,8 +80,8 @@ ScaledCode CodeOf(const JsonFields& weights, const std::string& format) {
     return ScaledCode::kFp8E4m3;
   throw FormatError(StrCat(weights.where(), ": the format ", format, " with weights of type ", type,
                            " in num_bits ", bits,
-                           "; this version reads pack-quantized int 4, int-quantized int 8 and "
-                           "float-quantized float 8"));
+                           "; this version reads pack-quantized int 2 to 8, int-quantized int 8, "
+                           "float-quantized float 8, nvfp4- and mxfp4-pack-quantized"));
 }
 
 ScaledScheme ReadGroup(const std::string& name, const json& group, const std::string& format,
@@ -73,7 +90,10 @@ ScaledScheme ReadGroup(const std::string& name, const json& group, const std::st
                     where, ": ", name, " has no weights");
   const json& object = group["weights"];
   const JsonFields weights(object, where);
-  ScaledScheme scheme{CodeOf(weights, JsonFields(group, where).GetOr("format", format))};
+  const std::string of_group = JsonFields(group, where).GetOr("format", format);
+  ScaledScheme scheme{ScaledCode::kInt4};
+  const bool packing = SetPacking(weights, of_group, &scheme);
+  if (!packing) scheme.code = CodeOf(weights, of_group);
   scheme.symmetric = weights.GetOr<bool>("symmetric", true);
   TERN_CHECK_FORMAT(scheme.symmetric || scheme.code == ScaledCode::kInt4, where, ": symmetric of ",
                     name, " is false; this version reads zero points of 4-bit weights only");
@@ -81,7 +101,7 @@ ScaledScheme ReadGroup(const std::string& name, const json& group, const std::st
   TERN_CHECK_FORMAT(order == "static" || order == "weight", where, ": actorder of ", name, " is ",
                     order, "; this version reads static (groups of adjacent columns)");
   const std::string strategy = weights.Get<std::string>("strategy");
-  if (strategy == "group") {
+  if (strategy == "group" || (strategy == "tensor_group" && packing)) {
     scheme.block_k = weights.Get<int64_t>("group_size");
     TERN_CHECK_FORMAT(scheme.block_k > 0, where, ": group_size of ", name, " is ", scheme.block_k,
                       "; want 1 or more");
@@ -141,6 +161,9 @@ HfQuantization ReadFp8(const json& object, const JsonFields& q) {
 }  // namespace
 
 std::string ScaledScheme::Describe() const {
+  if (packing == Packing::kNvfp4) return "NVFP4 numbers";
+  if (packing == Packing::kMxfp4) return "MXFP4 numbers";
+  if (packing == Packing::kBits) return StrCat(bits, "-bit integers in words");
   const char* codes = code == ScaledCode::kInt4   ? "4-bit integers"
                       : code == ScaledCode::kInt8 ? "8-bit integers"
                                                   : "FP8 numbers";

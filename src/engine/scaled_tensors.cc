@@ -91,7 +91,9 @@ class Layer {
   }
 
   bool Fits(const ScaledScheme& scheme, const ScaledMatrix& matrix, const Shape& scales) const {
-    if (scheme.code != matrix.code || scheme.symmetric == Has("weight_zero_point")) return false;
+    if (scheme.packing != ScaledScheme::Packing::kNone || scheme.code != matrix.code ||
+        scheme.symmetric == Has("weight_zero_point"))
+      return false;
     // Groups that do not fill a row are written by no tool, so what they mean is not known.
     if (scheme.block_n == 1 && scheme.block_k > 0 && k_ % scheme.block_k != 0) return false;
     if (scheme.block_n != 0) return scales == ScaleShape(scheme);

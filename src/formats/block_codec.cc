@@ -1,5 +1,5 @@
 // See block_codec.h. One table of types with their row functions; the ternary blocks themselves are
-// in tq_blocks.cc, the types that are only read in legacy_blocks.cc and k_blocks.cc.
+// in tq_blocks.cc, the older types in legacy_*.cc, the k-quants in k_*.cc.
 #include "formats/block_codec.h"
 
 #include <algorithm>
@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "formats/block_search.h"
 #include "formats/half.h"
 #include "formats/half_rows.h"
 #include "formats/i2_s.h"
@@ -19,11 +20,10 @@ namespace {
 
 constexpr uint16_t kHalfOne = 0x3C00;
 constexpr int64_t kQ8Weights = 32, kQ8Bytes = 34;
-constexpr float kLargestHalf = 65504.0f;
 
 void Store16(uint8_t* p, uint16_t value) { std::memcpy(p, &value, sizeof value); }
 
-void EncodeF32(const float* x, int64_t k, uint8_t* out) {
+void EncodeF32(const float* x, const float*, int64_t k, uint8_t* out) {
   if (k > 0) std::memcpy(out, x, static_cast<size_t>(k) * sizeof(float));
 }
 void DecodeF32(const uint8_t* row, int64_t k, float* out) {
@@ -31,24 +31,11 @@ void DecodeF32(const uint8_t* row, int64_t k, float* out) {
 }
 
 template <uint16_t (*kConvert)(float)>
-void EncodeHalves(const float* x, int64_t k, uint8_t* out) {
+void EncodeHalves(const float* x, const float*, int64_t k, uint8_t* out) {
   for (int64_t i = 0; i < k; ++i) Store16(out + 2 * i, kConvert(x[i]));
 }
 void DecodeBf16(const uint8_t* row, int64_t k, float* out) {
   for (int64_t i = 0; i < k; ++i) out[i] = Bf16ToFp32(LoadHalfBits(row + 2 * i));
-}
-
-// Largest magnitude of a block, checked: the block types cannot say NaN or Inf.
-float CheckedAmax(const float* x, int64_t count, float divisor) {
-  float amax = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    TERN_CHECK_INPUT(std::isfinite(x[i]), "a row to be quantized holds ", x[i], " at element ", i,
-                     " of a block; block types hold finite numbers only");
-    amax = std::max(amax, std::fabs(x[i]));
-  }
-  TERN_CHECK_INPUT(amax / divisor <= kLargestHalf, "a row to be quantized holds ", amax,
-                   "; the scale of its block would be beyond fp16");
-  return amax;
 }
 
 // 1/d, or 0 where that is not a number of fp32: then d is 0 as fp16, too.
@@ -57,7 +44,7 @@ float Inverse(float d) {
   return std::isfinite(inverse) ? inverse : 0.0f;
 }
 
-void EncodeQ8(const float* x, int64_t k, uint8_t* out) {
+void EncodeQ8(const float* x, const float*, int64_t k, uint8_t* out) {
   for (; k > 0; k -= kQ8Weights, x += kQ8Weights, out += kQ8Bytes) {
     const float d = CheckedAmax(x, kQ8Weights, 127.0f) / 127.0f, inverse = Inverse(d);
     Store16(out, Fp32ToFp16(d));
@@ -91,7 +78,7 @@ struct Tq2 {
 };
 
 template <class Tq>
-void EncodeTqFloats(const float* x, int64_t k, uint8_t* out) {
+void EncodeTqFloats(const float* x, const float*, int64_t k, uint8_t* out) {
   for (; k > 0; k -= kTqWeights, x += kTqWeights, out += Tq::kBytes) {
     const float d = CheckedAmax(x, kTqWeights, 1.0f), inverse = Inverse(d);
     int8_t codes[kTqWeights];
@@ -143,7 +130,8 @@ struct Scales {
 
 struct Codec {
   GgmlTypeInfo info;
-  void (*encode)(const float* x, int64_t k, uint8_t* out);    // Null: not written from floats
+  // Null: not written from floats. importance: null, or of each column; ignored by simple types.
+  void (*encode)(const float* x, const float* importance, int64_t k, uint8_t* out);
   void (*decode)(const uint8_t* row, int64_t k, float* out);  // Null: not read as floats
   Scales scales = {};
 };
@@ -151,25 +139,31 @@ using enum ScaleKind;
 constexpr Codec kCodecs[] = {
     {{GgmlType::kF32, "F32", 1, 4}, EncodeF32, DecodeF32, {kFp32}},
     {{GgmlType::kF16, "F16", 1, 2}, EncodeHalves<Fp32ToFp16>, DecodeFp16, {kFp16}},
-    {{GgmlType::kQ4_0, "Q4_0", kLegacyWeights, kQ4_0Bytes}, nullptr, DecodeQ4_0, {kFp16}},
-    {{GgmlType::kQ4_1, "Q4_1", kLegacyWeights, kQ4_1Bytes}, nullptr, DecodeQ4_1, {kFp16, 0, 2}},
-    {{GgmlType::kQ5_0, "Q5_0", kLegacyWeights, kQ5_0Bytes}, nullptr, DecodeQ5_0, {kFp16}},
-    {{GgmlType::kQ5_1, "Q5_1", kLegacyWeights, kQ5_1Bytes}, nullptr, DecodeQ5_1, {kFp16, 0, 2}},
+    {{GgmlType::kQ4_0, "Q4_0", kLegacyWeights, kQ4_0Bytes}, EncodeQ4_0, DecodeQ4_0, {kFp16}},
+    {{GgmlType::kQ4_1, "Q4_1", kLegacyWeights, kQ4_1Bytes}, EncodeQ4_1, DecodeQ4_1, {kFp16, 0, 2}},
+    {{GgmlType::kQ5_0, "Q5_0", kLegacyWeights, kQ5_0Bytes}, EncodeQ5_0, DecodeQ5_0, {kFp16}},
+    {{GgmlType::kQ5_1, "Q5_1", kLegacyWeights, kQ5_1Bytes}, EncodeQ5_1, DecodeQ5_1, {kFp16, 0, 2}},
     {{GgmlType::kQ8_0, "Q8_0", kQ8Weights, kQ8Bytes}, EncodeQ8, DecodeQ8, {kFp16}},
     {{GgmlType::kQ2_K, "Q2_K", kKWeights, kQ2KBytes},
-     nullptr,
+     EncodeQ2K,
      DecodeQ2K,
      {kFp16, kQ2KScaleOffset, 2}},
-    {{GgmlType::kQ3_K, "Q3_K", kKWeights, kQ3KBytes}, nullptr, DecodeQ3K, {kFp16, kQ3KScaleOffset}},
+    {{GgmlType::kQ3_K, "Q3_K", kKWeights, kQ3KBytes},
+     EncodeQ3K,
+     DecodeQ3K,
+     {kFp16, kQ3KScaleOffset}},
     {{GgmlType::kQ4_K, "Q4_K", kKWeights, kQ4KBytes},
-     nullptr,
+     EncodeQ4K,
      DecodeQ4K,
      {kFp16, kQ4KScaleOffset, 2}},
     {{GgmlType::kQ5_K, "Q5_K", kKWeights, kQ5KBytes},
-     nullptr,
+     EncodeQ5K,
      DecodeQ5K,
      {kFp16, kQ5KScaleOffset, 2}},
-    {{GgmlType::kQ6_K, "Q6_K", kKWeights, kQ6KBytes}, nullptr, DecodeQ6K, {kFp16, kQ6KScaleOffset}},
+    {{GgmlType::kQ6_K, "Q6_K", kKWeights, kQ6KBytes},
+     EncodeQ6K,
+     DecodeQ6K,
+     {kFp16, kQ6KScaleOffset}},
     {{GgmlType::kI8, "I8", 1, 1}, nullptr, nullptr},
     {{GgmlType::kI16, "I16", 1, 2}, nullptr, nullptr},
     {{GgmlType::kI32, "I32", 1, 4}, nullptr, nullptr},
@@ -272,11 +266,11 @@ int64_t RowBytes(GgmlType type, int64_t k) {
 
 int64_t TailBytes(GgmlType type) { return type == GgmlType::kI2_S ? kI2sTailBytes : 0; }
 
-void EncodeRow(GgmlType type, const float* x, int64_t k, uint8_t* out) {
+void EncodeRow(GgmlType type, const float* x, int64_t k, uint8_t* out, const float* importance) {
   RowBytes(type, k);
   const Codec& codec = CodecOf(type);
   TERN_CHECK_FORMAT(codec.encode != nullptr, "float rows cannot be written as ", codec.info.name);
-  codec.encode(x, k, out);
+  codec.encode(x, importance, k, out);
 }
 
 void DecodeRow(GgmlType type, const uint8_t* row, int64_t k, float* out) {

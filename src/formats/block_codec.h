@@ -58,13 +58,15 @@ int64_t TailBytes(GgmlType type);
 
 // fp32 rows: F32, F16, BF16 (round to nearest even), Q8_0 (d = amax/127 as fp16, q = x/d rounded
 // half away from zero), TQ1_0 and TQ2_0 (d = amax as fp16: only right for rows that are ternary
-// already; the exporters use EncodeTernaryRow). Byte-equal to ggml's reference quantizers. Throws
-// FormatError for a type that has no float encoder, InputError when a block type meets NaN, Inf or
-// a scale that fp16 cannot hold.
-void EncodeRow(GgmlType type, const float* x, int64_t k, uint8_t* out);
-// The same types, and those that are only read: Q4_0, Q4_1, Q5_0, Q5_1 and Q2_K to Q6_K, bit-equal
-// to ggml's decoders. Any bytes are a valid row. Throws FormatError for a type that is not read as
-// floats.
+// already; the exporters use EncodeTernaryRow), and Q4_0, Q4_1, Q5_0, Q5_1, Q2_K to Q6_K.
+// Byte-equal to ggml's reference quantizers. Throws FormatError for a type that has no float
+// encoder, InputError when a block type meets NaN, Inf or a scale that fp16 cannot hold.
+// importance[k]: mean square of the inputs of each column, as llama.cpp's importance matrix, for
+// the types of 2 to 6 bits; null: none.
+void EncodeRow(GgmlType type, const float* x, int64_t k, uint8_t* out,
+               const float* importance = nullptr);
+// The same types, bit-equal to ggml's decoders. Any bytes are a valid row. Throws FormatError for a
+// type that is not read as floats.
 void DecodeRow(GgmlType type, const uint8_t* row, int64_t k, float* out);
 bool IsReadAsFloats(GgmlType type);
 // Index of an element of the first block whose weights are not all finite, k when there is none.

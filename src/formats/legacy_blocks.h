@@ -1,6 +1,6 @@
 // Rows of the older block types of ggml, Q4_0, Q4_1, Q5_0 and Q5_1 (docs/formats/block_codecs.md):
-// 32 weights of 4 or 5 bits with one fp16 scale d and, in the _1 types, one fp16 offset m. Reading
-// only. Every pattern of bits is a valid block; a d or m that is Inf or NaN gives such weights.
+// 32 weights of 4 or 5 bits with one fp16 scale d and, in the _1 types, one fp16 offset m.
+// Every pattern of bits is a valid block; a d or m that is Inf or NaN gives such weights.
 // Bit-equal to ggml's decoders: w = d (q - 8), d (q - 16) or (d q) + m in fp32, not fused.
 #pragma once
 
@@ -16,5 +16,11 @@ void DecodeQ4_0(const uint8_t* row, int64_t k, float* out);
 void DecodeQ4_1(const uint8_t* row, int64_t k, float* out);
 void DecodeQ5_0(const uint8_t* row, int64_t k, float* out);
 void DecodeQ5_1(const uint8_t* row, int64_t k, float* out);
+
+// importance[k]: of each column, or null. Throw InputError for NaN, Inf and scales beyond fp16.
+void EncodeQ4_0(const float* x, const float* importance, int64_t k, uint8_t* out);
+void EncodeQ4_1(const float* x, const float* importance, int64_t k, uint8_t* out);
+void EncodeQ5_0(const float* x, const float* importance, int64_t k, uint8_t* out);
+void EncodeQ5_1(const float* x, const float* importance, int64_t k, uint8_t* out);
 
 }  // namespace tern::formats

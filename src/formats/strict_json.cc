@@ -14,8 +14,10 @@ nlohmann::json ParseStrictJson(std::string_view text, const std::string& path,
   std::vector<std::unordered_set<std::string>> keys;  // Of the objects that are open
   int64_t values = 0;
   const auto callback = [&](int depth, Event event, nlohmann::json& parsed) {
-    TERN_CHECK_FORMAT(depth <= limits.depth, path, ": JSON nested deeper than ", limits.depth, " levels");
-    TERN_CHECK_FORMAT(++values <= limits.values, path, ": JSON of more than ", limits.values, " values");
+    TERN_CHECK_FORMAT(depth <= limits.depth, path, ": JSON nested deeper than ", limits.depth,
+                      " levels");
+    TERN_CHECK_FORMAT(++values <= limits.values, path, ": JSON of more than ", limits.values,
+                      " values");
     if (event == Event::object_start) keys.emplace_back();
     if (event == Event::object_end) keys.pop_back();
     if (event == Event::key) {

@@ -10,7 +10,7 @@
 namespace tern::formats {
 
 struct JsonLimits {
-  int depth = 8;                // Headers need 3
+  int depth = 8;               // Headers need 3
   int64_t values = 2'000'000;  // A tensor has some 12; about 300 MB at most
 };
 

@@ -23,9 +23,7 @@ struct Block {
   const float* importance;  // Of the columns; null: all 1
 };
 
-struct Scale {
-  float scale = 1, zero = 0;
-};
+using Scale = SegmentScale;
 
 struct Range {
   float min = 0, max = 0;  // 0 is always within
@@ -162,6 +160,11 @@ class Searcher {
 };
 
 }  // namespace
+
+SegmentScale FindSegmentScale(const float* w, int64_t count, const WeightFormat& format,
+                              const RangeSearch& range, const float* importance, float global) {
+  return Searcher(format, range, global).Find({w, 1, count, count, importance});
+}
 
 float GlobalScale(const at::Tensor& w_NK) {
   const Range range =

@@ -56,6 +56,14 @@ float GlobalScale(const at::Tensor& w_NK);
 BlockScales FindScales(const at::Tensor& w_NK, const WeightFormat& format,
                        const RangeSearch& range = {}, const at::Tensor& importance_K = {});
 
+// The scale of one group, for callers that change weights on the way (GPTQ). importance: of the
+// `count` weights, or null. Throws as FindScales.
+struct SegmentScale {
+  float scale = 1, zero = 0;
+};
+SegmentScale FindSegmentScale(const float* w, int64_t count, const WeightFormat& format,
+                              const RangeSearch& range, const float* importance, float global);
+
 // REQUIRES: scales are those of a matrix of this shape and format; w is finite.
 QuantizedWeight QuantizeWith(const at::Tensor& w_NK, const WeightFormat& format,
                              const BlockScales& scales);

@@ -64,12 +64,15 @@ uint32_t FileType(GgmlType linear) {
 
 uint32_t U32(int64_t value) { return static_cast<uint32_t>(value); }
 
-void AddModelKeys(const ModelConfig& c, const ExportOptions& options, const std::string& arch,
-                  GgufWriter* writer) {
+}  // namespace
+
+void AddGgufModelKeys(const ModelConfig& c, const std::string& name, uint32_t file_type,
+                      GgufWriter* writer) {
+  const std::string arch = GgufArchName(ChooseGgufArch(c).name);
   const auto key = [&](const char* name) { return StrCat(arch, ".", name); };
-  writer->AddString("general.name", options.name);
+  writer->AddString("general.name", name);
   writer->AddU32("general.quantization_version", 2);
-  writer->AddU32("general.file_type", FileType(LinearType(options.format)));
+  writer->AddU32("general.file_type", file_type);
   writer->AddU32(key("context_length"), U32(c.context_length));
   writer->AddU32(key("embedding_length"), U32(c.hidden_size));
   writer->AddU32(key("block_count"), U32(c.num_layers));
@@ -88,6 +91,8 @@ void AddModelKeys(const ModelConfig& c, const ExportOptions& options, const std:
   writer->AddU32(key("vocab_size"), U32(c.vocab_size));
   writer->AddString(kActivationKey, c.linear == LinearKind::kBitLinear ? "int8_token" : "none");
 }
+
+namespace {
 
 std::vector<int32_t> Numbers(const std::vector<text::PieceType>& types) {
   std::vector<int32_t> numbers;
@@ -130,7 +135,9 @@ void AddByteLevel(const ExportText& text, int64_t rows, GgufWriter* writer) {
   writer->AddBool("tokenizer.ggml.add_eos_token", false);
 }
 
-void AddTokenizer(const ExportText& text, int64_t rows, GgufWriter* writer) {
+}  // namespace
+
+void AddGgufTokenizer(const ExportText& text, int64_t rows, GgufWriter* writer) {
   const text::PieceTable& table = text.tokenizer->table();
   if (table.kind == text::ModelKind::kJsonBpe) return AddByteLevel(text, rows, writer);
   const std::vector<int32_t> types = Numbers(table.types);
@@ -147,6 +154,21 @@ void AddTokenizer(const ExportText& text, int64_t rows, GgufWriter* writer) {
   writer->AddBool("tokenizer.ggml.add_space_prefix", table.add_space_prefix);
   writer->AddBool("tokenizer.ggml.remove_extra_whitespaces", table.remove_extra_whitespaces);
 }
+
+// Llama 3.1's scaling, and any other that is a factor for each pair, is a tensor in GGUF.
+void AddGgufRopeFactors(const ModelConfig& c, GgufWriter* writer) {
+  const RopeScalingKind kind = c.rope_scaling.kind;
+  if (kind != RopeScalingKind::kLlama3 && kind != RopeScalingKind::kFactors) return;
+  const std::vector<double> factors = RopeFactors(c.rope_scaling, c.HeadDim(), c.rope_theta);
+  const std::vector<float> row(factors.begin(), factors.end());
+  const auto count = static_cast<int64_t>(row.size());
+  writer->AddTensor("rope_freqs.weight", GgmlType::kF32, {count},
+                    [row, count](int64_t, uint8_t* out) {
+                      formats::EncodeRow(GgmlType::kF32, row.data(), count, out);
+                    });
+}
+
+namespace {
 
 // Rows of a float matrix in the wanted type; `permuted`: row r of the file is the model's row that
 // PermutedRow sends there.
@@ -169,19 +191,6 @@ void AddFloats(const std::string& name, GgmlType type, const at::Tensor& value,
   writer->AddTensor(name, type, value.sizes().vec(), [=](int64_t row, uint8_t* out) {
     formats::EncodeRow(type, value.const_data_ptr<float>() + order.ModelRow(row) * k, k, out);
   });
-}
-
-// Llama 3.1's scaling, and any other that is a factor for each pair, is a tensor in GGUF.
-void AddRopeFactors(const ModelConfig& c, GgufWriter* writer) {
-  const RopeScalingKind kind = c.rope_scaling.kind;
-  if (kind != RopeScalingKind::kLlama3 && kind != RopeScalingKind::kFactors) return;
-  const std::vector<double> factors = RopeFactors(c.rope_scaling, c.HeadDim(), c.rope_theta);
-  const std::vector<float> row(factors.begin(), factors.end());
-  const auto count = static_cast<int64_t>(row.size());
-  writer->AddTensor("rope_freqs.weight", GgmlType::kF32, {count},
-                    [row, count](int64_t, uint8_t* out) {
-                      formats::EncodeRow(GgmlType::kF32, row.data(), count, out);
-                    });
 }
 
 void AddI2s(const std::string& name, const at::Tensor& latent_NK, const RowOrder& order,
@@ -226,12 +235,12 @@ void WriteGguf(const model::Decoder& decoder, const ExportText& text, const Expo
   const ArchName arch = ChooseGgufArch(config).name;
   const bool ternary = config.linear == LinearKind::kBitLinear;
   GgufWriter writer(GgufArchName(arch));
-  AddModelKeys(config, options, GgufArchName(arch), &writer);
-  if (text.tokenizer != nullptr) AddTokenizer(text, config.vocab_size, &writer);
+  AddGgufModelKeys(config, options.name, FileType(LinearType(options.format)), &writer);
+  if (text.tokenizer != nullptr) AddGgufTokenizer(text, config.vocab_size, &writer);
   const auto chat_template = text.files.find("chat_template.jinja");
   if (chat_template != text.files.end())
     writer.AddString("tokenizer.chat_template", chat_template->second);
-  AddRopeFactors(config, &writer);
+  AddGgufRopeFactors(config, &writer);
   const GgmlType linear = LinearType(options.format), table = TableType(options, ternary);
   for (const model::Parameter& parameter : decoder.parameters()) {
     const std::string name = GgufName(parameter.spec.name);

@@ -68,26 +68,34 @@ const char* DtypeOf(const std::string& format) {
   return format == "hf/f16" ? "float16" : "float32";
 }
 
-json ConfigJson(const ModelConfig& c, const std::string& format) {
+}  // namespace
+
+json HfConfigJson(const ModelConfig& c, const std::string& dtype) {
   const HfArch arch = ArchOf(c);
-  json config = {{"architectures", {arch.class_name}},
-                 {"model_type", arch.model_type},
-                 {"vocab_size", c.vocab_size},
-                 {"hidden_size", c.hidden_size},
-                 {"intermediate_size", c.intermediate_size},
-                 {"num_hidden_layers", c.num_layers},
-                 {"num_attention_heads", c.num_heads},
-                 {"num_key_value_heads", c.num_kv_heads},
-                 {"head_dim", c.HeadDim()},
-                 {"max_position_embeddings", c.context_length},
-                 {"rms_norm_eps", c.norm_eps},
-                 {"rope_theta", c.rope_theta},
-                 {"rope_parameters", RopeParameters(c)},
-                 {"hidden_act", ToString(c.activation)},
-                 {"tie_word_embeddings", c.tied_head},
-                 {"initializer_range", c.init_std},
-                 {"attention_bias", false},
-                 {"dtype", DtypeOf(format)}};
+  return {{"architectures", {arch.class_name}},
+          {"model_type", arch.model_type},
+          {"vocab_size", c.vocab_size},
+          {"hidden_size", c.hidden_size},
+          {"intermediate_size", c.intermediate_size},
+          {"num_hidden_layers", c.num_layers},
+          {"num_attention_heads", c.num_heads},
+          {"num_key_value_heads", c.num_kv_heads},
+          {"head_dim", c.HeadDim()},
+          {"max_position_embeddings", c.context_length},
+          {"rms_norm_eps", c.norm_eps},
+          {"rope_theta", c.rope_theta},
+          {"rope_parameters", RopeParameters(c)},
+          {"hidden_act", ToString(c.activation)},
+          {"tie_word_embeddings", c.tied_head},
+          {"initializer_range", c.init_std},
+          {"attention_bias", false},
+          {"dtype", dtype}};
+}
+
+namespace {
+
+json ConfigJson(const ModelConfig& c, const std::string& format) {
+  json config = HfConfigJson(c, DtypeOf(format));
   if (c.linear == LinearKind::kBitLinear) {
     config["quantization_config"] = {
         {"quant_method", "bitnet"},
@@ -170,7 +178,11 @@ void WriteHfFolder(const model::Decoder& decoder, const ExportText& text,
     }
   }
   store.Write(path + "/model.safetensors");
-  json config_json = ConfigJson(config, options.format);
+  WriteHfCompanions(ConfigJson(config, options.format), config.context_length, text, path);
+}
+
+void WriteHfCompanions(json config_json, int64_t context_length, const ExportText& text,
+                       const std::string& path) {
   if (text.tokenizer != nullptr) {
     json ends = json::object();
     for (const auto& [key, id] : {std::pair("bos_token_id", text.tokenizer->bos_id()),
@@ -186,7 +198,7 @@ void WriteHfFolder(const model::Decoder& decoder, const ExportText& text,
   }
   const bool has_tokenizer = text.files.contains("tokenizer.json");
   if (text.tokenizer != nullptr && !has_tokenizer)
-    WriteTokenizerFiles(*text.tokenizer, config.context_length, path);
+    WriteTokenizerFiles(*text.tokenizer, context_length, path);
 }
 
 }  // namespace tern::transfer

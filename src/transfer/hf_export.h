@@ -2,6 +2,7 @@
 // model.safetensors, tokenizer files; see export.h and docs/formats/hf_bitnet.md.
 #pragma once
 
+#include <nlohmann/json.hpp>
 #include <string>
 
 #include "transfer/export.h"
@@ -11,6 +12,15 @@ namespace tern::transfer {
 // Into the existing folder `path`.
 void WriteHfFolder(const model::Decoder& decoder, const ExportText& text,
                    const ExportOptions& options, const std::string& path);
+
+// config.json of a model whose floats are of `dtype` ("bfloat16"), without quantization_config.
+// Throws RecipeError for a shape that no architecture has.
+nlohmann::json HfConfigJson(const ModelConfig& config, const std::string& dtype);
+
+// Everything of a folder but its tensors: config.json (`config_json` and the tokenizer's ids),
+// generation_config.json, tokenizer files, and the files of `text`.
+void WriteHfCompanions(nlohmann::json config_json, int64_t context_length, const ExportText& text,
+                       const std::string& path);
 
 // tokenizer.json of a SentencePiece BPE tokenizer, as the tokenizers library reads it.
 std::string TokenizerJson(const text::Tokenizer& tokenizer);

@@ -249,7 +249,7 @@ TEST_F(RefusedScaledTest, NumbersThatAreNone) {
 }
 
 TEST_F(RefusedScaledTest, ConfigsThatAskForAnotherFormat) {
-  RefuseConfig("/format", "nvfp4-pack-quantized", "nvfp4");
+  RefuseConfig("/format", "nvfp4-pack-quantized", "nvfp4");  // Of floats; these are integers
   RefuseConfig("/quant_method", "awq", "awq");
   RefuseConfig("/quantization_status", "calibration", "quantization_status");
   RefuseConfig("/kv_cache_scheme", {{"num_bits", 8}}, "kv_cache_scheme");
@@ -258,7 +258,8 @@ TEST_F(RefusedScaledTest, ConfigsThatAskForAnotherFormat) {
   RefuseConfig("/config_groups", 3, "config_groups");
   const std::string weights = "/config_groups/group_0/weights";
   RefuseConfig(weights, nullptr, "group_0");
-  RefuseConfig(weights + "/num_bits", 8, "num_bits 8");
+  RefuseConfig(weights + "/num_bits", 9, "num_bits 9");
+  RefuseConfig(weights + "/num_bits", 8, "no group of quantization_config");
   RefuseConfig(weights + "/num_bits", "4", "num_bits");
   RefuseConfig(weights + "/strategy", "tensor_group", "tensor_group");
   RefuseConfig(weights + "/strategy", "tensor", "strategy");

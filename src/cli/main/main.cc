@@ -14,6 +14,7 @@ int main(int argc, char** argv) {
   tern::cli::AddRecipeCommand(app);
   tern::cli::AddPlanCommand(app);
   tern::cli::AddExportCommand(app);
+  tern::cli::AddQuantizeCommand(app);
   tern::cli::AddVerifyCommand(app);
   tern::cli::AddEvalCommand(app);
   tern::engine_cli::AddGenerateCommand(app);

@@ -1,0 +1,175 @@
+// tern quantize: a float model to low-bit codes in a folder that engines load.
+#include <CLI/CLI.hpp>
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/progress.h"
+#include "base/stop_signal.h"
+#include "cli/commands.h"
+#include "cli/threads.h"
+#include "ptq/gguf_mix.h"
+#include "ptq/quantize_model.h"
+#include "ptq/scheme.h"
+
+namespace tern::cli {
+namespace {
+
+struct Flags {
+  ptq::QuantizeOptions options;
+  std::string engine, order = "activation";
+  int64_t threads = 0;
+  bool json = false;
+};
+
+void Print(const std::string& output, const ptq::QuantizeReport& r) {
+  std::cout << output << ": " << r.matrices << " matrices of " << r.layers << " layers as "
+            << r.scheme << ", " << r.bits_per_weight << " bits a weight, "
+            << FormatBytes(static_cast<double>(r.size_bytes)) << " in all\n"
+            << "  read again: all values are the quantizer's\n"
+            << "  mean error " << r.error << " of the "
+            << (r.calibration_tokens > 0 ? "outputs'" : "weights'") << " power (rounded to nearest "
+            << r.error_rtn << ")\n";
+  if (r.kl_tokens > 0) {
+    std::cout << "  against the source on " << r.kl_tokens << " held-out tokens: mean KL "
+              << r.mean_kl << ", the same first choice " << 100 * r.top1_agreement << " %\n";
+  }
+  if (r.fallbacks > 0)
+    std::cout << "  " << r.fallbacks << " matrices fell back to rounding: see ledger.jsonl\n";
+}
+
+void PrintJson(const ptq::QuantizeReport& r) {
+  const nlohmann::json json = {{"layers", r.layers},
+                               {"matrices", r.matrices},
+                               {"weights", r.weights},
+                               {"scheme", r.scheme},
+                               {"bits_per_weight", r.bits_per_weight},
+                               {"size_bytes", r.size_bytes},
+                               {"calibration_tokens", r.calibration_tokens},
+                               {"error", r.error},
+                               {"error_rtn", r.error_rtn},
+                               {"fallbacks", r.fallbacks},
+                               {"kl_tokens", r.kl_tokens},
+                               {"mean_kl", r.mean_kl},
+                               {"top1_agreement", r.top1_agreement}};
+  std::cout << json.dump() << "\n";
+}
+
+void CheckEngine(const Flags& flags) {
+  const bool gguf = ptq::GgufMixByName(flags.options.to).has_value();
+  if (!flags.engine.empty() && gguf != (flags.engine == "llama.cpp")) {
+    throw UsageError(StrCat("--for ", flags.engine, ": it loads ",
+                            gguf ? ptq::SchemeNames() : ptq::GgufMixNames(), "; not --to ",
+                            flags.options.to));
+  }
+}
+
+void Run(Flags flags) {
+  CheckEngine(flags);
+  SetThreads(flags.threads);
+  InstallStopSignals();
+  flags.options.threads = static_cast<int>(flags.threads);
+  flags.options.gptq.activation_order = flags.order == "activation";
+  std::optional<ProgressLine> line;
+  flags.options.progress = [&](int64_t done, int64_t layers) {
+    if (!line) {
+      ProgressLine::Options shown;
+      shown.total = layers;
+      shown.start = done;
+      line.emplace("quantize", "layers", shown);
+    }
+    line->Update(done);
+  };
+  const ptq::QuantizeReport report = ptq::QuantizeModel(flags.options);
+  if (line) line->Finish();
+  if (flags.json) {
+    PrintJson(report);
+  } else {
+    Print(flags.options.output, report);
+  }
+}
+
+void AddMethodOptions(CLI::App* command, Flags* flags) {
+  ptq::QuantizeOptions& o = flags->options;
+  command->add_option(
+      "--method", o.method,
+      "rtn (round to nearest) | gptq; of GGUF rtn | imatrix; default: the second with "
+      "--calibration, else rtn");
+  command->add_option(
+      "--calibration", o.calibration,
+      "Text, JSONL, Parquet, *.tokens.h5 or Megatron *.idx of the kind that the model "
+      "will read");
+  command->add_option("--field", o.field, "Key of the text in JSONL and Parquet")
+      ->capture_default_str();
+  command->add_option("--calibration-tokens", o.calibration_tokens, "How many of it")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->add_option("--sequence", o.sequence, "Tokens of a calibration sequence")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command
+      ->add_option("--damping", o.gptq.damping,
+                   "gptq: part of the Hessian's mean diagonal added to it; doubled, and said in "
+                   "the ledger, where that is not enough")
+      ->check(CLI::Range(1e-6, 1.0))
+      ->capture_default_str();
+  command
+      ->add_option("--order", flags->order,
+                   "gptq: activation (columns with the largest inputs first) | file")
+      ->check(CLI::IsMember({"activation", "file"}))
+      ->capture_default_str();
+  command
+      ->add_option("--rounds", o.gptq.rounds,
+                   "gptq: rounds of better scales and codes afterwards; 0: GPTQ as published")
+      ->check(CLI::Range(0, 20))
+      ->capture_default_str();
+  command->add_flag(
+      "--channel-scales", o.channel_scales,
+      "Scales columns of inputs and weights first: AWQ for weights alone, SmoothQuant "
+      "for int8 and fp8; needs --calibration");
+  command->add_flag("--min-max", o.min_max,
+                    "Ranges from the largest weights, without the search for the least error");
+}
+
+}  // namespace
+
+void AddQuantizeCommand(CLI::App& app) {
+  CLI::App* command =
+      app.add_subcommand("quantize", "Quantize a trained float model for an engine");
+  command->footer(
+      "Example: tern quantize SmolLM2-135M -o smollm2-int4 --to int4 --calibration notes.txt");
+  auto flags = std::make_shared<Flags>();
+  ptq::QuantizeOptions& o = flags->options;
+  command
+      ->add_option("model", o.source,
+                   "GGUF file, Hugging Face folder, model file of tern import, or checkpoint")
+      ->required();
+  command->add_option("-o,--output", o.output, "The folder, or GGUF file, to make")->required();
+  command
+      ->add_option("--to", o.to,
+                   StrCat("compressed-tensors folders: ", ptq::SchemeNames(),
+                          "; GGUF files: ", ptq::GgufMixNames()))
+      ->capture_default_str();
+  command
+      ->add_option("--for", flags->engine,
+                   "vllm | transformers | llama.cpp: refuses a --to that it does not load")
+      ->check(CLI::IsMember({"vllm", "transformers", "llama.cpp"}));
+  command->add_option("--group", o.group,
+                      "Weights of a row that share a scale; 0: the row; default: 128, or 64 or 32 "
+                      "where rows do not divide");
+  AddMethodOptions(command, flags.get());
+  command->add_option("--imatrix", o.imatrix,
+                      "GGUF: importance matrix, as of llama-imatrix; read when it is there, else "
+                      "written");
+  command->add_flag("--pure", o.pure, "GGUF: one type for all matrices, as llama-quantize --pure");
+  command->add_flag("--allow-requantize", o.allow_requantize,
+                    "Take a source that is quantized already");
+  command->add_option("--max-kl", o.max_kl,
+                      "Refuse a result whose mean KL to the source is larger (exit code 4)");
+  command->add_option("--tokenizer", o.tokenizer, "tokenizer.model or tokenizer.json");
+  command->add_option("--threads", flags->threads, "0: all processors");
+  command->add_flag("--json", flags->json, "The report as JSON");
+  command->callback([flags] { Run(*flags); });
+}
+
+}  // namespace tern::cli

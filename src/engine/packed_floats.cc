@@ -1,0 +1,180 @@
+// See packed_floats.h.
+#include "engine/packed_floats.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "base/error.h"
+#include "engine/weight_table.h"
+#include "formats/bit_pack.h"
+#include "formats/half.h"
+#include "kernels/fp8/fp8.h"
+
+namespace tern::engine {
+namespace {
+
+using formats::SafetensorsReader;
+using formats::SafetensorsTensor;
+using Packing = ScaledScheme::Packing;
+using Shape = std::vector<int64_t>;
+
+constexpr float kFp4[16] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6, -0.0f, -0.5f, -1, -1.5f, -2, -3, -4, -6};
+
+std::string Show(const Shape& shape) {
+  std::string text;
+  for (const int64_t size : shape) text += StrCat(text.empty() ? "" : ", ", size);
+  return StrCat("[", text, "]");
+}
+
+class Layer {
+ public:
+  Layer(const SafetensorsReader& tensors, const ScaledScheme& scheme, const ParameterSpec& spec,
+        const std::string& folder, std::set<std::string>* used)
+      : tensors_(tensors),
+        scheme_(scheme),
+        base_(spec.name.substr(0, spec.name.size() - std::string("weight").size())),
+        folder_(folder),
+        used_(used),
+        n_(spec.shape[0]),
+        k_(spec.shape[1]),
+        group_(scheme.block_k == 0 ? k_ : scheme.block_k) {}
+
+  DenseMatrix Read() {
+    TERN_CHECK_FORMAT(k_ % group_ == 0, folder_, ": rows of ", base_, "weight have ", k_,
+                      " weights; want a multiple of the group's ", group_);
+    DenseMatrix out{std::vector<float>(static_cast<size_t>(n_ * k_)), n_, k_};
+    const std::vector<float> scales = Scales();
+    scheme_.packing == Packing::kBits ? Integers(scales, &out) : Fp4(scales, &out);
+    CheckFinite(out.values, StrCat(folder_, ": ", base_, "weight"));
+    return out;
+  }
+
+ private:
+  const SafetensorsTensor& Take(const char* part, const std::string& dtype, const Shape& shape) {
+    const std::string name = base_ + part;
+    const SafetensorsTensor& tensor = tensors_.Get(name);
+    TERN_CHECK_FORMAT(tensor.dtype == dtype && tensor.shape == shape, folder_, ": ", name, " is ",
+                      tensor.dtype, " ", Show(tensor.shape), "; want ", dtype, " ", Show(shape));
+    used_->insert(name);
+    return tensor;
+  }
+
+  int64_t Groups() const { return k_ / group_; }
+
+  // [n, groups], as what the codes are multiplied with.
+  std::vector<float> Scales() {
+    std::vector<float> out(static_cast<size_t>(n_ * Groups()));
+    const Shape shape = {n_, Groups()};
+    const auto fill = [&](const SafetensorsTensor& tensor, const auto& value) {
+      const auto* bytes = reinterpret_cast<const uint8_t*>(tensor.bytes.data());
+      for (size_t i = 0; i < out.size(); ++i) out[i] = value(bytes, i);
+    };
+    if (scheme_.packing == Packing::kNvfp4) {
+      float global = 0;
+      std::memcpy(&global, Take("weight_global_scale", "F32", {1}).bytes.data(), sizeof global);
+      TERN_CHECK_FORMAT(std::isfinite(global) && global > 0, folder_, ": ", base_,
+                        "weight_global_scale is ", global, "; want a number above 0");
+      fill(Take("weight_scale", "F8_E4M3", shape), [=](const uint8_t* bytes, size_t i) {
+        return kernels::E4M3ToFp32Ref(bytes[i]) / global;
+      });
+    } else if (scheme_.packing == Packing::kMxfp4) {
+      fill(Take("weight_scale", "U8", shape),
+           [](const uint8_t* bytes, size_t i) { return std::ldexp(1.0f, bytes[i] - 127); });
+    } else {
+      const std::string dtype = tensors_.Get(base_ + "weight_scale").dtype;
+      TERN_CHECK_FORMAT(dtype == "BF16" || dtype == "F16", folder_, ": ", base_, "weight_scale is ",
+                        dtype, "; want BF16 or F16");
+      fill(Take("weight_scale", dtype, shape), [&](const uint8_t* bytes, size_t i) {
+        const uint16_t bits = formats::LoadHalfBits(bytes + 2 * i);
+        return dtype == "BF16" ? formats::Bf16ToFp32(bits) : formats::Fp16ToFp32(bits);
+      });
+    }
+    return out;
+  }
+
+  // Rows of unsigned codes from words of a stream of bits.
+  std::vector<uint8_t> Unpack(const SafetensorsTensor& tensor, int64_t rows, int64_t columns) {
+    const int64_t words = formats::PackedWords(columns, scheme_.bits);
+    std::vector<uint8_t> codes(static_cast<size_t>(rows * columns));
+    std::vector<uint32_t> row_words(static_cast<size_t>(words));
+    for (int64_t row = 0; row < rows; ++row) {
+      std::memcpy(row_words.data(), tensor.bytes.data() + 4 * row * words,
+                  static_cast<size_t>(4 * words));
+      formats::UnpackBits(row_words.data(), columns, scheme_.bits, codes.data() + row * columns);
+    }
+    return codes;
+  }
+
+  // [groups, n]: the words of a group run down the rows, so they are put one behind the other
+  // first.
+  std::vector<uint8_t> ZeroPoints() {
+    const int64_t words = formats::PackedWords(n_, scheme_.bits), groups = Groups();
+    const SafetensorsTensor& tensor = Take("weight_zero_point", "I32", {words, groups});
+    std::vector<std::byte> turned(tensor.bytes.size());
+    for (int64_t word = 0; word < words; ++word)
+      for (int64_t group = 0; group < groups; ++group)
+        std::memcpy(turned.data() + 4 * (group * words + word),
+                    tensor.bytes.data() + 4 * (word * groups + group), 4);
+    return Unpack({tensor.dtype, tensor.shape, turned}, groups, n_);
+  }
+
+  void Integers(const std::vector<float>& scales, DenseMatrix* out) {
+    const Shape stored = {n_, k_};
+    const SafetensorsTensor& shape = Take("weight_shape", "I64", {2});
+    TERN_CHECK_FORMAT(std::memcmp(shape.bytes.data(), stored.data(), 16) == 0, folder_, ": ", base_,
+                      "weight_shape is not ", Show(stored));
+    const std::vector<uint8_t> codes =
+        Unpack(Take("weight_packed", "I32", {n_, formats::PackedWords(k_, scheme_.bits)}), n_, k_);
+    const std::vector<uint8_t> zeros = scheme_.symmetric ? std::vector<uint8_t>() : ZeroPoints();
+    const int half = 1 << (scheme_.bits - 1);
+    for (int64_t row = 0; row < n_; ++row) {
+      for (int64_t i = 0; i < k_; ++i) {
+        const int64_t group = i / group_;
+        const int zero = zeros.empty() ? half : zeros[static_cast<size_t>(group * n_ + row)];
+        const auto at = static_cast<size_t>(row * k_ + i);
+        out->values[at] = static_cast<float>(codes[at] - zero) *
+                          scales[static_cast<size_t>(row * Groups() + group)];
+      }
+    }
+  }
+
+  void Fp4(const std::vector<float>& scales, DenseMatrix* out) {
+    const auto* bytes =
+        reinterpret_cast<const uint8_t*>(Take("weight_packed", "U8", {n_, k_ / 2}).bytes.data());
+    for (int64_t i = 0; i < n_ * k_; ++i) {
+      const int code = bytes[i / 2] >> (i % 2 == 0 ? 0 : 4) & 15;
+      out->values[static_cast<size_t>(i)] = kFp4[code] * scales[static_cast<size_t>(i / group_)];
+    }
+  }
+
+  const SafetensorsReader& tensors_;
+  const ScaledScheme& scheme_;
+  std::string base_;
+  const std::string& folder_;
+  std::set<std::string>* used_;
+  int64_t n_, k_, group_;
+};
+
+}  // namespace
+
+std::optional<DenseMatrix> ReadPackedFloats(const SafetensorsReader& tensors,
+                                            const HfQuantization& quantization,
+                                            const ParameterSpec& spec, const std::string& folder,
+                                            std::set<std::string>* used) {
+  const std::string packed =
+      spec.name.substr(0, spec.name.size() - std::string("weight").size()) + "weight_packed";
+  const auto found = tensors.tensors().find(packed);
+  if (found == tensors.tensors().end()) return std::nullopt;
+  for (const ScaledScheme& scheme : quantization.schemes) {
+    if (scheme.packing == Packing::kNone) continue;
+    const bool words = scheme.packing == Packing::kBits;
+    const int64_t width =
+        words ? formats::PackedWords(spec.shape[1], scheme.bits) : spec.shape[1] / 2;
+    if (found->second.dtype != (words ? "I32" : "U8") || found->second.shape.back() != width)
+      continue;
+    return Layer(tensors, scheme, spec, folder, used).Read();
+  }
+  return std::nullopt;
+}
+
+}  // namespace tern::engine

@@ -1,0 +1,73 @@
+// See check.h.
+#include "ptq/check.h"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/log_softmax.h>
+
+#include <cstring>
+
+#include "base/error.h"
+#include "engine/engine.h"
+#include "engine/model_source.h"
+#include "engine/session.h"
+#include "engine/weight_table.h"
+#include "ptq/quantize_layer.h"
+#include "transfer/import.h"
+
+namespace tern::ptq {
+namespace {
+
+at::Tensor EngineLogits(const std::string& path, const std::vector<int32_t>& tokens, int threads) {
+  const engine::Engine engine(engine::LoadModel(path), threads);
+  const auto count = static_cast<int64_t>(tokens.size());
+  const std::vector<float> logits =
+      engine::Session(engine, count).Append(tokens, engine::LogitsOf::kAll);
+  at::Tensor out_TV = at::empty({count, engine.config().vocab_size}, at::kFloat);
+  std::memcpy(out_TV.mutable_data_ptr(), logits.data(), logits.size() * sizeof(float));
+  return out_TV;
+}
+
+at::Tensor SourceLogits(const std::string& path, const std::vector<int32_t>& tokens, int threads) {
+  if (!transfer::IsCheckpoint(path)) return EngineLogits(path, tokens, threads);
+  const transfer::OpenedModel opened = transfer::OpenDecoder(path);
+  model::DecoderInput input;
+  input.tokens_BT = at::empty({1, static_cast<int64_t>(tokens.size())}, at::kLong);
+  std::copy(tokens.begin(), tokens.end(), input.tokens_BT.mutable_data_ptr<int64_t>());
+  return opened.decoder.Logits(input, {});
+}
+
+}  // namespace
+
+int64_t CheckValues(const std::string& folder, const std::vector<nlohmann::json>& ledger) {
+  const engine::ModelWeights weights = engine::LoadModel(folder);
+  for (const nlohmann::json& line : ledger) {
+    const std::string name = line.at("tensor").get<std::string>();
+    const std::vector<float> values = engine::ValuesOf(engine::LinearOf(weights, name));
+    const std::string found = Sha256OfValues(values.data(), static_cast<int64_t>(values.size()));
+    const std::string wanted = line.at("values_sha256").get<std::string>();
+    if (found != wanted) {
+      throw NumericError(StrCat(folder, ": the values of ", name, " have the SHA-256 ",
+                                found.substr(0, 16), ", the quantizer's ", wanted.substr(0, 16),
+                                ": the file is not what was quantized"));
+    }
+  }
+  return static_cast<int64_t>(ledger.size());
+}
+
+Divergence CompareWithSource(const std::string& source, const std::string& folder,
+                             const std::vector<int32_t>& tokens, int threads) {
+  const at::NoGradGuard no_grad;
+  const at::Tensor ours_TV = SourceLogits(source, tokens, threads),
+                   theirs_TV = EngineLogits(folder, tokens, threads);
+  const at::Tensor p_TV = at::log_softmax(ours_TV.to(at::kDouble), 1),
+                   q_TV = at::log_softmax(theirs_TV.to(at::kDouble), 1);
+  Divergence out;
+  out.tokens = static_cast<int64_t>(tokens.size());
+  out.mean_kl = (p_TV.exp() * (p_TV - q_TV)).sum(1).mean().item<double>();
+  out.top1_agreement =
+      (ours_TV.argmax(1) == theirs_TV.argmax(1)).to(at::kDouble).mean().item<double>();
+  return out;
+}
+
+}  // namespace tern::ptq

@@ -1,0 +1,27 @@
+// Proof that a quantized folder is what the quantizer made: an independent reader (the engine's)
+// decodes every matrix, and the SHA-256 of its values must be the ledger's; and how far the model
+// is from its source.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+namespace tern::ptq {
+
+// Throws NumericError that names the first matrix whose values differ, FormatError when the folder
+// cannot be read. `ledger`: lines with "tensor" and "values_sha256". Returns the matrices compared.
+int64_t CheckValues(const std::string& folder, const std::vector<nlohmann::json>& ledger);
+
+struct Divergence {
+  int64_t tokens = 0;
+  double mean_kl = 0, top1_agreement = 0;  // KL(source || folder), nats a token
+};
+
+// Both by the engine, one after the other. `source`: anything that engine::OpenModel takes, or a
+// checkpoint (then the trainer's forward).
+Divergence CompareWithSource(const std::string& source, const std::string& folder,
+                             const std::vector<int32_t>& tokens, int threads);
+
+}  // namespace tern::ptq

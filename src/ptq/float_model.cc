@@ -1,0 +1,113 @@
+// See float_model.h.
+#include "ptq/float_model.h"
+
+#include <ATen/ops/embedding.h>
+#include <ATen/ops/empty.h>
+
+#include <cstring>
+
+#include "base/error.h"
+#include "engine/linear.h"
+#include "engine/weight_table.h"
+#include "transfer/import.h"
+
+namespace tern::ptq {
+namespace {
+
+at::Tensor TensorOf(const std::vector<float>& values, const std::vector<int64_t>& shape) {
+  at::Tensor out = at::empty(shape, at::kFloat);
+  TERN_CHECK(static_cast<int64_t>(values.size()) == out.numel(), values.size(), " values");
+  std::memcpy(out.mutable_data_ptr<float>(), values.data(), values.size() * sizeof(float));
+  return out;
+}
+
+bool IsFloat(formats::GgmlType type) {
+  return type == formats::GgmlType::kF32 || type == formats::GgmlType::kF16 ||
+         type == formats::GgmlType::kBf16;
+}
+
+}  // namespace
+
+FloatModel::FloatModel(const std::string& path, const std::string& tokenizer, bool allow_requantize)
+    : path_(path), allow_requantize_(allow_requantize) {
+  if (transfer::IsCheckpoint(path)) {
+    transfer::OpenedModel opened = transfer::OpenDecoder(path, tokenizer);
+    config_ = opened.decoder.config();
+    tokenizer_ = std::move(opened.tokenizer);
+    files_ = std::move(opened.files);
+    decoder_ = std::make_unique<model::Decoder>(std::move(opened.decoder));
+  } else {
+    source_ = engine::OpenModel(path);
+    config_ = source_->config();
+    tokenizer_ = source_->Tokenizer();
+    files_ = source_->Files();
+    if (!tokenizer.empty()) tokenizer_ = text::Tokenizer::FromFile(tokenizer);
+  }
+  if (config_.linear == LinearKind::kBitLinear) {
+    throw InputError(StrCat(path,
+                            " is a ternary model already; tern export writes it as it was "
+                            "trained (gguf/tq2_0, hf/bitnet)"));
+  }
+}
+
+void FloatModel::RefuseQuantized(const std::string& name, const std::string& how) const {
+  if (allow_requantize_) return;
+  throw InputError(StrCat(path_, ": ", name, " is quantized already (", how,
+                          "); give the 16-bit model, or --allow-requantize to quantize the rounded "
+                          "weights once more"));
+}
+
+at::Tensor FloatModel::ReadLinear(const ParameterSpec& spec) {
+  const engine::LinearMatrix matrix = source_->Linear(spec);
+  if (const auto* blocks = std::get_if<engine::BlockMatrix>(&matrix)) {
+    if (!IsFloat(blocks->type))
+      RefuseQuantized(spec.name, std::string(formats::InfoOf(blocks->type).name));
+  } else if (std::holds_alternative<engine::ScaledMatrix>(matrix) ||
+             std::holds_alternative<engine::Int4Matrix>(matrix)) {
+    RefuseQuantized(spec.name, "integers or FP8 with scales");
+  }
+  return TensorOf(engine::ValuesOf(matrix), spec.shape);
+}
+
+at::Tensor FloatModel::Read(const ParameterSpec& spec) {
+  if (decoder_) return decoder_->Get(spec.name).detach();
+  switch (spec.role) {
+    case ParameterRole::kLinear:
+      return ReadLinear(spec);
+    case ParameterRole::kEmbedding:
+      if (!embedding_) embedding_ = source_->Table(spec);
+      return TensorOf(engine::ValuesOf(*embedding_), spec.shape);
+    case ParameterRole::kHead:
+      return TensorOf(engine::ValuesOf(source_->Table(spec)), spec.shape);
+    case ParameterRole::kNorm:
+    case ParameterRole::kBias:
+      return TensorOf(source_->Vector(spec), spec.shape);
+  }
+  throw BugError("no such role");
+}
+
+void FloatModel::Skip(const ParameterSpec& spec) {
+  if (!source_) return;
+  if (spec.role == ParameterRole::kLinear) {
+    source_->Linear(spec);  // Maps it, decodes nothing.
+  } else {
+    source_->Vector(spec);
+  }
+}
+
+at::Tensor FloatModel::Embed(const at::Tensor& tokens_M) {
+  if (decoder_) return at::embedding(decoder_->parameters().front().value.detach(), tokens_M);
+  if (!embedding_) embedding_ = source_->Table(ParameterTable(config_).front());
+  const int64_t d = config_.hidden_size;
+  at::Tensor out_MD = at::empty({tokens_M.numel(), d}, at::kFloat);
+  const int64_t* ids = tokens_M.const_data_ptr<int64_t>();
+  for (int64_t i = 0; i < tokens_M.numel(); ++i)
+    engine::CopyRow(*embedding_, ids[i], out_MD.mutable_data_ptr<float>() + i * d);
+  return out_MD;
+}
+
+void FloatModel::CheckAllUsed() const {
+  if (source_) source_->CheckAllUsed();
+}
+
+}  // namespace tern::ptq

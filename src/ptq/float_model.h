@@ -1,0 +1,52 @@
+// The model to quantize, tensor by tensor as fp32: a GGUF file, Hugging Face folder or model file,
+// of which one layer is in memory at a time, or a checkpoint, which is read as a whole. Ternary
+// models are refused (tern export keeps them as they are), and so are quantized ones, unless the
+// caller says that their error may be there twice.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "engine/model_source.h"
+#include "model/decoder.h"
+
+namespace tern::ptq {
+
+class FloatModel {
+ public:
+  // Throws InputError, FormatError.
+  FloatModel(const std::string& path, const std::string& tokenizer, bool allow_requantize);
+
+  const ModelConfig& config() const { return config_; }
+  const std::string& path() const { return path_; }
+  const std::optional<text::Tokenizer>& tokenizer() const { return tokenizer_; }
+  const std::map<std::string, std::string>& files() const { return files_; }
+
+  // Values of a parameter, in its shape. Each is to be asked for once.
+  at::Tensor Read(const ParameterSpec& spec);
+  // Stands for Read of a parameter that was read by an earlier process.
+  void Skip(const ParameterSpec& spec);
+  // The rows of the embedding for these tokens, [tokens, D]; any number of times.
+  at::Tensor Embed(const at::Tensor& tokens_M);
+  // Throws FormatError for a tensor of the file that nobody has asked for.
+  void CheckAllUsed() const;
+
+ private:
+  at::Tensor ReadLinear(const ParameterSpec& spec);
+  void RefuseQuantized(const std::string& name, const std::string& how) const;
+
+  std::string path_;
+  bool allow_requantize_;
+  ModelConfig config_;
+  std::unique_ptr<engine::ModelSource> source_;  // Or else
+  std::unique_ptr<model::Decoder> decoder_;      // of a checkpoint
+  std::optional<engine::TableMatrix> embedding_;
+  std::optional<text::Tokenizer> tokenizer_;
+  std::map<std::string, std::string> files_;
+};
+
+}  // namespace tern::ptq

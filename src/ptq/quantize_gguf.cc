@@ -1,0 +1,236 @@
+// See quantize_gguf.h.
+#include "ptq/quantize_gguf.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <filesystem>
+#include <memory>
+
+#include "arch/gguf_names.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "base/sha256.h"
+#include "formats/gguf.h"
+#include "ptq/calibration.h"
+#include "ptq/check.h"
+#include "ptq/float_model.h"
+#include "ptq/gguf_mix.h"
+#include "ptq/gguf_tokenizer_keys.h"
+#include "ptq/importance.h"
+#include "transfer/gguf_export.h"
+
+namespace tern::ptq {
+namespace {
+
+namespace fs = std::filesystem;
+using formats::GgmlType;
+
+constexpr int64_t kRowGrain = 4;
+
+// The rows of one tensor, encoded all at once when the writer asks for the first, and dropped with
+// the last.
+class EncodedTensor {
+ public:
+  EncodedTensor(FloatModel* model, const ParameterSpec& spec, const GgufTypeChoice& choice,
+                bool permuted, const std::vector<float>* importance, QuantizeReport* report,
+                std::vector<nlohmann::json>* ledger)
+      : model_(model),
+        spec_(spec),
+        choice_(choice),
+        permuted_(permuted),
+        importance_(importance),
+        report_(report),
+        ledger_(ledger) {}
+
+  void Row(int64_t row, uint8_t* out) {
+    if (row == 0) Encode();
+    const auto size = static_cast<size_t>(RowBytes());
+    std::memcpy(out, bytes_.data() + static_cast<size_t>(row) * size, size);
+    if (row == rows() - 1) bytes_ = {};
+  }
+
+ private:
+  int64_t rows() const { return spec_.shape.size() == 2 ? spec_.shape[0] : 1; }
+  int64_t k() const { return spec_.shape.back(); }
+  int64_t RowBytes() const { return formats::RowBytes(choice_.type, k()); }
+
+  void Encode() {
+    const at::Tensor value = model_->Read(spec_).contiguous();
+    const float* x = value.const_data_ptr<float>();
+    bytes_.resize(static_cast<size_t>(rows() * RowBytes()));
+    std::vector<double> lost(static_cast<size_t>(rows())), power(lost.size());
+    const int64_t head_dim = model_->config().HeadDim();
+    at::parallel_for(0, rows(), kRowGrain, [&](int64_t begin, int64_t end) {
+      std::vector<float> back(static_cast<size_t>(k()));
+      for (int64_t row = begin; row < end; ++row) {
+        const float* from = x + row * k();
+        uint8_t* to = bytes_.data() + (permuted_ ? PermutedRow(row, head_dim) : row) * RowBytes();
+        formats::EncodeRow(choice_.type, from, k(), to,
+                           importance_ != nullptr ? importance_->data() : nullptr);
+        formats::DecodeRow(choice_.type, to, k(), back.data());
+        for (int64_t i = 0; i < k(); ++i) {
+          const double difference = double{from[i]} - double{back[static_cast<size_t>(i)]};
+          lost[static_cast<size_t>(row)] += difference * difference;
+          power[static_cast<size_t>(row)] += double{from[i]} * double{from[i]};
+        }
+      }
+    });
+    if (spec_.shape.size() == 2) Note(lost, power);
+  }
+
+  void Note(const std::vector<double>& lost, const std::vector<double>& power) {
+    double all_lost = 0, all_power = 0;
+    for (size_t row = 0; row < lost.size(); ++row) {
+      all_lost += lost[row];
+      all_power += power[row];
+    }
+    const double error = all_power > 0 ? all_lost / all_power : 0.0;
+    ledger_->push_back({{"tensor", spec_.name},
+                        {"method", importance_ != nullptr ? "imatrix" : "rtn"},
+                        {"format", formats::InfoOf(choice_.type).name},
+                        {"error_of", "weights"},
+                        {"error", error},
+                        {"fallback", choice_.fallback.empty() ? nlohmann::json()
+                                                              : nlohmann::json(choice_.fallback)},
+                        {"bytes_sha256", Sha256Hex({reinterpret_cast<const char*>(bytes_.data()),
+                                                    bytes_.size()})}});
+    if (spec_.role != ParameterRole::kLinear) return;
+    ++report_->matrices;
+    report_->weights += spec_.Count();
+    report_->fallbacks += choice_.fallback.empty() ? 0 : 1;
+    report_->error += error;
+    report_->bits_per_weight += 8.0 * static_cast<double>(bytes_.size());
+  }
+
+  FloatModel* model_;
+  ParameterSpec spec_;
+  GgufTypeChoice choice_;
+  bool permuted_;
+  const std::vector<float>* importance_;  // Null: none
+  QuantizeReport* report_;
+  std::vector<nlohmann::json>* ledger_;
+  std::vector<uint8_t> bytes_;
+};
+
+void Write(FloatModel* model, const GgufMix& mix, bool pure, const Importance& importance,
+           const std::string& path, QuantizeReport* report, std::vector<nlohmann::json>* ledger) {
+  const ModelConfig& config = model->config();
+  const ArchName arch = ChooseGgufArch(config).name;
+  if (arch == ArchName::kNone) throw InputError(ChooseGgufArch(config).reason);
+  formats::GgufWriter writer(GgufArchName(arch));
+  const std::string name = fs::path(model->path()).stem().string();
+  transfer::AddGgufModelKeys(config, name, mix.file_type, &writer);
+  AddTokenizerKeys(*model, &writer);
+  transfer::AddGgufRopeFactors(config, &writer);
+  for (const ParameterSpec& spec : ParameterTable(config)) {
+    const bool matrix = spec.shape.size() == 2;
+    const GgufTypeChoice choice =
+        matrix ? ChooseGgufType(mix, spec, config, {pure, !importance.empty()})
+               : GgufTypeChoice{GgmlType::kF32, ""};
+    const auto weights = importance.find(spec.name);
+    const auto tensor = std::make_shared<EncodedTensor>(
+        model, spec, choice, IsPermuted(arch, spec.name),
+        weights != importance.end() ? &weights->second : nullptr, report, ledger);
+    writer.AddTensor(GgufName(spec.name), choice.type, spec.shape,
+                     [tensor](int64_t row, uint8_t* out) { tensor->Row(row, out); });
+  }
+  writer.Write(path);
+  model->CheckAllUsed();
+}
+
+// The bytes of every tensor are those that were encoded.
+void CheckBytes(const std::string& path, const std::vector<nlohmann::json>& ledger) {
+  const formats::GgufReader file(path);
+  for (const nlohmann::json& line : ledger) {
+    const formats::GgufTensor& tensor = file.Get(GgufName(line.at("tensor").get<std::string>()));
+    const std::string found =
+        Sha256Hex({reinterpret_cast<const char*>(tensor.bytes.data()), tensor.bytes.size()});
+    if (found != line.at("bytes_sha256").get<std::string>())
+      throw NumericError(StrCat(path, ": the blocks of ", tensor.name,
+                                " are not those that were written; the file is damaged"));
+  }
+}
+
+// The calibration is both the importance of the columns and, its last window, what the result is
+// compared on.
+struct Inputs {
+  std::optional<Calibration> calibration;
+  Importance importance;
+};
+
+Inputs ReadInputs(const QuantizeOptions& options, const FloatModel& model) {
+  Inputs inputs;
+  const ModelConfig& config = model.config();
+  const int64_t sequence = std::min(options.sequence, config.context_length);
+  if (!options.calibration.empty()) {
+    inputs.calibration = ReadCalibration(options.calibration, options.field,
+                                         model.tokenizer() ? &*model.tokenizer() : nullptr,
+                                         config.vocab_size, sequence, options.calibration_tokens);
+  }
+  if (!options.imatrix.empty() && fs::exists(options.imatrix)) {
+    inputs.importance = ReadImportance(options.imatrix, config);
+  } else if (inputs.calibration && options.method != "rtn") {
+    FloatModel pass(options.source, options.tokenizer, options.allow_requantize);
+    inputs.importance = CollectImportance(&pass, inputs.calibration->tokens_BT);
+    if (!options.imatrix.empty()) {
+      WriteImportance(options.imatrix, inputs.importance, inputs.calibration->tokens_BT.numel(),
+                      sequence, fs::path(options.calibration).filename().string());
+    }
+  }
+  TERN_CHECK_INPUT(options.imatrix.empty() || !inputs.importance.empty(), options.imatrix,
+                   " does not exist; it is made with --calibration (and not --method rtn)");
+  return inputs;
+}
+
+void CheckMethod(const QuantizeOptions& options) {
+  if (options.channel_scales)
+    throw UsageError(
+        StrCat("--channel-scales is for compressed-tensors folders, not --to ", options.to));
+  if (options.method.empty() || options.method == "rtn" || options.method == "imatrix") return;
+  throw UsageError(StrCat("--method ", options.method, " with --to ", options.to,
+                          "; GGUF has rtn and imatrix (the default with --calibration)"));
+}
+
+}  // namespace
+
+QuantizeReport QuantizeGguf(const QuantizeOptions& options) {
+  const at::NoGradGuard no_grad;
+  TERN_CHECK_INPUT(!fs::exists(options.output), options.output,
+                   " exists; give another name, or remove it: it is not written over");
+  CheckMethod(options);
+  FloatModel model(options.source, options.tokenizer, options.allow_requantize);
+  const Inputs inputs = ReadInputs(options, model);
+  const std::string beside = StrCat(options.output, ".unverified.", ::getpid());
+  QuantizeReport report;
+  report.layers = model.config().num_layers;
+  report.scheme = options.to;
+  std::vector<nlohmann::json> ledger;
+  try {
+    Write(&model, *GgufMixByName(options.to), options.pure, inputs.importance, beside, &report,
+          &ledger);
+    CheckBytes(beside, ledger);
+    if (inputs.calibration) {
+      SetDivergence(
+          CompareWithSource(options.source, beside, inputs.calibration->held_out, options.threads),
+          options.max_kl, &report);
+    }
+    report.size_bytes = static_cast<int64_t>(fs::file_size(beside));
+    std::string lines;
+    for (const nlohmann::json& line : ledger) lines += line.dump() + "\n";
+    WriteFileAtomically(options.output + ".ledger.jsonl", lines);
+    fs::rename(beside, options.output);
+  } catch (...) {
+    std::error_code ignored;
+    fs::remove(beside, ignored);
+    throw;
+  }
+  report.error /= static_cast<double>(report.matrices);
+  report.error_rtn = report.error;
+  report.bits_per_weight /= static_cast<double>(report.weights);
+  return report;
+}
+
+}  // namespace tern::ptq

@@ -1,0 +1,200 @@
+// See quantize_layer.h.
+#include "ptq/quantize_layer.h"
+
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+#include <limits>
+#include <optional>
+#include <vector>
+
+#include "base/error.h"
+#include "base/sha256.h"
+#include "ptq/channel_scales.h"
+
+namespace tern::ptq {
+namespace {
+
+using quant::RangeSearch;
+
+// Sum of x x^T over the inputs of a step, as a mean of 2 x x^T.
+class Hessian {
+ public:
+  void Add(const at::Tensor& x_MK) {
+    if (!sum_KK_.defined()) sum_KK_ = at::zeros({x_MK.size(1), x_MK.size(1)}, at::kFloat);
+    sum_KK_.addmm_(x_MK.t(), x_MK);
+    tokens_ += x_MK.size(0);
+  }
+  at::Tensor Mean() const { return sum_KK_.mul(2.0 / static_cast<double>(tokens_)); }
+  int64_t tokens() const { return tokens_; }
+
+ private:
+  at::Tensor sum_KK_;
+  int64_t tokens_ = 0;
+};
+
+double PlainError(const at::Tensor& w_NK, const at::Tensor& v_NK) {
+  const double power = w_NK.square().sum(at::kDouble).item<double>();
+  const double lost = (w_NK - v_NK).square().sum(at::kDouble).item<double>();
+  return power > 0 ? lost / power : 0.0;
+}
+
+// What is not quantized is BF16 in the folder, and so here.
+at::Tensor AsStored(const at::Tensor& value) {
+  return value.to(at::kBFloat16).to(at::kFloat).contiguous();
+}
+
+// Engines fuse the matrices of a step into one, which has one global scale.
+float SharedGlobal(Step step, const BlockPass::Tensors& tensors) {
+  float global = std::numeric_limits<float>::infinity();
+  for (const std::string& name : MatricesOf(step))
+    global = std::min(global, quant::GlobalScale(tensors.at(name)));
+  return global;
+}
+
+}  // namespace
+
+std::string Sha256OfValues(const float* values, int64_t count) {
+  constexpr int64_t kPiece = 1 << 16;
+  std::vector<float> piece(static_cast<size_t>(std::min(count, kPiece)));
+  Sha256 hash;
+  for (int64_t begin = 0; begin < count; begin += kPiece) {
+    const int64_t length = std::min(kPiece, count - begin);
+    for (int64_t i = 0; i < length; ++i)
+      piece[static_cast<size_t>(i)] = values[begin + i] + 0.0f;  // -0 + 0 is 0.
+    hash.Update(piece.data(), static_cast<size_t>(length) * sizeof(float));
+  }
+  return hash.HexDigest();
+}
+
+LayerQuantizer::LayerQuantizer(const ModelConfig& config, const Scheme& scheme,
+                               const QuantizeOptions& options)
+    : config_(config),
+      scheme_(scheme),
+      options_(options),
+      rope_(nn::MakeRopeTables(
+          std::max<int64_t>(options.sequence, 1), config.HeadDim(), config.rope_theta,
+          RopeFactors(config.rope_scaling, config.HeadDim(), config.rope_theta))) {}
+
+LayerQuantizer::Seen LayerQuantizer::See(BlockPass* pass, Step step) const {
+  Seen seen;
+  Hessian hessian;
+  pass->Inputs(step, [&](const at::Tensor& x_MK) {
+    hessian.Add(x_MK);
+    if (!seen.x_MK.defined()) seen.x_MK = x_MK.clone();
+  });
+  seen.h_KK = hessian.Mean();
+  seen.tokens = hessian.tokens();
+  return seen;
+}
+
+double LayerQuantizer::Fold(const std::vector<std::string>& matrices, const std::string& before,
+                            const Seen& seen, const RangeSearch& range, BlockPass::Tensors* tensors,
+                            at::Tensor* s_K) const {
+  std::vector<at::Tensor> weights;
+  for (const std::string& name : matrices) weights.push_back(tensors->at(name));
+  const ChannelScales found = scheme_.quantizes_activations
+                                  ? FindSmoothScales(weights, seen.x_MK, scheme_.weights, range)
+                                  : FindAwqScales(weights, seen.h_KK, scheme_.weights, range);
+  for (const std::string& name : matrices)
+    tensors->at(name) = (tensors->at(name) * found.s_K).contiguous();
+  at::Tensor& source = tensors->at(before);
+  source = (source / (source.dim() == 2 ? found.s_K.unsqueeze(1) : found.s_K)).contiguous();
+  if (source.dim() == 1) source = AsStored(source);
+  *s_K = found.s_K;
+  return found.exponent;
+}
+
+void LayerQuantizer::ScaleChannels(Step step, const RangeSearch& range, BlockPass* pass,
+                                   BlockPass::Tensors* tensors, Seen* seen) const {
+  at::Tensor s_K;
+  if (step == Step::kQkv || step == Step::kGateUp) {
+    const char* norm =
+        step == Step::kQkv ? "input_layernorm.weight" : "post_attention_layernorm.weight";
+    seen->exponent = Fold(MatricesOf(step), norm, *seen, range, tensors, &s_K);
+    seen->h_KK = (seen->h_KK / (s_K.unsqueeze(0) * s_K.unsqueeze(1))).contiguous();
+  }
+  // The inputs of down_proj are up_proj's outputs times a gate, so they are scaled before up_proj
+  // is quantized.
+  if (step == Step::kGateUp && !config_.sub_norms) {
+    const Seen down = See(pass, Step::kDown);
+    Fold(MatricesOf(Step::kDown), "mlp.up_proj.weight", down, range, tensors, &s_K);
+  }
+}
+
+void LayerQuantizer::QuantizeMatrix(const std::string& name, at::Tensor* w_NK, const Seen& seen,
+                                    const RangeSearch& range, LayerResult* out) const {
+  const at::Tensor& h_KK = seen.h_KK;
+  const quant::WeightFormat& format = scheme_.weights;
+  const bool measured = h_KK.defined();
+  const auto error = [&](const at::Tensor& v_NK) {
+    return measured ? OutputError(*w_NK, v_NK, h_KK) : PlainError(*w_NK, v_NK);
+  };
+  nlohmann::json line = {{"tensor", name},
+                         {"format", format.Describe()},
+                         {"error_of", measured ? "outputs" : "weights"},
+                         {"calibration_tokens", seen.tokens}};
+  if (options_.channel_scales) line["channel_exponent"] = seen.exponent;
+  quant::QuantizedWeight rounded = quant::Quantize(*w_NK, format, range);
+  line["error_rtn"] = error(quant::Dequantize(rounded));
+  quant::QuantizedWeight weight;
+  line["method"] = options_.method;
+  line["fallback"] = nullptr;
+  if (options_.method == "gptq") {
+    GptqOptions gptq = options_.gptq;
+    gptq.range = range;
+    GptqResult result = Gptq(*w_NK, h_KK, format, gptq);
+    weight = std::move(result.weight);
+    line["damping"] = result.damping;
+    line["dead_columns"] = result.dead_columns;
+    if (!result.fallback.empty()) {
+      line["method"] = "rtn";
+      line["fallback"] = result.fallback;
+    }
+  } else {
+    weight = std::move(rounded);
+  }
+  const at::Tensor value_NK = quant::Dequantize(weight);
+  line["error"] = error(value_NK);
+  line["scale_min"] = weight.scales.scale_RC.min().item<double>();
+  line["scale_max"] = weight.scales.scale_RC.max().item<double>();
+  line["values_sha256"] = Sha256OfValues(value_NK.const_data_ptr<float>(), value_NK.numel());
+  for (NamedTensor& tensor : PackLinear(name, weight, scheme_))
+    out->tensors.push_back(std::move(tensor));
+  out->ledger.push_back(std::move(line));
+  *w_NK = value_NK;
+}
+
+LayerResult LayerQuantizer::Run(int64_t layer, BlockPass::Tensors* tensors,
+                                at::Tensor x_BTD) const {
+  const std::string prefix = StrCat("model.layers.", layer, ".");
+  LayerResult out;
+  for (auto& [name, value] : *tensors)
+    if (value.dim() == 1) value = AsStored(value);
+  std::optional<BlockPass> pass;
+  if (x_BTD.defined()) pass.emplace(config_, rope_, *tensors, x_BTD);
+  RangeSearch range;
+  range.method = options_.min_max ? RangeSearch::Method::kMinMax : RangeSearch::Method::kMse;
+  for (const Step step : kSteps) {
+    Seen seen;
+    if (pass) seen = See(&*pass, step);
+    if (options_.channel_scales) ScaleChannels(step, range, &*pass, tensors, &seen);
+    if (scheme_.weights.has_global_scale) range.global = SharedGlobal(step, *tensors);
+    for (const std::string& name : MatricesOf(step)) {
+      try {
+        QuantizeMatrix(prefix + name, &tensors->at(name), seen, range, &out);
+      } catch (const NumericError& error) {
+        throw NumericError(StrCat(prefix, name, ": ", error.what()));
+      }
+    }
+    if (pass) pass->Finish(step);
+  }
+  for (const auto& [name, value] : *tensors) {
+    if (value.dim() == 1)
+      out.tensors.push_back(
+          PackBf16(prefix + name, value.sizes().vec(), value.const_data_ptr<float>()));
+  }
+  return out;
+}
+
+}  // namespace tern::ptq

@@ -1,0 +1,55 @@
+// One layer: its matrices to codes by the chosen method, with a ledger line each.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "nn/fused_ops.h"
+#include "ptq/block_pass.h"
+#include "ptq/packed_tensors.h"
+#include "ptq/quantize_model.h"
+
+namespace tern::ptq {
+
+struct LayerResult {
+  std::vector<NamedTensor> tensors;
+  std::vector<nlohmann::json> ledger;
+};
+
+class LayerQuantizer {
+ public:
+  LayerQuantizer(const ModelConfig& config, const Scheme& scheme, const QuantizeOptions& options);
+
+  // `tensors`: of the layer, by name within it; its matrices become their dequantized values.
+  // `x_BTD`: what the layer gets of the calibration, replaced by what the next one gets; undefined:
+  // no calibration. Throws NumericError (tensor) for weights that are not finite.
+  LayerResult Run(int64_t layer, BlockPass::Tensors* tensors, at::Tensor x_BTD) const;
+
+ private:
+  // Inputs of a step: their Hessian, and a sample of them.
+  struct Seen {
+    at::Tensor h_KK, x_MK;  // Undefined without a calibration
+    int64_t tokens = 0;
+    double exponent = 0;  // Of the channel scales; 0: none
+  };
+  Seen See(BlockPass* pass, Step step) const;
+  // Scales the columns of a step's inputs where something before them can take the inverse.
+  void ScaleChannels(Step step, const quant::RangeSearch& range, BlockPass* pass,
+                     BlockPass::Tensors* tensors, Seen* seen) const;
+  // Of `step`, with s folded into `before`: a gain, or the rows of a matrix. Returns the exponent.
+  double Fold(const std::vector<std::string>& matrices, const std::string& before, const Seen& seen,
+              const quant::RangeSearch& range, BlockPass::Tensors* tensors, at::Tensor* s_K) const;
+  void QuantizeMatrix(const std::string& name, at::Tensor* w_NK, const Seen& seen,
+                      const quant::RangeSearch& range, LayerResult* out) const;
+
+  const ModelConfig& config_;
+  const Scheme& scheme_;
+  const QuantizeOptions& options_;
+  nn::RopeTables rope_;
+};
+
+// SHA-256 of fp32 values, zeros of both signs as one.
+std::string Sha256OfValues(const float* values, int64_t count);
+
+}  // namespace tern::ptq

@@ -1,0 +1,211 @@
+// See quantize_model.h.
+#include "ptq/quantize_model.h"
+
+#include <ATen/core/grad_mode.h>
+
+#include <deque>
+#include <filesystem>
+#include <optional>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/stop_signal.h"
+#include "formats/safetensors.h"
+#include "ptq/calibration.h"
+#include "ptq/check.h"
+#include "ptq/float_model.h"
+#include "ptq/gguf_mix.h"
+#include "ptq/quantize_gguf.h"
+#include "ptq/quantize_layer.h"
+#include "ptq/work_folder.h"
+#include "transfer/hf_export.h"
+
+namespace tern::ptq {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string Prefix(int64_t layer) { return StrCat("model.layers.", layer, "."); }
+
+class Job {
+ public:
+  explicit Job(QuantizeOptions options)
+      : options_(std::move(options)),
+        model_(options_.source, options_.tokenizer, options_.allow_requantize),
+        scheme_(SchemeByName(options_.to, options_.group, model_.config())) {
+    ChooseMethod();
+    options_.sequence = std::min(options_.sequence, model_.config().context_length);
+    transfer::HfConfigJson(model_.config(), "bfloat16");  // Refuses shapes that no class has.
+    if (!options_.calibration.empty()) {
+      calibration_ = ReadCalibration(
+          options_.calibration, options_.field, model_.tokenizer() ? &*model_.tokenizer() : nullptr,
+          model_.config().vocab_size, options_.sequence, options_.calibration_tokens);
+    }
+  }
+
+  QuantizeReport Run() {
+    const at::NoGradGuard no_grad;
+    WorkFolder work(options_.output, JobJson());
+    RunLayers(&work);
+    const std::string folder = work.path() + "/result";
+    fs::remove_all(folder);
+    MakeFolders(folder);
+    WriteFolder(work, folder);
+    QuantizeReport report = Summary(work.Ledger());
+    report.size_bytes = formats::SafetensorsReader(folder).size_bytes();
+    Check(folder, work.Ledger(), &report);
+    work.Finish(folder);
+    return report;
+  }
+
+ private:
+  void ChooseMethod() {
+    if (options_.method.empty()) options_.method = options_.calibration.empty() ? "rtn" : "gptq";
+    if (options_.method != "rtn" && options_.method != "gptq")
+      throw UsageError(StrCat("--method ", options_.method, "; want rtn or gptq"));
+    if (options_.method == "gptq" && options_.calibration.empty())
+      throw UsageError("--method gptq needs --calibration, a text of the kind the model will read");
+    if (options_.channel_scales && options_.calibration.empty())
+      throw UsageError("--channel-scales needs --calibration");
+  }
+
+  // All that the bits of the result depend on.
+  nlohmann::json JobJson() const {
+    return {{"source", fs::absolute(options_.source).lexically_normal().string()},
+            {"to", scheme_.name},
+            {"format", scheme_.weights.Describe()},
+            {"method", options_.method},
+            {"min_max", options_.min_max},
+            {"channel_scales", options_.channel_scales},
+            {"damping", options_.gptq.damping},
+            {"rounds", options_.gptq.rounds},
+            {"activation_order", options_.gptq.activation_order},
+            {"calibration_sha256", calibration_ ? calibration_->sha256 : ""}};
+  }
+
+  void RunLayers(WorkFolder* work) {
+    const LayerQuantizer quantizer(model_.config(), scheme_, options_);
+    const int64_t layers = model_.config().num_layers;
+    for (int64_t layer = 0; layer < work->layers_done(); ++layer)
+      for (const ParameterSpec& spec : SpecsOf(layer)) model_.Skip(spec);
+    at::Tensor x_BTD;
+    if (calibration_ && work->layers_done() < layers) {
+      const at::Tensor tokens_BT = calibration_->tokens_BT;
+      x_BTD = work->layers_done() > 0
+                  ? work->Stream()
+                  : model_.Embed(tokens_BT.view({-1}))
+                        .to(at::kBFloat16)  // As the folder has it
+                        .to(at::kFloat)
+                        .view({tokens_BT.size(0), tokens_BT.size(1), model_.config().hidden_size});
+    }
+    for (int64_t layer = work->layers_done(); layer < layers; ++layer) {
+      if (options_.progress) options_.progress(layer, layers);
+      if (StopRequested()) {
+        throw StoppedError(StrCat("stopped by ", SignalName(StopSignal()), " behind ", layer,
+                                  " of ", layers, " layers, which are kept: run again to go on"));
+      }
+      BlockPass::Tensors tensors = ReadLayer(layer);
+      const LayerResult result = quantizer.Run(layer, &tensors, x_BTD);
+      work->SaveLayer(layer, result.tensors, result.ledger, x_BTD);
+    }
+    if (options_.progress) options_.progress(layers, layers);
+  }
+
+  std::vector<ParameterSpec> SpecsOf(int64_t layer) const {
+    std::vector<ParameterSpec> specs = ParameterTable(model_.config());
+    std::erase_if(specs, [prefix = Prefix(layer)](const ParameterSpec& spec) {
+      return !spec.name.starts_with(prefix);
+    });
+    return specs;
+  }
+
+  BlockPass::Tensors ReadLayer(int64_t layer) {
+    BlockPass::Tensors tensors;
+    for (const ParameterSpec& spec : SpecsOf(layer))
+      tensors[spec.name.substr(Prefix(layer).size())] = model_.Read(spec).contiguous();
+    return tensors;
+  }
+
+  // The layers' tensors lie mapped in their files; the others are made here.
+  void WriteFolder(const WorkFolder& work, const std::string& folder) {
+    formats::SafetensorsWriter writer;
+    std::deque<NamedTensor> owned;
+    std::deque<formats::SafetensorsReader> readers;
+    for (const ParameterSpec& spec : ParameterTable(model_.config())) {
+      if (spec.name.starts_with("model.layers.")) continue;
+      const at::Tensor value = model_.Read(spec).contiguous();
+      const NamedTensor& tensor =
+          owned.emplace_back(PackBf16(spec.name, spec.shape, value.const_data_ptr<float>()));
+      writer.Add(tensor.name, tensor.dtype, tensor.shape, tensor.bytes.data());
+    }
+    model_.CheckAllUsed();
+    for (int64_t layer = 0; layer < model_.config().num_layers; ++layer) {
+      const auto& reader = readers.emplace_back(work.LayerFile(layer));
+      for (const auto& [name, tensor] : reader.tensors())
+        writer.Add(name, tensor.dtype, tensor.shape, tensor.bytes.data());
+    }
+    writer.WriteFolder(folder);
+    nlohmann::json config = transfer::HfConfigJson(model_.config(), "bfloat16");
+    config["quantization_config"] = QuantizationConfig(scheme_, {"lm_head"});
+    transfer::WriteHfCompanions(
+        std::move(config), model_.config().context_length,
+        {model_.tokenizer() ? &*model_.tokenizer() : nullptr, model_.files()}, folder);
+    std::string lines;
+    for (const nlohmann::json& line : work.Ledger()) lines += line.dump() + "\n";
+    WriteFileAtomically(folder + "/ledger.jsonl", lines);
+  }
+
+  QuantizeReport Summary(const std::vector<nlohmann::json>& ledger) const {
+    QuantizeReport report;
+    report.layers = model_.config().num_layers;
+    report.matrices = static_cast<int64_t>(ledger.size());
+    report.calibration_tokens = calibration_ ? calibration_->tokens_BT.numel() : 0;
+    report.scheme = scheme_.weights.Describe();
+    for (const nlohmann::json& line : ledger) {
+      report.fallbacks += line["fallback"].is_null() ? 0 : 1;
+      report.error += line["error"].get<double>() / static_cast<double>(report.matrices);
+      report.error_rtn += line["error_rtn"].get<double>() / static_cast<double>(report.matrices);
+    }
+    double bits = 0;
+    for (const ParameterSpec& spec : ParameterTable(model_.config())) {
+      if (spec.role != ParameterRole::kLinear) continue;
+      report.weights += spec.Count();
+      bits += scheme_.weights.BitsPerWeight(spec.shape[0], spec.shape[1]) *
+              static_cast<double>(spec.Count());
+    }
+    report.bits_per_weight = bits / static_cast<double>(report.weights);
+    return report;
+  }
+
+  void Check(const std::string& folder, const std::vector<nlohmann::json>& ledger,
+             QuantizeReport* report) const {
+    CheckValues(folder, ledger);
+    if (!calibration_) return;
+    const Divergence found =
+        CompareWithSource(options_.source, folder, calibration_->held_out, options_.threads);
+    SetDivergence(found, options_.max_kl, report);
+  }
+
+  QuantizeOptions options_;
+  FloatModel model_;
+  Scheme scheme_;
+  std::optional<Calibration> calibration_;
+};
+
+}  // namespace
+
+void SetDivergence(const Divergence& found, double max_kl, QuantizeReport* report) {
+  report->kl_tokens = found.tokens;
+  report->mean_kl = found.mean_kl;
+  report->top1_agreement = found.top1_agreement;
+  if (max_kl > 0 && !(found.mean_kl <= max_kl)) {
+    throw NumericError(StrCat("the mean KL to the source is ", found.mean_kl, " over ",
+                              found.tokens, " held-out tokens, the limit ", max_kl));
+  }
+}
+
+QuantizeReport QuantizeModel(const QuantizeOptions& options) {
+  return GgufMixByName(options.to) ? QuantizeGguf(options) : Job(options).Run();
+}
+
+}  // namespace tern::ptq

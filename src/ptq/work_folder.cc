@@ -1,0 +1,108 @@
+// See work_folder.h.
+#include "ptq/work_folder.h"
+
+#include <ATen/ops/empty.h>
+
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "formats/safetensors.h"
+#include "formats/strict_json.h"
+
+namespace tern::ptq {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string Numbered(const std::string& folder, const char* kind, int64_t layer,
+                     const char* ending) {
+  char name[64];
+  std::snprintf(name, sizeof name, "/%s-%05d%s", kind, static_cast<int>(layer), ending);
+  return folder + name;
+}
+
+}  // namespace
+
+WorkFolder::WorkFolder(const std::string& output, const nlohmann::json& job)
+    : output_(output), path_(output + ".partial") {
+  TERN_CHECK_INPUT(!fs::exists(output), output,
+                   " exists; give another name, or remove it: it is not written over");
+  const std::string job_file = path_ + "/job.json";
+  if (fs::exists(job_file)) {
+    const nlohmann::json other = formats::ParseStrictJson(ReadFile(job_file), job_file);
+    for (const auto& [key, value] : job.items()) {
+      TERN_CHECK_INPUT(other.contains(key) && other[key] == value, path_,
+                       " is the unfinished work of another job: ", key, " is ",
+                       other.contains(key) ? other[key].dump() : "absent", ", now ", value.dump(),
+                       "; remove the folder to begin again");
+    }
+    while (fs::exists(LayerFile(layers_done_))) ++layers_done_;
+    LogInfo(path_, ": going on behind ", layers_done_, " layers that are done");
+    return;
+  }
+  MakeFolders(path_);
+  WriteFileAtomically(job_file, job.dump(2) + "\n");
+}
+
+std::string WorkFolder::LayerFile(int64_t layer) const {
+  return Numbered(path_, "layer", layer, ".safetensors");
+}
+std::string WorkFolder::StreamFile(int64_t layer) const {
+  return Numbered(path_, "stream", layer, ".safetensors");
+}
+std::string WorkFolder::LedgerFile(int64_t layer) const {
+  return Numbered(path_, "ledger", layer, ".json");
+}
+
+at::Tensor WorkFolder::Stream() const {
+  const std::string file = StreamFile(layers_done_ - 1);
+  const formats::SafetensorsReader reader(file);
+  const formats::SafetensorsTensor& stream = reader.Get("stream");
+  at::Tensor out = at::empty(stream.shape, at::kFloat);
+  TERN_CHECK_FORMAT(stream.dtype == "F32", file, ": stream is ", stream.dtype, "; want F32");
+  std::memcpy(out.mutable_data_ptr(), stream.bytes.data(), stream.bytes.size());
+  return out;
+}
+
+void WorkFolder::SaveLayer(int64_t layer, const std::vector<NamedTensor>& tensors,
+                           const std::vector<nlohmann::json>& ledger, const at::Tensor& stream) {
+  TERN_CHECK(layer == layers_done_, "layer ", layer, " behind ", layers_done_);
+  WriteFileAtomically(LedgerFile(layer), nlohmann::json(ledger).dump() + "\n");
+  if (stream.defined()) {
+    formats::SafetensorsWriter writer;
+    writer.Add("stream", "F32", stream.sizes().vec(), stream.const_data_ptr());
+    writer.Write(StreamFile(layer));
+  }
+  formats::SafetensorsWriter writer;
+  for (const NamedTensor& tensor : tensors)
+    writer.Add(tensor.name, tensor.dtype, tensor.shape, tensor.bytes.data());
+  writer.Write(LayerFile(layer));
+  ++layers_done_;
+  if (layer > 0) fs::remove(StreamFile(layer - 1));
+}
+
+std::vector<nlohmann::json> WorkFolder::Ledger() const {
+  std::vector<nlohmann::json> lines;
+  for (int64_t layer = 0; layer < layers_done_; ++layer) {
+    const std::string file = LedgerFile(layer);
+    for (nlohmann::json& line : formats::ParseStrictJson(ReadFile(file), file))
+      lines.push_back(std::move(line));
+  }
+  return lines;
+}
+
+void WorkFolder::Finish(const std::string& folder) {
+  std::error_code error;
+  fs::rename(folder, output_, error);
+  if (error)
+    throw ResourceError(StrCat("cannot name ", folder, " ", output_, ": ", error.message()));
+  const std::string parent = fs::path(output_).parent_path().string();
+  SyncPath(parent.empty() ? "." : parent);
+  fs::remove_all(path_);
+}
+
+}  // namespace tern::ptq

@@ -1,0 +1,45 @@
+// What has been done of a quantization, layer by layer, in OUTPUT.partial: the finished tensors and
+// ledger lines of each layer, and the residual stream behind the last one. A process that is killed
+// at any moment goes on with the first layer that is not whole. A layer's tensors are its commit:
+// they are written last, after its ledger lines and the stream.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "ptq/packed_tensors.h"
+
+namespace tern::ptq {
+
+class WorkFolder {
+ public:
+  // `job`: everything the result depends on. Throws InputError when `output` exists, or the partial
+  // folder is of another job.
+  WorkFolder(const std::string& output, const nlohmann::json& job);
+
+  int64_t layers_done() const { return layers_done_; }
+  // Of the layer before layers_done(), [B, T, D]. REQUIRES: layers_done() > 0, saved with one.
+  at::Tensor Stream() const;
+  // `stream`: undefined when nothing is calibrated.
+  void SaveLayer(int64_t layer, const std::vector<NamedTensor>& tensors,
+                 const std::vector<nlohmann::json>& ledger, const at::Tensor& stream);
+
+  std::string LayerFile(int64_t layer) const;
+  std::vector<nlohmann::json> Ledger() const;  // Of all layers that are done
+  const std::string& path() const { return path_; }
+  // Removes what belongs to the work alone and gives `folder`, inside path(), its final name.
+  void Finish(const std::string& folder);
+
+ private:
+  std::string StreamFile(int64_t layer) const;
+  std::string LedgerFile(int64_t layer) const;
+
+  std::string output_, path_;
+  int64_t layers_done_ = 0;
+};
+
+}  // namespace tern::ptq

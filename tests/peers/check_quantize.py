@@ -1,0 +1,79 @@
+"""Holds what `tern quantize` writes against the programs that load it.
+
+  check_quantize.py SOURCE --tern build/cpu/bin/tern --ids ids.txt [--schemes int4,fp8,...]
+      [--calibration TEXT] [--report FILE]
+
+Every compressed-tensors layout is made from SOURCE, loaded by transformers + compressed-tensors on the
+CPU in float32, and its logits of the ids compared with `tern logits` of the same folder. The package
+rounds code times scale to the scale's bfloat16, which tern does not; layouts that quantize activations
+do so in transformers only. The bounds are what this does to the logits, and far below what another
+layout, order of codes or direction of scales would do (a KL above 0.5).
+Exit 0 all hold, 4 one does not.
+"""
+
+import argparse
+import pathlib
+import subprocess
+import tempfile
+
+import compare
+import numpy as np
+from compare import Bound
+
+WEIGHTS_ONLY = ["int4", "int4_asym", "w3", "w2", "nvfp4", "mxfp4"]
+WITH_ACTIVATIONS = ["int8", "fp8"]
+
+
+def tern_logits(tern, model, ids):
+    with tempfile.NamedTemporaryFile() as out:
+        subprocess.run([tern, "logits", model, "--tokens", ids, "-o", out.name], check=True)
+        return compare.load_logits(out.name, len(compare.load_ids(ids)))
+
+
+def transformers_logits(folder, ids):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model, info = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, output_loading_info=True
+    )
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if info.get(kind):
+            raise SystemExit(f"{folder}: {kind}: {sorted(info[kind])[:5]}")
+    with torch.no_grad():
+        out = model(torch.tensor([compare.load_ids(ids)])).logits[0]
+    return out.float().numpy().astype(np.float64)
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("source")
+    parser.add_argument("--tern", required=True)
+    parser.add_argument("--ids", required=True)
+    parser.add_argument("--schemes", default=",".join(WEIGHTS_ONLY + WITH_ACTIVATIONS))
+    parser.add_argument("--calibration")
+    parser.add_argument("--report")
+    args = parser.parse_args()
+    results, record = [], {}
+    with tempfile.TemporaryDirectory() as work:
+        for scheme in args.schemes.split(","):
+            folder = pathlib.Path(work) / scheme
+            command = [args.tern, "quantize", args.source, "-o", folder, "--to", scheme,
+                       "--allow-requantize"]  # fmt: skip
+            if args.calibration:
+                command += ["--calibration", args.calibration]
+            subprocess.run(command, check=True)
+            ours = tern_logits(args.tern, folder, args.ids)
+            stats = compare.statistics(ours, transformers_logits(folder, args.ids))
+            bound = Bound(mean_kl=2e-3, top1=0.95, why="products rounded to bfloat16")
+            if scheme in WITH_ACTIVATIONS:
+                bound = Bound(mean_kl=5e-2, top1=0.85, why="activations in 8 bits")
+            results.append(compare.judge(scheme, stats, bound))
+            record[scheme] = stats
+    compare.finish(results, args.report, record)
+
+
+if __name__ == "__main__":
+    main()
