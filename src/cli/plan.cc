@@ -6,6 +6,7 @@
 
 #include "cli/commands.h"
 #include "cli/threads.h"
+#include "job/start.h"
 #include "recipe/check.h"
 #include "recipe/load.h"
 
@@ -22,7 +23,8 @@ void AddPlanCommand(CLI::App& app) {
   plan->add_option("recipe", flags->recipe, "Recipe file")->required();
   plan->add_option("overrides", flags->overrides, "key=value");
   plan->callback([flags] {
-    const recipe::LoadedRecipe loaded = recipe::LoadRecipe(flags->recipe, flags->overrides);
+    const recipe::LoadedRecipe loaded =
+        job::Resolved(recipe::LoadRecipe(flags->recipe, flags->overrides));
     recipe::CheckRecipe(loaded);
     SetThreads(loaded.recipe.threads);
     const double gemm_flops = plan::MeasureGemmPeak();

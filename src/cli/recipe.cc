@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "cli/commands.h"
+#include "job/start.h"
 #include "recipe/check.h"
 #include "recipe/explain.h"
 #include "recipe/load.h"
@@ -36,7 +37,7 @@ void AddRecipeCommand(CLI::App& app) {
   const auto check_flags = AddRecipeArguments(check);
   check->callback([check_flags] {
     const recipe::LoadedRecipe loaded =
-        recipe::LoadRecipe(check_flags->recipe, check_flags->overrides);
+        job::Resolved(recipe::LoadRecipe(check_flags->recipe, check_flags->overrides));
     for (const std::string& warning : recipe::CheckRecipe(loaded)) LogWarn(warning);
     std::cout << check_flags->recipe << ": sound, " << loaded.recipe.stages.size() << " stages\n";
   });
@@ -46,7 +47,7 @@ void AddRecipeCommand(CLI::App& app) {
   const auto show_flags = AddRecipeArguments(show);
   show->callback([show_flags] {
     std::cout << recipe::ResolvedYaml(
-        recipe::LoadRecipe(show_flags->recipe, show_flags->overrides));
+        job::Resolved(recipe::LoadRecipe(show_flags->recipe, show_flags->overrides)));
   });
 
   CLI::App* explain = recipe->add_subcommand("explain", "Default, range and reason of a key");

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "checkpoint/checkpoint.h"
 #include "data/token_file.h"
+#include "job/start.h"
 #include "recipe/schema.h"
 #include "train/train.h"
 
@@ -22,7 +23,11 @@ Context::Context(const recipe::LoadedRecipe& the_recipe, std::string run_folder,
       resolved_yaml(recipe::ResolvedYaml(the_recipe)) {}
 
 const text::Tokenizer& Context::Tokenizer() {
-  if (!tokenizer_) tokenizer_ = text::Tokenizer::FromFile(TokenizerPath());
+  if (!tokenizer_) {  // A tokenizer.json alone does not say which token ends a text.
+    const recipe::SourceModel* model = TokenizerModel(recipe());
+    tokenizer_ =
+        model == nullptr ? text::Tokenizer::FromFile(TokenizerPath()) : TokenizerOf(*model);
+  }
   return *tokenizer_;
 }
 

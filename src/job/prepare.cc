@@ -8,6 +8,7 @@
 #include "data/token_file.h"
 #include "job/process.h"
 #include "job/stages.h"
+#include "job/start.h"
 #include "text/train_tokenizer.h"
 
 namespace tern::job {
@@ -42,7 +43,10 @@ std::vector<std::string> ResolveFiles(const Context& context,
   return files;
 }
 
-text::Tokenizer GivenTokenizer(const recipe::TokenizerConfig& config) {
+text::Tokenizer GivenTokenizer(const Context& context) {
+  if (const recipe::SourceModel* model = TokenizerModel(context.recipe()))
+    return TokenizerOf(*model);
+  const recipe::TokenizerConfig& config = context.recipe().data.tokenizer;
   text::Tokenizer tokenizer = text::Tokenizer::FromFile(config.file);
   if (tokenizer.vocab_size() != config.vocab_size) {
     throw RecipeError(StrCat("data.tokenizer.vocab_size is ", config.vocab_size, ", and ",
@@ -54,7 +58,8 @@ text::Tokenizer GivenTokenizer(const recipe::TokenizerConfig& config) {
 
 text::Tokenizer MakeTokenizer(const Context& context, const data::Corpus& corpus) {
   const recipe::TokenizerConfig& config = context.recipe().data.tokenizer;
-  if (!config.file.empty()) return GivenTokenizer(config);
+  if (!config.file.empty() || TokenizerModel(context.recipe()) != nullptr)
+    return GivenTokenizer(context);
   std::vector<std::string_view> texts;
   for (const data::Document& document : corpus.train) texts.push_back(document.text);
   text::TokenizerTraining training;
@@ -98,7 +103,7 @@ std::optional<data::Split> SplitOf(recipe::SourceSplit split) {
 }
 
 nlohmann::json PrepareSources(Context& context) {
-  const text::Tokenizer tokenizer = GivenTokenizer(context.recipe().data.tokenizer);
+  const text::Tokenizer tokenizer = GivenTokenizer(context);
   tokenizer.Save(context.TokenizerPath());
   nlohmann::json sources = nlohmann::json::object();
   for (const auto& source : data::PrepareDataset(DatasetOf(context), tokenizer)) {

@@ -12,7 +12,9 @@
 #include "job/context.h"
 #include "job/report.h"
 #include "job/stages.h"
+#include "job/start.h"
 #include "plan/plan.h"
+#include "qat/layer_rules.h"
 #include "recipe/check.h"
 #include "recipe/fingerprint.h"
 #include "recipe/schema.h"
@@ -113,11 +115,13 @@ void RunOne(Context& context, const recipe::Stage& stage, const StageRecord& rec
 
 }  // namespace
 
-void RunRecipe(const recipe::LoadedRecipe& loaded, const RunOptions& options) {
+void RunRecipe(const recipe::LoadedRecipe& given, const RunOptions& options) {
+  const recipe::LoadedRecipe loaded = Resolved(given);
   for (const std::string& warning : recipe::CheckRecipe(loaded)) LogWarn(warning);
   for (const recipe::Stage& stage : loaded.recipe.stages) {
     if (const auto* train = std::get_if<recipe::TrainStage>(&stage)) {
       CheckMachine(*train);
+      qat::MatchRules(train->quantize, loaded.recipe.model, train->id);
       plan::CheckBudget(loaded.recipe, plan::PlanTraining(loaded.recipe, *train, 0));
     }
   }

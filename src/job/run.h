@@ -19,6 +19,6 @@ struct RunOptions {
 // Throws RecipeError when a finished or begun stage was made from other keys (naming them),
 // ResourceError when another process runs in the same folder, and whatever a stage throws. Prints
 // the plan and the report on stderr; a stage's result (generated text) on stdout.
-void RunRecipe(const recipe::LoadedRecipe& loaded, const RunOptions& options);
+void RunRecipe(const recipe::LoadedRecipe& given, const RunOptions& options);
 
 }  // namespace tern::job

@@ -8,9 +8,11 @@
 #include "engine/generate.h"
 #include "engine/model_source.h"
 #include "job/stages.h"
-#include "model/checkpoint_io.h"
+#include "job/start.h"
+#include "qat/quantized_model.h"
 #include "recipe/schema.h"
 #include "transfer/export.h"
+#include "transfer/import.h"
 #include "transfer/verify.h"
 
 namespace tern::job {
@@ -56,13 +58,15 @@ std::vector<int32_t> VerifyTokens(Context& context, int64_t wanted) {
 
 nlohmann::json RunStage(Context& context, const recipe::ExportStage& stage) {
   const std::string source = CheckpointFolder(context, stage.checkpoint);
-  const model::Decoder decoder = model::LoadDecoder(checkpoint::CheckpointReader(source));
+  const model::Decoder decoder = qat::LoadShipped(checkpoint::CheckpointReader(source));
   MakeFolders(context.ExportsFolder());
+  transfer::ExportText text{&context.Tokenizer(), {}};
+  if (const recipe::SourceModel* model = TokenizerModel(context.recipe()))
+    text.files = transfer::ReadModelInfo(model->from).files;
   nlohmann::json files = nlohmann::json::array();
   for (const std::string& format : stage.formats) {
     const std::string path = ExportPath(context, format);
-    transfer::Export(decoder, {&context.Tokenizer(), {}},
-                     {format, stage.embedding, context.recipe().name}, path);
+    transfer::Export(decoder, text, {format, stage.embedding, context.recipe().name}, path);
     LogInfo("exported ", path);
     context.journal.Append("exported",
                            {{"format", format}, {"path", path}, {"checkpoint", source}});
@@ -73,7 +77,7 @@ nlohmann::json RunStage(Context& context, const recipe::ExportStage& stage) {
 
 nlohmann::json RunStage(Context& context, const recipe::VerifyStage& stage) {
   const recipe::ExportStage& exported = LastExport(context);
-  const model::Decoder decoder = model::LoadDecoder(
+  const model::Decoder decoder = qat::LoadShipped(
       checkpoint::CheckpointReader(CheckpointFolder(context, exported.checkpoint)));
   const std::vector<int32_t> tokens = VerifyTokens(context, stage.tokens);
   nlohmann::json files = nlohmann::json::array();

@@ -10,8 +10,9 @@
 #include "data/mixture.h"
 #include "eval/perplexity.h"
 #include "job/stages.h"
-#include "model/checkpoint_io.h"
+#include "job/start.h"
 #include "plan/plan.h"
+#include "qat/quantized_model.h"
 #include "train/attention_backend.h"
 #include "train/train.h"
 
@@ -54,9 +55,13 @@ nlohmann::json RunStage(Context& context, const recipe::TrainStage& stage) {
   const plan::TrainPlan plan = plan::PlanTraining(context.recipe(), stage, context.gemm_flops);
   std::cerr << plan::FormatPlan(context.recipe(), stage, plan);
   plan::CheckBudget(context.recipe(), plan);
+  const std::optional<distill::TeacherStore> store = OpenTeacherStore(context, stage);
+  const std::optional<model::Decoder> teacher = store ? std::nullopt : OpenTeacher(context, stage);
   const train::TrainResult result =
       train::Train({context.recipe(), stage, context.Path(stage.id), context.folder, tokens,
-                    context.journal, context.resolved_yaml, context.gemm_flops});
+                    context.journal, context.resolved_yaml, context.gemm_flops,
+                    [&](model::Decoder* decoder) { InitializeDecoder(context, stage, decoder); },
+                    teacher ? &*teacher : nullptr, store ? &*store : nullptr});
   const double share = result.tokens_per_second *
                        plan::FlopsPerToken(context.recipe().model, stage.sequence_length) /
                        context.gemm_flops;
@@ -73,7 +78,7 @@ nlohmann::json RunStage(Context& context, const recipe::TrainStage& stage) {
 
 nlohmann::json RunStage(Context& context, const recipe::EvalStage& stage) {
   const checkpoint::CheckpointReader reader(CheckpointFolder(context, "last"));
-  const model::Decoder decoder = model::LoadDecoder(reader);
+  const model::Decoder decoder = qat::LoadShipped(reader);
   eval::PerplexityOptions options;
   options.split = data::SplitFromName(stage.split);
   options.sequence_length = decoder.config().context_length;

@@ -44,8 +44,12 @@ void ReadInto(const checkpoint::CheckpointReader& reader, const std::string& nam
   reader.Read(name, h5::Type::kF32, tensor.sizes().vec(), tensor.data_ptr());
 }
 
+ModelConfig ConfigOf(const checkpoint::CheckpointReader& reader) {
+  return ModelConfigFromJson(ModelJson(reader));
+}
+
 Decoder LoadDecoder(const checkpoint::CheckpointReader& reader) {
-  Decoder decoder(ModelConfigFromJson(ModelJson(reader)));
+  Decoder decoder(ConfigOf(reader));
   for (const Parameter& parameter : decoder.parameters())
     ReadInto(reader, DatasetName(parameter), parameter.value);
   return decoder;

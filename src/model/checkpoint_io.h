@@ -19,6 +19,8 @@ checkpoint::TensorView ViewOf(const std::string& name, const at::Tensor& tensor)
 void ReadInto(const checkpoint::CheckpointReader& reader, const std::string& name,
               const at::Tensor& tensor);
 
+// The shape that the checkpoint says it holds (meta.state["model"]). Throws FormatError.
+ModelConfig ConfigOf(const checkpoint::CheckpointReader& reader);
 // Builds the decoder that the checkpoint describes (meta.state["model"]) and reads its parameters.
 Decoder LoadDecoder(const checkpoint::CheckpointReader& reader);
 // Reads the parameters into a decoder of the recipe. Throws InputError when the checkpoint holds

@@ -41,6 +41,14 @@ Decoder::Decoder(const ModelConfig& config) : config_(config) {
     at::Tensor value = at::empty(spec.shape, at::kFloat).set_requires_grad(true);
     parameters_.push_back({std::move(spec), std::move(value)});
   }
+  MakeLayers();
+  rope_ = nn::MakeRopeTables(config.context_length, config.HeadDim(), config.rope_theta,
+                             RopeFactors(config.rope_scaling, config.HeadDim(), config.rope_theta));
+}
+
+void Decoder::MakeLayers() {
+  const ModelConfig& config = config_;
+  layers_.clear();
   for (int64_t l = 0; l < config.num_layers; ++l) {
     const std::string prefix = StrCat("model.layers.", l, ".");
     const auto get = [&](const char* name, bool present = true) {
@@ -57,8 +65,22 @@ Decoder::Decoder(const ModelConfig& config) : config_(config) {
                        get("mlp.ffn_sub_norm", config.sub_norms), get("mlp.down_proj"), bias("q"),
                        bias("k"), bias("v")});
   }
-  rope_ = nn::MakeRopeTables(config.context_length, config.HeadDim(), config.rope_theta,
-                             RopeFactors(config.rope_scaling, config.HeadDim(), config.rope_theta));
+}
+
+Decoder Decoder::With(const std::map<std::string, at::Tensor>& values) const {
+  Decoder other = *this;
+  size_t used = 0;
+  for (Parameter& parameter : other.parameters_) {
+    const auto found = values.find(parameter.spec.name);
+    if (found == values.end()) continue;
+    TERN_CHECK(found->second.sizes() == parameter.value.sizes(), parameter.spec.name, " is ",
+               found->second.sizes(), ", want ", parameter.value.sizes());
+    parameter.value = found->second;
+    ++used;
+  }
+  TERN_CHECK(used == values.size(), used, " of ", values.size(), " names are parameters");
+  other.MakeLayers();
+  return other;
 }
 
 void Decoder::Initialize(uint64_t seed) {
@@ -88,7 +110,8 @@ const at::Tensor& Decoder::HeadWeight() const {
 std::vector<at::Tensor> Decoder::Linear(const at::Tensor& x_MK, const std::vector<at::Tensor>& w_NK,
                                         const char* group, const ForwardOptions& options) const {
   if (config_.linear == LinearKind::kBitLinear) {
-    return nn::BitLinear(x_MK, w_NK, {options.compute, options.observer, group});
+    return nn::BitLinear(x_MK, w_NK,
+                         {options.compute, options.observer, group, options.quantized_share});
   }
   std::vector<at::Tensor> y;
   for (const at::Tensor& w : w_NK) y.push_back(nn::DenseLinear(x_MK, w, options.compute));
@@ -96,7 +119,7 @@ std::vector<at::Tensor> Decoder::Linear(const at::Tensor& x_MK, const std::vecto
 }
 
 at::Tensor Decoder::Attention(const Layer& layer, const at::Tensor& n_MD, const BlockInput& input,
-                              const ForwardOptions& options) const {
+                              const ForwardOptions& options, LayerFeatures* features) const {
   const int64_t rows = n_MD.size(0), e = config_.HeadDim();
   auto qkv = Linear(n_MD, {layer.q, layer.k, layer.v}, "qkv", options);
   if (config_.qkv_bias) qkv = {qkv[0] + layer.q_bias, qkv[1] + layer.k_bias, qkv[2] + layer.v_bias};
@@ -106,6 +129,11 @@ at::Tensor Decoder::Attention(const Layer& layer, const at::Tensor& n_MD, const 
     q_MHE = nn::RmsNorm(q_MHE, layer.q_norm, config_.norm_eps);
     k_MJE = nn::RmsNorm(k_MJE, layer.k_norm, config_.norm_eps);
   }
+  if (features != nullptr) {
+    features->q_MD = q_MHE.reshape({rows, -1});
+    features->k_MD = k_MJE.reshape({rows, -1});
+    features->v_MD = qkv[2];
+  }
   const auto sequences = [&](const at::Tensor& x_MHE) {
     return x_MHE.view({input.batch, input.tokens, x_MHE.size(1), e});
   };
@@ -114,24 +142,28 @@ at::Tensor Decoder::Attention(const Layer& layer, const at::Tensor& n_MD, const 
       sequences(nn::Rope(k_MJE, input.positions_M, rope_)),
       sequences(heads(qkv[2], config_.num_kv_heads)), input.mask_B1TT, options.compute);
   at::Tensor out_MK = out_BTK.view({rows, config_.num_heads * e});
+  if (features != nullptr) features->o_input_MD = out_MK;
   if (config_.sub_norms) out_MK = nn::RmsNorm(out_MK, layer.attn_sub_norm, config_.norm_eps);
   return Linear(out_MK, {layer.o}, "o", options)[0];
 }
 
 at::Tensor Decoder::FeedForward(const Layer& layer, const at::Tensor& n_MD,
-                                const ForwardOptions& options) const {
+                                const ForwardOptions& options, LayerFeatures* features) const {
   const auto gate_up = Linear(n_MD, {layer.gate, layer.up}, "gate_up", options);
   at::Tensor h_MF = nn::GatedActivation(gate_up[0], gate_up[1], config_.activation);
+  if (features != nullptr) features->down_input_MF = h_MF;
   if (config_.sub_norms) h_MF = nn::RmsNorm(h_MF, layer.ffn_sub_norm, config_.norm_eps);
   return Linear(h_MF, {layer.down}, "down", options)[0];
 }
 
 at::Tensor Decoder::Block(const Layer& layer, const at::Tensor& x_MD, const BlockInput& input,
-                          const ForwardOptions& options) const {
-  const at::Tensor h_MD =
-      x_MD +
-      Attention(layer, nn::RmsNorm(x_MD, layer.input_norm, config_.norm_eps), input, options);
-  return h_MD + FeedForward(layer, nn::RmsNorm(h_MD, layer.post_norm, config_.norm_eps), options);
+                          const ForwardOptions& options, LayerFeatures* features) const {
+  const at::Tensor n_MD = nn::RmsNorm(x_MD, layer.input_norm, config_.norm_eps);
+  const at::Tensor h_MD = x_MD + Attention(layer, n_MD, input, options, features);
+  at::Tensor y_MD = h_MD + FeedForward(layer, nn::RmsNorm(h_MD, layer.post_norm, config_.norm_eps),
+                                       options, features);
+  if (features != nullptr) features->hidden_MD = y_MD;
+  return y_MD;
 }
 
 at::Tensor Decoder::Hidden(const DecoderInput& input, const ForwardOptions& options) const {
@@ -144,9 +176,14 @@ at::Tensor Decoder::Hidden(const DecoderInput& input, const ForwardOptions& opti
   block.positions_M = PositionsOf(input);
   if (input.document_ids_BT.defined()) block.mask_B1TT = nn::DocumentMask(input.document_ids_BT);
   at::Tensor x_MD = at::embedding(parameters_.front().value, input.tokens_BT.reshape({-1}));
-  for (const Layer& layer : layers_) {
+  TERN_CHECK(options.capture == nullptr || !options.checkpoint_blocks, "capture in blocks");
+  for (size_t l = 0; l < layers_.size(); ++l) {
+    const Layer& layer = layers_[l];
     if (!options.checkpoint_blocks) {
-      x_MD = Block(layer, x_MD, block, options);
+      const auto index = static_cast<int64_t>(l);
+      const bool wanted = options.capture != nullptr && options.capture->layers.contains(index);
+      x_MD =
+          Block(layer, x_MD, block, options, wanted ? &options.capture->features[index] : nullptr);
       continue;
     }
     x_MD = nn::CheckpointBlock(x_MD,
@@ -154,7 +191,7 @@ at::Tensor Decoder::Hidden(const DecoderInput& input, const ForwardOptions& opti
                                  ForwardOptions now = options;
                                  if (recompute)
                                    now.observer = nullptr;  // It has seen this block already.
-                                 return Block(layer, x, block, now);
+                                 return Block(layer, x, block, now, nullptr);
                                });
   }
   const size_t final_norm = parameters_.size() - (config_.tied_head ? 1 : 2);

@@ -5,6 +5,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <map>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -28,10 +30,25 @@ struct DecoderInput {
   at::Tensor document_ids_BT;  // int32; defined when attention must stop at document borders
 };
 
+// Tensors from inside the forward pass, for losses on features and for calibration. They belong to
+// the autograd graph. Not with checkpoint_blocks: a block's inner tensors are not kept there.
+struct LayerFeatures {
+  at::Tensor q_MD, k_MD, v_MD;  // [M, heads * E], with bias and QK norm, before RoPE
+  at::Tensor o_input_MD;        // [M, H * E]: attention's output before its sub-norm
+  at::Tensor down_input_MF;     // act(gate) * up before its sub-norm
+  at::Tensor hidden_MD;         // The block's output
+};
+struct Capture {
+  std::set<int64_t> layers;                   // Whose features are wanted
+  std::map<int64_t, LayerFeatures> features;  // Filled by the forward pass
+};
+
 struct ForwardOptions {
   nn::ComputeType compute = nn::ComputeType::kFp32;
   bool checkpoint_blocks = false;  // Keep only each block's input, run it again in backward
   nn::BitLinearObserver* observer = nullptr;
+  Capture* capture = nullptr;
+  double quantized_share = 1;  // Of BitLinear; see nn/bit_linear.h
 };
 
 class Decoder {
@@ -47,6 +64,10 @@ class Decoder {
   at::Tensor Hidden(const DecoderInput& input, const ForwardOptions& options) const;
   // Hidden times the head: logits [M, V].
   at::Tensor Logits(const DecoderInput& input, const ForwardOptions& options) const;
+
+  // The same decoder with other tensors in place of these parameters (by name, of their shapes):
+  // what a fake quantizer makes of them. All other tensors are shared.
+  Decoder With(const std::map<std::string, at::Tensor>& values) const;
 
   const ModelConfig& config() const { return config_; }
   const std::vector<Parameter>& parameters() const { return parameters_; }
@@ -66,12 +87,15 @@ class Decoder {
     at::Tensor mask_B1TT;    // Undefined: plain causal
   };
 
+  // Layers hold the tensors of parameters_.
+  void MakeLayers();
+  // `features`: where this block's go, or null.
   at::Tensor Block(const Layer& layer, const at::Tensor& x_MD, const BlockInput& input,
-                   const ForwardOptions& options) const;
+                   const ForwardOptions& options, LayerFeatures* features) const;
   at::Tensor Attention(const Layer& layer, const at::Tensor& n_MD, const BlockInput& input,
-                       const ForwardOptions& options) const;
-  at::Tensor FeedForward(const Layer& layer, const at::Tensor& n_MD,
-                         const ForwardOptions& options) const;
+                       const ForwardOptions& options, LayerFeatures* features) const;
+  at::Tensor FeedForward(const Layer& layer, const at::Tensor& n_MD, const ForwardOptions& options,
+                         LayerFeatures* features) const;
   std::vector<at::Tensor> Linear(const at::Tensor& x_MK, const std::vector<at::Tensor>& w_NK,
                                  const char* group, const ForwardOptions& options) const;
 

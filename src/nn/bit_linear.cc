@@ -1,10 +1,12 @@
 // See bit_linear.h.
 #include "nn/bit_linear.h"
 
+#include <ATen/ops/lerp.h>
 #include <ATen/ops/mm.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "base/error.h"
+#include "nn/straight_through.h"
 
 namespace tern::nn {
 namespace {
@@ -98,11 +100,32 @@ struct BitLinearFunction : torch::autograd::Function<BitLinearFunction> {
   }
 };
 
+// x + share (q(x) - x), straight through.
+at::Tensor Blend(const at::Tensor& x, const at::Tensor& quantized, double share) {
+  return StraightThrough(x, at::lerp(x.detach(), quantized, share));
+}
+
+std::vector<at::Tensor> BlendedBitLinear(const at::Tensor& x_MK,
+                                         const std::vector<at::Tensor>& w_NK,
+                                         const BitLinearOptions& options) {
+  const quant::Int8Rows x = quant::QuantizeRows(x_MK.detach().contiguous());
+  if (options.observer != nullptr) options.observer->OnActivations(options.group, x);
+  const at::Tensor blended_MK = Blend(x_MK, quant::Dequantize(x), options.share);
+  std::vector<at::Tensor> y;
+  for (const at::Tensor& latent : w_NK) {
+    const quant::TernaryWeight w = quant::QuantizeTernary(latent.detach());
+    y.push_back(DenseLinear(blended_MK, Blend(latent, quant::Dequantize(w, w.beta), options.share),
+                            options.compute));
+  }
+  return y;
+}
+
 }  // namespace
 
 std::vector<at::Tensor> BitLinear(const at::Tensor& x_MK, const std::vector<at::Tensor>& w_NK,
                                   const BitLinearOptions& options) {
   TERN_CHECK(!w_NK.empty(), "no weight matrix");
+  if (options.share < 1) return BlendedBitLinear(x_MK, w_NK, options);
   return BitLinearFunction::apply(x_MK, at::TensorList(w_NK), options);
 }
 

@@ -26,6 +26,9 @@ struct BitLinearOptions {
   ComputeType compute = ComputeType::kFp32;  // Of the products in the backward pass
   BitLinearObserver* observer = nullptr;
   std::string_view group;  // Name told to the observer, e.g. "qkv"
+  // Share of quantization: below 1, inputs and weights are x + share (q(x) - x), and the product is
+  // one of floats: how a dense model is led over to ternary layers.
+  double share = 1;
 };
 
 // x_MK: fp32 [M, K]; each w_NK: fp32 latents [N_i, K]. Returns y_i [M, N_i].

@@ -5,6 +5,8 @@
 #include <set>
 
 #include "base/error.h"
+#include "recipe/check_losses.h"
+#include "recipe/check_quantize.h"
 #include "recipe/schema.h"
 
 namespace tern::recipe {
@@ -12,10 +14,12 @@ namespace {
 
 class Checker {
  public:
-  explicit Checker(const Recipe& recipe) : recipe_(recipe) {}
+  explicit Checker(const Recipe& recipe)
+      : recipe_(recipe),
+        shape_is_known_(recipe.start.from.empty() || !recipe.start.sha256.empty()) {}
 
   std::vector<std::string> Run() {
-    ValidateModelConfig(recipe_.model);
+    if (shape_is_known_) ValidateModelConfig(recipe_.model);
     CheckData();
     std::set<std::string> ids;
     for (const Stage& stage : recipe_.stages) {
@@ -68,7 +72,8 @@ class Checker {
                                ": found files beside data.sources; want one of the two (a source "
                                "of split: validation is held out)"));
     }
-    if (data.tokenizer.file.empty()) {
+    const bool given = !recipe_.start.from.empty() || recipe_.teacher.gives_tokenizer;
+    if (data.tokenizer.file.empty() && !given) {
       throw RecipeError(
           "data.tokenizer.file: found nothing, and data.sources does not train a tokenizer; want "
           "a file (tern tokenizer train makes one of a part of the text)");
@@ -122,7 +127,7 @@ class Checker {
 
   void Check(const TrainStage& t) {
     const std::string at = t.id + ".";
-    if (t.sequence_length > recipe_.model.context_length) {
+    if (shape_is_known_ && t.sequence_length > recipe_.model.context_length) {
       throw RecipeError(
           StrCat(at, "sequence_length = ", t.sequence_length,
                  " is longer than model.context_length = ", recipe_.model.context_length));
@@ -137,6 +142,8 @@ class Checker {
     CheckSchedule(t);
     CheckScaling(t);
     CheckPrecision(t);
+    for (const std::string& warning : CheckLosses(recipe_, t)) warnings_.push_back(warning);
+    CheckQuantize(recipe_, t);
     if (t.device != "auto" && t.device != "cpu" && t.device != "cuda") {
       throw RecipeError(StrCat(at, "device: found \"", t.device, "\"; want auto | cpu | cuda"));
     }
@@ -208,14 +215,15 @@ class Checker {
       throw RecipeError(
           StrCat(e.id, ".formats: found an empty list; want at least one, such as gguf/tq2_0"));
     for (const std::string& format : e.formats) {
-      const std::string why = WhyFormatCannotHold(recipe_.model, format);
+      const std::string why =
+          shape_is_known_ ? WhyFormatCannotHold(recipe_.model, format) : std::string();
       if (!why.empty()) throw RecipeError(StrCat(e.id, ".formats: ", why));
     }
     if (e.embedding != "f16" && e.embedding != "f32" && e.embedding != "q8_0") {
       throw RecipeError(
           StrCat(e.id, ".embedding: found \"", e.embedding, "\"; want f16 | f32 | q8_0"));
     }
-    if (e.embedding == "q8_0" && recipe_.model.hidden_size % 32 != 0) {
+    if (shape_is_known_ && e.embedding == "q8_0" && recipe_.model.hidden_size % 32 != 0) {
       throw RecipeError(
           StrCat(e.id, ".embedding: q8_0 wants rows of a multiple of 32; model.hidden_size = ",
                  recipe_.model.hidden_size));
@@ -230,6 +238,7 @@ class Checker {
   void Check(const GenerateStage& g) { Needs(g, "export"); }
 
   const Recipe& recipe_;
+  const bool shape_is_known_;  // False: model.from is not opened (job/start.h)
   std::set<std::string> kinds_seen_;
   std::vector<std::string> warnings_;
 };

@@ -28,7 +28,7 @@ one key, `tern recipe show RECIPE` the whole recipe with the origin of each valu
 - **Files.** Relative names in `data.files`, `data.validation_files` and `files` of sources are relative to the folder in
   which tern is started, not to the recipe's.
 - **Sources** (`data.sources`) are named by you: `sources: {web: {files: [...], weight: 0.8}, ...}`; NAME in the table
-  stands for such a name. What they may be and how they are mixed: [data.md](data.md).
+  stands for such a name. What they may be and how they are mixed: [data.md](data.md). So are rules of `quantize`.
 - **Stages** run in their order. A stage's id is its kind; a second one of a kind must give `id`.
 - **Later changes.** A run goes on only with the recipe it was begun with. Keys marked * may change between two starts;
   so may `train.steps`, to a larger number.
@@ -44,14 +44,17 @@ one key, `tern recipe show RECIPE` the whole recipe with the origin of each valu
 | `recipes/bitnet_1_3b_100b.yaml` | BitNet b1.58 1.3B as published, on your text |
 | `recipes/bitnet_3b_100b.yaml` | BitNet b1.58 3B as published, on your text |
 | `recipes/bitnet_2b4t.yaml` | the shape of BitNet b1.58-2B-4T, on your text |
+| `recipes/qat_int4_smollm2.yaml`, and `int3`, `int2`, `fp8`, `nvfp4` | SmolLM2-135M fine-tuned in that format ([distillation.md](distillation.md)) |
+| `recipes/bitdistill_smollm2_135m.yaml` | SmolLM2-135M to ternary by distillation |
+| `recipes/distill_compact_student.yaml` | SmolLM2-135M as the teacher of a small ternary student |
 | `use:` in `model` | model/bitnet_3m, model/bitnet_6m, model/bitnet_31m; the published shapes model/bitnet_700m, model/bitnet_1_3b, model/bitnet_3b, model/bitnet_2b4t |
 | `use:` in `data` | data/shakespeare: the corpus of the quickstart |
-| `use:` in a train stage | train/bitnet_two_stage, train/dense_cosine |
+| `use:` in a train stage | train/bitnet_two_stage, train/dense_cosine, train/qat |
 
 ## Recipe
 )";
 
-constexpr const char* kSomeSource = "NAME";  // Stands for the sources' names in paths
+constexpr const char* kSomeSource = "NAME";  // Stands for names that the user chooses in paths
 
 // Without its stages. With one source, so that a source's keys are there.
 Recipe Defaults() {
@@ -60,11 +63,20 @@ Recipe Defaults() {
   return defaults;
 }
 
+// A stage of that kind with its defaults; with one rule of quantization, so that a rule's keys are
+// there.
+Stage DefaultStage(const std::string& kind) {
+  Stage stage = MakeStage(kind);
+  if (auto* train = std::get_if<TrainStage>(&stage))
+    train->quantize.rules.emplace_back().name = kSomeSource;
+  return stage;
+}
+
 // The whole schema with its defaults; a stage's keys are under its kind.
 std::vector<ListedField> AllFields() {
   std::vector<ListedField> all = ListRecipe(Defaults());
   for (const char* kind : StageKinds()) {
-    Stage stage = MakeStage(kind);
+    Stage stage = DefaultStage(kind);
     for (ListedField& field : ListStage(stage)) all.push_back(std::move(field));
   }
   return all;
@@ -83,11 +95,16 @@ std::string SchemaPath(const std::string& path, const LoadedRecipe* loaded) {
     return StrCat(sources, kSomeSource, path.substr(end));
   }
   const size_t dot = path.find('.');
-  if (loaded == nullptr || dot == std::string::npos) return path;
-  for (const Stage& stage : loaded->recipe.stages) {
-    if (IdOf(stage) == path.substr(0, dot)) return KindOf(stage) + path.substr(dot);
+  std::string of_kind = path;
+  if (loaded != nullptr && dot != std::string::npos) {
+    for (const Stage& stage : loaded->recipe.stages) {
+      if (IdOf(stage) == path.substr(0, dot)) of_kind = KindOf(stage) + path.substr(dot);
+    }
   }
-  return path;
+  const std::string rules = "train.quantize.rules.";
+  if (!of_kind.starts_with(rules)) return of_kind;
+  return StrCat(rules, kSomeSource,
+                of_kind.substr(std::min(of_kind.find('.', rules.size()), of_kind.size())));
 }
 
 std::string ValueIn(const LoadedRecipe& loaded, const std::string& path) {
@@ -199,7 +216,7 @@ std::string RecipeReferenceMarkdown() {
   AddTable(ListRecipe(Defaults()), &out);
   for (const char* kind : StageKinds()) {
     out += StrCat("\n## Stage `", kind, "`\n");
-    AddTable(ListStage(MakeStage(kind)), &out);
+    AddTable(ListStage(DefaultStage(kind)), &out);
   }
   return out;
 }

@@ -32,6 +32,13 @@ Fingerprint FingerprintOf(const Recipe& recipe, const Stage& stage) {
     Add(ListRecipe(recipe), "seed", &out);
   }
   if (trains) Add(ListRecipe(recipe), "model", &out);
+  // By content: a model may move, but not become another.
+  if ((prepares || trains) && !recipe.start.from.empty())
+    out["model.from_sha256"] = recipe.start.sha256;
+  const auto* train = std::get_if<TrainStage>(&stage);
+  const bool taught = train != nullptr && UsesTeacher(train->losses);
+  if (taught || (prepares && recipe.teacher.gives_tokenizer))
+    out["teacher.from_sha256"] = recipe.teacher.sha256;
   return out;
 }
 

@@ -32,7 +32,7 @@ std::string ConfigsFolder(const std::string& recipe_path) {
 
 // Keys of the outermost map.
 std::vector<std::string> TopKeys() {
-  std::vector<std::string> keys = {"stages", "parallel", "teacher"};
+  std::vector<std::string> keys = {"stages", "parallel"};
   for (const ListedField& field : ListRecipe(Recipe{})) {
     if (field.depth == 0) keys.push_back(field.path);
   }
@@ -166,6 +166,26 @@ Node ReadMerged(const std::string& path, const std::vector<std::string>& texts) 
   return root;
 }
 
+// Shape and tokenizer of a model that training starts from are its own.
+void CheckStart(const Node& root) {
+  const Node* model = root.Find("model");
+  const Node* from = model != nullptr ? model->Find("from") : nullptr;
+  if (from == nullptr || from->text.empty()) return;
+  const auto allowed = KeysBesideFrom();
+  for (const auto& [key, value] : model->fields) {
+    if (std::find(allowed.begin(), allowed.end(), key) != allowed.end()) continue;
+    throw RecipeError(StrCat(value.origin, ": model.", key,
+                             ": found beside model.from, whose model says it; want only "
+                             "context_length, linear and sub_norms there"));
+  }
+  const Node* data = root.Find("data");
+  const Node* tokenizer = data != nullptr ? data->Find("tokenizer") : nullptr;
+  if (tokenizer == nullptr) return;
+  throw RecipeError(StrCat(tokenizer->origin,
+                           ": data.tokenizer: found beside model.from, whose tokenizer is used; "
+                           "want none"));
+}
+
 void CheckParallel(const Node& root) {
   const Node* parallel = root.Find("parallel");
   if (parallel == nullptr) return;
@@ -212,10 +232,8 @@ LoadedRecipe LoadRecipe(const std::string& path, const std::vector<std::string>&
   LoadedRecipe loaded;
   loaded.path = path;
   const Node root = ReadMerged(path, overrides);
-  if (const Node* teacher = root.Find("teacher")) {
-    throw RecipeError(StrCat(teacher->origin, ": teacher: distillation is not in this version"));
-  }
   CheckParallel(root);
+  CheckStart(root);
   ReadVisitor reader(root, "", &loaded.origins, {"stages", "parallel"});
   Describe(reader, loaded.recipe);
   reader.Finish();

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <variant>
 #include <vector>
@@ -69,6 +70,10 @@ enum class ScheduleKind { kTwoStage, kCosine, kLinear, kWsd, kConstant };
 enum class ScalingMode { kOff, kStatic, kDynamic };
 enum class ActivationCheckpointing { kNone, kBlock };
 enum class AttentionBackend { kAuto, kMath, kFlash, kMemoryEfficient, kCudnn };
+enum class LossRows { kLabels, kAll };
+enum class HiddenDistance { kMse, kCosine };
+enum class HiddenLayers { kLast, kAll };
+enum class RelationReduction { kMean, kBatch };
 enum class FaultAction { kStop, kSkip, kRollback };
 
 struct OptimizerConfig {  // AdamW (arXiv 1711.05101), libtorch's fused step
@@ -108,6 +113,88 @@ struct FaultPolicy {
   int64_t max_events = 10;                 // More than these in a run stop it, whatever the action
 };
 
+// What a stage minimises: a weighted sum. A weight of 0 leaves a loss out; all but cross-entropy
+// compare with the teacher (src/distill).
+struct LossWeight {
+  double first = 0;  // At the first step
+  double last = -1;  // At the last one, linear in between; negative: as the first
+};
+struct DivergenceConfig {
+  LossWeight weight;
+  double temperature = 1;
+  bool tau_squared = true;  // Multiply by temperature^2
+};
+struct HiddenLossConfig {
+  LossWeight weight;
+  HiddenDistance distance = HiddenDistance::kMse;
+  HiddenLayers layers = HiddenLayers::kLast;
+};
+struct RelationLossConfig {
+  LossWeight weight;
+  int64_t student_layer = -1;  // From the end when negative
+  int64_t teacher_layer = -1;
+  int64_t heads = 0;       // 0: the student's num_kv_heads
+  double temperature = 0;  // 0: the square root of such a head's width
+  bool normalize = false;
+  RelationReduction reduction = RelationReduction::kMean;
+};
+struct LossesConfig {
+  LossRows rows = LossRows::kLabels;
+  LossWeight cross_entropy{1, -1};
+  DivergenceConfig forward_kl, reverse_kl, jsd, topk_kl;
+  double jsd_beta = 0.5;
+  int64_t topk_k = 64;
+  HiddenLossConfig hidden;
+  RelationLossConfig relations;
+};
+
+// Fake quantizers in the linear layers (src/qat). Order: that of kWeightQuantizers in
+// schema_quantize.cc.
+enum class WeightQuantizer {
+  kNone,
+  kTernary,
+  kInt8,
+  kInt4,
+  kInt3,
+  kInt2,
+  kFp8,
+  kFp8Block,
+  kNvfp4,
+  kMxfp4,
+  kLsq8,
+  kLsq4,
+  kLsq3,
+  kSeq2,
+  kSeqTernary,
+  kSign,
+};
+std::span<const char* const> WeightQuantizerNames();
+
+struct QuantizeRule {
+  std::string name;                         // Its key under quantize.rules
+  std::vector<std::string> layers = {"*"};  // Globs over the names of linear layers
+  WeightQuantizer weights = WeightQuantizer::kInt4;
+  int64_t group = 64;  // Weights that share a scale, of integers; 0: a row
+  bool symmetric = true;
+  bool clipped_gradient = false;  // No gradient to a weight beyond the last level
+};
+
+enum class QuantizeWarmup { kLinear, kExponential, kSigmoid };
+
+struct QuantizeConfig {
+  std::vector<QuantizeRule> rules;  // The last that matches a layer has it
+  int64_t warmup_steps = 0;         // Weights (and inputs of BitLinear) go over to quantized ones
+  QuantizeWarmup warmup = QuantizeWarmup::kLinear;
+  std::vector<std::string> progressive;  // Quantizers of every rule before its own
+  double progressive_until = 0.5;        // Share of the steps in which they take turns
+};
+
+struct LoraConfig {                         // Low-rank adapters: everything else stays as it is
+  int64_t rank = 0;                         // 0: none
+  double alpha = 16;                        // The adapter's product counts alpha / rank times
+  std::vector<std::string> layers = {"*"};  // As in quantize.rules
+};
+
 struct TrainStage {
   std::string id = "train";
   int64_t steps = 300;
@@ -130,6 +217,9 @@ struct TrainStage {
   bool keep_best = true;      // By validation loss
   int64_t health_every = 20;  // Steps between ternary health records
   FaultPolicy faults;
+  LossesConfig losses;
+  QuantizeConfig quantize;
+  LoraConfig lora;
 };
 
 // ---- other stages
@@ -178,11 +268,25 @@ struct ExpectConfig {
   double validation_perplexity_below = 0;  // 0: nothing expected
 };
 
+// A model of a file or folder that the recipe names: anything that tern opens.
+struct SourceModel {
+  std::string from;  // Path; empty: none
+  // Not keys; whoever opens the model fills them (job/start.h):
+  std::string sha256;            // Of its files
+  bool gives_tokenizer = false;  // The data is made with its tokenizer
+};
+
+bool UsesTeacher(const LossesConfig& losses);
+
 struct Recipe {
   std::string name;  // Run folder: checkpoints/<name>
   int64_t seed = 42;
   int64_t threads = 0;  // 0: all processors
-  ModelConfig model;    // vocab_size comes from data.tokenizer
+  ModelConfig model;    // vocab_size comes from data.tokenizer, or from `start`
+  SourceModel start;    // model.from: whose parameters training starts with, and whose tokenizer
+                        // is used; empty: random ones
+  SourceModel teacher;  // teacher.from: what losses compare with; frozen
+  std::string teacher_store;  // teacher.store: folder that keeps what it says; empty: in memory
   DataConfig data;
   std::vector<Stage> stages;
   BudgetConfig budget;

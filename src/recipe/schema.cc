@@ -5,6 +5,7 @@
 #include <charconv>
 
 #include "base/error.h"
+#include "recipe/schema_parts.h"
 
 namespace tern::recipe {
 namespace {
@@ -29,14 +30,8 @@ constexpr const char* kDevices[] = {"auto", "cpu", "cuda"};
 constexpr const char* kSplits[] = {"validation", "train"};
 constexpr const char* kEmbeddings[] = {"f16", "f32", "q8_0"};
 constexpr const char* kExported[] = {"last", "best"};
+constexpr const char* kBesideFrom[] = {"from", "context_length", "linear", "sub_norms"};
 constexpr const char* kFaults[] = {"stop", "skip", "rollback"};
-
-template <class Enum>
-void Choice(FieldVisitor& v, const char* key, Enum& value, ChoiceNames names, const Meta& meta) {
-  int index = static_cast<int>(value);
-  v.Choice(key, index, names, meta);
-  value = static_cast<Enum>(index);
-}
 
 // A word kept as text. REQUIRES: value is one of names.
 void Word(FieldVisitor& v, const char* key, std::string& value, ChoiceNames names,
@@ -112,15 +107,6 @@ void DescribeFaults(FieldVisitor& v, FaultPolicy& f) {
         {"More faults than these stop the run, whatever the action", "faults", 0, kBillion});
 }
 
-// Runs `describe(v, part)` inside the map `key`.
-template <class Part, class Function>
-void Section(FieldVisitor& v, const char* key, Part& part, const char* why,
-             const Function& describe) {
-  v.Enter(key, {why});
-  describe(v, part);
-  v.Leave();
-}
-
 void DescribeTrain(FieldVisitor& v, TrainStage& t) {
   v.Int(
       "steps", t.steps,
@@ -154,6 +140,11 @@ void DescribeTrain(FieldVisitor& v, TrainStage& t) {
   v.Int("health_every", t.health_every,
         {"Between two ternary health records; 0: none", "steps", 0, kBillion, true});
   Section(v, "faults", t.faults, "What to do when numbers go bad", DescribeFaults);
+  Section(v, "losses", t.losses, "What is minimised: a weighted sum (docs/distillation.md)",
+          DescribeLosses);
+  Section(v, "quantize", t.quantize, "Fake quantization of linear layers (docs/distillation.md)",
+          DescribeQuantize);
+  Section(v, "lora", t.lora, "Low-rank adapters, trained instead of the model", DescribeLora);
 }
 
 void DescribeStage(FieldVisitor&, PrepareStage&) {}
@@ -185,7 +176,37 @@ void DescribeStage(FieldVisitor&, ReportStage&) {}
 
 }  // namespace
 
-void DescribeModel(FieldVisitor& v, ModelConfig& m) {
+namespace {
+
+void DescribeContext(FieldVisitor& v, ModelConfig& m, bool required) {
+  v.Int("context_length", m.context_length,
+        {.why = "Longest sequence the model runs",
+         .unit = "tokens",
+         .low = 1,
+         .high = 1 << 24,
+         .required = required});
+}
+
+void DescribeKind(FieldVisitor& v, ModelConfig& m) {
+  Choice(v, "linear", m.linear, kLinears, {"bitlinear: ternary weights and int8 activations"});
+  v.Flag("sub_norms", m.sub_norms, {"RMSNorm before o_proj and down_proj, as b1.58-2B-4T"});
+}
+
+}  // namespace
+
+std::span<const char* const> KeysBesideFrom() { return kBesideFrom; }
+
+void DescribeModel(FieldVisitor& v, Recipe& r) {
+  v.Text("from", r.start.from,
+         {"A model to start from: GGUF file, Hugging Face folder, model file or checkpoint. Shape "
+          "and tokenizer are its own; beside it only context_length, linear and sub_norms",
+          "", 0, 0, true});
+  ModelConfig& m = r.model;
+  if (!r.start.from.empty()) {
+    DescribeContext(v, m, false);
+    DescribeKind(v, m);
+    return;
+  }
   const auto size = [&](const char* key, int64_t& value, const char* why, const char* unit,
                         double high) {
     v.Int(key, value, {.why = why, .unit = unit, .low = 1, .high = high, .required = true});
@@ -196,13 +217,12 @@ void DescribeModel(FieldVisitor& v, ModelConfig& m) {
   size("num_heads", m.num_heads, "Query heads", "", 10000);
   size("num_kv_heads", m.num_kv_heads, "Key and value heads; divides num_heads", "", 10000);
   v.Int("head_dim", m.head_dim, {"Width of a head; 0: hidden_size / num_heads", "", 0, 1 << 20});
-  size("context_length", m.context_length, "Longest sequence the model runs", "tokens", 1 << 24);
+  DescribeContext(v, m, true);
   Float(v, "rope_theta", m.rope_theta, {"Base of the rotary frequencies", "", 1, 1e12});
   Float(v, "norm_eps", m.norm_eps, {"Keeps RMSNorm finite", "", 1e-12, 1});
   Choice(v, "activation", m.activation, kActivations,
          {"Gate of the FFN; relu2 runs in Microsoft's fork of llama.cpp only"});
-  Choice(v, "linear", m.linear, kLinears, {"bitlinear: ternary weights and int8 activations"});
-  v.Flag("sub_norms", m.sub_norms, {"RMSNorm before o_proj and down_proj, as b1.58-2B-4T"});
+  DescribeKind(v, m);
   v.Flag("qk_norm", m.qk_norm, {"RMSNorm over each head of q and k, as Qwen3"});
   v.Flag("tied_head", m.tied_head, {"The head is the embedding"});
   Float(v, "init_std", m.init_std,
@@ -243,7 +263,8 @@ void DescribeSources(FieldVisitor& v, std::vector<SourceConfig>& sources) {
 
 }  // namespace
 
-void DescribeData(FieldVisitor& v, DataConfig& d) {
+void DescribeData(FieldVisitor& v, Recipe& r) {
+  DataConfig& d = r.data;
   DescribeSources(v, d.sources);
   v.Text("fetch", d.fetch,
          {"Script in scripts/fetch that brings a public corpus; its folder is {fetched}"});
@@ -261,11 +282,13 @@ void DescribeData(FieldVisitor& v, DataConfig& d) {
          {"Whole documents held out, chosen by seed", "share of bytes", 0, 0.99});
   v.Texts("validation_files", d.validation_files,
           {"Globs that name the held-out documents instead"});
-  v.Enter("tokenizer", {"SentencePiece BPE with byte fallback"});
-  v.Text("file", d.tokenizer.file, {"An existing model; empty: train one"});
-  v.Int("vocab_size", d.tokenizer.vocab_size,
-        {"Pieces of a trained tokenizer, 256 bytes included", "pieces", 260, 1 << 20});
-  v.Leave();
+  if (r.start.from.empty() && !r.teacher.gives_tokenizer) {  // Else it is that model's
+    v.Enter("tokenizer", {"SentencePiece BPE with byte fallback"});
+    v.Text("file", d.tokenizer.file, {"An existing model; empty: train one"});
+    v.Int("vocab_size", d.tokenizer.vocab_size,
+          {"Pieces of a trained tokenizer, 256 bytes included", "pieces", 260, 1 << 20});
+    v.Leave();
+  }
   Choice(v, "packing", d.packing, kPackings, {"documents: attention stops at document borders"});
 }
 
@@ -273,8 +296,17 @@ void Describe(FieldVisitor& v, Recipe& r) {
   v.Text("name", r.name, {.why = "Run folder: checkpoints/NAME", .required = true});
   v.Int("seed", r.seed, {"Of initialisation, data order and split", "", 0, 9e15});
   v.Int("threads", r.threads, {"0: all processors", "threads", 0, 4096, true});
-  Section(v, "model", r.model, "What is trained", DescribeModel);
-  Section(v, "data", r.data, "What it is trained on", DescribeData);
+  Section(v, "model", r, "What is trained", DescribeModel);
+  v.Enter("teacher", {"A model whose distributions the student learns (docs/distillation.md)"});
+  v.Text("from", r.teacher.from,
+         {"GGUF file, Hugging Face folder, model file or checkpoint, of the same tokenizer", "", 0,
+          0, true});
+  v.Text("store", r.teacher_store,
+         {"Folder that keeps the teacher's top k of every sample: made when it is not there, then "
+          "no teacher is in memory. For losses.topk_kl",
+          "", 0, 0, true});
+  v.Leave();
+  Section(v, "data", r, "What it is trained on", DescribeData);
   v.Enter("budget", {"The planner refuses a job that does not fit"});
   v.Real("minutes", r.budget.minutes, {"0: not limited", "minutes", 0, 1e9, true});
   v.Real("memory_gib", r.budget.memory_gib, {"0: this machine's memory", "GiB", 0, 1e6, true});

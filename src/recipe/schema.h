@@ -49,8 +49,11 @@ class FieldVisitor {
 void Describe(FieldVisitor& visitor, Recipe& recipe);
 void Describe(FieldVisitor& visitor, Stage& stage);
 // The parts of a recipe that other stages depend on.
-void DescribeModel(FieldVisitor& visitor, ModelConfig& model);
-void DescribeData(FieldVisitor& visitor, DataConfig& data);
+void DescribeModel(FieldVisitor& visitor, Recipe& recipe);
+void DescribeData(FieldVisitor& visitor, Recipe& recipe);
+
+// What may stand beside model.from: the rest is the model's own.
+std::span<const char* const> KeysBesideFrom();
 
 // Stage kinds in the order of Stage's alternatives: "prepare", "train", ...
 std::span<const char* const> StageKinds();

@@ -32,7 +32,9 @@ double ForwardBackward(const model::Decoder& decoder, const data::Batch& batch,
   loss_options.grad_scale = options.loss_scale;
   loss_options.count = static_cast<double>(std::count_if(
       batch.targets.begin(), batch.targets.end(), [](int32_t target) { return target >= 0; }));
-  const model::ForwardOptions forward{options.compute, options.checkpoint_blocks, options.observer};
+  const model::ForwardOptions forward{
+      options.compute, options.checkpoint_blocks, options.observer, nullptr,
+      options.quantized_share};
   double loss_sum = 0;
   for (int64_t begin = 0; begin < batch.batch; begin += options.micro_batch) {
     const at::Tensor h_MD =

@@ -21,6 +21,7 @@ struct StepOptions {
   int64_t loss_chunk_tokens = 512;
   double loss_scale = 1.0;  // Gradients come out multiplied by it
   nn::BitLinearObserver* observer = nullptr;
+  double quantized_share = 1;  // Of BitLinear; see nn/bit_linear.h
 };
 
 // Mean negative log-likelihood of the step's targets (nats a token). Gradients of loss * loss_scale

@@ -37,6 +37,19 @@ void Flatten(const nlohmann::json& json, const std::string& prefix,
   }
 }
 
+// {"forward_kl": {"value", "weight", "share": of the sum of |weight * value|}, ...}.
+nlohmann::json LossesJson(const std::vector<distill::LossValue>& parts) {
+  nlohmann::json json = nlohmann::json::object();
+  double sum = 0;
+  for (const distill::LossValue& part : parts) sum += std::fabs(part.weight * part.value);
+  for (const distill::LossValue& part : parts) {
+    const double weighted = std::fabs(part.weight * part.value);
+    json[part.name] = {
+        {"value", part.value}, {"weight", part.weight}, {"share", sum > 0 ? weighted / sum : 0.0}};
+  }
+  return json;
+}
+
 }  // namespace
 
 StepLog::StepLog(const StepLogOptions& options)
@@ -60,6 +73,8 @@ void StepLog::Step(int64_t step, const StepRecord& record) {
   if (record.skipped) json["skipped"] = true;
   if (record.validation_loss) json["validation_loss"] = *record.validation_loss;
   if (!record.health.is_null()) json["health"] = record.health;
+  const nlohmann::json losses = LossesJson(record.parts);
+  if (!losses.empty()) json["losses"] = losses;
   metrics_.Append(step, json);
 
   std::vector<std::pair<std::string, double>> named = {
@@ -70,6 +85,7 @@ void StepLog::Step(int64_t step, const StepRecord& record) {
       {"train/loss_scale", record.loss_scale},
       {"speed/tokens_per_second", rate}};
   if (record.validation_loss) named.emplace_back("validation/loss", *record.validation_loss);
+  Flatten(losses, "losses", &named);
   if (!record.health.is_null()) Flatten(record.health, "health", &named);
   events_.Add(step, {named.begin(), named.end()});
 

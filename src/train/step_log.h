@@ -6,8 +6,10 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/progress.h"
+#include "distill/objective.h"
 #include "metrics/metrics_log.h"
 #include "metrics/tensorboard.h"
 
@@ -21,6 +23,7 @@ struct StepRecord {
   bool skipped = false;                   // No update: overflow or fault
   std::optional<double> validation_loss;  // When an evaluation followed the update
   nlohmann::json health;                  // Null when not measured
+  std::vector<distill::LossValue> parts;  // Of the loss, when it has several
 };
 
 struct StepLogOptions {

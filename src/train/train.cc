@@ -5,13 +5,16 @@
 #include <chrono>
 #include <cmath>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "base/error.h"
 #include "base/log.h"
 #include "base/stop_signal.h"
 #include "data/loader.h"
+#include "distill/objective.h"
 #include "eval/perplexity.h"
+#include "qat/quantized_model.h"
 #include "train/attention_backend.h"
 #include "train/health.h"
 #include "train/schedule.h"
@@ -33,6 +36,25 @@ data::Packing PackingOf(const recipe::Recipe& recipe) {
                                                             : data::Packing::kStream;
 }
 
+// Nothing when the stage minimises plain cross-entropy.
+std::optional<distill::Objective> MakeObjective(const TrainJob& job) {
+  const recipe::LossesConfig& losses = job.stage.losses;
+  const bool plain = !recipe::UsesTeacher(losses) && losses.cross_entropy.first == 1 &&
+                     losses.cross_entropy.last < 0;
+  if (plain) return std::nullopt;
+  return distill::Objective(job.stage, job.recipe.model, job.teacher, job.teacher_store,
+                            static_cast<uint64_t>(job.recipe.seed));
+}
+
+// What is trained beside the decoder.
+std::vector<model::Parameter> ExtraParameters(const std::optional<distill::Objective>& objective,
+                                              const qat::QuantizedModel& quantized) {
+  std::vector<model::Parameter> extra = quantized.parameters();
+  if (objective)
+    extra.insert(extra.end(), objective->parameters().begin(), objective->parameters().end());
+  return extra;
+}
+
 class Trainer {
  public:
   explicit Trainer(const TrainJob& job);
@@ -43,6 +65,9 @@ class Trainer {
   StepLogOptions LogOptions() const;
   std::unique_ptr<data::BatchLoader> MakeLoader() const;
   StepOptions ForwardOptions(nn::BitLinearObserver* observer) const;
+  // Gradients and the loss of one step; the parts of the loss when there are several.
+  void ForwardBackwardPasses(const data::Batch& batch, nn::BitLinearObserver* observer,
+                             StepRecord* record);
 
   // One step: forward, backward, update or skip. Advances state_.step unless it rolls back.
   void Step();
@@ -55,17 +80,30 @@ class Trainer {
 
   const TrainJob& job_;
   const recipe::TrainStage& stage_;
+  std::optional<distill::Objective> objective_;  // Nothing: plain cross-entropy
+  qat::QuantizedModel quantized_;                // Empty: parameters are used as they are
   TrainState state_;
   std::unique_ptr<StepLog> log_;
   std::unique_ptr<data::BatchLoader> loader_;
   int64_t saved_step_ = -1;
+  bool warned_ = false;  // Of losses out of balance
   double begin_ = Now();
 };
 
 Trainer::Trainer(const TrainJob& job)
-    : job_(job), stage_(job.stage), state_(job.recipe, job.stage) {
+    : job_(job),
+      stage_(job.stage),
+      objective_(MakeObjective(job)),
+      quantized_(job.stage, job.recipe.model, static_cast<uint64_t>(job.recipe.seed)),
+      state_(job.recipe, job.stage, ExtraParameters(objective_, quantized_)) {
   SelectAttention(stage_.attention, stage_.id + ".attention");
   Resume();
+  if (!quantized_.adapters().empty()) {  // They are trained instead
+    for (const model::Parameter& parameter : state_.decoder.parameters()) {
+      at::Tensor frozen = parameter.value;
+      frozen.set_requires_grad(false);
+    }
+  }
   log_ = std::make_unique<StepLog>(LogOptions());
   loader_ = MakeLoader();
 }
@@ -98,7 +136,15 @@ void Trainer::Resume() {
     job_.journal.Append("checkpoint_refused", {{"path", refused.path}, {"reason", refused.reason}});
   }
   if (!found.path) {
-    state_.decoder.Initialize(static_cast<uint64_t>(job_.recipe.seed));
+    if (job_.initialize) {
+      job_.initialize(&state_.decoder);
+    } else {
+      state_.decoder.Initialize(static_cast<uint64_t>(job_.recipe.seed));
+    }
+    quantized_.InitializeScales(state_.decoder);
+    for (const std::string& line : qat::Describe(quantized_.rules(), job_.recipe.model)) {
+      if (!quantized_.empty()) LogInfo(stage_.id, ": ", line);
+    }
     return;
   }
   LoadTrainState(checkpoint::CheckpointReader(*found.path), &state_);
@@ -117,7 +163,31 @@ StepOptions Trainer::ForwardOptions(nn::BitLinearObserver* observer) const {
   options.loss_chunk_tokens = stage_.loss_chunk_tokens;
   options.loss_scale = state_.scaler.scale();
   options.observer = observer;
+  options.quantized_share = qat::QuantizedShare(stage_.quantize, state_.step);
   return options;
+}
+
+void Trainer::ForwardBackwardPasses(const data::Batch& batch, nn::BitLinearObserver* observer,
+                                    StepRecord* record) {
+  const StepOptions options = ForwardOptions(observer);
+  const model::Decoder decoder =
+      quantized_.empty() ? state_.decoder : quantized_.Begin(state_.decoder, state_.step);
+  if (!objective_) {
+    record->loss = ForwardBackward(decoder, batch, options);
+  } else {
+    record->parts = objective_->ForwardBackward(
+        decoder, batch, state_.step,
+        {options.compute, options.checkpoint_blocks, options.micro_batch, options.loss_chunk_tokens,
+         options.loss_scale, options.observer, options.quantized_share,
+         (state_.step + state_.data_offset) * batch.batch});
+  }
+  quantized_.End();
+  for (const distill::LossValue& part : record->parts) record->loss += part.weight * part.value;
+  const std::string unbalanced = distill::WhyUnbalanced(record->parts);
+  if (unbalanced.empty() || warned_) return;
+  warned_ = true;  // Once a process: it holds for many steps
+  LogWarn(stage_.id, ", step ", state_.step + 1, ": ", unbalanced);
+  job_.journal.Append("losses_unbalanced", {{"step", state_.step + 1}, {"reason", unbalanced}});
 }
 
 void Trainer::Step() {
@@ -129,7 +199,7 @@ void Trainer::Step() {
   StepRecord record;
   const double begin = Now();
   record.loss_scale = state_.scaler.scale();
-  record.loss = ForwardBackward(state_.decoder, batch, ForwardOptions(probes ? &clips : nullptr));
+  ForwardBackwardPasses(batch, probes ? &clips : nullptr, &record);
   record.tokens = batch.batch * batch.tokens;
   record.data_hash = batch.Hash();
   const bool advanced = Apply(&record, probes ? &probe : nullptr);
@@ -209,7 +279,9 @@ void Trainer::Evaluate() {
   options.max_tokens = stage_.eval_tokens;
   options.batch = plan::MicroBatch(stage_);
   options.packing = PackingOf(job_.recipe);
-  const eval::PerplexityResult result = eval::Perplexity(state_.decoder, job_.tokens, options);
+  const model::Decoder decoder =
+      quantized_.empty() ? state_.decoder : quantized_.Shipped(state_.decoder);
+  const eval::PerplexityResult result = eval::Perplexity(decoder, job_.tokens, options);
   if (!result.complete) return;  // A stop signal: the evaluation is made again after the resume.
   state_.evaluated_step = state_.step;
   state_.validation_loss = result.loss;
@@ -222,8 +294,8 @@ void Trainer::Evaluate() {
 
 void Trainer::Save() {
   log_->Sync();
-  const std::string path =
-      SaveTrainState(state_, job_.stage_folder, job_.resolved_recipe, job_.recipe.seed);
+  const std::string path = SaveTrainState(state_, job_.stage_folder, job_.resolved_recipe,
+                                          job_.recipe.seed, quantized_.ToJson());
   saved_step_ = state_.step;
   job_.journal.Append("saved", {{"stage", stage_.id}, {"step", state_.step}, {"path", path}});
   checkpoint::ApplyRetention(job_.stage_folder,

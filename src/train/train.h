@@ -6,10 +6,13 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "data/token_source.h"
+#include "distill/teacher_store.h"
 #include "metrics/journal.h"
+#include "model/decoder.h"
 #include "plan/plan.h"
 #include "recipe/recipe.h"
 
@@ -27,6 +30,11 @@ struct TrainJob {
   Journal& journal;
   std::string resolved_recipe;  // Kept in each checkpoint
   double gemm_flops = 0;        // Measured peak, for the live line
+  // Values of the parameters when there is no checkpoint; empty: random ones by the recipe's seed.
+  std::function<void(model::Decoder*)> initialize = {};
+  // What the stage's losses compare with, one of the two; none: null.
+  const model::Decoder* teacher = nullptr;
+  const distill::TeacherStore* teacher_store = nullptr;
 };
 
 struct TrainResult {

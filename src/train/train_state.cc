@@ -7,6 +7,7 @@
 #include "arch/model_config_json.h"
 #include "base/error.h"
 #include "model/checkpoint_io.h"
+#include "qat/quantized_model.h"
 #include "train/train.h"
 
 namespace tern::train {
@@ -27,14 +28,23 @@ T Field(const nlohmann::json& json, const char* key, const std::string& path) {
 
 }  // namespace
 
-TrainState::TrainState(const recipe::Recipe& recipe, const recipe::TrainStage& stage)
+TrainState::TrainState(const recipe::Recipe& recipe, const recipe::TrainStage& stage,
+                       const std::vector<model::Parameter>& more)
     : decoder(recipe.model),
-      optimizer(decoder.parameters(), stage.optimizer),
+      extra(more),
+      optimizer(AllParameters(), stage.optimizer),
       scaler(stage.loss_scaling),
       faults(stage.faults) {}
 
+std::vector<model::Parameter> TrainState::AllParameters() const {
+  std::vector<model::Parameter> all = decoder.parameters();
+  all.insert(all.end(), extra.begin(), extra.end());
+  return all;
+}
+
 std::string SaveTrainState(const TrainState& state, const std::string& folder,
-                           const std::string& resolved_recipe, int64_t seed) {
+                           const std::string& resolved_recipe, int64_t seed,
+                           const nlohmann::json& quantize) {
   checkpoint::CheckpointMeta meta;
   meta.step = state.step;
   if (state.evaluated_step == state.step) meta.metrics[kValidationLoss] = state.validation_loss;
@@ -48,9 +58,12 @@ std::string SaveTrainState(const TrainState& state, const std::string& folder,
                 {"validation_loss", state.validation_loss},
                 {"seed", seed},
                 {"recipe", resolved_recipe},
+                {qat::kQuantizeState, quantize},
                 {"versions", {{"tern", TERN_VERSION}, {"libtorch", TORCH_VERSION}}}};
   std::vector<checkpoint::TensorView> tensors = model::ParameterViews(state.decoder);
-  const auto& parameters = state.decoder.parameters();
+  for (const model::Parameter& parameter : state.extra)
+    tensors.push_back(model::ViewOf(Moment(qat::kExtraGroup, parameter), parameter.value));
+  const std::vector<model::Parameter> parameters = state.AllParameters();
   for (size_t i = 0; i < parameters.size(); ++i) {
     tensors.push_back(model::ViewOf(Moment(checkpoint::kExpAvgGroup, parameters[i]),
                                     state.optimizer.exp_avg()[i]));
@@ -64,7 +77,9 @@ void LoadTrainState(const checkpoint::CheckpointReader& reader, TrainState* stat
   const nlohmann::json& json = reader.meta().state;
   const std::string& path = reader.folder();
   model::ReadParameters(reader, state->decoder);
-  const auto& parameters = state->decoder.parameters();
+  for (const model::Parameter& parameter : state->extra)
+    model::ReadInto(reader, Moment(qat::kExtraGroup, parameter), parameter.value);
+  const std::vector<model::Parameter> parameters = state->AllParameters();
   for (size_t i = 0; i < parameters.size(); ++i) {
     model::ReadInto(reader, Moment(checkpoint::kExpAvgGroup, parameters[i]),
                     state->optimizer.exp_avg()[i]);

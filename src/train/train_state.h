@@ -16,9 +16,15 @@
 namespace tern::train {
 
 struct TrainState {
-  TrainState(const recipe::Recipe& recipe, const recipe::TrainStage& stage);
+  // `extra`: what is trained beside the decoder (projections of distillation); saved with it.
+  TrainState(const recipe::Recipe& recipe, const recipe::TrainStage& stage,
+             const std::vector<model::Parameter>& extra = {});
+
+  // The decoder's parameters, then the extra ones: the optimizer's order.
+  std::vector<model::Parameter> AllParameters() const;
 
   model::Decoder decoder;
+  std::vector<model::Parameter> extra;
   AdamW optimizer;
   LossScaler scaler;
   FaultMonitor faults;
@@ -29,9 +35,10 @@ struct TrainState {
   double validation_loss = 0;   // Of that evaluation
 };
 
-// Writes step-XXXXXXXX into `folder`; returns its path.
+// Writes step-XXXXXXXX into `folder`; returns its path. `quantize`: QuantizedModel::ToJson.
 std::string SaveTrainState(const TrainState& state, const std::string& folder,
-                           const std::string& resolved_recipe, int64_t seed);
+                           const std::string& resolved_recipe, int64_t seed,
+                           const nlohmann::json& quantize = nlohmann::json::object());
 
 // Throws FormatError / InputError when the checkpoint is damaged or holds another model.
 void LoadTrainState(const checkpoint::CheckpointReader& reader, TrainState* state);

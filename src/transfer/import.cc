@@ -12,11 +12,13 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/parallel.h"
+#include "base/sha256.h"
 #include "checkpoint/checkpoint.h"
 #include "engine/weight_table.h"
 #include "kernels/ternary_pack/t2.h"
 #include "kernels/ternary_quantize/ternary_quantize.h"
 #include "model/checkpoint_io.h"
+#include "qat/quantized_model.h"
 #include "quant/ternary.h"
 
 namespace tern::transfer {
@@ -82,14 +84,20 @@ std::vector<int64_t> FillBlocks(float* w, int64_t count, double value) {
   return carriers;
 }
 
-OpenedModel ReadDecoder(engine::ModelSource& source) {
-  const at::NoGradGuard no_grad;
+// The decoder that computes what the source's model does.
+ModelConfig ConfigOf(const engine::ModelSource& source) {
   ModelConfig config = source.config();
   const bool ternary = config.linear == LinearKind::kBitLinear;
   if (ternary && source.activation() == engine::ActivationRule::kNone) {
     LogInfo(source.path(), ": its activations are floats, so its ternary layers become dense ones");
     config.linear = LinearKind::kDense;
   }
+  return config;
+}
+
+OpenedModel ReadDecoder(engine::ModelSource& source) {
+  const at::NoGradGuard no_grad;
+  const ModelConfig config = ConfigOf(source);
   model::Decoder decoder(config);
   for (const model::Parameter& parameter : decoder.parameters()) {
     switch (parameter.spec.role) {
@@ -110,6 +118,22 @@ OpenedModel ReadDecoder(engine::ModelSource& source) {
   OpenedModel opened{std::move(decoder), source.Tokenizer(), source.Files()};
   if (opened.tokenizer) opened.stop_tokens = source.StopTokens(*opened.tokenizer);
   return opened;
+}
+
+// Hash of a file, or of the names and hashes of a folder's weights and configuration.
+std::string HashOfFiles(const std::string& path) {
+  if (!fs::is_directory(path)) return Sha256OfFile(path);
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(path)) {
+    const std::string extension = entry.path().extension().string();
+    if (entry.is_regular_file() && (extension == ".safetensors" || extension == ".json"))
+      names.push_back(entry.path().filename().string());
+  }
+  std::sort(names.begin(), names.end());
+  std::string lines;
+  for (const std::string& name : names)
+    lines += StrCat(name, " ", Sha256OfFile(StrCat(path, "/", name)), "\n");
+  return Sha256Hex(lines);
 }
 
 }  // namespace
@@ -143,6 +167,23 @@ at::Tensor LatentsOf(const engine::TernaryMatrix& matrix) {
   return w_NK;
 }
 
+ModelInfo ReadModelInfo(const std::string& path, const std::string& tokenizer) {
+  TERN_CHECK_INPUT(fs::exists(path), path,
+                   ": there is no such file or folder; want a GGUF file, a Hugging Face folder, a "
+                   "model file or a checkpoint");
+  if (IsCheckpoint(path)) {
+    const checkpoint::CheckpointReader reader(path);
+    return {model::ConfigOf(reader),
+            text::Tokenizer::FromFile(tokenizer.empty() ? TokenizerAbove(path) : tokenizer),
+            {},
+            reader.sha256()};
+  }
+  const auto source = engine::OpenModel(path);
+  ModelInfo info{ConfigOf(*source), source->Tokenizer(), source->Files(), HashOfFiles(path)};
+  if (!tokenizer.empty()) info.tokenizer = text::Tokenizer::FromFile(tokenizer);
+  return info;
+}
+
 bool IsCheckpoint(const std::string& path) {
   return fs::is_directory(path) ? fs::exists(path + "/manifest.json")
                                 : fs::exists(fs::path(path).parent_path() / "manifest.json");
@@ -154,7 +195,7 @@ OpenedModel OpenDecoder(const std::string& path, const std::string& tokenizer) {
     if (!tokenizer.empty()) opened.tokenizer = text::Tokenizer::FromFile(tokenizer);
     return opened;
   }
-  return {model::LoadDecoder(checkpoint::CheckpointReader(path)),
+  return {qat::LoadShipped(checkpoint::CheckpointReader(path)),
           text::Tokenizer::FromFile(tokenizer.empty() ? TokenizerAbove(path) : tokenizer),
           {}};
 }

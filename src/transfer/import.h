@@ -28,6 +28,17 @@ struct OpenedModel {
 // Throws InputError, FormatError, NumericError (LatentsOf).
 OpenedModel OpenDecoder(const std::string& path, const std::string& tokenizer = "");
 
+// What a model is, without its tensors.
+struct ModelInfo {
+  ModelConfig config;
+  std::optional<text::Tokenizer> tokenizer;
+  std::map<std::string, std::string> files;  // As in OpenedModel
+  std::string sha256;                        // Of everything that its parameters come from
+};
+
+// As OpenDecoder, but reads no tensors.
+ModelInfo ReadModelInfo(const std::string& path, const std::string& tokenizer = "");
+
 // True for a folder or state.h5 of WriteCheckpoint.
 bool IsCheckpoint(const std::string& path);
 

@@ -93,6 +93,24 @@ INSTANTIATE_TEST_SUITE_P(Shapes, BitLinearTest,
                          testing::Values(Shape{1, 1, 1}, Shape{3, 130, 5}, Shape{17, 256, 64},
                                          Shape{64, 300, 33}, Shape{257, 512, 129}));
 
+// Between dense and ternary: value and gradients of the product of the blended operands.
+TEST_P(BitLinearTest, AShareBlendsInputsAndWeights) {
+  const auto [m, k, n] = GetParam();
+  const at::Tensor x = Leaf({m, k}, 1), w = Leaf({n, k}, 2), seed = Leaf({m, n}, 3).detach();
+  BitLinearOptions options;
+  options.share = 0.25;
+  const at::Tensor y = BitLinear(x, {w}, options)[0];
+  torch::autograd::backward({y}, {seed});
+  const quant::Int8Rows xq = quant::QuantizeRows(x.detach());
+  const quant::TernaryWeight wq = quant::QuantizeTernary(w.detach());
+  const at::Tensor xb = 0.75 * x.detach() + 0.25 * quant::Dequantize(xq),
+                   wb = 0.75 * w.detach() + 0.25 * quant::Dequantize(wq, wq.beta);
+  const double tolerance = (static_cast<double>(std::max({m, k, n})) * 6e-8 * 10 + 1e-5) * 10;
+  EXPECT_LE((y - at::mm(xb, wb.t())).abs().max().item<double>(), tolerance);
+  EXPECT_LE((x.grad() - at::mm(seed, wb)).abs().max().item<double>(), tolerance);
+  EXPECT_LE((w.grad() - at::mm(seed.t(), xb)).abs().max().item<double>(), tolerance);
+}
+
 TEST(BitLinearTest, ObserverSeesWhatWasQuantized) {
   struct Observer : BitLinearObserver {
     void OnActivations(std::string_view group, const quant::Int8Rows& x) override {

@@ -221,8 +221,6 @@ TEST(LoadErrorTest, StagesOfTheWrongKindOrId) {
 }
 
 TEST(LoadErrorTest, KeysOfLaterVersions) {
-  ExpectError(std::string(kGoodRecipe) + "teacher: {path: x}\n",
-              "recipe.yaml:10:1: teacher: ", {"not in this version"});
   ExpectError(std::string(kGoodRecipe) + "parallel: {data: 4}\n",
               "recipe.yaml:10:1: parallel: ", {"{data: auto}"});
   ExpectError(std::string(kGoodRecipe) + "parallel: 3\n", "recipe.yaml:10:1: parallel: ", {});

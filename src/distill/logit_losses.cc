@@ -1,0 +1,220 @@
+// See logit_losses.h.
+#include "distill/logit_losses.h"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/log_softmax.h>
+#include <ATen/ops/scalar_tensor.h>
+#include <ATen/ops/topk.h>
+#include <ATen/ops/zeros_like.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "kernels/cross_entropy/cross_entropy.h"
+#include "quant/torch_parallel.h"
+
+namespace tern::distill {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+// The least mass outside of the top: keeps log and ratio finite when a model is sure.
+constexpr double kLeastTail = 1e-8;
+
+// p (g - <p, g>): gradient of a function of p = softmax(z) whose derivative by p is g.
+at::Tensor ThroughSoftmax(const at::Tensor& p_CV, const at::Tensor& g_CV) {
+  return p_CV * (g_CV - (p_CV * g_CV).sum(1, /*keepdim=*/true));
+}
+
+RowLosses ForwardKl(const at::Tensor& log_s_CV, const at::Tensor& log_t_CV) {
+  const at::Tensor t_CV = log_t_CV.exp();
+  return {(t_CV * (log_t_CV - log_s_CV)).sum(1), log_s_CV.exp() - t_CV};
+}
+
+RowLosses ReverseKl(const at::Tensor& log_s_CV, const at::Tensor& log_t_CV) {
+  const at::Tensor s_CV = log_s_CV.exp(), g_CV = log_s_CV - log_t_CV;
+  return {(s_CV * g_CV).sum(1), ThroughSoftmax(s_CV, g_CV)};
+}
+
+RowLosses Jsd(const at::Tensor& log_s_CV, const at::Tensor& log_t_CV, double beta) {
+  const at::Tensor s_CV = log_s_CV.exp(), t_CV = log_t_CV.exp();
+  const at::Tensor log_m_CV = (beta * t_CV + (1 - beta) * s_CV).log();
+  const at::Tensor g_CV = log_s_CV - log_m_CV;
+  // 0 log 0 is 0: a probability that underflows has no share.
+  const at::Tensor t_part_CV = (t_CV * (log_t_CV - log_m_CV)).nan_to_num(0.0, 0.0, 0.0);
+  const at::Tensor s_part_CV = (s_CV * g_CV).nan_to_num(0.0, 0.0, 0.0);
+  return {beta * t_part_CV.sum(1) + (1 - beta) * s_part_CV.sum(1),
+          (1 - beta) * (s_part_CV - s_CV * s_part_CV.sum(1, /*keepdim=*/true))};
+}
+
+RowLosses TopKKl(const at::Tensor& log_s_CV, const at::Tensor& top_CK, const at::Tensor& log_t_CK) {
+  const at::Tensor t_CK = log_t_CK.exp(), log_s_CK = log_s_CV.gather(1, top_CK);
+  const at::Tensor s_CV = log_s_CV.exp();
+  const auto tail = [](const at::Tensor& p_CK) {
+    return (1.0 - p_CK.sum(1, /*keepdim=*/true)).clamp_min(kLeastTail);
+  };
+  const at::Tensor t_tail_C1 = tail(t_CK), s_tail_C1 = tail(log_s_CK.exp());
+  const at::Tensor loss_C = (t_CK * (log_t_CK - log_s_CK)).sum(1) +
+                            (t_tail_C1 * (t_tail_C1.log() - s_tail_C1.log())).squeeze(1);
+  at::Tensor dz_CV = s_CV * (1.0 - t_tail_C1 / s_tail_C1);
+  dz_CV.scatter_(1, top_CK, log_s_CK.exp() - t_CK);
+  return {loss_C, dz_CV};
+}
+
+// Turns a copy of the logits into grad_factor times the gradient of cross-entropy; returns the sum
+// of the losses.
+double CrossEntropyRows(at::Tensor logits_CV, const at::Tensor& targets_C, double grad_factor) {
+  const int64_t rows = logits_CV.size(0), vocabulary = logits_CV.size(1);
+  at::Tensor loss_C = at::empty({rows}, at::kFloat);
+  kernels::CrossEntropy(logits_CV.mutable_data_ptr<float>(), targets_C.const_data_ptr<int32_t>(),
+                        rows, vocabulary, vocabulary, static_cast<float>(grad_factor),
+                        loss_C.mutable_data_ptr<float>(), quant::TorchParallel());
+  double sum = 0;  // Left to right: independent of threads.
+  const float* loss = loss_C.const_data_ptr<float>();
+  for (int64_t c = 0; c < rows; ++c) sum += loss[c];
+  return sum;
+}
+
+void CheckTeacher(const TeacherChunk& teacher, int64_t begin) {
+  const at::Tensor& given =
+      teacher.logits_CV.defined() ? teacher.logits_CV : teacher.top_log_probs_CK;
+  const at::Tensor bad_C = given.isfinite().all(1).logical_not();
+  if (!bad_C.any().item<bool>()) return;
+  throw NumericError(StrCat("the teacher's logits of row ",
+                            begin + bad_C.nonzero()[0].item<int64_t>(),
+                            " of a micro-batch hold NaN or Inf; check the teacher (teacher.from) "
+                            "with tern eval"));
+}
+
+// The sum over one chunk of all terms: values into *values, weighted gradient by the logits out.
+class ChunkLosses {
+ public:
+  ChunkLosses(const std::vector<LogitTerm>& terms, const TeacherRows& teacher,
+              const LogitLossOptions& options)
+      : terms_(terms), teacher_(teacher), options_(options) {}
+
+  // Sums of the terms over the rows, each divided by its count.
+  at::Tensor operator()(const at::Tensor& logits_CV, const at::Tensor& targets_C, int64_t begin,
+                        std::vector<double>* values) const {
+    at::Tensor gradient_CV;
+    TeacherChunk teacher;
+    const at::Tensor rows_C =
+        options_.all_rows ? at::ones_like(targets_C, at::kFloat) : (targets_C >= 0).to(at::kFloat);
+    for (size_t i = 0; i < terms_.size(); ++i) {
+      const LogitTerm& term = terms_[i];
+      at::Tensor part_CV;
+      if (term.kind == LogitLoss::kCrossEntropy) {
+        part_CV = logits_CV.clone();
+        const double factor = term.weight * options_.grad_scale / options_.target_count;
+        (*values)[i] += CrossEntropyRows(part_CV, targets_C, factor) / options_.target_count;
+      } else {
+        if (!teacher.logits_CV.defined() && !teacher.top_indices_CK.defined())
+          teacher = teacher_(begin, logits_CV.size(0));
+        RowLosses row = TeacherLoss(term, logits_CV, teacher);
+        const double sum = (row.loss_C * rows_C).sum(at::kDouble).item<double>();
+        if (!std::isfinite(sum)) CheckTeacher(teacher, begin);
+        (*values)[i] += sum / options_.teacher_count;
+        const double factor = term.weight * options_.grad_scale / options_.teacher_count;
+        part_CV = row.dlogits_CV.mul_((rows_C * factor).unsqueeze(1));
+      }
+      gradient_CV = gradient_CV.defined() ? gradient_CV.add_(part_CV) : part_CV;
+    }
+    return gradient_CV;
+  }
+
+ private:
+  const std::vector<LogitTerm>& terms_;
+  const TeacherRows& teacher_;
+  const LogitLossOptions& options_;
+};
+
+struct LogitLossFunction : torch::autograd::Function<LogitLossFunction> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& h_MD, const at::Tensor& head_VD,
+                            const at::Tensor& targets_M, const ChunkLosses& losses,
+                            const LogitLossOptions& options, const std::vector<double>& weights,
+                            std::vector<double>* values) {
+    const int64_t rows = h_MD.size(0);
+    at::Tensor dh_MD = at::empty_like(h_MD), dhead_VD = at::zeros_like(head_VD);
+    std::vector<double> sums(weights.size(), 0.0);
+    for (int64_t begin = 0; begin < rows; begin += options.chunk_rows) {
+      const int64_t count = std::min(options.chunk_rows, rows - begin);
+      const at::Tensor h_CD = h_MD.narrow(0, begin, count);
+      const at::Tensor logits_CV = nn::MatMul(h_CD, head_VD.t(), options.compute);
+      const at::Tensor dlogits_CV =
+          losses(logits_CV, targets_M.narrow(0, begin, count), begin, &sums);
+      dh_MD.narrow(0, begin, count).copy_(nn::MatMul(dlogits_CV, head_VD, options.compute));
+      nn::AddMatMul(dlogits_CV.t(), h_CD, options.compute, &dhead_VD);
+    }
+    ctx->save_for_backward({dh_MD, dhead_VD});
+    double total = 0;
+    for (size_t i = 0; i < sums.size(); ++i) {
+      total += weights[i] * sums[i];
+      (*values)[i] += sums[i];
+    }
+    return at::scalar_tensor(total, at::kDouble);
+  }
+
+  static variable_list backward(AutogradContext* ctx,
+                                variable_list /*1: the scale is in options*/) {
+    const variable_list saved = ctx->get_saved_variables();
+    return {saved[0],     saved[1],     at::Tensor(), at::Tensor(),
+            at::Tensor(), at::Tensor(), at::Tensor()};
+  }
+};
+
+}  // namespace
+
+RowLosses TeacherLoss(const LogitTerm& term, const at::Tensor& logits_CV,
+                      const TeacherChunk& teacher) {
+  const double tau = term.temperature;
+  const at::Tensor log_s_CV = at::log_softmax(logits_CV / tau, 1);
+  const auto log_t = [&] {
+    TERN_CHECK(teacher.logits_CV.defined(), "this loss wants the teacher's logits");
+    return at::log_softmax(teacher.logits_CV / tau, 1);
+  };
+  RowLosses out;
+  switch (term.kind) {
+    case LogitLoss::kForwardKl:
+      out = ForwardKl(log_s_CV, log_t());
+      break;
+    case LogitLoss::kReverseKl:
+      out = ReverseKl(log_s_CV, log_t());
+      break;
+    case LogitLoss::kJsd:
+      out = Jsd(log_s_CV, log_t(), term.beta);
+      break;
+    case LogitLoss::kTopKKl:
+      if (teacher.top_indices_CK.defined()) {
+        out = TopKKl(log_s_CV, teacher.top_indices_CK, teacher.top_log_probs_CK);
+      } else {
+        const auto [log_t_CK, top_CK] = at::topk(log_t(), term.k, 1);
+        out = TopKKl(log_s_CV, top_CK, log_t_CK);
+      }
+      break;
+    case LogitLoss::kCrossEntropy:
+      throw BugError("cross-entropy wants no teacher");
+  }
+  out.dlogits_CV.mul_(term.tau_squared ? tau : 1 / tau);
+  if (term.tau_squared) out.loss_C = out.loss_C * (tau * tau);
+  return out;
+}
+
+at::Tensor ChunkedLogitLosses(const at::Tensor& h_MD, const at::Tensor& head_VD,
+                              const at::Tensor& targets_M, const std::vector<LogitTerm>& terms,
+                              const TeacherRows& teacher, const LogitLossOptions& options,
+                              std::vector<double>* values) {
+  TERN_CHECK(!terms.empty() && values->size() == terms.size(), terms.size(), " terms");
+  TERN_CHECK(options.target_count > 0 && options.teacher_count > 0 && options.chunk_rows > 0,
+             "count ", options.target_count, ", ", options.teacher_count);
+  std::vector<double> weights;
+  for (const LogitTerm& term : terms) weights.push_back(term.weight);
+  const ChunkLosses losses(terms, teacher, options);
+  return LogitLossFunction::apply(h_MD.contiguous(), head_VD, targets_M, losses, options, weights,
+                                  values);
+}
+
+}  // namespace tern::distill

@@ -1,0 +1,86 @@
+// What a train stage minimises when there is more than cross-entropy: the recipe's losses with
+// their weights at a step, the frozen teacher they compare with, and the projections between
+// widths, which are trained along.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "data/batch.h"
+#include "distill/logit_losses.h"
+#include "distill/teacher_store.h"
+#include "model/decoder.h"
+#include "recipe/recipe.h"
+
+namespace tern::distill {
+
+// Weight of the update that makes step `step` into step + 1 of `steps`.
+double WeightAt(const recipe::LossWeight& weight, int64_t step, int64_t steps);
+
+struct LossValue {
+  std::string name;
+  double value = 0;   // Unweighted
+  double weight = 0;  // At this step
+};
+
+struct PassOptions {
+  nn::ComputeType compute = nn::ComputeType::kFp32;
+  bool checkpoint_blocks = false;
+  int64_t micro_batch = 1;  // Sequences a forward pass; divides the batch
+  int64_t chunk_rows = 512;
+  double loss_scale = 1.0;  // Gradients come out multiplied by it
+  nn::BitLinearObserver* observer = nullptr;
+  double quantized_share = 1;  // Of the student's BitLinear
+  int64_t first_sample = 0;    // Number of the batch's first row in the sampler's order
+};
+
+class Objective {
+ public:
+  // `teacher` may be null when no loss compares with it, or when `store` says what it says (top k
+  // losses only); both must live as long as this. Throws
+  // RecipeError when teacher and student do not fit: vocabularies, layers, heads.
+  Objective(const recipe::TrainStage& stage, const ModelConfig& student,
+            const model::Decoder* teacher, const TeacherStore* store, uint64_t seed);
+
+  // Projections [Dt, Ds] of the hidden loss, normal(0, 1/sqrt(Ds)) by the seed; empty when widths
+  // are equal or the loss is not used. To be trained and saved with the student.
+  const std::vector<model::Parameter>& parameters() const { return projections_; }
+
+  // One step's forward and backward passes at step `step`: gradients of loss_scale * sum of weight
+  // * loss are added to .grad. Losses count rows of the whole step, so that micro-batches change
+  // rounding only (relations: mean over micro-batches). Returns the losses used, in a fixed order.
+  std::vector<LossValue> ForwardBackward(const model::Decoder& student, const data::Batch& batch,
+                                         int64_t step, const PassOptions& options) const;
+
+ private:
+  struct StepPlan;
+  void AddProjections(const ModelConfig& student, uint64_t seed);
+  void CheckFits(const ModelConfig& student) const;
+  StepPlan MakePlan(const data::Batch& batch, int64_t step, const PassOptions& options) const;
+  void RunMicroBatch(const model::Decoder& student, const data::Batch& batch, int64_t begin,
+                     const PassOptions& options, StepPlan* plan) const;
+  // What the teacher says of the rows of a micro-batch.
+  TeacherRows Ask(const data::Batch& batch, int64_t begin, const model::DecoderInput& input,
+                  const PassOptions& options, StepPlan* plan) const;
+  // Weighted sum of the feature losses of a micro-batch that is `share` of the step's sequences.
+  at::Tensor FeatureLosses(const at::Tensor& rows_M, int64_t batch, int64_t tokens, double share,
+                           StepPlan* plan) const;
+  // Student block -> teacher block of the hidden loss.
+  std::vector<std::pair<int64_t, int64_t>> HiddenPairs() const;
+  std::vector<LogitTerm> TermsAt(int64_t step, std::vector<LossValue>* values) const;
+  int64_t RelationHeads() const;
+
+  recipe::TrainStage stage_;
+  ModelConfig student_;
+  const model::Decoder* teacher_;
+  const TeacherStore* store_;
+  std::vector<model::Parameter> projections_;  // One a hidden pair, or none
+};
+
+// "forward_kl is 1000 times the rest" in words when a weighted loss is 1,000 times another's or
+// more; empty otherwise.
+std::string WhyUnbalanced(const std::vector<LossValue>& values);
+
+}  // namespace tern::distill

@@ -1,0 +1,238 @@
+// See start.h.
+#include "job/start.h"
+
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/progress.h"
+#include "checkpoint/checkpoint.h"
+#include "data/batch.h"
+#include "data/loader.h"
+#include "model/batch_input.h"
+#include "model/sub_norms.h"
+#include "qat/quantized_model.h"
+#include "train/step.h"
+#include "transfer/import.h"
+
+namespace tern::job {
+namespace {
+
+// Tokens on which the gains of new sub-norms are measured.
+constexpr int64_t kCalibrationTokens = 2048;
+
+bool IsGiven(const recipe::LoadedRecipe& loaded, const char* key) {
+  const auto origin = loaded.origins.find(key);
+  return origin != loaded.origins.end() && origin->second != "default";
+}
+
+// The start's shape with what the recipe changes of it.
+ModelConfig ConfigOfStart(const recipe::LoadedRecipe& loaded, const ModelConfig& found) {
+  const ModelConfig& wanted = loaded.recipe.model;
+  const std::string& from = loaded.recipe.start.from;
+  ModelConfig config = found;
+  if (IsGiven(loaded, "model.linear")) {
+    if (found.linear == LinearKind::kBitLinear && wanted.linear == LinearKind::kDense) {
+      throw RecipeError(StrCat("model.linear: found dense, and ", from,
+                               " has ternary layers; want bitlinear, or leave it out"));
+    }
+    config.linear = wanted.linear;
+  }
+  if (IsGiven(loaded, "model.sub_norms")) {
+    if (found.sub_norms && !wanted.sub_norms) {
+      throw RecipeError(StrCat("model.sub_norms: found false, and ", from,
+                               " has them; want true, or leave it out"));
+    }
+    config.sub_norms = wanted.sub_norms;
+  }
+  if (IsGiven(loaded, "model.context_length")) {
+    if (wanted.context_length > found.context_length) {
+      throw RecipeError(StrCat("model.context_length = ", wanted.context_length,
+                               " is longer than that of ", from, ", ", found.context_length));
+    }
+    config.context_length = wanted.context_length;
+  }
+  return config;
+}
+
+transfer::ModelInfo ReadWithTokenizer(const std::string& from) {
+  transfer::ModelInfo info = transfer::ReadModelInfo(from);
+  if (!info.tokenizer)
+    throw InputError(StrCat(from, " has no tokenizer that is read; want a model with one"));
+  const int64_t pieces = info.tokenizer->vocab_size();
+  TERN_CHECK_FORMAT(pieces <= info.config.vocab_size, from, ": its tokenizer has ", pieces,
+                    " pieces, its embedding ", info.config.vocab_size, " rows");
+  return info;
+}
+
+// The same ids must mean the same text.
+void CheckSameTokenizer(const text::Tokenizer& ours, const text::Tokenizer& theirs,
+                        const std::string& from) {
+  const text::PieceTable &a = ours.table(), &b = theirs.table();
+  if (a.pieces.size() != b.pieces.size()) {
+    throw InputError(StrCat("teacher.from: the tokenizer of ", from, " has ", b.pieces.size(),
+                            " pieces, the student's ", a.pieces.size(),
+                            "; a teacher wants the student's tokenizer"));
+  }
+  for (size_t id = 0; id < a.pieces.size(); ++id) {
+    if (a.pieces[id] == b.pieces[id]) continue;
+    throw InputError(StrCat("teacher.from: token ", id, " of ", from, " is \"", b.pieces[id],
+                            "\", the student's is \"", a.pieces[id],
+                            "\"; a teacher wants the student's tokenizer"));
+  }
+}
+
+// GGUF exports of byte-level BPE would fail after the training.
+void CheckExportsHold(const recipe::Recipe& recipe, const std::string& from,
+                      const text::Tokenizer& tokenizer) {
+  if (tokenizer.table().kind != text::ModelKind::kJsonBpe) return;
+  for (const recipe::Stage& stage : recipe.stages) {
+    const auto* exported = std::get_if<recipe::ExportStage>(&stage);
+    if (exported == nullptr) continue;
+    for (const std::string& format : exported->formats) {
+      if (!format.starts_with("gguf/")) continue;
+      throw RecipeError(StrCat(exported->id, ".formats: ", format, " cannot hold the tokenizer of ",
+                               from, " (byte-level BPE); want hf/... formats"));
+    }
+  }
+}
+
+const recipe::TrainStage* TrainStageBefore(const recipe::Recipe& recipe, const std::string& id) {
+  const recipe::TrainStage* before = nullptr;
+  for (const recipe::Stage& stage : recipe.stages) {
+    const auto* train = std::get_if<recipe::TrainStage>(&stage);
+    if (train == nullptr) continue;
+    if (train->id == id) break;
+    before = train;
+  }
+  return before;
+}
+
+void CopyParameters(const model::Decoder& from, model::Decoder* to) {
+  const at::NoGradGuard no_grad;
+  for (const model::Parameter& parameter : from.parameters())
+    to->Get(parameter.spec.name).copy_(parameter.value);
+}
+
+void FillSubNorms(Context& context, const recipe::TrainStage& stage, const model::Decoder& plain,
+                  model::Decoder* decoder) {
+  const data::TokenSource& tokens = context.Tokens();
+  const int64_t length = std::min(stage.sequence_length, tokens.NumTokens(data::Split::kTrain) - 1);
+  const int64_t available = (tokens.NumTokens(data::Split::kTrain) - 1) / length;
+  std::vector<int64_t> starts;
+  for (int64_t i = 0; i < std::clamp<int64_t>(kCalibrationTokens / length, 1, available); ++i)
+    starts.push_back(i * length);
+  const data::Batch batch =
+      data::MakeBatch(tokens, data::Split::kTrain, starts, length, data::Packing::kStream);
+  model::FitSubNorms(plain, model::InputOf(batch, 0, batch.batch), decoder);
+  LogInfo(stage.id, ": sub-norms inserted, their gains fitted to ", batch.batch * batch.tokens,
+          " tokens");
+}
+
+}  // namespace
+
+recipe::LoadedRecipe Resolved(const recipe::LoadedRecipe& loaded) {
+  recipe::LoadedRecipe out = loaded;
+  recipe::Recipe& recipe = out.recipe;
+  if (!recipe.start.from.empty()) {
+    const transfer::ModelInfo info = ReadWithTokenizer(recipe.start.from);
+    recipe.model = ConfigOfStart(loaded, info.config);
+    recipe.start.sha256 = info.sha256;
+    recipe.start.gives_tokenizer = true;
+    recipe.data.tokenizer.vocab_size = info.tokenizer->vocab_size();
+    CheckExportsHold(recipe, recipe.start.from, *info.tokenizer);
+  }
+  if (recipe.teacher.from.empty()) return out;
+  const transfer::ModelInfo info = ReadWithTokenizer(recipe.teacher.from);
+  recipe.teacher.sha256 = info.sha256;
+  recipe.teacher.gives_tokenizer = recipe.start.from.empty() &&
+                                   !IsGiven(loaded, "data.tokenizer.file") &&
+                                   !IsGiven(loaded, "data.tokenizer.vocab_size");
+  if (!recipe.teacher.gives_tokenizer) return out;
+  recipe.model.vocab_size = info.config.vocab_size;
+  recipe.data.tokenizer.vocab_size = info.tokenizer->vocab_size();
+  CheckExportsHold(recipe, recipe.teacher.from, *info.tokenizer);
+  return out;
+}
+
+const recipe::SourceModel* TokenizerModel(const recipe::Recipe& recipe) {
+  if (recipe.start.gives_tokenizer) return &recipe.start;
+  return recipe.teacher.gives_tokenizer ? &recipe.teacher : nullptr;
+}
+
+text::Tokenizer TokenizerOf(const recipe::SourceModel& model) {
+  return std::move(*ReadWithTokenizer(model.from).tokenizer);
+}
+
+std::optional<model::Decoder> OpenTeacher(Context& context, const recipe::TrainStage& stage) {
+  if (!recipe::UsesTeacher(stage.losses)) return std::nullopt;
+  const std::string& from = context.recipe().teacher.from;
+  transfer::OpenedModel opened = transfer::OpenDecoder(from);
+  TERN_CHECK(opened.tokenizer.has_value(), from);
+  CheckSameTokenizer(context.Tokenizer(), *opened.tokenizer, from);
+  for (const model::Parameter& parameter : opened.decoder.parameters()) {
+    at::Tensor frozen = parameter.value;  // A handle to the same tensor
+    frozen.set_requires_grad(false);
+  }
+  LogInfo(stage.id, ": the teacher is ", from);
+  return std::move(opened.decoder);
+}
+
+std::optional<distill::TeacherStore> OpenTeacherStore(Context& context,
+                                                      const recipe::TrainStage& stage) {
+  const recipe::Recipe& recipe = context.recipe();
+  if (recipe.teacher_store.empty() || !recipe::UsesTeacher(stage.losses)) return std::nullopt;
+  const bool documents = recipe.data.packing == recipe::Packing::kDocuments;
+  distill::TeacherStoreKey key;
+  key.teacher_sha256 = recipe.teacher.sha256;
+  key.tokenizer_sha256 = context.Tokenizer().sha256();
+  key.seed = recipe.seed;
+  key.sequence_length = stage.sequence_length;
+  key.k = stage.losses.topk_k;
+  key.temperature = stage.losses.topk_kl.temperature;
+  key.packing = documents ? "documents" : "stream";
+  data::LoaderOptions options;
+  options.sequence_length = stage.sequence_length;
+  options.seed = static_cast<uint64_t>(recipe.seed);
+  options.packing = documents ? data::Packing::kDocuments : data::Packing::kStream;
+  const auto batches = [&](int64_t first, int64_t count) {
+    options.sequences_per_step = count;
+    TERN_CHECK(first % count == 0, first, " and ", count);
+    return data::BatchOfStep(context.Tokens(), options, first / count);
+  };
+  std::optional<model::Decoder> teacher;
+  const auto asked = [&]() -> const model::Decoder& {
+    if (!teacher) teacher = OpenTeacher(context, stage);
+    return *teacher;
+  };
+  const int64_t count = stage.steps * (stage.tokens_per_step / stage.sequence_length);
+  ProgressLine progress(stage.id, "samples of the teacher", {});
+  distill::FillTeacherStore(recipe.teacher_store, key, count, asked, batches,
+                            train::ComputeTypeOf(stage.precision),
+                            [&](int64_t done, int64_t) { progress.Update(done); });
+  progress.Finish();
+  return distill::TeacherStore(recipe.teacher_store, key, count);
+}
+
+void InitializeDecoder(Context& context, const recipe::TrainStage& stage, model::Decoder* decoder) {
+  const recipe::Recipe& recipe = context.recipe();
+  if (const recipe::TrainStage* before = TrainStageBefore(recipe, stage.id)) {
+    const std::string folder = context.Path(before->id);
+    const checkpoint::Found found = checkpoint::FindNewestValid(folder);
+    TERN_CHECK_INPUT(found.path.has_value(), "there is no valid checkpoint in ", folder);
+    CopyParameters(qat::LoadLatents(checkpoint::CheckpointReader(*found.path)), decoder);
+    LogInfo(stage.id, ": starts from ", *found.path);
+    return;
+  }
+  decoder->Initialize(static_cast<uint64_t>(recipe.seed));
+  if (recipe.start.from.empty()) return;
+  const transfer::OpenedModel opened = transfer::OpenDecoder(recipe.start.from);
+  CopyParameters(opened.decoder, decoder);
+  LogInfo(stage.id, ": starts from ", recipe.start.from);
+  if (recipe.model.sub_norms && !opened.decoder.config().sub_norms)
+    FillSubNorms(context, stage, opened.decoder, decoder);
+}
+
+}  // namespace tern::job

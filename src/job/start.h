@@ -1,0 +1,41 @@
+// Models of others that a recipe names: `model.from`, whose parameters training starts with, and
+// `teacher.from`. The first one's shape becomes the recipe's before it is checked, and the hashes
+// of both are part of its fingerprint.
+#pragma once
+
+#include <optional>
+
+#include "distill/teacher_store.h"
+#include "job/context.h"
+#include "model/decoder.h"
+#include "recipe/load.h"
+#include "text/tokenizer.h"
+
+namespace tern::job {
+
+// The recipe with the shape, the vocabulary and the hash of the models that it names; idempotent.
+// Reads no tensors. Throws InputError and FormatError for a model that cannot be opened,
+// RecipeError when the recipe asks for what the model is not: dense layers of a ternary one, no
+// sub-norms of one that has them, a longer context, a tokenizer that an export format cannot hold.
+recipe::LoadedRecipe Resolved(const recipe::LoadedRecipe& loaded);
+
+// The model whose tokenizer the data is made with: model.from's, else, when data.tokenizer says
+// nothing, teacher.from's; null: none of them. REQUIRES: resolved.
+const recipe::SourceModel* TokenizerModel(const recipe::Recipe& recipe);
+text::Tokenizer TokenizerOf(const recipe::SourceModel& model);
+
+// teacher.from with frozen parameters, when the stage has a loss that compares with it. Throws
+// InputError when its tokenizer is not the data's, naming the first token that differs.
+std::optional<model::Decoder> OpenTeacher(Context& context, const recipe::TrainStage& stage);
+
+// What teacher.from says of the stage's samples, from teacher.store, which is filled first with
+// what it lacks; nothing without a store. Throws as FillTeacherStore.
+std::optional<distill::TeacherStore> OpenTeacherStore(Context& context,
+                                                      const recipe::TrainStage& stage);
+
+// Values for a stage that has no checkpoint: those of the train stage before it, else model.from's,
+// else random ones. Sub-norms that model.from lacks get the gains with which the decoder computes
+// nearly what it did (model/sub_norms.h), measured on training data.
+void InitializeDecoder(Context& context, const recipe::TrainStage& stage, model::Decoder* decoder);
+
+}  // namespace tern::job

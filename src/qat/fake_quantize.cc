@@ -1,0 +1,94 @@
+// See fake_quantize.h.
+#include "qat/fake_quantize.h"
+
+#include "base/error.h"
+#include "nn/straight_through.h"
+#include "qat/layer_rules.h"
+#include "quant/ternary.h"
+#include "quant/weight_quantizer.h"
+
+namespace tern::qat {
+namespace {
+
+using recipe::WeightQuantizer;
+
+constexpr int64_t kFp8Block = 128;  // DeepSeek-V3's blocks
+
+}  // namespace
+
+std::optional<quant::WeightFormat> FormatOf(const recipe::QuantizeRule& rule) {
+  switch (rule.weights) {
+    case WeightQuantizer::kInt8:
+      return quant::IntFormat(8, rule.group, rule.symmetric);
+    case WeightQuantizer::kInt4:
+      return quant::IntFormat(4, rule.group, rule.symmetric);
+    case WeightQuantizer::kInt3:
+      return quant::IntFormat(3, rule.group, rule.symmetric);
+    case WeightQuantizer::kInt2:
+      return quant::IntFormat(2, rule.group, rule.symmetric);
+    case WeightQuantizer::kFp8:
+      return quant::Fp8Rows();
+    case WeightQuantizer::kFp8Block:
+      return quant::Fp8Blocks(kFp8Block, kFp8Block);
+    case WeightQuantizer::kNvfp4:
+      return quant::Nvfp4();
+    case WeightQuantizer::kMxfp4:
+      return quant::Mxfp4();
+    case WeightQuantizer::kNone:
+    case WeightQuantizer::kTernary:
+    case WeightQuantizer::kLsq8:
+    case WeightQuantizer::kLsq4:
+    case WeightQuantizer::kLsq3:
+    case WeightQuantizer::kSeq2:
+    case WeightQuantizer::kSeqTernary:
+    case WeightQuantizer::kSign:
+      return std::nullopt;
+  }
+  __builtin_unreachable();
+}
+
+std::optional<LearnedQuantizer> LearnedOf(const recipe::QuantizeRule& rule) {
+  switch (rule.weights) {
+    case WeightQuantizer::kLsq8:
+      return LearnedQuantizer{LearnedKind::kLsq, 8};
+    case WeightQuantizer::kLsq4:
+      return LearnedQuantizer{LearnedKind::kLsq, 4};
+    case WeightQuantizer::kLsq3:
+      return LearnedQuantizer{LearnedKind::kLsq, 3};
+    case WeightQuantizer::kSeq2:
+      return LearnedQuantizer{LearnedKind::kSeq2, 2};
+    case WeightQuantizer::kSeqTernary:
+      return LearnedQuantizer{LearnedKind::kSeqTernary, 2};
+    case WeightQuantizer::kSign:
+      return LearnedQuantizer{LearnedKind::kSign, 1};
+    default:
+      return std::nullopt;
+  }
+}
+
+at::Tensor FakeQuantize(const recipe::QuantizeRule& rule, const at::Tensor& w_NK,
+                        const at::Tensor& scale_N1) {
+  if (const auto learned = LearnedOf(rule)) {
+    TERN_CHECK(scale_N1.defined(), "a learned scale");
+    return QuantizeLearned(*learned, w_NK, scale_N1);
+  }
+  const at::Tensor values_NK = w_NK.detach();
+  if (rule.weights == WeightQuantizer::kTernary) {
+    const quant::TernaryWeight q = quant::QuantizeTernary(values_NK);
+    return nn::StraightThrough(w_NK, quant::Dequantize(q, q.beta));
+  }
+  const auto format = FormatOf(rule);
+  TERN_CHECK(format.has_value(), "rules of none are taken out");
+  at::Tensor inside_NK;
+  const at::Tensor quantized_NK =
+      quant::FakeQuantize(values_NK, *format, {}, rule.clipped_gradient ? &inside_NK : nullptr);
+  return nn::StraightThrough(w_NK, quantized_NK, inside_NK);
+}
+
+std::string Describe(const recipe::QuantizeRule& rule) {
+  if (const auto format = FormatOf(rule)) return format->Describe();
+  if (LearnedOf(rule)) return StrCat(NameOf(rule.weights), ", a learned scale a row");
+  return rule.weights == WeightQuantizer::kTernary ? "ternary, one scale a matrix" : "none";
+}
+
+}  // namespace tern::qat

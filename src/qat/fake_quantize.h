@@ -1,0 +1,31 @@
+// Fake quantization of one weight matrix by a recipe's rule: in the forward pass the very values
+// that an export of that quantizer dequantizes to (src/quant does both), in the backward pass a
+// straight-through or learned-scale gradient.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <optional>
+#include <string>
+
+#include "qat/learned_scale.h"
+#include "quant/weight_format.h"
+#include "recipe/recipe.h"
+
+namespace tern::qat {
+
+// How the rule's codes and scales are stored; nothing for ternary (src/quant/ternary.h) and for
+// learned scales.
+std::optional<quant::WeightFormat> FormatOf(const recipe::QuantizeRule& rule);
+// Nothing when the rule's scales are not learned.
+std::optional<LearnedQuantizer> LearnedOf(const recipe::QuantizeRule& rule);
+
+// w_NK: fp32 latents. scale_N1: of LearnedOf's, else undefined. With gradients. Throws NumericError
+// when w holds NaN or Inf.
+at::Tensor FakeQuantize(const recipe::QuantizeRule& rule, const at::Tensor& w_NK,
+                        const at::Tensor& scale_N1);
+
+// "int4, a bf16 scale for 1 x 64 weights", "lsq3, a learned scale a row".
+std::string Describe(const recipe::QuantizeRule& rule);
+
+}  // namespace tern::qat

@@ -1,0 +1,35 @@
+// Weight quantizers whose scales are learned, one a row: LSQ (arXiv 1902.08153) for 3 to 8 bits,
+// SEQ (stretched elastic quantization) for 2 bits and ternary, sign for 1 bit, as ParetoQ has them
+// (arXiv 2502.02631 and its code: initial values, gradient scale). With a the row's scale, u = w/a:
+//   LSQ          a * clip(round(u), -2^(b-1), 2^(b-1) - 1)      starts at max|w| / (2^(b-1) - 1)
+//   SEQ 2 bits   a * (round(clip(u) * 2 - 0.5) + 0.5) / 2       starts at max|w|
+//   SEQ ternary  a * round(clip(u) * 1.5) / 1.5                 starts at max|w|
+//   sign         a * sign(w)                                    starts at mean|w|
+// clip of SEQ: to +-0.99. Gradients: w gets it where u is not clipped; a gets (q - u) where it is
+// not clipped, the level it is clipped to where it is, times g = 1 / sqrt(numel(w) * Qp), Qp =
+// 2^(b-1)
+// - 1 (1 for 1 and 2 bits); numel is that of the whole matrix though the scale is a row's.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace tern::qat {
+
+enum class LearnedKind { kLsq, kSeq2, kSeqTernary, kSign };
+
+struct LearnedQuantizer {
+  LearnedKind kind = LearnedKind::kLsq;
+  int bits = 4;  // Of kLsq, 2 to 8
+};
+
+// A scale below this counts as this (ParetoQ).
+inline constexpr double kLeastScale = 1e-5;
+
+// [N, 1] for w_NK.
+at::Tensor InitialScale(const LearnedQuantizer& quantizer, const at::Tensor& w_NK);
+
+// Quantized values with gradients to both; scale_N1: [N, 1]. Round half to even.
+at::Tensor QuantizeLearned(const LearnedQuantizer& quantizer, const at::Tensor& w_NK,
+                           const at::Tensor& scale_N1);
+
+}  // namespace tern::qat

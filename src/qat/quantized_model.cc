@@ -1,0 +1,202 @@
+// See quantized_model.h.
+#include "qat/quantized_model.h"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "model/checkpoint_io.h"
+#include "nn/straight_through.h"
+#include "qat/fake_quantize.h"
+
+namespace tern::qat {
+namespace {
+
+constexpr double kExponentialRate = 5, kSigmoidRate = 12;
+
+std::string ScaleName(const std::string& parameter) { return "quantize." + parameter; }
+
+at::Tensor NewScale(int64_t rows) { return at::empty({rows, 1}, at::kFloat); }
+
+}  // namespace
+
+double QuantizedShare(const recipe::QuantizeConfig& config, int64_t step) {
+  if (step >= config.warmup_steps) return 1;
+  const double t = static_cast<double>(step) / static_cast<double>(config.warmup_steps);
+  const auto sigmoid = [](double x) { return 1 / (1 + std::exp(-kSigmoidRate * (x - 0.5))); };
+  switch (config.warmup) {
+    case recipe::QuantizeWarmup::kLinear:
+      return t;
+    case recipe::QuantizeWarmup::kExponential:
+      return (1 - std::exp(-kExponentialRate * t)) / (1 - std::exp(-kExponentialRate));
+    case recipe::QuantizeWarmup::kSigmoid:
+      return (sigmoid(t) - sigmoid(0)) / (sigmoid(1) - sigmoid(0));
+  }
+  __builtin_unreachable();
+}
+
+QuantizedModel::QuantizedModel(const recipe::TrainStage& stage, const ModelConfig& model,
+                               uint64_t seed)
+    : config_(stage.quantize),
+      steps_(stage.steps),
+      rules_(MatchRules(stage.quantize, model, stage.id)),
+      adapters_(stage.lora, model, stage.id, seed) {
+  for (const ParameterSpec& spec : ParameterTable(model)) {
+    const auto rule = rules_.find(spec.name);
+    if (rule == rules_.end() || !LearnedOf(rule->second)) continue;
+    scale_index_[spec.name] = scales_.size();
+    scales_.push_back({{ScaleName(spec.name), {spec.shape[0], 1}, ParameterRole::kNorm},
+                       NewScale(spec.shape[0]).set_requires_grad(true)});
+  }
+}
+
+const at::Tensor& QuantizedModel::ScaleOf(const std::string& parameter) const {
+  static const at::Tensor kNone;
+  const auto found = scale_index_.find(parameter);
+  return found == scale_index_.end() ? kNone : scales_[found->second].value;
+}
+
+void QuantizedModel::InitializeScales(const model::Decoder& decoder) const {
+  const at::NoGradGuard no_grad;
+  for (const auto& [name, rule] : rules_) {
+    const auto learned = LearnedOf(rule);
+    if (learned)
+      ScaleOf(name).copy_(InitialScale(*learned, adapters_.Merged(name, decoder.Get(name))));
+  }
+}
+
+recipe::QuantizeRule QuantizedModel::RuleAt(const recipe::QuantizeRule& rule, int64_t step) const {
+  const std::vector<std::string>& ladder = config_.progressive;
+  const double until = config_.progressive_until * static_cast<double>(steps_);
+  if (ladder.empty() || static_cast<double>(step) >= until) return rule;
+  const auto rung =
+      static_cast<size_t>(static_cast<double>(step) / until * static_cast<double>(ladder.size()));
+  recipe::QuantizeRule now = rule;
+  now.weights = QuantizerFromName(ladder[std::min(rung, ladder.size() - 1)]);
+  return now;
+}
+
+std::vector<model::Parameter> QuantizedModel::parameters() const {
+  std::vector<model::Parameter> all = scales_;
+  for (model::Parameter& adapter : adapters_.parameters()) all.push_back(std::move(adapter));
+  return all;
+}
+
+std::vector<std::string> QuantizedModel::Names() const {
+  std::vector<std::string> names = adapters_.names();
+  for (const auto& [name, rule] : rules_) {
+    if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+  }
+  return names;
+}
+
+at::Tensor QuantizedModel::Effective(const std::string& name, const at::Tensor& latent_NK,
+                                     int64_t step, double share) const {
+  const at::Tensor merged_NK = adapters_.Merged(name, latent_NK);
+  const auto rule = rules_.find(name);
+  if (rule == rules_.end()) return merged_NK;
+  const at::Tensor quantized_NK =
+      FakeQuantize(RuleAt(rule->second, step), merged_NK, ScaleOf(name));
+  return share < 1 ? merged_NK * (1 - share) + quantized_NK * share : quantized_NK;
+}
+
+model::Decoder QuantizedModel::Begin(const model::Decoder& decoder, int64_t step) {
+  const at::AutoGradMode record(true);
+  const double share = QuantizedShare(config_, step);
+  std::map<std::string, at::Tensor> values;
+  graph_.clear();
+  leaves_.clear();
+  for (const std::string& name : Names()) {
+    graph_.push_back(Effective(name, decoder.Get(name), step, share));
+    // Beside adapters, other layers are frozen.
+    leaves_.push_back(graph_.back().detach().set_requires_grad(graph_.back().requires_grad()));
+    values[name] = leaves_.back();
+  }
+  return decoder.With(values);
+}
+
+void QuantizedModel::End() {
+  std::vector<at::Tensor> outputs, gradients;
+  for (size_t i = 0; i < leaves_.size(); ++i) {
+    if (!leaves_[i].grad().defined()) continue;
+    outputs.push_back(graph_[i]);
+    gradients.push_back(leaves_[i].grad());
+  }
+  if (!outputs.empty()) torch::autograd::backward(outputs, gradients);
+  graph_.clear();
+  leaves_.clear();
+}
+
+model::Decoder QuantizedModel::Shipped(const model::Decoder& decoder) const {
+  const at::NoGradGuard no_grad;
+  std::map<std::string, at::Tensor> values;
+  for (const std::string& name : Names())
+    values[name] = Effective(name, decoder.Get(name), steps_, 1).detach().contiguous();
+  return decoder.With(values);
+}
+
+nlohmann::json QuantizedModel::ToJson() const {
+  nlohmann::json rules = nlohmann::json::object();
+  for (const auto& [name, rule] : rules_) {
+    rules[name] = {
+        {"weights", NameOf(rule.weights)}, {"group", rule.group}, {"symmetric", rule.symmetric}};
+  }
+  return {{"rules", rules}, {"lora", adapters_.ToJson()}};
+}
+
+namespace {
+
+nlohmann::json StoredState(const checkpoint::CheckpointReader& reader, const char* key) {
+  const nlohmann::json& state = reader.meta().state;
+  if (!state.contains(kQuantizeState)) return nlohmann::json::object();
+  const nlohmann::json& stored = state.at(kQuantizeState);
+  return stored.is_object() ? stored.value(key, nlohmann::json::object())
+                            : nlohmann::json::object();
+}
+
+// The adapter's part: latents as they would be without one.
+model::Decoder Merge(const checkpoint::CheckpointReader& reader, const model::Decoder& decoder) {
+  const Adapters adapters(StoredState(reader, "lora"), reader, decoder);
+  std::map<std::string, at::Tensor> values;
+  for (const std::string& name : adapters.names())
+    values[name] = adapters.Merged(name, decoder.Get(name)).detach().contiguous();
+  return decoder.With(values);
+}
+
+}  // namespace
+
+model::Decoder LoadLatents(const checkpoint::CheckpointReader& reader) {
+  const at::NoGradGuard no_grad;
+  return Merge(reader, model::LoadDecoder(reader));
+}
+
+model::Decoder LoadShipped(const checkpoint::CheckpointReader& reader) {
+  const at::NoGradGuard no_grad;
+  const model::Decoder decoder = LoadLatents(reader);
+  std::map<std::string, at::Tensor> values;
+  const nlohmann::json rules = StoredState(reader, "rules");
+  for (const auto& [name, stored] : rules.items()) {
+    recipe::QuantizeRule rule;
+    try {
+      rule.weights = QuantizerFromName(stored.at("weights").get<std::string>());
+      rule.group = stored.at("group").get<int64_t>();
+      rule.symmetric = stored.at("symmetric").get<bool>();
+    } catch (const nlohmann::json::exception& error) {
+      throw FormatError(StrCat(reader.folder(), ": state.quantize.", name, ": ", error.what()));
+    }
+    at::Tensor scale_N1;
+    const at::Tensor latent_NK = decoder.Get(name).detach();
+    if (LearnedOf(rule)) {
+      scale_N1 = NewScale(latent_NK.size(0));
+      model::ReadInto(reader, StrCat(kExtraGroup, ScaleName(name)), scale_N1);
+    }
+    values[name] = FakeQuantize(rule, latent_NK, scale_N1).detach();
+  }
+  return decoder.With(values);
+}
+
+}  // namespace tern::qat

@@ -1,0 +1,76 @@
+// A decoder whose linear layers are trained through fake quantizers, adapters or both. Latents stay
+// fp32; adapters and the scales of learned quantizers are parameters beside them. A matrix is
+// quantized once a step, however many micro-batches there are: these add their gradients to the
+// quantized matrix, and End sends the sum on to latent and scale.
+#pragma once
+
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "checkpoint/checkpoint.h"
+#include "model/decoder.h"
+#include "qat/adapters.h"
+#include "qat/layer_rules.h"
+#include "recipe/recipe.h"
+
+namespace tern::qat {
+
+// Share of quantization at a step: x + lambda (q(x) - x). 1 after warmup_steps; before, over t =
+// step / warmup_steps: linear t; exponential (1 - e^-5t) / (1 - e^-5); sigmoid of 12 (t - 1/2),
+// scaled to go from 0 to 1.
+double QuantizedShare(const recipe::QuantizeConfig& config, int64_t step);
+
+class QuantizedModel {
+ public:
+  // Throws RecipeError as MatchRules.
+  QuantizedModel(const recipe::TrainStage& stage, const ModelConfig& model, uint64_t seed = 0);
+
+  bool empty() const { return rules_.empty() && adapters_.empty(); }
+  const Adapters& adapters() const { return adapters_; }
+  const LayerRules& rules() const { return rules_; }
+  // Learned scales [N, 1], named "quantize.<parameter>", then adapters; to be trained and saved
+  // with the decoder, or with adapters instead of it.
+  std::vector<model::Parameter> parameters() const;
+  // Scales as the quantizers start with these latents.
+  void InitializeScales(const model::Decoder& decoder) const;
+
+  // The decoder to run step `step` with; its quantized matrices collect gradients until End.
+  model::Decoder Begin(const model::Decoder& decoder, int64_t step);
+  void End();
+  // Entirely quantized, without gradients: what is evaluated and shipped.
+  model::Decoder Shipped(const model::Decoder& decoder) const;
+
+  // For the checkpoint: {"rules": {parameter: {"weights", "group", "symmetric"}}, "lora": {...}}.
+  nlohmann::json ToJson() const;
+
+ private:
+  const at::Tensor& ScaleOf(const std::string& parameter) const;  // Undefined: not learned
+  // Layers that are not used as they are.
+  std::vector<std::string> Names() const;
+  // What layer `name` runs with: its latents with the adapter, quantized by its rule at `step`.
+  at::Tensor Effective(const std::string& name, const at::Tensor& latent_NK, int64_t step,
+                       double share) const;
+  // The rule at a step: fewer bits as a progressive schedule goes on.
+  recipe::QuantizeRule RuleAt(const recipe::QuantizeRule& rule, int64_t step) const;
+
+  recipe::QuantizeConfig config_;
+  int64_t steps_;
+  LayerRules rules_;
+  Adapters adapters_;
+  std::vector<model::Parameter> scales_;
+  std::map<std::string, size_t> scale_index_;
+  std::vector<at::Tensor> graph_, leaves_;  // Between Begin and End
+};
+
+// The decoder that the checkpoint ships: its parameters, quantized as they were trained. Throws
+// FormatError.
+model::Decoder LoadShipped(const checkpoint::CheckpointReader& reader);
+
+// Its latents instead: adapters merged, nothing quantized. What a later training starts from.
+model::Decoder LoadLatents(const checkpoint::CheckpointReader& reader);
+
+inline constexpr const char* kQuantizeState = "quantize";  // Key of the checkpoint's state
+
+}  // namespace tern::qat

@@ -1,0 +1,78 @@
+// See check_quantize.h.
+#include "recipe/check_quantize.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace tern::recipe {
+namespace {
+
+// Formats that hold any fp32 value, and so every quantized one.
+constexpr const char* kExactFormats[] = {"gguf/f32", "hf/f32"};
+constexpr const char* kLadder[] = {"int8", "int4", "int3", "int2"};
+
+template <size_t n>
+bool Has(const char* const (&words)[n], const std::string& word) {
+  return std::find(std::begin(words), std::end(words), word) != std::end(words);
+}
+
+bool Quantizes(const TrainStage& stage) {
+  return std::any_of(
+      stage.quantize.rules.begin(), stage.quantize.rules.end(),
+      [](const QuantizeRule& rule) { return rule.weights != WeightQuantizer::kNone; });
+}
+
+const TrainStage* LastTrain(const Recipe& recipe) {
+  const TrainStage* last = nullptr;
+  for (const Stage& stage : recipe.stages) {
+    if (const auto* train = std::get_if<TrainStage>(&stage)) last = train;
+  }
+  return last;
+}
+
+void CheckExports(const Recipe& recipe, const TrainStage& stage) {
+  for (const Stage& other : recipe.stages) {
+    const auto* exported = std::get_if<ExportStage>(&other);
+    if (exported == nullptr) continue;
+    for (const std::string& format : exported->formats) {
+      if (Has(kExactFormats, format)) continue;
+      throw RecipeError(StrCat(exported->id, ".formats: ", format, " would round what ", stage.id,
+                               ".quantize makes of the weights: it would not ship what was "
+                               "trained; want gguf/f32 or hf/f32, which hold it exactly"));
+    }
+  }
+}
+
+}  // namespace
+
+void CheckQuantize(const Recipe& recipe, const TrainStage& stage) {
+  const QuantizeConfig& q = stage.quantize;
+  const std::string at = stage.id + ".quantize.";
+  for (const std::string& rung : q.progressive) {
+    if (Has(kLadder, rung)) continue;
+    throw RecipeError(
+        StrCat(at, "progressive: found ", rung, "; want some of int8, int4, int3, int2"));
+  }
+  if (!q.progressive.empty() && q.rules.empty())
+    throw RecipeError(StrCat(at, "progressive: found a list and no rules; want rules"));
+  const bool quantizes = Quantizes(stage);
+  if (q.warmup_steps > 0 && !quantizes && recipe.model.linear != LinearKind::kBitLinear) {
+    throw RecipeError(StrCat(at, "warmup_steps = ", q.warmup_steps,
+                             ", and nothing is quantized; want rules, or model.linear: bitlinear"));
+  }
+  if (q.warmup_steps >= stage.steps && q.warmup_steps > 0) {
+    throw RecipeError(StrCat(at, "warmup_steps = ", q.warmup_steps, " is not below ", stage.id,
+                             ".steps = ", stage.steps, ": the last steps must train what ships"));
+  }
+  if (stage.lora.rank > 0 && stage.activation_checkpointing == ActivationCheckpointing::kBlock) {
+    throw RecipeError(
+        StrCat(stage.id,
+               ".activation_checkpointing: found block beside lora, whose first block "
+               "has nothing to differentiate; want none"));
+  }
+  const TrainStage* last = LastTrain(recipe);
+  if (quantizes && last != nullptr && last->id == stage.id) CheckExports(recipe, stage);
+}
+
+}  // namespace tern::recipe

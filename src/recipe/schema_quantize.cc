@@ -1,0 +1,66 @@
+// The keys of a train stage's fake quantizers (schema.h).
+#include "recipe/schema_parts.h"
+
+namespace tern::recipe {
+namespace {
+
+constexpr const char* kWeightQuantizers[] = {
+    "none",  "ternary", "int8", "int4", "int3", "int2", "fp8",         "fp8_block",
+    "nvfp4", "mxfp4",   "lsq8", "lsq4", "lsq3", "seq2", "seq_ternary", "sign"};
+static_assert(std::size(kWeightQuantizers) == static_cast<size_t>(WeightQuantizer::kSign) + 1);
+constexpr const char* kWarmups[] = {"linear", "exponential", "sigmoid"};
+
+void DescribeRule(FieldVisitor& v, QuantizeRule& r) {
+  v.Texts("layers", r.layers,
+          {"Globs over layers (model.layers.0.mlp.up_proj) or their last part (down_proj); one "
+           "that matches nothing is an error"});
+  Choice(v, "weights", r.weights, kWeightQuantizers,
+         {"Quantizer; none leaves the layers as they are. lsq, seq and sign learn a scale a row"});
+  v.Int("group", r.group,
+        {"int8 to int2: weights that share a scale; 0: a row", "weights", 0, 1 << 20});
+  v.Flag("symmetric", r.symmetric, {"int8 to int2: without zero points"});
+  v.Flag("clipped_gradient", r.clipped_gradient,
+         {"No gradient to weights beyond the last level; else straight through"});
+}
+
+void DescribeRules(FieldVisitor& v, std::vector<QuantizeRule>& rules) {
+  constexpr Meta kMeta{"Which layers are quantized, and how; the last that matches has a layer"};
+  std::vector<std::string> names;
+  for (const QuantizeRule& rule : rules) names.push_back(rule.name);
+  names = v.Names("rules", std::move(names), kMeta);
+  if (names.empty()) return;
+  rules.resize(names.size());
+  v.Enter("rules", kMeta);
+  for (size_t i = 0; i < names.size(); ++i) {
+    rules[i].name = names[i];
+    v.Enter(names[i].c_str(), {"A rule under a name of your choice"});
+    DescribeRule(v, rules[i]);
+    v.Leave();
+  }
+  v.Leave();
+}
+
+}  // namespace
+
+std::span<const char* const> WeightQuantizerNames() { return kWeightQuantizers; }
+
+void DescribeQuantize(FieldVisitor& v, QuantizeConfig& q) {
+  DescribeRules(v, q.rules);
+  v.Int("warmup_steps", q.warmup_steps,
+        {"Steps in which w + lambda (q(w) - w) goes from w to q(w); of BitLinear also inputs",
+         "steps", 0, 1e9});
+  Choice(v, "warmup", q.warmup, kWarmups, {"How lambda grows"});
+  v.Texts("progressive", q.progressive,
+          {"Quantizers that take turns before the rules' own, such as [int8, int4]"});
+  v.Real("progressive_until", q.progressive_until,
+         {"When the rules' own begin", "share of steps", 0.01, 1});
+}
+
+void DescribeLora(FieldVisitor& v, LoraConfig& l) {
+  v.Int("rank", l.rank,
+        {"Width of the adapters; 0: none, the model itself is trained", "", 0, 1 << 16});
+  v.Real("alpha", l.alpha, {"The adapters' products count alpha / rank times", "", 1e-6, 1e6});
+  v.Texts("layers", l.layers, {"Linear layers that get one, as in quantize.rules"});
+}
+
+}  // namespace tern::recipe

@@ -1,0 +1,158 @@
+// A dense teacher distilled into a ternary student, from text to verified file.
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "tests/job/dense_run.h"
+
+namespace tern::job {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Narrower than the teacher; its tokenizer is the teacher's.
+constexpr const char* kStudent = R"(name: small
+model: {hidden_size: 64, intermediate_size: 128, num_layers: 1, num_heads: 4, num_kv_heads: 2,
+        context_length: 32, sub_norms: true}
+teacher: {from: TEACHER}
+data: {files: [TEXTS/*.txt], validation_fraction: 0.2}
+stages:
+  - train: {steps: 24, tokens_per_step: 256, sequence_length: 32, micro_batch: 4, precision: fp32,
+            eval_tokens: 512, eval_every: 0, health_every: 0,
+            schedule: {kind: constant, peak_lr: 4.0e-3},
+            losses: {cross_entropy: {weight: 0.5}, forward_kl: {weight: 1, temperature: 2}}}
+)";
+
+class DistillTest : public ::testing::Test {
+ protected:
+  static std::string Student(const std::string& more = "") {
+    std::string yaml = kStudent + more;
+    yaml.replace(yaml.find("TEACHER"), 7, DenseModel());
+    return yaml;
+  }
+  static void Run(const SmallRun& run, const std::vector<std::string>& overrides = {}) {
+    RunRecipe(run.Load(overrides), {run.runs(), "", ""});
+  }
+  static nlohmann::json Result(const SmallRun& run, const std::string& id) {
+    return nlohmann::json::parse(ReadFile(run.Path("stages/" + id + ".json")))["result"];
+  }
+  static std::vector<nlohmann::json> Losses(const SmallRun& run) {
+    std::vector<nlohmann::json> losses;
+    std::istringstream lines(ReadFile(run.Path("metrics.jsonl")));
+    for (std::string line; std::getline(lines, line);)
+      losses.push_back(nlohmann::json::parse(line).at("losses"));
+    return losses;
+  }
+  template <class E>
+  static std::string Refused(const SmallRun& run, const std::vector<std::string>& overrides) {
+    try {
+      Run(run, overrides);
+    } catch (const E& error) {
+      return error.what();
+    }
+    ADD_FAILURE() << "not refused";
+    return "";
+  }
+};
+
+TEST_F(DistillTest, GoesFromATeacherToAVerifiedTernaryFile) {
+  const SmallRun run(
+      Student("  - eval: {perplexity: {split: validation, tokens: 512}}\n"
+              "  - export: {formats: [hf/bitnet]}\n  - verify: {tokens: 16}\n"));
+  Run(run);
+  EXPECT_EQ(Result(run, "prepare")["tokenizer_sha256"],
+            nlohmann::json::parse(
+                ReadFile(DenseRun().Path("stages/prepare.json")))["result"]["tokenizer_sha256"]);
+  const auto losses = Losses(run);
+  ASSERT_EQ(losses.size(), 24u);
+  EXPECT_LT(losses.back()["forward_kl"]["value"].get<double>(),
+            0.8 * losses.front()["forward_kl"]["value"].get<double>());
+  for (const auto& step : losses) {
+    EXPECT_NEAR(
+        step["forward_kl"]["share"].get<double>() + step["cross_entropy"]["share"].get<double>(),
+        1.0, 1e-12);
+  }
+  EXPECT_EQ(Result(run, "verify")["files"][0]["ternary_matrices"], 7);
+}
+
+// Every loss at once, projections between widths included: interrupted after 6 steps, it reaches
+// the bits of a run that was not.
+TEST_F(DistillTest, EveryLossResumesToTheSameBits) {
+  const std::vector<std::string> all = {
+      "train.losses={cross_entropy: {weight: 1}, forward_kl: {weight: 1}, reverse_kl: {weight: "
+      "0.1}, "
+      "jsd: {weight: 0.1}, topk_kl: {weight: 0.5, k: 8}, hidden: {weight: 0.1}, relations: "
+      "{weight: "
+      "1}}",
+      "train.checkpoint_every=2",
+      "train.optimizer.weight_decay=0"};  // Decays for a share of the steps
+  const auto steps = [&](const char* count) {
+    std::vector<std::string> overrides = all;
+    overrides.push_back(std::string("train.steps=") + count);
+    return overrides;
+  };
+  const SmallRun once(Student()), twice(Student());
+  Run(once, steps("10"));
+  Run(twice, steps("6"));
+  Run(twice, steps("10"));
+  EXPECT_EQ(Result(once, "train")["validation_loss"], Result(twice, "train")["validation_loss"]);
+  EXPECT_EQ(Losses(once).back(), Losses(twice).back());
+  EXPECT_EQ(Losses(once).back().size(), 7u);
+}
+
+// A store filled by one run serves runs of another batch size without a teacher in memory, and
+// gives what the teacher gives: equal up to the order of sums in its products, 1e-5 of a loss of
+// about 5.
+TEST_F(DistillTest, AStoreStandsForTheTeacher) {
+  const std::vector<std::string> losses = {
+      "train.losses={cross_entropy: {weight: 0.5}, forward_kl: {weight: 0}, topk_kl: "
+      "{weight: 1, k: 16, temperature: 2}}",
+      "train.steps=6"};
+  const SmallRun direct(Student()), stored(Student()), other(Student());
+  Run(direct, losses);
+  const std::string folder = stored.folder() / "store";
+  std::vector<std::string> with = losses;
+  with.push_back("teacher.store=" + folder);
+  Run(stored, with);
+  EXPECT_NEAR(Losses(direct).back()["topk_kl"]["value"].get<double>(),
+              Losses(stored).back()["topk_kl"]["value"].get<double>(), 1e-4);
+  const auto written = fs::last_write_time(folder + "/shard-000000.teacher.h5");
+  with.insert(with.end(), {"train.tokens_per_step=128", "train.steps=12"});
+  Run(other, with);
+  EXPECT_EQ(fs::last_write_time(folder + "/shard-000000.teacher.h5"), written);
+
+  const auto refused = [&](const std::string& change) {
+    std::vector<std::string> overrides = with;
+    overrides.push_back(change);
+    return Refused<InputError>(SmallRun(Student()), overrides);
+  };
+  EXPECT_NE(refused("train.losses.topk_kl.k=8").find("its k is 16, this run's is 8"),
+            std::string::npos);
+  EXPECT_NE(refused("seed=7").find("its seed is 42"), std::string::npos);
+  const SmallRun rewritten(Student());
+  rewritten.AddText("text0", MadeUpText(99, 8000));
+  EXPECT_NE(Refused<InputError>(rewritten, with).find("made of other tokens"), std::string::npos);
+  fs::resize_file(folder + "/shard-000000.teacher.h5", 2000);
+  EXPECT_NE(Refused<FormatError>(SmallRun(Student()), with).find("shard-000000"),
+            std::string::npos);
+}
+
+TEST_F(DistillTest, RefusesWhatDoesNotFit) {
+  const SmallRun run(Student());
+  EXPECT_NE(Refused<InputError>(run, {"data.tokenizer.vocab_size=290"}).find("pieces"),
+            std::string::npos);
+  const SmallRun other(Student());
+  EXPECT_NE(Refused<RecipeError>(other, {"train.losses.relations={weight: 1, heads: 3}"})
+                .find("does not divide"),
+            std::string::npos);
+  EXPECT_NE(Refused<RecipeError>(other, {"teacher.from=\"\""}).find("no teacher to compare with"),
+            std::string::npos);
+  EXPECT_NE(Refused<RecipeError>(
+                other, {"train.losses.hidden.weight=1", "train.activation_checkpointing=block"})
+                .find("want none"),
+            std::string::npos);
+}
+
+}  // namespace
+}  // namespace tern::job

@@ -1,0 +1,131 @@
+// Quantization-aware fine-tuning of a dense model through whole recipes: what is trained is what is
+// evaluated, shipped and verified.
+#include <ATen/ops/equal.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "tests/job/dense_run.h"
+#include "transfer/import.h"
+
+namespace tern::job {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kTuned = R"(name: small
+model: {from: MODEL}
+teacher: {from: MODEL}
+data: {files: [TEXTS/*.txt], validation_fraction: 0.2}
+stages:
+  - train: {steps: 10, tokens_per_step: 256, sequence_length: 32, precision: fp32, eval_tokens: 0,
+            eval_every: 0, checkpoint_every: 2, optimizer: {weight_decay: 0},
+            schedule: {kind: constant, peak_lr: 1.0e-3},
+            losses: {cross_entropy: {weight: 0}, forward_kl: {weight: 1}}}
+  - eval: {perplexity: {split: validation}}
+  - export: {formats: [hf/f32]}
+  - verify: {tokens: 16}
+)";
+
+class QatTest : public ::testing::Test {
+ protected:
+  static std::string Tuned() {
+    std::string yaml = kTuned;
+    for (size_t at; (at = yaml.find("MODEL")) != std::string::npos;)
+      yaml.replace(at, 5, DenseModel());
+    return yaml;
+  }
+  static void Run(const SmallRun& run, const std::vector<std::string>& overrides) {
+    RunRecipe(run.Load(overrides), {run.runs(), "", ""});
+  }
+  static nlohmann::json Result(const SmallRun& run, const std::string& id) {
+    return nlohmann::json::parse(ReadFile(run.Path("stages/" + id + ".json")))["result"];
+  }
+  static std::string Refused(const std::vector<std::string>& overrides) {
+    const SmallRun run(Tuned());
+    try {
+      Run(run, overrides);
+    } catch (const RecipeError& error) {
+      EXPECT_FALSE(fs::exists(run.runs()));  // Before anything is made
+      return error.what();
+    }
+    ADD_FAILURE() << "not refused";
+    return "";
+  }
+};
+
+// The export holds the quantized values: the file's matrices are their own quantization. Distinct
+// values of a group of 32 are at most 16 at 4 bits.
+TEST_F(QatTest, FourBitsAreTrainedEvaluatedAndShipped) {
+  const SmallRun run(Tuned());
+  Run(run, {"train.quantize.rules={body: {weights: int4, group: 32}, down: {layers: [down_proj], "
+            "weights: lsq3}}"});
+  const nlohmann::json verified = Result(run, "verify")["files"][0];
+  EXPECT_LT(verified["mean_kl"].get<double>(), 1e-6);  // Weight-only: rounding alone
+  // The evaluation of the stage and that of the eval stage see one model.
+  EXPECT_NEAR(Result(run, "eval")["loss"].get<double>(),
+              Result(run, "train")["validation_loss"].get<double>(), 1e-5);
+  const auto opened = transfer::OpenDecoder(run.Path("exports/small-hf-f32"));
+  const at::Tensor w = opened.decoder.Get("model.layers.0.mlp.up_proj.weight").detach();
+  std::set<float> values;
+  for (int64_t k = 0; k < 32; ++k) values.insert(w.const_data_ptr<float>()[k]);
+  EXPECT_LE(values.size(), 16u);
+  EXPECT_GT(values.size(), 2u);
+  const at::Tensor down = opened.decoder.Get("model.layers.0.mlp.down_proj.weight").detach();
+  std::set<float> levels;
+  for (int64_t k = 0; k < down.size(1); ++k) levels.insert(down.const_data_ptr<float>()[k]);
+  EXPECT_LE(levels.size(), 8u);
+}
+
+// Two bits of learned scale, stopped in the middle: the same bits as without the stop, and better
+// than what it started with.
+TEST_F(QatTest, LearnedScalesResumeAndRecover) {
+  const std::vector<std::string> rules = {"train.quantize.rules={body: {weights: seq2}}",
+                                          "train.quantize.warmup_steps=2"};
+  const auto steps = [&](const char* count) {
+    std::vector<std::string> overrides = rules;
+    overrides.push_back(std::string("train.steps=") + count);
+    return overrides;
+  };
+  const SmallRun once(Tuned()), twice(Tuned()), few(Tuned());
+  Run(once, steps("12"));
+  Run(twice, steps("6"));
+  Run(twice, steps("12"));
+  EXPECT_EQ(Result(once, "train")["validation_loss"], Result(twice, "train")["validation_loss"]);
+  std::vector<std::string> still = steps("3");
+  still.push_back("train.schedule.peak_lr=1.0e-9");
+  Run(few, still);
+  EXPECT_LT(Result(once, "train")["validation_loss"].get<double>(),
+            Result(few, "train")["validation_loss"].get<double>());
+}
+
+// Adapters under BitLinear: the merged latents are quantized, shipped and verified; a later stage
+// goes on from them.
+TEST_F(QatTest, AdaptersUnderTernaryLayersAreMergedAndShipped) {
+  const SmallRun run(Tuned());
+  Run(run, {"model.linear=bitlinear", "train.lora={rank: 4, alpha: 8}",
+            "train.schedule.peak_lr=1.0e-2", "export.formats=[hf/bitnet]"});
+  EXPECT_EQ(Result(run, "verify")["files"][0]["ternary_matrices"], 14);
+  const auto shipped = transfer::OpenDecoder(run.Path("train/step-00000010"));
+  const auto start = transfer::OpenDecoder(DenseModel());
+  EXPECT_TRUE(at::equal(shipped.decoder.Get("model.embed_tokens.weight"),
+                        start.decoder.Get("model.embed_tokens.weight")));  // Frozen
+}
+
+TEST_F(QatTest, RefusesBeforeTraining) {
+  const std::string body = "train.quantize.rules={body: {weights: int4, group: 32}}";
+  EXPECT_NE(Refused({body, "export.formats=[hf/bf16]"}).find("would round"), std::string::npos);
+  EXPECT_NE(Refused({"train.quantize.rules={body: {layers: [qkv], weights: int4}}"})
+                .find("matches no linear layer"),
+            std::string::npos);
+  EXPECT_NE(Refused({"train.quantize.rules={body: {weights: int4, group: 48}}"}).find("48"),
+            std::string::npos);
+  EXPECT_NE(Refused({body, "train.quantize.progressive=[int8, lsq4]"}).find("lsq4"),
+            std::string::npos);
+  EXPECT_NE(Refused({body, "train.quantize.warmup_steps=10"}).find("is not below"),
+            std::string::npos);
+}
+
+}  // namespace
+}  // namespace tern::job

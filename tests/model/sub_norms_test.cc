@@ -1,0 +1,78 @@
+// Sub-norms put into a model that had none.
+#include "model/sub_norms.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+namespace tern::model {
+namespace {
+
+ModelConfig Config(bool sub_norms) {
+  ModelConfig c;
+  c.vocab_size = 50;
+  c.hidden_size = 32;
+  c.intermediate_size = 48;
+  c.num_layers = 2;
+  c.num_heads = 4;
+  c.num_kv_heads = 2;
+  c.context_length = 16;
+  c.linear = LinearKind::kDense;
+  c.sub_norms = sub_norms;
+  return c;
+}
+
+void CopyShared(const Decoder& from, const Decoder& to) {
+  const at::NoGradGuard no_grad;
+  for (const Parameter& parameter : from.parameters())
+    to.Get(parameter.spec.name).copy_(parameter.value);
+}
+
+// The gain of each channel is the least-squares solution, computed here by plain sums.
+TEST(SubNormsTest, GainsAreTheLeastSquaresFit) {
+  Decoder plain(Config(false)), with(Config(true));
+  plain.Initialize(1);
+  with.Initialize(2);
+  CopyShared(plain, with);
+  DecoderInput input;
+  input.tokens_BT = at::arange(24, at::kLong).view({2, 12});
+  FitSubNorms(plain, input, &with);
+
+  Capture capture;
+  capture.layers = {1};
+  ForwardOptions options;
+  options.capture = &capture;
+  plain.Hidden(input, options);
+  const at::Tensor x = capture.features.at(1).down_input_MF.detach();
+  const at::Tensor gain = with.Get("model.layers.1.mlp.ffn_sub_norm.weight");
+  for (int64_t d = 0; d < x.size(1); ++d) {
+    double above = 0, below = 0;
+    for (int64_t m = 0; m < x.size(0); ++m) {
+      double squares = 0;
+      for (int64_t j = 0; j < x.size(1); ++j) squares += std::pow(x[m][j].item<double>(), 2);
+      const double rms = std::sqrt(squares / static_cast<double>(x.size(1)) + 1e-5f);
+      const double value = x[m][d].item<double>();
+      above += value * value / rms;
+      below += value * value / rms / rms;
+    }
+    EXPECT_NEAR(gain[d].item<double>(), above / below, 1e-6 * above / below);  // fp32 of a double
+  }
+}
+
+// One token: one rms, so the fit is exact and the logits are those of the plain model up to
+// rounding: two more operations of relative 6e-8 on each of 2 x 2 paths.
+TEST(SubNormsTest, OneTokenIsReproduced) {
+  Decoder plain(Config(false)), with(Config(true));
+  plain.Initialize(1);
+  with.Initialize(2);
+  CopyShared(plain, with);
+  DecoderInput input;
+  input.tokens_BT = at::full({1, 1}, 7, at::kLong);
+  FitSubNorms(plain, input, &with);
+  const at::Tensor want = plain.Logits(input, {}).detach(), got = with.Logits(input, {}).detach();
+  EXPECT_LT((want - got).abs().max().item<double>(), 1e-5 * want.abs().max().item<double>());
+}
+
+}  // namespace
+}  // namespace tern::model

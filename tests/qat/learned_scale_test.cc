@@ -1,0 +1,96 @@
+// Quantizers with learned scales against ParetoQ's formulas, element by element.
+#include "qat/learned_scale.h"
+
+#include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
+#include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <cmath>
+
+namespace tern::qat {
+namespace {
+
+struct Case {
+  LearnedQuantizer quantizer;
+  double low, high;              // Of u where it is clipped
+  double low_level, high_level;  // What the scale's gradient has there
+  double qp;
+};
+
+constexpr double kClip = 0.99;
+const Case kCases[] = {{{LearnedKind::kLsq, 3}, -4, 3, -4, 3, 3},
+                       {{LearnedKind::kLsq, 4}, -8, 7, -8, 7, 7},
+                       {{LearnedKind::kLsq, 8}, -128, 127, -128, 127, 127},
+                       {{LearnedKind::kSeq2, 2}, -kClip, kClip, -0.75, 0.75, 1},
+                       {{LearnedKind::kSeqTernary, 2}, -kClip, kClip, -1, 1, 1},
+                       {{LearnedKind::kSign, 1}, -1, 1, -1, 1, 1}};
+
+double Level(const LearnedQuantizer& q, double u) {
+  const auto clip = [](double x, double low, double high) {
+    return std::min(std::max(x, low), high);
+  };
+  switch (q.kind) {
+    case LearnedKind::kLsq:
+      return clip(std::nearbyint(u), -std::exp2(q.bits - 1), std::exp2(q.bits - 1) - 1);
+    case LearnedKind::kSeq2:
+      return (std::nearbyint(clip(u, -kClip, kClip) * 2 - 0.5) + 0.5) / 2;
+    case LearnedKind::kSeqTernary:
+      return std::nearbyint(clip(u, -kClip, kClip) * 1.5) / 1.5;
+    case LearnedKind::kSign:
+      return u > 0 ? 1 : (u < 0 ? -1 : 0);
+  }
+  return NAN;
+}
+
+class LearnedScaleTest : public ::testing::TestWithParam<Case> {};
+
+TEST_P(LearnedScaleTest, ValuesAndGradientsAreTheFormulas) {
+  const Case& c = GetParam();
+  auto generator = at::detail::createCPUGenerator(7);
+  at::Tensor w = at::empty({3, 40}, at::kDouble).normal_(0, 0.1, generator);
+  const at::Tensor dy = at::empty({3, 40}, at::kDouble).normal_(0, 1, generator);
+  // A scale of a third of the initial one: every matrix has weights on both sides of both limits.
+  at::Tensor a = (InitialScale(c.quantizer, w) / 3).set_requires_grad(true);
+  w.set_requires_grad(true);
+  const at::Tensor y = QuantizeLearned(c.quantizer, w, a);
+  torch::autograd::backward({y}, {dy});
+  const double g = 1 / std::sqrt(3.0 * 40 * c.qp);
+  int64_t clipped = 0;
+  for (int64_t n = 0; n < 3; ++n) {
+    double da = 0;
+    for (int64_t k = 0; k < 40; ++k) {
+      const double u = w[n][k].item<double>() / a[n][0].item<double>();
+      const double level = Level(c.quantizer, u), grad = dy[n][k].item<double>();
+      EXPECT_NEAR(y[n][k].item<double>(), level * a[n][0].item<double>(), 1e-15);
+      const bool below = u<c.low, above = u> c.high;
+      clipped += below || above;
+      EXPECT_EQ(w.grad()[n][k].item<double>(), below || above ? 0.0 : grad);
+      if (c.quantizer.kind == LearnedKind::kSign) {
+        da += level * grad * g;
+      } else {
+        da += (below ? c.low_level : above ? c.high_level : level - u) * grad * g;
+      }
+    }
+    EXPECT_NEAR(a.grad()[n][0].item<double>(), da, 1e-12);
+  }
+  EXPECT_GT(clipped, 3);
+  EXPECT_LT(clipped, 117);
+}
+
+TEST_P(LearnedScaleTest, StartsAtItsInitialScale) {
+  const Case& c = GetParam();
+  const at::Tensor w =
+      at::tensor({0.5, -1.0, 0.25, 0.0, 2.0, 1.0, -1.0, 0.0}, at::kDouble).view({2, 4});
+  const at::Tensor a = InitialScale(c.quantizer, w);
+  for (int64_t n = 0; n < 2; ++n) {
+    const double mean = n == 0 ? 1.75 / 4 : 1.0, largest = n == 0 ? 1.0 : 2.0;
+    const double want = c.quantizer.kind == LearnedKind::kSign ? mean : largest / c.qp;
+    EXPECT_DOUBLE_EQ(a[n][0].item<double>(), want);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, LearnedScaleTest, ::testing::ValuesIn(kCases));
+
+}  // namespace
+}  // namespace tern::qat
