@@ -37,6 +37,9 @@ add_library(tern_torch_pch STATIC ${CMAKE_SOURCE_DIR}/cmake/torch_pch.cc)
 target_link_libraries(tern_torch_pch PUBLIC tern_options tern_torch)
 target_precompile_headers(tern_torch_pch PRIVATE ${CMAKE_SOURCE_DIR}/cmake/torch_pch.h)
 
+# libtorch has Gloo's symbols, not its headers (Debian: libgloo-dev): src/parallel needs them for c10d's CPU back end.
+find_path(TERN_GLOO_INCLUDE gloo/context.h REQUIRED)
+
 function(tern_use_torch target)
   target_link_libraries(${target} PUBLIC tern_torch)
   target_precompile_headers(${target} REUSE_FROM tern_torch_pch)

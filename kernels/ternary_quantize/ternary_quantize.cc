@@ -52,8 +52,12 @@ float TernaryScale(const float* w, int64_t count, const ParallelFor& parallel) {
   std::vector<float> sums(static_cast<size_t>(blocks));
   parallel(blocks, kScaleGrain,
            [&](int64_t begin, int64_t end) { AbsBlockSums(w, count, begin, end, sums.data()); });
+  return ScaleOfBlockSums(sums.data(), blocks, count);
+}
+
+float ScaleOfBlockSums(const float* sums, int64_t blocks, int64_t count) {
   double total = 0.0;
-  for (float sum : sums) total += static_cast<double>(sum);
+  for (int64_t b = 0; b < blocks; ++b) total += static_cast<double>(sums[b]);
   const float mean = static_cast<float>(total / static_cast<double>(count));
   return mean < kScaleFloor ? kScaleFloor : mean;  // In this form NaN stays NaN.
 }

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "kernels/ternary_quantize/block_sums.h"
 #include "kernels/ternary_quantize/ternary_quantize.h"
 
 namespace tern::kernels {
@@ -12,9 +13,6 @@ namespace tern::kernels {
 // of `count` elements.
 void AbsBlockSumsRef(const float* w, int64_t count, int64_t block_begin, int64_t block_end,
                      float* sums);
-// The same numbers with eight independent chains in flight; full blocks and the short last one.
-void AbsBlockSums(const float* w, int64_t count, int64_t block_begin, int64_t block_end,
-                  float* sums);
 
 float TernaryScaleRef(const float* w, int64_t count);
 

@@ -14,6 +14,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "h5/h5.h"
@@ -66,6 +67,36 @@ std::string FolderName(int64_t step);
 std::string WriteCheckpoint(const std::string& folder, const CheckpointMeta& meta,
                             const std::vector<TensorView>& tensors);
 
+// ---- A checkpoint that several ranks write together: rank-0000-of-0002.h5, ... with the rows each
+// has, and a state.h5 whose virtual datasets join them, so that every reader sees whole tensors.
+// 1. The root calls BeginParts; 2. every rank calls WritePart in the folder that returns, and hands
+// its PartFile to the root; 3. the root calls FinishParts (or, when any rank failed, AbandonParts).
+// Until 3 is through, the folder has a temporary name.
+
+// Rows [first, first + view.shape[0]) of a tensor, along its first axis; view.data may be null when
+// it has none.
+struct PartView {
+  TensorView view;
+  int64_t first = 0;
+  int64_t all_rows = 0;  // Of the whole tensor
+};
+
+struct PartFile {
+  int64_t size_bytes = 0;
+  std::string sha256;
+  std::vector<std::pair<int64_t, int64_t>> rows;  // First row and number, for each tensor in order
+};
+
+std::string BeginParts(const std::string& folder, int64_t step);
+// All ranks give the same names in the same order. Throws ResourceError (disk full).
+PartFile WritePart(const std::string& part_folder, int rank, int ranks,
+                   const std::vector<PartView>& tensors);
+// `files` in rank order. Returns the checkpoint's path. `tensors`: the root's own list.
+std::string FinishParts(const std::string& folder, const std::string& part_folder,
+                        const CheckpointMeta& meta, const std::vector<PartView>& tensors,
+                        const std::vector<PartFile>& files);
+void AbandonParts(const std::string& part_folder);
+
 // Opens one checkpoint and verifies it: manifest, format version, sizes, SHA-256, HDF5, names and
 // types. Throws InputError when there is none, FormatError (file, found, wanted) when it is not to
 // be trusted.
@@ -85,10 +116,18 @@ class CheckpointReader {
   // Reads a whole tensor. Throws FormatError when it is missing or has another type, shape or size.
   void Read(const std::string& name, h5::Type type, const std::vector<int64_t>& shape,
             void* out) const;
-  // Hash of state.h5 (lower-case hex): names the exact bits a derived file was made from.
+  // Rows [first, first + rows) of a tensor of `shape`, along its first axis.
+  void ReadRows(const std::string& name, h5::Type type, const std::vector<int64_t>& shape,
+                int64_t first, int64_t rows, void* out) const;
+  // Hash of all files (of state.h5 itself when there is no other), lower-case hex: names the exact
+  // bits a derived file was made from.
   const std::string& sha256() const;
 
  private:
+  // Throws FormatError unless there is such a tensor.
+  const TensorInfo& Wanted(const std::string& name, h5::Type type,
+                           const std::vector<int64_t>& shape) const;
+
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/sha256.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/folders.h"
 #include "checkpoint/manifest.h"
@@ -69,9 +70,12 @@ CheckpointReader::CheckpointReader(const std::string& path) : impl_(std::make_un
                     ": step ", manifest.step, " in a folder named for step ",
                     named_step.value_or(0), "; give the folder its own name back");
   CheckContents(manifest, impl_->folder);
+  std::string hashes;
   for (const ManifestFile& file : manifest.files) {
     if (file.name == kStateName) impl_->sha256 = file.sha256;
+    hashes += file.sha256;
   }
+  if (manifest.files.size() > 1) impl_->sha256 = Sha256Hex(hashes);
 
   const std::string state_path = impl_->folder + "/" + kStateName;
   impl_->file = h5::File::OpenForReading(state_path);
@@ -115,6 +119,18 @@ const TensorInfo* CheckpointReader::Find(std::string_view name) const {
 
 void CheckpointReader::Read(const std::string& name, h5::Type type,
                             const std::vector<int64_t>& shape, void* out) const {
+  impl_->file->Read(name, type, out, Wanted(name, type, shape).size_bytes);
+}
+
+void CheckpointReader::ReadRows(const std::string& name, h5::Type type,
+                                const std::vector<int64_t>& shape, int64_t first, int64_t rows,
+                                void* out) const {
+  Wanted(name, type, shape);
+  impl_->file->ReadRows(name, type, shape, first, rows, out);
+}
+
+const TensorInfo& CheckpointReader::Wanted(const std::string& name, h5::Type type,
+                                           const std::vector<int64_t>& shape) const {
   const TensorInfo* tensor = Find(name);
   TERN_CHECK_FORMAT(tensor != nullptr, impl_->folder, ": has no tensor ", name,
                     "; was it written by a run of another model or optimizer?");
@@ -124,7 +140,7 @@ void CheckpointReader::Read(const std::string& name, h5::Type type,
   TERN_CHECK_FORMAT(tensor->type == type, impl_->folder, ": tensor ", name,
                     " has elements of another type (", h5::SizeOf(tensor->type),
                     " bytes each, want ", h5::SizeOf(type), ")");
-  impl_->file->Read(name, type, out, tensor->size_bytes);
+  return *tensor;
 }
 
 }  // namespace tern::checkpoint

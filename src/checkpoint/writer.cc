@@ -6,8 +6,10 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <cmath>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <set>
@@ -33,19 +35,54 @@ std::string DumpState(const nlohmann::json& state) {
   }
 }
 
-void WriteStateFile(const std::string& path, const CheckpointMeta& meta,
-                    const std::vector<TensorView>& tensors) {
-  h5::File file = h5::File::Create(path);
+// What state.h5 says besides its tensors.
+void WriteHead(h5::File& file, const CheckpointMeta& meta) {
   file.SetAttribute("/", kFormatAttribute, std::string(kStateFormat));
   file.SetAttribute("/", kVersionAttribute, kFormatVersion);
   file.SetAttribute("/", kStepAttribute, meta.step);
   file.SetAttribute("/", kKindAttribute, meta.kind);
   const std::string state = DumpState(meta.state);
   file.Write(kStateDataset, h5::Type::kU8, {static_cast<int64_t>(state.size())}, state.data());
+}
+
+void WriteStateFile(const std::string& path, const CheckpointMeta& meta,
+                    const std::vector<TensorView>& tensors) {
+  h5::File file = h5::File::Create(path);
+  WriteHead(file, meta);
   for (const TensorView& tensor : tensors)
     file.Write(tensor.name, tensor.type, tensor.shape, tensor.data);
   file.Close();
   SyncPath(path);
+}
+
+ManifestFile FileEntry(const std::string& folder, const std::string& name) {
+  const std::string path = folder + "/" + name;
+  return {name, static_cast<int64_t>(fs::file_size(path)), Sha256OfFile(path)};
+}
+
+std::string PartName(size_t rank, size_t ranks) {
+  std::array<char, 48> name{};
+  std::snprintf(name.data(), name.size(), "rank-%04zu-of-%04zu.h5", rank, ranks);
+  return name.data();
+}
+
+std::string TemporaryPath(const std::string& folder, int64_t step) {
+  return StrCat(folder, "/", kTemporaryPrefix, FolderName(step), ".", ::getpid());
+}
+
+// Runs `write`, which fills `temporary`; when it fails, nothing stays there.
+template <class Function>
+void OrRemove(const std::string& temporary, const Function& write) {
+  std::error_code ignored;
+  try {
+    write();
+  } catch (const fs::filesystem_error& error) {
+    fs::remove_all(temporary, ignored);
+    throw ResourceError(StrCat("cannot write checkpoint ", temporary, ": ", error.what()));
+  } catch (...) {
+    fs::remove_all(temporary, ignored);
+    throw;
+  }
 }
 
 Manifest MakeManifest(const std::string& folder, const CheckpointMeta& meta) {
@@ -53,9 +90,7 @@ Manifest MakeManifest(const std::string& folder, const CheckpointMeta& meta) {
   for (const auto& [name, value] : meta.metrics) {
     if (std::isfinite(value)) manifest.metrics[name] = value;
   }
-  const std::string path = folder + "/" + kStateName;
-  manifest.files.push_back(
-      {kStateName, static_cast<int64_t>(fs::file_size(path)), Sha256OfFile(path)});
+  manifest.files.push_back(FileEntry(folder, kStateName));
   return manifest;
 }
 
@@ -97,23 +132,84 @@ std::string WriteCheckpoint(const std::string& folder, const CheckpointMeta& met
   CheckArguments(meta, tensors);
   MakeFolders(folder);
   const std::string final_path = folder + "/" + FolderName(meta.step);
-  const std::string temporary =
-      StrCat(folder, "/", kTemporaryPrefix, FolderName(meta.step), ".", ::getpid());
-  std::error_code ignored;
-  try {
-    fs::remove_all(temporary, ignored);
+  const std::string temporary = TemporaryPath(folder, meta.step);
+  OrRemove(temporary, [&] {
+    fs::remove_all(temporary);
     MakeFolders(temporary);
     WriteStateFile(temporary + "/" + kStateName, meta, tensors);
     WriteFileAtomically(temporary + "/" + kManifestName,
                         SerializeManifest(MakeManifest(temporary, meta)));
     MoveIntoPlace(temporary, final_path);
-  } catch (const fs::filesystem_error& error) {
-    fs::remove_all(temporary, ignored);
-    throw ResourceError(StrCat("cannot write checkpoint ", final_path, ": ", error.what()));
-  } catch (...) {
-    fs::remove_all(temporary, ignored);
-    throw;
+  });
+  SyncPath(folder);
+  return final_path;
+}
+
+std::string BeginParts(const std::string& folder, int64_t step) {
+  MakeFolders(folder);
+  const std::string temporary = TemporaryPath(folder, step);
+  OrRemove(temporary, [&] {
+    fs::remove_all(temporary);
+    MakeFolders(temporary);
+  });
+  return temporary;
+}
+
+void AbandonParts(const std::string& part_folder) {
+  std::error_code ignored;  // A leftover is removed at the next start.
+  fs::remove_all(part_folder, ignored);
+}
+
+PartFile WritePart(const std::string& part_folder, int rank, int ranks,
+                   const std::vector<PartView>& tensors) {
+  const std::string name = PartName(static_cast<size_t>(rank), static_cast<size_t>(ranks));
+  const std::string path = part_folder + "/" + name;
+  PartFile part;
+  h5::File file = h5::File::Create(path);
+  for (const PartView& tensor : tensors) {
+    const int64_t rows = tensor.view.shape.at(0);
+    if (rows > 0)
+      file.Write(tensor.view.name, tensor.view.type, tensor.view.shape, tensor.view.data);
+    part.rows.emplace_back(tensor.first, rows);
   }
+  file.Close();
+  SyncPath(path);
+  const ManifestFile entry = FileEntry(part_folder, name);
+  part.size_bytes = entry.size_bytes;
+  part.sha256 = entry.sha256;
+  return part;
+}
+
+std::string FinishParts(const std::string& folder, const std::string& part_folder,
+                        const CheckpointMeta& meta, const std::vector<PartView>& tensors,
+                        const std::vector<PartFile>& files) {
+  const std::string final_path = folder + "/" + FolderName(meta.step);
+  OrRemove(part_folder, [&] {
+    h5::File file = h5::File::Create(part_folder + "/" + kStateName);
+    WriteHead(file, meta);
+    for (size_t t = 0; t < tensors.size(); ++t) {
+      std::vector<int64_t> shape = tensors[t].view.shape;
+      shape[0] = tensors[t].all_rows;
+      std::vector<h5::File::VirtualPart> parts;
+      for (size_t rank = 0; rank < files.size(); ++rank) {
+        const auto [first, rows] = files[rank].rows.at(t);
+        if (rows > 0) {
+          parts.push_back({PartName(rank, files.size()), tensors[t].view.name, first, rows});
+        }
+      }
+      file.CreateVirtual(tensors[t].view.name, tensors[t].view.type, shape, parts);
+    }
+    file.Close();
+    SyncPath(part_folder + "/" + kStateName);
+    Manifest manifest = MakeManifest(part_folder, meta);
+    for (size_t rank = 0; rank < files.size(); ++rank) {
+      manifest.files.push_back(
+          {PartName(rank, files.size()), files[rank].size_bytes, files[rank].sha256});
+    }
+    CheckSizes(manifest, part_folder);
+    WriteFileAtomically(part_folder + "/" + kManifestName, SerializeManifest(manifest));
+    MoveIntoPlace(part_folder, final_path);
+  });
   SyncPath(folder);
   return final_path;
 }

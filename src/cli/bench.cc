@@ -2,25 +2,56 @@
 #include "train/bench.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <iostream>
 #include <nlohmann/json.hpp>
 
+#include "base/error.h"
 #include "base/progress.h"
 #include "cli/commands.h"
-#include "cli/threads.h"
+#include "cli/ranks.h"
 
 namespace tern::cli {
 namespace {
 
 struct BenchTrainFlags {
   std::string shape = "d256", precision = "bf16";
-  int64_t steps = 10, warmup = 3, threads = 0;
+  std::string shard = "none", reduce = "fp32";
+  int64_t steps = 10, warmup = 3, threads = 0, ranks = 0;
   bool dense = false, json = false;
 };
 
-void RunBenchTrain(const BenchTrainFlags& flags) {
-  SetThreads(flags.threads);
+constexpr const char* kShards[] = {"none", "zero1", "zero2", "zero3"};  // In recipe's order
+
+recipe::ParallelConfig ParallelOf(const BenchTrainFlags& flags) {
+  recipe::ParallelConfig parallel;
+  const auto found = std::find(std::begin(kShards), std::end(kShards), flags.shard);
+  parallel.shard = static_cast<recipe::Sharding>(found - std::begin(kShards));
+  parallel.reduce = flags.reduce == "bf16" ? recipe::ReduceType::kBf16 : recipe::ReduceType::kFp32;
+  if (flags.dense && parallel.shard == recipe::Sharding::kZero3) {
+    throw UsageError("--shard zero3 spreads BitLinear layers; want zero2 with --dense");
+  }
+  return parallel;
+}
+
+std::vector<std::string> RankArguments(const BenchTrainFlags& flags) {
+  std::vector<std::string> arguments = {"bench",       "train",
+                                        "--shape",     flags.shape,
+                                        "--precision", flags.precision,
+                                        "--shard",     flags.shard,
+                                        "--reduce",    flags.reduce,
+                                        "--steps",     StrCat(flags.steps),
+                                        "--warmup",    StrCat(flags.warmup),
+                                        "--threads",   StrCat(flags.threads)};
+  if (flags.dense) arguments.push_back("--dense");
+  if (flags.json) arguments.push_back("--json");
+  return arguments;
+}
+
+void RunBenchTrain(const BenchTrainFlags& flags, parallel::Group* group) {
   train::BenchOptions options;
+  options.group = group;
+  options.parallel = ParallelOf(flags);
   options.model = train::BenchShape(flags.shape);
   if (flags.dense) options.model.linear = LinearKind::kDense;
   options.precision = flags.precision == "fp32"   ? recipe::Precision::kFp32
@@ -29,11 +60,18 @@ void RunBenchTrain(const BenchTrainFlags& flags) {
   options.steps = flags.steps;
   options.warmup = flags.warmup;
   const train::BenchResult result = train::BenchTrain(options);
-  const double share = result.tokens_per_second * result.flops_per_token / result.gemm_flops;
+  const int ranks = group == nullptr ? 1 : group->size();
+  const double share =
+      result.tokens_per_second * result.flops_per_token / (result.gemm_flops * ranks);
+  if (group != nullptr && !group->is_root()) return;
   if (flags.json) {
     std::cout << nlohmann::json{{"shape", flags.shape},
                                 {"precision", flags.precision},
                                 {"dense", flags.dense},
+                                {"ranks", ranks},
+                                {"shard", flags.shard},
+                                {"reduce", flags.reduce},
+                                {"sent_bytes", result.sent_bytes},
                                 {"tokens_per_second", result.tokens_per_second},
                                 {"step_seconds", result.step_seconds},
                                 {"loss_first", result.first_loss},
@@ -47,9 +85,12 @@ void RunBenchTrain(const BenchTrainFlags& flags) {
   }
   std::cout << flags.shape << " " << flags.precision << (flags.dense ? " dense" : "") << ": "
             << FormatSi(result.tokens_per_second) << " tokens/s, " << static_cast<int>(100 * share)
-            << " % of this machine's fp32 GEMM peak (" << FormatSi(result.gemm_flops)
-            << "FLOP/s), peak memory " << FormatBytes(static_cast<double>(result.peak_rss_bytes))
-            << "\n";
+            << " % of this machine's fp32 GEMM peak (" << FormatSi(result.gemm_flops) << "FLOP/s"
+            << (ranks > 1 ? " a rank" : "") << "), peak memory "
+            << FormatBytes(static_cast<double>(result.peak_rss_bytes)) << "\n";
+  for (const auto& [kind, bytes] : result.sent_bytes) {
+    std::cout << "  a rank sends " << FormatBytes(bytes) << " of " << kind << " in a step\n";
+  }
 }
 
 }  // namespace
@@ -71,9 +112,21 @@ void AddBenchTrainCommand(CLI::App& bench) {
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   train->add_option("--threads", flags->threads, "0: all processors")->capture_default_str();
+  train->add_option("--ranks", flags->ranks, "Processes that share the batch")
+      ->check(CLI::Range(1, 8));
+  train->add_option("--shard", flags->shard, "With ranks: none | zero1 | zero2 | zero3")
+      ->check(CLI::IsMember({"none", "zero1", "zero2", "zero3"}))
+      ->capture_default_str();
+  train->add_option("--reduce", flags->reduce, "Sharded gradients travel as fp32 | bf16")
+      ->check(CLI::IsMember({"fp32", "bf16"}))
+      ->capture_default_str();
   train->add_flag("--dense", flags->dense, "Dense linear layers instead of BitLinear");
   train->add_flag("--json", flags->json, "One JSON object instead of text");
-  train->callback([flags] { RunBenchTrain(*flags); });
+  train->callback([flags] {
+    if (StartRanks(flags->ranks, RankArguments(*flags))) return;
+    RunAsRank({ParallelOf(*flags), flags->threads, {}},
+              [&](parallel::Group* group) { RunBenchTrain(*flags, group); });
+  });
 }
 
 }  // namespace tern::cli

@@ -18,10 +18,15 @@ void AddPlanCommand(CLI::App& app) {
   struct Flags {
     std::string recipe;
     std::vector<std::string> overrides;
+    int64_t ranks = 1;
   };
   auto flags = std::make_shared<Flags>();
   plan->add_option("recipe", flags->recipe, "Recipe file")->required();
   plan->add_option("overrides", flags->overrides, "key=value");
+  plan->add_option("--ranks", flags->ranks,
+                   "Processes that share the training (docs/distributed.md)")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
   plan->callback([flags] {
     const recipe::LoadedRecipe loaded =
         job::Resolved(recipe::LoadRecipe(flags->recipe, flags->overrides));
@@ -30,8 +35,9 @@ void AddPlanCommand(CLI::App& app) {
     const double gemm_flops = plan::MeasureGemmPeak();
     for (const recipe::Stage& stage : loaded.recipe.stages) {
       if (const auto* train = std::get_if<recipe::TrainStage>(&stage)) {
-        std::cout << plan::FormatPlan(loaded.recipe, *train,
-                                      plan::PlanTraining(loaded.recipe, *train, gemm_flops));
+        std::cout << plan::FormatPlan(
+            loaded.recipe, *train,
+            plan::PlanTraining(loaded.recipe, *train, gemm_flops, flags->ranks));
       }
     }
   });

@@ -5,6 +5,8 @@
 #include <malloc.h>
 #include <sched.h>
 
+#include <algorithm>
+
 namespace tern::cli {
 namespace {
 
@@ -16,11 +18,12 @@ int64_t UsableProcessors() {
 
 }  // namespace
 
-void SetThreads(int64_t threads) {
+void SetThreads(int64_t threads, int64_t local_ranks) {
   constexpr int kKeepBelow = 1 << 30;
   mallopt(M_MMAP_THRESHOLD, kKeepBelow);
   mallopt(M_TRIM_THRESHOLD, kKeepBelow);
-  at::set_num_threads(static_cast<int>(threads > 0 ? threads : UsableProcessors()));
+  at::set_num_threads(static_cast<int>(
+      threads > 0 ? threads : std::max<int64_t>(1, UsableProcessors() / local_ranks)));
 }
 
 }  // namespace tern::cli

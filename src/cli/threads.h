@@ -5,9 +5,10 @@
 
 namespace tern::cli {
 
-// libtorch's threads; 0: all processors that this process may use. Also tells the C library to keep
-// freed memory, because every step allocates the same tensors again (measured: page faults cost
-// several percent of a step).
-void SetThreads(int64_t threads);
+// libtorch's threads, whatever OMP_NUM_THREADS says (torchrun sets it to 1); 0: all processors that
+// this process may use, divided among the `local_ranks` processes of this machine. Also tells the C
+// library to keep freed memory, because every step allocates the same tensors again (measured: page
+// faults cost several percent of a step).
+void SetThreads(int64_t threads, int64_t local_ranks = 1);
 
 }  // namespace tern::cli

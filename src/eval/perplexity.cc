@@ -29,6 +29,56 @@ int64_t WindowsWithin(const std::vector<data::EvalWindow>& windows, int64_t max_
   return count;
 }
 
+// What one rank has done of an evaluation.
+struct Shares {
+  std::vector<double> losses;  // Sum of negative log-likelihoods of each of its passes, in order
+  bool complete = true;        // False: a stop signal ended it early
+};
+
+// Passes first, first + ranks, ... of this rank.
+Shares MyPasses(const model::Decoder& decoder, const data::TokenSource& tokens,
+                const PerplexityOptions& options, const std::vector<data::EvalWindow>& windows,
+                int64_t count) {
+  const int64_t ranks = options.group == nullptr ? 1 : options.group->size(),
+                rank = options.group == nullptr ? 0 : options.group->rank();
+  model::ForwardOptions forward;
+  forward.source = options.source;
+  Shares shares;
+  for (int64_t first = rank * options.batch; first < count; first += ranks * options.batch) {
+    if (StopRequested()) {
+      shares.complete = false;
+      return shares;
+    }
+    const int64_t size = std::min(options.batch, count - first);
+    const data::Batch batch = data::MakeEvalBatch(tokens, options.split, windows, first, size,
+                                                  options.sequence_length, options.packing);
+    nn::LossOptions loss;
+    loss.count = 1;  // The sum, divided once at the end.
+    loss.chunk_rows = kChunkRows;
+    shares.losses.push_back(
+        nn::ChunkedCrossEntropy(decoder.Hidden(model::InputOf(batch, 0, size), forward),
+                                decoder.HeadWeight(), model::TargetsOf(batch, 0, size), loss)
+            .item<double>());
+    if (options.progress) options.progress(first + size, count);
+  }
+  return shares;
+}
+
+// The passes' losses in their order, added up on every rank alike.
+double JoinPasses(const Shares& mine, int64_t passes, parallel::Group& group, bool* complete) {
+  const int64_t ranks = group.size(), most = (passes + ranks - 1) / ranks;
+  std::vector<double> sent = {mine.complete ? 1.0 : 0.0};
+  sent.insert(sent.end(), mine.losses.begin(), mine.losses.end());
+  sent.resize(static_cast<size_t>(most + 1));
+  const auto all = group.GatherNumbers(sent);
+  for (const auto& numbers : all) *complete = *complete && numbers[0] != 0;
+  double sum = 0;
+  for (int64_t pass = 0; pass < passes; ++pass) {
+    sum += all[static_cast<size_t>(pass % ranks)][static_cast<size_t>(1 + pass / ranks)];
+  }
+  return sum;
+}
+
 }  // namespace
 
 PerplexityResult Perplexity(const model::Decoder& decoder, const data::TokenSource& tokens,
@@ -37,26 +87,18 @@ PerplexityResult Perplexity(const model::Decoder& decoder, const data::TokenSour
   const std::vector<data::EvalWindow> windows =
       data::EvalWindows(tokens, options.split, options.sequence_length);
   const int64_t count = WindowsWithin(windows, options.max_tokens);
+  const Shares shares = MyPasses(decoder, tokens, options, windows, count);
   PerplexityResult result;
+  const int64_t passes = (count + options.batch - 1) / options.batch;
   double sum = 0;
-  for (int64_t first = 0; first < count; first += options.batch) {
-    if (StopRequested()) {
-      result.complete = false;
-      return result;
-    }
-    const int64_t size = std::min(options.batch, count - first);
-    const data::Batch batch = data::MakeEvalBatch(tokens, options.split, windows, first, size,
-                                                  options.sequence_length, options.packing);
-    nn::LossOptions loss;
-    loss.count = 1;  // The sum, divided once at the end.
-    loss.chunk_rows = kChunkRows;
-    sum += nn::ChunkedCrossEntropy(decoder.Hidden(model::InputOf(batch, 0, size), {}),
-                                   decoder.HeadWeight(), model::TargetsOf(batch, 0, size), loss)
-               .item<double>();
-    for (int64_t i = first; i < first + size; ++i)
-      result.tokens += windows[static_cast<size_t>(i)].targets;
-    if (options.progress) options.progress(first + size, count);
+  if (options.group == nullptr) {
+    result.complete = shares.complete;
+    for (const double loss : shares.losses) sum += loss;
+  } else {
+    sum = JoinPasses(shares, passes, *options.group, &result.complete);
   }
+  if (!result.complete) return result;
+  for (int64_t i = 0; i < count; ++i) result.tokens += windows[static_cast<size_t>(i)].targets;
   result.loss = sum / static_cast<double>(result.tokens);
   result.perplexity = std::exp(result.loss);
   return result;

@@ -11,6 +11,7 @@
 #include "data/batch.h"
 #include "data/token_source.h"
 #include "model/decoder.h"
+#include "parallel/group.h"
 
 namespace tern::eval {
 
@@ -21,6 +22,10 @@ struct PerplexityOptions {
   int64_t batch = 8;       // Windows a forward pass; has no influence on the result but rounding
   data::Packing packing = data::Packing::kStream;  // kDocuments: context stops at document borders
   std::function<void(int64_t done, int64_t all)> progress;  // Optional, in windows
+  // Not null: the ranks take the forward passes in turn, and all return the same result, with the
+  // bits of one rank: the passes' sums are added in their order, whoever made them.
+  parallel::Group* group = nullptr;
+  nn::WeightSource* source = nullptr;  // Of a decoder whose matrices are spread over ranks
 };
 
 struct PerplexityResult {

@@ -145,6 +145,7 @@ void File::Read(const std::string& name, Type type, void* out, int64_t size_byte
   if (size_bytes == 0) return;
   impl_->Check(H5Dread(dataset.get(), NativeId(type), H5S_ALL, H5S_ALL, H5P_DEFAULT, out),
                "read dataset " + name);
+  impl_->CheckParts("read the parts of dataset " + name);
 }
 
 void File::ReadRange(const std::string& name, Type type, int64_t begin, int64_t count,

@@ -52,8 +52,17 @@ class File {
   void WriteRows(const std::string& name, Type type, int64_t first, int64_t rows, const void* data);
   // Asks the system to begin writing to the disk what it holds of the file, and returns at once.
   void StartWriteback();
-  // Bytes from the beginning of the file to such a dataset's elements. FormatError when the dataset
-  // is of another layout or reaches beyond the file.
+  // A dataset whose rows (along the first axis) lie in other files of the same folder; the parts
+  // cover it, and their names are relative, so that the folder can be moved. See virtual.cc.
+  struct VirtualPart {
+    std::string file, dataset;  // Plain file name; the part's dataset there, [rows, rest of shape]
+    int64_t first = 0, rows = 0;
+  };
+  void CreateVirtual(const std::string& name, Type type, const std::vector<int64_t>& shape,
+                     const std::vector<VirtualPart>& parts);
+
+  // Bytes from the beginning of the file to a contiguous dataset's elements. FormatError when it is
+  // of another layout or reaches beyond the file.
   int64_t ContiguousOffset(const std::string& name) const;
 
   bool Has(const std::string& name) const;
@@ -64,6 +73,9 @@ class File {
   void Read(const std::string& name, Type type, void* out, int64_t size_bytes) const;
   // Elements [begin, begin + count) of a 1-D dataset.
   void ReadRange(const std::string& name, Type type, int64_t begin, int64_t count, void* out) const;
+  // Rows [first, first + rows) of a dataset of `shape`, along its first axis.
+  void ReadRows(const std::string& name, Type type, const std::vector<int64_t>& shape,
+                int64_t first, int64_t rows, void* out) const;
   // Names of all datasets below `group`, in name order, absolute.
   std::vector<std::string> ListDatasets(const std::string& group = "/") const;
 

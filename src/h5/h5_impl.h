@@ -23,9 +23,10 @@ namespace tern::h5 {
 class LibraryLock {
  public:
   LibraryLock() : lock_(Mutex()) {
-    static const bool prepared =
-        H5dont_atexit() >= 0 && H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr) >= 0;
-    static_cast<void>(prepared);
+    static const bool stays = H5dont_atexit() >= 0;
+    // A thread-safe build of HDF5 has an error stack for each thread.
+    thread_local const bool silent = H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr) >= 0;
+    static_cast<void>(stays && silent);
   }
 
  private:
@@ -180,6 +181,8 @@ struct File::Impl {
                                    ? "; the file is incomplete: free some space and write it again"
                                    : "; look at the disk"));
   }
+  // After reading from a dataset: HDF5 gives zeros for a file of a virtual one that is not there.
+  void CheckParts(const std::string& what) const { CheckSystem(status.open_error, what); }
   // Bytes of a dataset, checked against the file: tern writes no holes and does not compress, so a
   // dataset larger than its file is damaged, and must not make a reader allocate. Virtual datasets
   // live in other files.

@@ -15,11 +15,12 @@
 namespace tern::job {
 
 Context::Context(const recipe::LoadedRecipe& the_recipe, std::string run_folder,
-                 std::string scripts)
+                 std::string scripts, parallel::Group* the_group)
     : loaded(the_recipe),
       folder(std::move(run_folder)),
       fetch_scripts(std::move(scripts)),
-      journal(folder + "/journal.jsonl"),
+      group(the_group),
+      journal(is_root() ? folder + "/journal.jsonl" : ""),
       resolved_yaml(recipe::ResolvedYaml(the_recipe)) {}
 
 const text::Tokenizer& Context::Tokenizer() {

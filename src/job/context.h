@@ -10,6 +10,7 @@
 #include "data/dataset.h"
 #include "data/token_source.h"
 #include "metrics/journal.h"
+#include "parallel/group.h"
 #include "recipe/load.h"
 #include "text/tokenizer.h"
 
@@ -17,15 +18,19 @@ namespace tern::job {
 
 struct Context {
   // `loaded` must live as long as this. `folder` is the run's; `fetch_scripts` holds what
-  // data.fetch names.
-  Context(const recipe::LoadedRecipe& loaded, std::string folder, std::string fetch_scripts);
+  // data.fetch names; group: null for one process, else the root keeps the journal.
+  Context(const recipe::LoadedRecipe& loaded, std::string folder, std::string fetch_scripts,
+          parallel::Group* group);
 
   const recipe::LoadedRecipe& loaded;
   std::string folder, fetch_scripts;
+  parallel::Group* group;
   Journal journal;
   std::string resolved_yaml;
   double gemm_flops = 0;  // Measured when the first train stage begins
 
+  bool is_root() const { return group == nullptr || group->is_root(); }
+  int ranks() const { return group == nullptr ? 1 : group->size(); }
   const recipe::Recipe& recipe() const { return loaded.recipe; }
   std::string Path(const std::string& name) const { return folder + "/" + name; }
   std::string TokenizerPath() const { return Path("tokenizer.model"); }

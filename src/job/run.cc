@@ -2,7 +2,9 @@
 #include "job/run.h"
 
 #include <filesystem>
+#include <functional>
 #include <iostream>
+#include <optional>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -102,36 +104,52 @@ void Restart(const Context& context, const std::vector<recipe::Stage>& stages,
     throw UsageError(StrCat("--restart-from ", from, ": the recipe has no stage of that id"));
 }
 
-void RunOne(Context& context, const recipe::Stage& stage, const StageRecord& record) {
-  const std::string& id = recipe::IdOf(stage);
-  record.Begin();
-  context.journal.Append("stage_begun", {{"stage", id}});
-  LogInfo("stage ", id);
-  const nlohmann::json result =
-      std::visit([&](const auto& s) { return RunStage(context, s); }, stage);
-  record.End(result);
-  context.journal.Append("stage_ended", {{"stage", id}, {"result", result}});
+// Runs `work` on the root; the other ranks wait.
+void OnRoot(parallel::Group* group, const std::function<void()>& work) {
+  group == nullptr ? work() : group->OnRoot(work);
 }
 
-}  // namespace
+// Stages that all ranks take part in.
+bool IsShared(const recipe::Stage& stage) {
+  return std::holds_alternative<recipe::TrainStage>(stage) ||
+         std::holds_alternative<recipe::EvalStage>(stage);
+}
 
-void RunRecipe(const recipe::LoadedRecipe& given, const RunOptions& options) {
-  const recipe::LoadedRecipe loaded = Resolved(given);
+void RunOne(Context& context, const recipe::Stage& stage, const StageRecord& record) {
+  const std::string& id = recipe::IdOf(stage);
+  OnRoot(context.group, [&] {
+    record.Begin();
+    context.journal.Append("stage_begun", {{"stage", id}, {"ranks", context.ranks()}});
+  });
+  LogInfo("stage ", id);
+  nlohmann::json result;
+  const auto run = [&] {
+    result = std::visit([&](const auto& s) { return RunStage(context, s); }, stage);
+  };
+  IsShared(stage) ? run() : OnRoot(context.group, run);
+  OnRoot(context.group, [&] {
+    record.End(result);
+    context.journal.Append("stage_ended", {{"stage", id}, {"result", result}});
+  });
+}
+
+// What must hold before anything is made, and is the same for all ranks.
+void CheckJob(const recipe::LoadedRecipe& loaded, int ranks) {
   for (const std::string& warning : recipe::CheckRecipe(loaded)) LogWarn(warning);
   for (const recipe::Stage& stage : loaded.recipe.stages) {
     if (const auto* train = std::get_if<recipe::TrainStage>(&stage)) {
       CheckMachine(*train);
       qat::MatchRules(train->quantize, loaded.recipe.model, train->id);
-      plan::CheckBudget(loaded.recipe, plan::PlanTraining(loaded.recipe, *train, 0));
+      const std::string why = ranks > 1 ? train::WhyNotByRanks(loaded.recipe, *train) : "";
+      if (!why.empty()) throw RecipeError(why + ". Run it without --ranks");
+      plan::CheckBudget(loaded.recipe, plan::PlanTraining(loaded.recipe, *train, 0, ranks));
     }
   }
-  const std::string folder = options.runs_folder + "/" + loaded.recipe.name;
-  MakeFolders(folder + "/stages");
-  const FileLock lock(folder + "/lock");
-  RemoveUnfinishedFiles(folder);
-  InstallStopSignals();
-  Context context(loaded, folder, options.fetch_scripts);
-  const std::vector<recipe::Stage> stages = StagesOf(loaded.recipe);
+}
+
+// Restarts what is asked for and refuses what was made from another recipe.
+void PrepareFolder(const Context& context, const std::vector<recipe::Stage>& stages,
+                   const RunOptions& options) {
   if (!options.restart_from.empty()) Restart(context, stages, options.restart_from);
   for (const recipe::Stage& stage : stages) {
     const std::string& id = recipe::IdOf(stage);
@@ -142,19 +160,41 @@ void RunRecipe(const recipe::LoadedRecipe& given, const RunOptions& options) {
     StageRecord(context, stage).CheckUnchanged(id, has_checkpoints);
   }
   WriteFileAtomically(context.Path("recipe.resolved.yaml"), context.resolved_yaml);
+}
+
+}  // namespace
+
+void RunRecipe(const recipe::LoadedRecipe& given, const RunOptions& options) {
+  const recipe::LoadedRecipe loaded = Resolved(given);
+  CheckJob(loaded, options.group == nullptr ? 1 : options.group->size());
+  const std::string folder = options.runs_folder + "/" + loaded.recipe.name;
+  std::optional<FileLock> lock;
+  OnRoot(options.group, [&] {
+    MakeFolders(folder + "/stages");
+    lock.emplace(folder + "/lock");
+    RemoveUnfinishedFiles(folder);
+  });
+  InstallStopSignals();
+  Context context(loaded, folder, options.fetch_scripts, options.group);
+  const std::vector<recipe::Stage> stages = StagesOf(loaded.recipe);
+  OnRoot(options.group, [&] { PrepareFolder(context, stages, options); });
 
   bool remade = false;  // A stage made again makes those after it stale.
   for (const recipe::Stage& stage : stages) {
     const StageRecord record(context, stage);
-    if (record.done() && !record.grows() && !remade) {
+    bool done = record.done() && !record.grows() && !remade;
+    if (options.group != nullptr) done = options.group->FromRoot(done ? "done" : "due") == "done";
+    if (done) {
       LogInfo("stage ", recipe::IdOf(stage), " is done");
       continue;
     }
     remade = true;
     RunOne(context, stage, record);
   }
-  const std::string expectation = CheckExpectations(context);
-  if (!expectation.empty()) std::cerr << expectation << "\n";
+  OnRoot(options.group, [&] {
+    const std::string expectation = CheckExpectations(context);
+    if (!expectation.empty()) std::cerr << expectation << "\n";
+  });
 }
 
 }  // namespace tern::job

@@ -6,6 +6,7 @@
 
 #include <string>
 
+#include "parallel/group.h"
 #include "recipe/load.h"
 
 namespace tern::job {
@@ -14,6 +15,9 @@ struct RunOptions {
   std::string runs_folder = "checkpoints";
   std::string restart_from;   // Id of a stage: it and all after it are made again; empty: go on
   std::string fetch_scripts;  // Folder of the scripts that data.fetch names
+  // Not null: all ranks call RunRecipe together. They share trainings and evaluations; everything
+  // else, and every file but the parts of checkpoints, is the root's.
+  parallel::Group* group = nullptr;
 };
 
 // Throws RecipeError when a finished or begun stage was made from other keys (naming them),

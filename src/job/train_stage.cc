@@ -2,6 +2,7 @@
 #include <sys/resource.h>
 
 #include <iostream>
+#include <optional>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -52,8 +53,11 @@ nlohmann::json RunStage(Context& context, const recipe::TrainStage& stage) {
   const data::TokenSource& tokens = context.Tokens();
   NoteShares(context, stage, tokens);
   if (context.gemm_flops == 0) context.gemm_flops = plan::MeasureGemmPeak();
-  const plan::TrainPlan plan = plan::PlanTraining(context.recipe(), stage, context.gemm_flops);
-  std::cerr << plan::FormatPlan(context.recipe(), stage, plan);
+  if (context.group != nullptr)  // One number, so that all ranks judge the budget alike
+    context.gemm_flops = context.group->GatherNumbers({context.gemm_flops})[0][0];
+  const plan::TrainPlan plan =
+      plan::PlanTraining(context.recipe(), stage, context.gemm_flops, context.ranks());
+  if (context.is_root()) std::cerr << plan::FormatPlan(context.recipe(), stage, plan);
   plan::CheckBudget(context.recipe(), plan);
   const std::optional<distill::TeacherStore> store = OpenTeacherStore(context, stage);
   const std::optional<model::Decoder> teacher = store ? std::nullopt : OpenTeacher(context, stage);
@@ -61,11 +65,12 @@ nlohmann::json RunStage(Context& context, const recipe::TrainStage& stage) {
       train::Train({context.recipe(), stage, context.Path(stage.id), context.folder, tokens,
                     context.journal, context.resolved_yaml, context.gemm_flops,
                     [&](model::Decoder* decoder) { InitializeDecoder(context, stage, decoder); },
-                    teacher ? &*teacher : nullptr, store ? &*store : nullptr});
+                    teacher ? &*teacher : nullptr, store ? &*store : nullptr, context.group});
   const double share = result.tokens_per_second *
                        plan::FlopsPerToken(context.recipe().model, stage.sequence_length) /
-                       context.gemm_flops;
+                       (context.gemm_flops * context.ranks());
   return {{"steps", result.steps},
+          {"ranks", context.ranks()},
           {"loss", result.loss},
           {"validation_loss", result.validation_loss},
           {"tokens_per_second", result.tokens_per_second},
@@ -77,7 +82,10 @@ nlohmann::json RunStage(Context& context, const recipe::TrainStage& stage) {
 }
 
 nlohmann::json RunStage(Context& context, const recipe::EvalStage& stage) {
-  const checkpoint::CheckpointReader reader(CheckpointFolder(context, "last"));
+  std::string folder;
+  if (context.is_root()) folder = CheckpointFolder(context, "last");
+  if (context.group != nullptr) folder = context.group->FromRoot(folder);
+  const checkpoint::CheckpointReader reader(folder);
   const model::Decoder decoder = qat::LoadShipped(reader);
   eval::PerplexityOptions options;
   options.split = data::SplitFromName(stage.split);
@@ -86,10 +94,14 @@ nlohmann::json RunStage(Context& context, const recipe::EvalStage& stage) {
   options.packing = context.recipe().data.packing == recipe::Packing::kDocuments
                         ? data::Packing::kDocuments
                         : data::Packing::kStream;
-  ProgressLine progress(stage.id, "windows", {});
-  options.progress = [&](int64_t done, int64_t) { progress.Update(done); };
+  options.group = context.group;
+  std::optional<ProgressLine> progress;
+  if (context.is_root()) {
+    progress.emplace(stage.id, "windows", ProgressLine::Options{});
+    options.progress = [&](int64_t done, int64_t) { progress->Update(done); };
+  }
   const eval::PerplexityResult result = eval::Perplexity(decoder, context.Tokens(), options);
-  progress.Finish();
+  if (progress) progress->Finish();
   if (!result.complete) {
     throw StoppedError(StrCat("stopped by ", SignalName(StopSignal()), " during ", stage.id,
                               "; run the same command again to go on"));

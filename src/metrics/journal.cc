@@ -66,12 +66,13 @@ JsonLines ReadJsonLines(const std::string& path) {
 
 Journal::Journal(std::string path, WallClock clock)
     : path_(std::move(path)), clock_(std::move(clock)) {
-  RepairJsonLines(path_);
+  if (!path_.empty()) RepairJsonLines(path_);
 }
 
 void Journal::Append(std::string_view event, const nlohmann::json& fields) {
   TERN_CHECK(fields.is_object() && !fields.contains("time") && !fields.contains("event"),
              "fields of event ", event);
+  if (path_.empty()) return;
   nlohmann::ordered_json line = {{"time", FormatUtc(clock_())}, {"event", event}};
   for (const auto& [key, value] : fields.items()) line[key] = value;
   // Texts may come from users' files: invalid UTF-8 is replaced, because a diary must never refuse

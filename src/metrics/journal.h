@@ -22,7 +22,7 @@ std::string FormatUtc(double seconds);
 class Journal {
  public:
   // Opens or makes `path` for appending and cuts off a torn last line. Throws ResourceError when it
-  // cannot be written.
+  // cannot be written. An empty path keeps nothing: of several ranks, one keeps the diary.
   explicit Journal(std::string path, WallClock clock = SystemWallClock);
 
   // Appends {"time": ..., "event": event, fields...}. `fields` is an object without "time" and

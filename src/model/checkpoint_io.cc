@@ -28,14 +28,6 @@ checkpoint::TensorView ViewOf(const std::string& name, const at::Tensor& tensor)
   return {name, h5::Type::kF32, tensor.sizes().vec(), tensor.const_data_ptr()};
 }
 
-std::vector<checkpoint::TensorView> ParameterViews(const Decoder& decoder) {
-  std::vector<checkpoint::TensorView> views;
-  for (const Parameter& parameter : decoder.parameters()) {
-    views.push_back(ViewOf(DatasetName(parameter), parameter.value));
-  }
-  return views;
-}
-
 void ReadInto(const checkpoint::CheckpointReader& reader, const std::string& name,
               const at::Tensor& tensor) {
   TERN_CHECK(
@@ -55,8 +47,8 @@ Decoder LoadDecoder(const checkpoint::CheckpointReader& reader) {
   return decoder;
 }
 
-void ReadParameters(const checkpoint::CheckpointReader& reader, const Decoder& decoder) {
-  const nlohmann::json want = ToJson(decoder.config());
+void CheckModel(const checkpoint::CheckpointReader& reader, const ModelConfig& config) {
+  const nlohmann::json want = ToJson(config);
   const nlohmann::json& found = ModelJson(reader);
   std::string differences;
   for (const auto& [key, value] : want.items()) {
@@ -67,8 +59,6 @@ void ReadParameters(const checkpoint::CheckpointReader& reader, const Decoder& d
   TERN_CHECK_INPUT(differences.empty(), reader.folder(),
                    " holds another model than the recipe's:", differences,
                    "\nGive this run another name (name=...), or restore the recipe's model.");
-  for (const Parameter& parameter : decoder.parameters())
-    ReadInto(reader, DatasetName(parameter), parameter.value);
 }
 
 }  // namespace tern::model

@@ -9,9 +9,6 @@
 
 namespace tern::model {
 
-// Views of the parameters under /model/, valid while the decoder lives.
-std::vector<checkpoint::TensorView> ParameterViews(const Decoder& decoder);
-
 // A fp32 CPU tensor as a view of that name; the tensor must outlive the view.
 checkpoint::TensorView ViewOf(const std::string& name, const at::Tensor& tensor);
 
@@ -23,8 +20,8 @@ void ReadInto(const checkpoint::CheckpointReader& reader, const std::string& nam
 ModelConfig ConfigOf(const checkpoint::CheckpointReader& reader);
 // Builds the decoder that the checkpoint describes (meta.state["model"]) and reads its parameters.
 Decoder LoadDecoder(const checkpoint::CheckpointReader& reader);
-// Reads the parameters into a decoder of the recipe. Throws InputError when the checkpoint holds
-// another model, naming the fields that differ.
-void ReadParameters(const checkpoint::CheckpointReader& reader, const Decoder& decoder);
+// Throws InputError when the checkpoint holds another model than `config`, naming the fields that
+// differ.
+void CheckModel(const checkpoint::CheckpointReader& reader, const ModelConfig& config);
 
 }  // namespace tern::model

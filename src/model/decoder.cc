@@ -16,13 +16,13 @@
 namespace tern::model {
 namespace {
 
-// Fills x with normal(0, std): element i is value i of the stream "init/<name>", so threads do not
-// matter.
-void FillNormal(at::Tensor x, uint64_t seed, const std::string& name, float std) {
+// Fills x with normal(0, std): element i is value first + i of the stream "init/<name>", so threads
+// and ranks do not matter.
+void FillNormal(at::Tensor x, uint64_t seed, const std::string& name, float std, int64_t first) {
   float* data = x.mutable_data_ptr<float>();
   constexpr int64_t kGrain = 1 << 14;
   at::parallel_for(0, x.numel(), kGrain, [&](int64_t begin, int64_t end) {
-    RandomStream stream(seed, "init/" + name, static_cast<uint64_t>(begin));
+    RandomStream stream(seed, "init/" + name, static_cast<uint64_t>(first + begin));
     for (int64_t i = begin; i < end; ++i) data[i] = std * stream.NextNormal();
   });
 }
@@ -83,17 +83,26 @@ Decoder Decoder::With(const std::map<std::string, at::Tensor>& values) const {
   return other;
 }
 
-void Decoder::Initialize(uint64_t seed) {
+void Decoder::Initialize(uint64_t seed, const std::vector<int64_t>& first_elements) {
   const at::NoGradGuard no_grad;
-  for (Parameter& parameter : parameters_) {
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    Parameter& parameter = parameters_[i];
     if (parameter.spec.role == ParameterRole::kNorm) {
       parameter.value.fill_(1.0f);
     } else if (parameter.spec.role == ParameterRole::kBias) {
       parameter.value.zero_();
     } else {
-      FillNormal(parameter.value, seed, parameter.spec.name, config_.init_std);
+      FillNormal(parameter.value, seed, parameter.spec.name, config_.init_std,
+                 first_elements.empty() ? 0 : first_elements[i]);
     }
   }
+}
+
+void Decoder::KeepRows(size_t parameter, const at::Tensor& rows) {
+  TERN_CHECK(config_.linear == LinearKind::kBitLinear &&
+                 parameters_.at(parameter).spec.role == ParameterRole::kLinear,
+             parameters_.at(parameter).spec.name);
+  parameters_[parameter].value.set_data(rows);  // The layers hold handles of the same tensor.
 }
 
 const at::Tensor& Decoder::Get(std::string_view name) const {
@@ -111,7 +120,8 @@ std::vector<at::Tensor> Decoder::Linear(const at::Tensor& x_MK, const std::vecto
                                         const char* group, const ForwardOptions& options) const {
   if (config_.linear == LinearKind::kBitLinear) {
     return nn::BitLinear(x_MK, w_NK,
-                         {options.compute, options.observer, group, options.quantized_share});
+                         {options.compute, options.observer, group, options.quantized_share,
+                          options.source});
   }
   std::vector<at::Tensor> y;
   for (const at::Tensor& w : w_NK) y.push_back(nn::DenseLinear(x_MK, w, options.compute));

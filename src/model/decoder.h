@@ -49,6 +49,7 @@ struct ForwardOptions {
   nn::BitLinearObserver* observer = nullptr;
   Capture* capture = nullptr;
   double quantized_share = 1;  // Of BitLinear; see nn/bit_linear.h
+  nn::WeightSource* source = nullptr;  // Not null: BitLinear matrices are spread over ranks
 };
 
 class Decoder {
@@ -57,8 +58,9 @@ class Decoder {
   explicit Decoder(const ModelConfig& config);
 
   // Normal(0, init_std) for matrices, 1 for norm gains, 0 for biases; a pure function of (seed,
-  // parameter name).
-  void Initialize(uint64_t seed);
+  // parameter name). first_elements: for each parameter, which element of the whole its value
+  // begins with (a rank may hold some rows only); empty: all are whole.
+  void Initialize(uint64_t seed, const std::vector<int64_t>& first_elements = {});
 
   // Output of the last norm, [M, D].
   at::Tensor Hidden(const DecoderInput& input, const ForwardOptions& options) const;
@@ -71,6 +73,8 @@ class Decoder {
 
   const ModelConfig& config() const { return config_; }
   const std::vector<Parameter>& parameters() const { return parameters_; }
+  // Replaces a BitLinear matrix by some of its rows, [N', K]; forward then needs a WeightSource.
+  void KeepRows(size_t parameter, const at::Tensor& rows);
   // Throws BugError for an unknown name.
   const at::Tensor& Get(std::string_view name) const;
   const at::Tensor& HeadWeight() const;  // [V, D]; the embedding when tied

@@ -15,7 +15,7 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 // What the backward pass needs of one forward, as it lies in the context: xq, gamma, sum, then one
-// t2 a matrix.
+// t2 a matrix, then, with a source, one latent a matrix.
 constexpr size_t kFirstWeight = 3;
 
 // dW_NK = dY_MN^T (gamma/127 xq_MK). In BF16 the row scale is folded into dY before rounding,
@@ -65,12 +65,15 @@ struct BitLinearFunction : torch::autograd::Function<BitLinearFunction> {
     variable_list outputs, saved = {x.q_MK, x.gamma_M, x.sum_M};
     std::vector<double> betas;
     for (const at::Tensor& latent : w_NK) {
-      const quant::TernaryWeight w = quant::QuantizeTernary(latent);
+      const quant::TernaryWeight w = options.source != nullptr ? options.source->Ternary(latent)
+                                                               : quant::QuantizeTernary(latent);
       outputs.push_back(quant::TernaryMatMul(x, w));
       saved.push_back(w.t2_NC);
       betas.push_back(w.beta);
     }
+    if (options.source != nullptr) saved.insert(saved.end(), w_NK.begin(), w_NK.end());
     ctx->save_for_backward(std::move(saved));
+    ctx->saved_data["source"] = reinterpret_cast<int64_t>(options.source);
     ctx->saved_data["betas"] = betas;
     ctx->saved_data["k"] = x.k;
     ctx->saved_data["compute"] = static_cast<int64_t>(options.compute);
@@ -83,6 +86,7 @@ struct BitLinearFunction : torch::autograd::Function<BitLinearFunction> {
     const auto compute = static_cast<ComputeType>(ctx->saved_data["compute"].toInt());
     const quant::Int8Rows x{saved[0], saved[1], saved[2], ctx->saved_data["k"].toInt()};
     const WeightGradient weight_gradient(x, compute);
+    auto* source = reinterpret_cast<WeightSource*>(ctx->saved_data["source"].toInt());
     at::Tensor dx_MK;
     variable_list grads(1);
     for (size_t i = 0; i < betas.size(); ++i) {
@@ -93,6 +97,9 @@ struct BitLinearFunction : torch::autograd::Function<BitLinearFunction> {
       w.k = x.k;
       AddInputGradient(dy_MN, w, compute, &dx_MK);
       grads.push_back(weight_gradient(dy_MN));
+      if (source == nullptr) continue;
+      source->AddGradient(saved[kFirstWeight + betas.size() + i], grads.back());
+      grads.back() = at::Tensor();
     }
     grads[0] = dx_MK;
     grads.emplace_back();  // The options have no gradient.

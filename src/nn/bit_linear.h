@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "nn/precision.h"
+#include "nn/weight_source.h"
 #include "quant/ternary.h"
 
 namespace tern::nn {
@@ -29,6 +30,9 @@ struct BitLinearOptions {
   // Share of quantization: below 1, inputs and weights are x + share (q(x) - x), and the product is
   // one of floats: how a dense model is led over to ternary layers.
   double share = 1;
+  // Not null: the matrices are elsewhere (other ranks hold some of their rows). It must live until
+  // the backward pass is over, and gets the gradients instead of the latents' .grad.
+  WeightSource* source = nullptr;
 };
 
 // x_MK: fp32 [M, K]; each w_NK: fp32 latents [N_i, K]. Returns y_i [M, N_i].

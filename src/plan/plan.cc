@@ -50,9 +50,72 @@ double LayerBytesPerToken(const ModelConfig& m) {
   return kFloat * (2 * d + 2 * q + 2 * kv + 3 * f) + input_bytes * linear_inputs;
 }
 
-std::vector<MemoryLine> MemoryLines(const ModelConfig& model, const recipe::TrainStage& stage,
-                                    double parameters) {
-  const double rows = static_cast<double>(MicroBatch(stage) * stage.sequence_length);
+// How many of the parameters are of which kind.
+struct Counts {
+  double all = 0, linear = 0, matrices = 0;  // matrices: linear, embedding and head
+};
+
+Counts CountKinds(const ModelConfig& model) {
+  Counts counts;
+  for (const ParameterSpec& spec : ParameterTable(model)) {
+    const double n = static_cast<double>(spec.Count());
+    counts.all += n;
+    if (spec.shape.size() == 2) counts.matrices += n;
+    if (spec.role == ParameterRole::kLinear) counts.linear += n;
+  }
+  return counts;
+}
+
+constexpr double kCodeBytes = 0.25;          // A ternary weight
+constexpr double kExchangeBytes = 64 << 20;  // Gradients on their way at most (train/sharding.cc)
+
+// Parameters, gradients and optimizer state of one rank (train/sharding.h).
+std::vector<MemoryLine> StateLines(const ModelConfig& model, recipe::Sharding shard, double ranks) {
+  using recipe::Sharding;
+  const Counts n = CountKinds(model);
+  if (ranks == 1) shard = Sharding::kNone;
+  const double rest = n.all - n.matrices;  // Norms and biases: on every rank
+  const double mine = n.matrices / ranks + rest;
+  const double values = shard == Sharding::kZero3 ? n.all - n.linear + n.linear / ranks : n.all;
+  const double gradients = shard == Sharding::kNone    ? n.all
+                           : shard == Sharding::kZero1 ? n.all + mine
+                                                       : mine;
+  const double moments = shard == Sharding::kNone ? n.all : mine;
+  std::vector<MemoryLine> lines = {{"parameters (fp32)", kFloat * values},
+                                   {"gradients (fp32)", kFloat * gradients},
+                                   {"AdamW moments (fp32)", 2 * kFloat * moments}};
+  if (shard == Sharding::kZero3) lines.push_back({"gathered 2-bit codes", kCodeBytes * n.linear});
+  if (shard != Sharding::kNone) {
+    lines.push_back({"gradients on their way", std::min(kExchangeBytes, kFloat * n.matrices)});
+  }
+  return lines;
+}
+
+// What a rank sends in a step. Sums are rings: 2 (r - 1) / r of their bytes.
+std::vector<MemoryLine> SentLines(const recipe::Recipe& recipe, double ranks, double micros) {
+  using recipe::Sharding;
+  const Counts n = CountKinds(recipe.model);
+  const double others = (ranks - 1) / ranks;
+  const Sharding shard = recipe.parallel.shard;
+  if (shard == Sharding::kNone) return {{"gradients (sum)", 2 * others * kFloat * n.all}};
+  const double type = recipe.parallel.reduce == recipe::ReduceType::kBf16 ? 2 : kFloat;
+  const double times = shard == Sharding::kZero1 ? 1 : micros;
+  std::vector<MemoryLine> lines = {
+      {"gradients (exchange)",
+       others * type * n.matrices * times + 2 * others * kFloat * (n.all - n.matrices)}};
+  const double gathered = shard == Sharding::kZero3 ? n.matrices - n.linear : n.matrices;
+  lines.push_back({"new values (gather)", others * kFloat * gathered});
+  if (shard == Sharding::kZero3) {
+    lines.push_back({"2-bit codes (gather)", others * kCodeBytes * n.linear});
+    lines.push_back({"sums of the scales (gather)", others * kFloat * n.linear / 4096});
+  }
+  return lines;
+}
+
+std::vector<MemoryLine> MemoryLines(const recipe::Recipe& recipe, const recipe::TrainStage& stage,
+                                    int64_t ranks) {
+  const ModelConfig& model = recipe.model;
+  const double rows = static_cast<double>(MicroBatch(stage, ranks) * stage.sequence_length);
   const double layers = static_cast<double>(model.num_layers),
                d = static_cast<double>(model.hidden_size);
   const bool blocks = stage.activation_checkpointing == recipe::ActivationCheckpointing::kBlock;
@@ -66,13 +129,27 @@ std::vector<MemoryLine> MemoryLines(const ModelConfig& model, const recipe::Trai
   // operand.
   const double workspace =
       rows * kFloat * (4 * static_cast<double>(model.intermediate_size) + 2 * d);
-  return {{"parameters (fp32)", kFloat * parameters},
-          {"gradients (fp32)", kFloat * parameters},
-          {"AdamW moments (fp32)", 2 * kFloat * parameters},
-          {"activations kept for backward", activations},
-          {"logits of one chunk", logits},
-          {"workspace", workspace},
-          {"process and libtorch", kProcessBytes}};
+  std::vector<MemoryLine> lines =
+      StateLines(model, recipe.parallel.shard, static_cast<double>(ranks));
+  lines.insert(lines.end(), {{"activations kept for backward", activations},
+                             {"logits of one chunk", logits},
+                             {"workspace", workspace},
+                             {"process and libtorch", kProcessBytes}});
+  return lines;
+}
+
+const char* ShardName(recipe::Sharding shard) {
+  switch (shard) {
+    case recipe::Sharding::kNone:
+      return "none (all on every rank, gradients summed)";
+    case recipe::Sharding::kZero1:
+      return "zero1 (optimizer state spread)";
+    case recipe::Sharding::kZero2:
+      return "zero2 (optimizer state and gradients spread)";
+    case recipe::Sharding::kZero3:
+      return "zero3 (optimizer state, gradients and BitLinear latents spread)";
+  }
+  __builtin_unreachable();
 }
 
 std::string Percent(double share) {
@@ -90,18 +167,33 @@ double FlopsPerToken(const ModelConfig& model, int64_t sequence_length) {
   return 3.0 * (2.0 * MatrixWeights(model) + attention);
 }
 
-int64_t MicroBatch(const recipe::TrainStage& stage) {
-  if (stage.micro_batch > 0) return stage.micro_batch;
-  const int64_t sequences = stage.tokens_per_step / stage.sequence_length;
+int64_t MicroBatch(const recipe::TrainStage& stage, int64_t ranks) {
+  const int64_t all = stage.tokens_per_step / stage.sequence_length, sequences = all / ranks;
+  if (all % ranks != 0) {
+    throw RecipeError(StrCat(stage.id, ".tokens_per_step = ", stage.tokens_per_step, " is ", all,
+                             " sequences of ", stage.sequence_length,
+                             ", which do not divide among ", ranks, " ranks; try ",
+                             std::max<int64_t>(all / ranks, 1) * ranks * stage.sequence_length,
+                             ", or another number of ranks"));
+  }
+  if (stage.micro_batch > 0) {
+    if (sequences % stage.micro_batch != 0) {
+      throw RecipeError(StrCat(stage.id, ".micro_batch = ", stage.micro_batch,
+                               " does not divide a rank's share of ", sequences, " sequences (",
+                               all, " on ", ranks, " ranks)"));
+    }
+    return stage.micro_batch;
+  }
   int64_t micro = std::min(sequences, kMaxAutoSequences);
   while (sequences % micro != 0) --micro;  // Whole micro-batches only.
   return micro;
 }
 
 TrainPlan PlanTraining(const recipe::Recipe& recipe, const recipe::TrainStage& stage,
-                       double gemm_flops) {
+                       double gemm_flops, int64_t ranks) {
   const ModelConfig& model = recipe.model;
   TrainPlan plan;
+  plan.ranks = ranks;
   for (const ParameterSpec& spec : ParameterTable(model)) {
     plan.parameters += spec.Count();
     const bool ternary =
@@ -109,12 +201,18 @@ TrainPlan PlanTraining(const recipe::Recipe& recipe, const recipe::TrainStage& s
     if (ternary) plan.ternary_parameters += spec.Count();
   }
   plan.tokens = stage.steps * stage.tokens_per_step;
-  plan.micro_batches = stage.tokens_per_step / (MicroBatch(stage) * stage.sequence_length);
+  plan.micro_batches =
+      stage.tokens_per_step / (ranks * MicroBatch(stage, ranks) * stage.sequence_length);
+  if (ranks > 1) {
+    plan.sent =
+        SentLines(recipe, static_cast<double>(ranks), static_cast<double>(plan.micro_batches));
+  }
   plan.flops = FlopsPerToken(model, stage.sequence_length) * static_cast<double>(plan.tokens);
-  plan.memory = MemoryLines(model, stage, static_cast<double>(plan.parameters));
+  plan.memory = MemoryLines(recipe, stage, ranks);
   for (const MemoryLine& line : plan.memory) plan.memory_bytes += line.bytes;
   plan.checkpoint_bytes = 3 * kFloat * static_cast<double>(plan.parameters);
-  if (gemm_flops > 0) plan.seconds = plan.flops / (gemm_flops * kExpectedPeakShare);
+  if (gemm_flops > 0)
+    plan.seconds = plan.flops / (gemm_flops * kExpectedPeakShare * static_cast<double>(ranks));
   return plan;
 }
 
@@ -144,16 +242,27 @@ std::string FormatPlan(const recipe::Recipe& recipe, const recipe::TrainStage& s
       << m.intermediate_size << ", vocabulary " << m.vocab_size << "\n"
       << "  data         " << FormatSi(static_cast<double>(plan.tokens))
       << " tokens = " << stage.steps << " steps of " << stage.tokens_per_step << " ("
-      << plan.micro_batches << " forward passes of " << MicroBatch(stage) << " x "
-      << stage.sequence_length << ")\n"
+      << plan.micro_batches << " forward passes of " << MicroBatch(stage, plan.ranks) << " x "
+      << stage.sequence_length << (plan.ranks > 1 ? " on each rank" : "") << ")\n"
       << "  work         " << FormatSi(plan.flops) << "FLOP";
   if (plan.seconds > 0) {
     out << ", about " << FormatDuration(plan.seconds) << " on " << at::get_num_threads()
-        << " threads (" << FormatSi(plan.flops / plan.seconds / kExpectedPeakShare)
-        << "FLOP/s measured GEMM peak)";
+        << " threads" << (plan.ranks > 1 ? " a rank" : "") << " ("
+        << FormatSi(plan.flops / plan.seconds / kExpectedPeakShare) << "FLOP/s measured GEMM peak)";
   }
-  out << "\n  memory       " << FormatBytes(plan.memory_bytes) << " at most:\n";
+  out << "\n";
+  if (plan.ranks > 1) {
+    out << "  ranks        " << plan.ranks
+        << ", parallel.shard: " << ShardName(recipe.parallel.shard) << "\n";
+  }
+  out << "  memory       " << FormatBytes(plan.memory_bytes) << " at most"
+      << (plan.ranks > 1 ? ", on each rank" : "") << ":\n";
   for (const MemoryLine& line : plan.memory) {
+    out << "    " << std::left << std::setw(34) << line.what << std::right << std::setw(12)
+        << FormatBytes(line.bytes) << "\n";
+  }
+  if (!plan.sent.empty()) out << "  sent         by each rank in a step:\n";
+  for (const MemoryLine& line : plan.sent) {
     out << "    " << std::left << std::setw(34) << line.what << std::right << std::setw(12)
         << FormatBytes(line.bytes) << "\n";
   }

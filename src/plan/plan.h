@@ -19,8 +19,10 @@ namespace tern::plan {
 // are not counted (the usual MFU convention).
 double FlopsPerToken(const ModelConfig& model, int64_t sequence_length);
 
-// Sequences of one forward pass: the recipe's, or as many of the step's as fit in 8.
-int64_t MicroBatch(const recipe::TrainStage& stage);
+// Sequences of one forward pass: the recipe's, or as many of a rank's share of the step as fit
+// in 8. Throws RecipeError when the step's sequences do not divide among the ranks, or a rank's
+// share not into micro-batches.
+int64_t MicroBatch(const recipe::TrainStage& stage, int64_t ranks = 1);
 
 struct MemoryLine {
   std::string what;
@@ -37,11 +39,14 @@ struct TrainPlan {
   double memory_bytes = 0;         // Their sum
   double checkpoint_bytes = 0;     // On disk, one checkpoint
   double seconds = 0;              // At `gemm_flops`; 0 when that is 0
+  int64_t ranks = 1;               // Memory, micro_batches and sent are those of one of them
+  std::vector<MemoryLine> sent;    // Bytes that a rank sends in a step, by kind; empty for one rank
 };
 
-// gemm_flops: this machine's measured peak (MeasureGemmPeak), or 0 to leave the time out.
+// gemm_flops: the measured peak of one rank (MeasureGemmPeak), or 0 to leave the time out. Throws
+// as MicroBatch.
 TrainPlan PlanTraining(const recipe::Recipe& recipe, const recipe::TrainStage& stage,
-                       double gemm_flops);
+                       double gemm_flops, int64_t ranks = 1);
 
 // Floating-point operations a second of a large fp32 GEMM on libtorch's threads: the best of a few
 // runs over about a third of a second.

@@ -31,6 +31,7 @@ class Checker {
       kinds_seen_.insert(KindOf(stage));
     }
     CheckExpectation();
+    CheckParallel();
     return warnings_;
   }
 
@@ -98,6 +99,16 @@ class Checker {
            std::any_of(data.sources.begin(), data.sources.end(), [](const SourceConfig& source) {
              return source.split == SourceSplit::kValidation;
            });
+  }
+
+  void CheckParallel() const {
+    if (recipe_.parallel.shard == Sharding::kZero3 &&
+        recipe_.model.linear != LinearKind::kBitLinear) {
+      throw RecipeError(
+          "parallel.shard: zero3 spreads the latents of BitLinear layers, and model.linear is "
+          "dense; "
+          "want zero2, which spreads gradients and optimizer state");
+    }
   }
 
   // What stages must be there for the recipe to keep its word.

@@ -32,7 +32,8 @@ one key, `tern recipe show RECIPE` the whole recipe with the origin of each valu
 - **Stages** run in their order. A stage's id is its kind; a second one of a kind must give `id`.
 - **Later changes.** A run goes on only with the recipe it was begun with. Keys marked * may change between two starts;
   so may `train.steps`, to a larger number.
-- `parallel: {data: auto}` is the only value of `parallel` in this version.
+- **Ranks.** `parallel` says how several processes share a training; how many there are is the launcher's word
+  ([distributed.md](distributed.md)).
 
 ## Recipes and parts that come with tern
 

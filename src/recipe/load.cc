@@ -32,7 +32,7 @@ std::string ConfigsFolder(const std::string& recipe_path) {
 
 // Keys of the outermost map.
 std::vector<std::string> TopKeys() {
-  std::vector<std::string> keys = {"stages", "parallel"};
+  std::vector<std::string> keys = {"stages"};
   for (const ListedField& field : ListRecipe(Recipe{})) {
     if (field.depth == 0) keys.push_back(field.path);
   }
@@ -186,20 +186,6 @@ void CheckStart(const Node& root) {
                            "want none"));
 }
 
-void CheckParallel(const Node& root) {
-  const Node* parallel = root.Find("parallel");
-  if (parallel == nullptr) return;
-  const bool plain =
-      parallel->kind == Node::Kind::kMap &&
-      std::all_of(parallel->fields.begin(), parallel->fields.end(), [](const auto& field) {
-        return field.first == "data" && field.second.text == "auto";
-      });
-  if (!plain) {
-    throw RecipeError(
-        StrCat(parallel->origin, ": parallel: this version runs one process; want {data: auto}"));
-  }
-}
-
 Stage ReadStage(const Node& item, Origins* origins) {
   if (!IsStage(item)) {
     throw RecipeError(
@@ -232,9 +218,8 @@ LoadedRecipe LoadRecipe(const std::string& path, const std::vector<std::string>&
   LoadedRecipe loaded;
   loaded.path = path;
   const Node root = ReadMerged(path, overrides);
-  CheckParallel(root);
   CheckStart(root);
-  ReadVisitor reader(root, "", &loaded.origins, {"stages", "parallel"});
+  ReadVisitor reader(root, "", &loaded.origins, {"stages"});
   Describe(reader, loaded.recipe);
   reader.Finish();
   const Node* stages = root.Find("stages");

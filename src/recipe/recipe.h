@@ -258,6 +258,27 @@ struct ReportStage {
 using Stage = std::variant<PrepareStage, TrainStage, EvalStage, ExportStage, VerifyStage,
                            GenerateStage, ReportStage>;
 
+// ---- ranks
+// ---------------------------------------------------------------------------------------------------------
+enum class DataSplit { kAuto };
+enum class Sharding {
+  kNone,   // Every rank holds everything; gradients are summed
+  kZero1,  // Optimizer state is spread over the ranks
+  kZero2,  // And gradients
+  kZero3   // And the linear layers' latents: forward gathers their 2-bit codes
+};
+enum class ReduceType { kFp32, kBf16 };
+
+struct ParallelConfig {
+  DataSplit data = DataSplit::kAuto;  // Each rank takes its share of every step's sequences
+  Sharding shard = Sharding::kNone;
+  ReduceType reduce = ReduceType::kFp32;  // Of gradients on their way between ranks when sharded
+  double bucket_mib = 25;                 // shard none: gradients that are summed in one go
+  double start_timeout_s = 600;           // For all ranks to arrive
+  double step_timeout_s = 300;            // Of one exchange between ranks
+  double lost_after_s = 30;               // Without a sign of life a rank is lost
+};
+
 // ---- the job
 // -------------------------------------------------------------------------------------------------------
 struct BudgetConfig {  // 0: not limited
@@ -289,6 +310,7 @@ struct Recipe {
   std::string teacher_store;  // teacher.store: folder that keeps what it says; empty: in memory
   DataConfig data;
   std::vector<Stage> stages;
+  ParallelConfig parallel;
   BudgetConfig budget;
   ExpectConfig expect;
 };

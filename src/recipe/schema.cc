@@ -31,6 +31,9 @@ constexpr const char* kSplits[] = {"validation", "train"};
 constexpr const char* kEmbeddings[] = {"f16", "f32", "q8_0"};
 constexpr const char* kExported[] = {"last", "best"};
 constexpr const char* kBesideFrom[] = {"from", "context_length", "linear", "sub_norms"};
+constexpr const char* kDataSplits[] = {"auto"};
+constexpr const char* kShardings[] = {"none", "zero1", "zero2", "zero3"};
+constexpr const char* kReduceTypes[] = {"fp32", "bf16"};
 constexpr const char* kFaults[] = {"stop", "skip", "rollback"};
 
 // A word kept as text. REQUIRES: value is one of names.
@@ -105,6 +108,25 @@ void DescribeFaults(FieldVisitor& v, FaultPolicy& f) {
          {"Height of a spike above the running mean; 0: not looked for", "sigma", 0, 1e6});
   v.Int("max_events", f.max_events,
         {"More faults than these stop the run, whatever the action", "faults", 0, kBillion});
+}
+
+void DescribeParallel(FieldVisitor& v, ParallelConfig& p) {
+  Choice(v, "data", p.data, kDataSplits,
+         {"Each rank takes its share of every step's sequences", "", 0, 0, true});
+  Choice(v, "shard", p.shard, kShardings,
+         {"What is spread over the ranks: nothing, optimizer state (zero1), and gradients (zero2), "
+          "and the BitLinear layers' latents (zero3)",
+          "", 0, 0, true});
+  Choice(v, "reduce", p.reduce, kReduceTypes,
+         {"Sharded: type of gradients on their way; they are added in fp32", "", 0, 0, true});
+  v.Real("bucket_mib", p.bucket_mib,
+         {"Not sharded: gradients summed in one go", "MiB", 0.001, 4096, true});
+  v.Real("start_timeout_s", p.start_timeout_s,
+         {"For all ranks to arrive", "seconds", 1, 1e6, true});
+  v.Real("step_timeout_s", p.step_timeout_s,
+         {"Of one exchange between ranks", "seconds", 1, 1e6, true});
+  v.Real("lost_after_s", p.lost_after_s,
+         {"A rank without a sign of life for so long is lost", "seconds", 3, 1e6, true});
 }
 
 void DescribeTrain(FieldVisitor& v, TrainStage& t) {
@@ -307,6 +329,8 @@ void Describe(FieldVisitor& v, Recipe& r) {
           "", 0, 0, true});
   v.Leave();
   Section(v, "data", r, "What it is trained on", DescribeData);
+  Section(v, "parallel", r.parallel, "How several ranks share a training (docs/distributed.md)",
+          DescribeParallel);
   v.Enter("budget", {"The planner refuses a job that does not fit"});
   v.Real("minutes", r.budget.minutes, {"0: not limited", "minutes", 0, 1e9, true});
   v.Real("memory_gib", r.budget.memory_gib, {"0: this machine's memory", "GiB", 0, 1e6, true});

@@ -28,6 +28,13 @@ data::Batch RandomBatch(const BenchOptions& options, uint64_t seed) {
   return batch;
 }
 
+double SumOverRanks(parallel::Group* group, double mine) {
+  if (group == nullptr) return mine;
+  double sum = 0;
+  for (const std::vector<double>& part : group->GatherNumbers({mine})) sum += part[0];
+  return sum;
+}
+
 }  // namespace
 
 ModelConfig BenchShape(const std::string& name) {
@@ -57,18 +64,31 @@ BenchResult BenchTrain(const BenchOptions& options) {
   result.gemm_flops = plan::MeasureGemmPeak();
   result.flops_per_token = plan::FlopsPerToken(options.model, options.sequence_length);
   model::Decoder decoder(options.model);
-  decoder.Initialize(/*seed=*/1);
-  AdamW optimizer(decoder.parameters(), recipe::OptimizerConfig());
+  Sharding sharding(options.group, options.parallel, &decoder);
+  decoder.Initialize(/*seed=*/1, sharding.FirstElements());
+  AdamW optimizer(sharding.owned(), recipe::OptimizerConfig());
   StepOptions step;
   step.compute = ComputeTypeOf(options.precision);
-  step.micro_batch = options.batch;
+  if (options.group != nullptr) {
+    step.rank = options.group->rank();
+    step.ranks = options.group->size();
+    if (options.batch % step.ranks != 0) {
+      throw UsageError(StrCat(options.batch, " sequences do not divide among ", step.ranks,
+                              " ranks; want 1, 2, 4 or 8"));
+    }
+  }
+  step.micro_batch = options.batch / step.ranks;
+  step.sharding = &sharding;
   const data::Batch batch = RandomBatch(options, /*seed=*/1);
   for (int64_t i = 0; i < options.warmup + options.steps; ++i) {
     const auto begin = std::chrono::steady_clock::now();
-    result.last_loss = ForwardBackward(decoder, batch, step);
-    optimizer.Step(kLearningRate, kWeightDecay, optimizer.GradNorm(step.loss_scale),
+    if (options.group != nullptr) options.group->ResetTraffic();
+    result.last_loss = SumOverRanks(options.group, ForwardBackward(decoder, batch, step));
+    optimizer.Step(kLearningRate, kWeightDecay,
+                   NormOf(sharding.SumSquares(optimizer.GradSquares()), step.loss_scale),
                    step.loss_scale);
-    optimizer.ZeroGrad();
+    sharding.AfterUpdate();
+    sharding.DropGradients();
     if (i == 0) result.first_loss = result.last_loss;
     if (i < options.warmup) continue;
     result.step_seconds.push_back(
@@ -81,6 +101,7 @@ BenchResult BenchTrain(const BenchOptions& options) {
       static_cast<double>(options.batch * options.sequence_length) / sorted[sorted.size() / 2];
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
+  if (options.group != nullptr) result.sent_bytes = options.group->sent_bytes();
   result.peak_rss_bytes = usage.ru_maxrss * 1024;  // Linux counts in KiB.
   return result;
 }

@@ -3,10 +3,12 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
 #include "arch/model_config.h"
+#include "parallel/group.h"
 #include "recipe/recipe.h"
 
 namespace tern::train {
@@ -16,6 +18,9 @@ struct BenchOptions {
   recipe::Precision precision = recipe::Precision::kFp32;
   int64_t batch = 8, sequence_length = 256;
   int64_t steps = 10, warmup = 2;
+  parallel::Group* group =
+      nullptr;  // Not null: the ranks share the batch; all return the same times
+  recipe::ParallelConfig parallel;
 };
 
 struct BenchResult {
@@ -25,6 +30,7 @@ struct BenchResult {
   double gemm_flops = 0;                 // Measured fp32 GEMM peak
   double flops_per_token = 0;
   int64_t peak_rss_bytes = 0;
+  std::map<std::string, double> sent_bytes;  // By this rank in a step, by kind
 };
 
 BenchResult BenchTrain(const BenchOptions& options);

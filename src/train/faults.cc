@@ -13,10 +13,11 @@ constexpr int64_t kWarmSteps = 32;  // No spike is called before the variance me
 
 }  // namespace
 
-std::optional<Fault> FaultMonitor::Judge(double loss, double grad_norm) const {
+std::optional<Fault> FaultMonitor::Judge(double loss, double grad_norm,
+                                         const std::string& where) const {
   if (!std::isfinite(loss) || !std::isfinite(grad_norm)) {
-    return Fault{policy_.nonfinite,
-                 StrCat("loss ", loss, ", gradient norm ", grad_norm, ": not finite")};
+    return Fault{policy_.nonfinite, StrCat("loss ", loss, ", gradient norm ", grad_norm,
+                                           ": not finite", where.empty() ? "" : " ", where)};
   }
   const double limit = mean_ + policy_.spike_sigmas * std::sqrt(variance_);
   if (policy_.spike_sigmas > 0 && seen_ >= kWarmSteps && loss > limit) {
@@ -26,8 +27,8 @@ std::optional<Fault> FaultMonitor::Judge(double loss, double grad_norm) const {
   return std::nullopt;
 }
 
-std::optional<Fault> FaultMonitor::Check(double loss, double grad_norm) {
-  const std::optional<Fault> fault = Judge(loss, grad_norm);
+std::optional<Fault> FaultMonitor::Check(double loss, double grad_norm, const std::string& where) {
+  const std::optional<Fault> fault = Judge(loss, grad_norm, where);
   if (!fault) {
     const double rate = seen_ < static_cast<int64_t>(kWindow) ? 1.0 / static_cast<double>(seen_ + 1)
                                                               : 1.0 / kWindow;

@@ -22,14 +22,14 @@ class FaultMonitor {
 
   // Looks at one step before its update. Throws NumericError when the policy says stop, or after
   // max_events faults. A healthy step updates the running mean and variance of the loss; a faulty
-  // one does not.
-  std::optional<Fault> Check(double loss, double grad_norm);
+  // one does not. where: added to the reason of what is not finite ("on rank 1"), may be empty.
+  std::optional<Fault> Check(double loss, double grad_norm, const std::string& where = "");
 
   nlohmann::json Save() const;
   void Load(const nlohmann::json& state);
 
  private:
-  std::optional<Fault> Judge(double loss, double grad_norm) const;
+  std::optional<Fault> Judge(double loss, double grad_norm, const std::string& where) const;
 
   recipe::FaultPolicy policy_;
   double mean_ = 0, variance_ = 0;  // Exponential moving, over about kWindow steps

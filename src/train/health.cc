@@ -1,8 +1,8 @@
 // See health.h.
 #include "train/health.h"
 
+#include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/linalg_vector_norm.h>
 
 #include <cmath>
 
@@ -46,16 +46,45 @@ nlohmann::json ClipCounter::Shares() const {
   return shares;
 }
 
-void HealthProbe::BeforeUpdate(const std::vector<model::Parameter>& parameters, double loss_scale) {
+void ClipCounter::Sum(parallel::Group& group) {
+  std::vector<double> mine;  // The same groups on every rank: the model's
+  for (const auto& [name, count] : counts_) {
+    mine.push_back(static_cast<double>(count.clipped));
+    mine.push_back(static_cast<double>(count.all));
+  }
+  const auto all = group.GatherNumbers(mine);
+  size_t next = 0;
+  for (auto& [name, count] : counts_) {
+    count = {};
+    for (const std::vector<double>& of_rank : all) {
+      count.clipped += static_cast<int64_t>(of_rank[next]);
+      count.all += static_cast<int64_t>(of_rank[next + 1]);
+    }
+    next += 2;
+  }
+}
+
+quant::TernaryWeight HealthProbe::Codes(const at::Tensor& w_NK,
+                                        const at::Tensor& previous_NC) const {
+  if (source_ == nullptr) return quant::QuantizeTernary(w_NK, previous_NC);
+  quant::TernaryWeight w = source_->Ternary(w_NK);
+  if (!previous_NC.defined()) return w;
+  quant::TernaryWeight previous = w;
+  previous.t2_NC = previous_NC;
+  const at::Tensor now_NK = quant::Dequantize(w, 1.0f);
+  w.zeros = now_NK.numel() - now_NK.count_nonzero().item<int64_t>();
+  w.flips = (now_NK != quant::Dequantize(previous, 1.0f)).sum().item<int64_t>();
+  return w;
+}
+
+void HealthProbe::BeforeUpdate(const std::vector<model::Parameter>& parameters,
+                               const std::vector<double>& grad_squares, double loss_scale) {
   const at::NoGradGuard no_grad;
   before_.clear();
-  for (const model::Parameter& parameter : parameters) {
-    if (!IsLinear(parameter)) continue;
-    const quant::TernaryWeight w = quant::QuantizeTernary(parameter.value);
-    const at::Tensor& grad = parameter.value.grad();
-    const double norm =
-        grad.defined() ? at::linalg_vector_norm(grad).item<double>() / loss_scale : 0.0;
-    before_.push_back({w.t2_NC, w.beta, norm});
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    if (!IsLinear(parameters[i])) continue;
+    const quant::TernaryWeight w = Codes(parameters[i].value, {});
+    before_.push_back({w.t2_NC, w.beta, std::sqrt(grad_squares[i]) / loss_scale});
   }
 }
 
@@ -66,11 +95,11 @@ nlohmann::json HealthProbe::AfterUpdate(const std::vector<model::Parameter>& par
   for (const model::Parameter& parameter : parameters) {
     if (!IsLinear(parameter)) continue;
     const Before& before = before_.at(next++);
-    const quant::TernaryWeight now = quant::QuantizeTernary(parameter.value, before.codes_NC);
+    const quant::TernaryWeight now = Codes(parameter.value, before.codes_NC);
     KindSums& kind = sums[LayerKind(parameter.spec.name)];
     kind.zeros += now.zeros;
     kind.flips += now.flips;
-    kind.weights += parameter.value.numel();
+    kind.weights += parameter.spec.Count();
     kind.matrices += 1;
     kind.beta += now.beta;
     kind.drift += std::abs(now.beta - before.beta) / before.beta;

@@ -11,6 +11,7 @@
 
 #include "model/decoder.h"
 #include "nn/bit_linear.h"
+#include "parallel/group.h"
 
 namespace tern::train {
 
@@ -22,6 +23,8 @@ class ClipCounter : public nn::BitLinearObserver {
  public:
   void OnActivations(std::string_view group, const quant::Int8Rows& x) override;
   nlohmann::json Shares() const;
+  // Adds up what the ranks of `group` have seen.
+  void Sum(parallel::Group& group);
 
  private:
   struct Count {
@@ -32,14 +35,22 @@ class ClipCounter : public nn::BitLinearObserver {
 
 class HealthProbe {
  public:
+  // source: not null when the matrices are spread over ranks; their codes must be fresh.
+  explicit HealthProbe(nn::WeightSource* source = nullptr) : source_(source) {}
+
   // Remembers codes, scales and gradient norms (of gradients / loss_scale) before the update.
-  void BeforeUpdate(const std::vector<model::Parameter>& parameters, double loss_scale);
+  // grad_squares: of the whole gradients' norms, by parameter.
+  void BeforeUpdate(const std::vector<model::Parameter>& parameters,
+                    const std::vector<double>& grad_squares, double loss_scale);
   // Compares them with the codes after it:
   // {"q_proj": {"zeros": share, "flips": share, "beta": mean, "beta_drift": mean relative,
   // "grad_norm": norm}, ...}.
   nlohmann::json AfterUpdate(const std::vector<model::Parameter>& parameters) const;
 
  private:
+  quant::TernaryWeight Codes(const at::Tensor& w_NK, const at::Tensor& previous_NC) const;
+
+  nn::WeightSource* source_;
   struct Before {
     at::Tensor codes_NC;
     float beta;

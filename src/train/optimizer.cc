@@ -23,6 +23,12 @@ bool Decays(const model::Parameter& parameter) {
 
 }  // namespace
 
+double NormOf(const std::vector<double>& squares, double loss_scale) {
+  double sum = 0;
+  for (const double square : squares) sum += square;
+  return std::sqrt(sum) / loss_scale;
+}
+
 AdamW::AdamW(const std::vector<model::Parameter>& parameters, const recipe::OptimizerConfig& config)
     : parameters_(parameters), config_(config) {
   for (const model::Parameter& parameter : parameters_) {
@@ -31,17 +37,22 @@ AdamW::AdamW(const std::vector<model::Parameter>& parameters, const recipe::Opti
   }
 }
 
-double AdamW::GradNorm(double loss_scale) const {
+std::vector<double> AdamW::GradSquares() const {
   std::vector<at::Tensor> grads;
-  for (const model::Parameter& parameter : parameters_) {
-    if (parameter.value.grad().defined()) grads.push_back(parameter.value.grad());
+  std::vector<size_t> index;
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    if (!parameters_[i].value.grad().defined()) continue;
+    grads.push_back(parameters_[i].value.grad());
+    index.push_back(i);
   }
-  double sum = 0;  // fp64 over one fp32 norm a tensor: a fixed order and no overflow.
-  for (const at::Tensor& norm : at::_foreach_norm(grads, 2)) {
-    const double value = norm.item<float>();
-    sum += value * value;
+  std::vector<double> squares(parameters_.size(), 0.0);
+  if (grads.empty()) return squares;
+  const std::vector<at::Tensor> norms = at::_foreach_norm(grads, 2);
+  for (size_t j = 0; j < norms.size(); ++j) {
+    const double norm = norms[j].item<float>();  // fp32 a tensor: no overflow, a fixed order.
+    squares[index[j]] = norm * norm;
   }
-  return std::sqrt(sum) / loss_scale;
+  return squares;
 }
 
 void AdamW::Step(double learning_rate, double weight_decay, double grad_norm, double loss_scale) {

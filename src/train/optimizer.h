@@ -14,15 +14,18 @@
 
 namespace tern::train {
 
+// Global 2-norm of the gradients / loss_scale from the squares of their norms.
+double NormOf(const std::vector<double>& squares, double loss_scale);
+
 class AdamW {
  public:
   AdamW(const std::vector<model::Parameter>& parameters, const recipe::OptimizerConfig& config);
 
-  // Global 2-norm of the gradients / loss_scale. A parameter without a gradient counts as 0.
-  double GradNorm(double loss_scale) const;
+  // Squares of the 2-norms of the gradients, by parameter; 0 for one without a gradient.
+  std::vector<double> GradSquares() const;
 
   // One update with the gradients in .grad / loss_scale, clipped to config.clip_norm by `grad_norm`
-  // (of GradNorm). REQUIRES: grad_norm is finite.
+  // (NormOf the whole gradient's squares). REQUIRES: grad_norm is finite.
   void Step(double learning_rate, double weight_decay, double grad_norm, double loss_scale);
 
   // Drops all gradients.

@@ -24,8 +24,9 @@ nn::ComputeType ComputeTypeOf(recipe::Precision precision) {
 
 double ForwardBackward(const model::Decoder& decoder, const data::Batch& batch,
                        const StepOptions& options) {
-  TERN_CHECK(batch.batch % options.micro_batch == 0, batch.batch, " sequences in micro-batches of ",
-             options.micro_batch);
+  TERN_CHECK(batch.batch % (options.ranks * options.micro_batch) == 0, batch.batch,
+             " sequences on ", options.ranks, " ranks in micro-batches of ", options.micro_batch);
+  const int64_t share = batch.batch / options.ranks, first = options.rank * share;
   nn::LossOptions loss_options;
   loss_options.compute = options.compute;
   loss_options.chunk_rows = options.loss_chunk_tokens;
@@ -34,17 +35,21 @@ double ForwardBackward(const model::Decoder& decoder, const data::Batch& batch,
       batch.targets.begin(), batch.targets.end(), [](int32_t target) { return target >= 0; }));
   const model::ForwardOptions forward{
       options.compute, options.checkpoint_blocks, options.observer, nullptr,
-      options.quantized_share};
+      options.quantized_share, options.sharding ? options.sharding->source() : nullptr};
+  if (options.sharding) options.sharding->PrepareForward();
   double loss_sum = 0;
-  for (int64_t begin = 0; begin < batch.batch; begin += options.micro_batch) {
+  for (int64_t begin = first; begin < first + share; begin += options.micro_batch) {
     const at::Tensor h_MD =
         decoder.Hidden(model::InputOf(batch, begin, options.micro_batch), forward);
     const at::Tensor loss =
         nn::ChunkedCrossEntropy(h_MD, decoder.HeadWeight(),
                                 model::TargetsOf(batch, begin, options.micro_batch), loss_options);
+    const bool last = begin + options.micro_batch == first + share;
+    if (options.sharding) options.sharding->BeforeBackward(last);
     torch::autograd::backward({loss}, {});
     loss_sum += loss.item<double>();
   }
+  if (options.sharding) options.sharding->FinishGradients();
   return loss_sum;
 }
 

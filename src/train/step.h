@@ -9,6 +9,7 @@
 #include "model/decoder.h"
 #include "nn/bit_linear.h"
 #include "recipe/recipe.h"
+#include "train/sharding.h"
 
 namespace tern::train {
 
@@ -22,10 +23,15 @@ struct StepOptions {
   double loss_scale = 1.0;  // Gradients come out multiplied by it
   nn::BitLinearObserver* observer = nullptr;
   double quantized_share = 1;  // Of BitLinear; see nn/bit_linear.h
+  // This process is `rank` of `ranks`: it takes sequences [rank, rank + 1) * B / ranks of the
+  // step's B. REQUIRES: ranks * micro_batch divides B.
+  int rank = 0, ranks = 1;
+  Sharding* sharding = nullptr;  // Not null: gradients go where it wants them
 };
 
-// Mean negative log-likelihood of the step's targets (nats a token). Gradients of loss * loss_scale
-// are added to .grad.
+// Negative log-likelihood of this process's targets, divided by the number of the whole step's
+// (nats a token): the sum over the ranks is the step's loss. Gradients of loss * loss_scale are
+// added to .grad.
 double ForwardBackward(const model::Decoder& decoder, const data::Batch& batch,
                        const StepOptions& options);
 

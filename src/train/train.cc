@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cmath>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -36,12 +37,15 @@ data::Packing PackingOf(const recipe::Recipe& recipe) {
                                                             : data::Packing::kStream;
 }
 
+// Cross-entropy alone, with weight 1.
+bool IsPlain(const recipe::LossesConfig& losses) {
+  return !recipe::UsesTeacher(losses) && losses.cross_entropy.first == 1 &&
+         losses.cross_entropy.last < 0;
+}
+
 // Nothing when the stage minimises plain cross-entropy.
 std::optional<distill::Objective> MakeObjective(const TrainJob& job) {
-  const recipe::LossesConfig& losses = job.stage.losses;
-  const bool plain = !recipe::UsesTeacher(losses) && losses.cross_entropy.first == 1 &&
-                     losses.cross_entropy.last < 0;
-  if (plain) return std::nullopt;
+  if (IsPlain(job.stage.losses)) return std::nullopt;
   return distill::Objective(job.stage, job.recipe.model, job.teacher, job.teacher_store,
                             static_cast<uint64_t>(job.recipe.seed));
 }
@@ -55,6 +59,21 @@ std::vector<model::Parameter> ExtraParameters(const std::optional<distill::Objec
   return extra;
 }
 
+}  // namespace
+
+std::string WhyNotByRanks(const recipe::Recipe& recipe, const recipe::TrainStage& stage) {
+  const char* what = nullptr;
+  if (!IsPlain(stage.losses)) what = "losses";
+  if (!stage.quantize.rules.empty() || stage.quantize.warmup_steps > 0) what = "quantize";
+  if (stage.lora.rank > 0) what = "lora";
+  if (!recipe.start.from.empty() && recipe.parallel.shard == recipe::Sharding::kZero3)
+    what = "model.from with parallel.shard zero3";
+  if (what == nullptr) return "";
+  return StrCat(stage.id, ": ", what, " is trained by one process; found several ranks");
+}
+
+namespace {
+
 class Trainer {
  public:
   explicit Trainer(const TrainJob& job);
@@ -62,21 +81,28 @@ class Trainer {
 
  private:
   void Resume();
+  void Initialize();
   StepLogOptions LogOptions() const;
   std::unique_ptr<data::BatchLoader> MakeLoader() const;
-  StepOptions ForwardOptions(nn::BitLinearObserver* observer) const;
+  StepOptions ForwardOptions(nn::BitLinearObserver* observer);
   // Gradients and the loss of one step; the parts of the loss when there are several.
   void ForwardBackwardPasses(const data::Batch& batch, nn::BitLinearObserver* observer,
                              StepRecord* record);
 
   // One step: forward, backward, update or skip. Advances state_.step unless it rolls back.
   void Step();
+  // Joins what the ranks know of a step: its loss, stop signals, whether all read the same data.
+  void Agree(StepRecord* record);
   // Update or skip; fills the record. Returns false after a roll-back.
   bool Apply(StepRecord* record, HealthProbe* probe);
   void RollBack(const std::string& reason);
   void Evaluate();
   void Save();
   void StopIfAsked();
+  // Makes stop_signal_ what all ranks know of; Agree does the same in a step.
+  void AgreeToStop();
+  // Runs what waits for other ranks inside libtorch.
+  void Guarded(const std::function<void()>& work);
 
   const TrainJob& job_;
   const recipe::TrainStage& stage_;
@@ -85,8 +111,15 @@ class Trainer {
   TrainState state_;
   std::unique_ptr<StepLog> log_;
   std::unique_ptr<data::BatchLoader> loader_;
+  // The newest valid checkpoint, the same for all ranks: the root looks.
+  std::optional<std::string> FindCheckpoint();
+  bool is_root() const { return job_.group == nullptr || job_.group->is_root(); }
+  int ranks() const { return job_.group == nullptr ? 1 : job_.group->size(); }
+
   int64_t saved_step_ = -1;
   bool warned_ = false;  // Of losses out of balance
+  int stop_signal_ = 0;       // Which one all ranks agree to stop for
+  std::string nonfinite_on_;  // "on rank 1": whose part of the loss is not finite
   double begin_ = Now();
 };
 
@@ -95,7 +128,7 @@ Trainer::Trainer(const TrainJob& job)
       stage_(job.stage),
       objective_(MakeObjective(job)),
       quantized_(job.stage, job.recipe.model, static_cast<uint64_t>(job.recipe.seed)),
-      state_(job.recipe, job.stage, ExtraParameters(objective_, quantized_)) {
+      state_(job.recipe, job.stage, job.group, ExtraParameters(objective_, quantized_)) {
   SelectAttention(stage_.attention, stage_.id + ".attention");
   Resume();
   if (!quantized_.adapters().empty()) {  // They are trained instead
@@ -104,7 +137,7 @@ Trainer::Trainer(const TrainJob& job)
       frozen.set_requires_grad(false);
     }
   }
-  log_ = std::make_unique<StepLog>(LogOptions());
+  if (is_root()) log_ = std::make_unique<StepLog>(LogOptions());
   loader_ = MakeLoader();
 }
 
@@ -115,7 +148,7 @@ StepLogOptions Trainer::LogOptions() const {
   options.first_step = state_.step;
   options.total_steps = stage_.steps;
   options.flops_per_token = plan::FlopsPerToken(job_.recipe.model, stage_.sequence_length);
-  options.gemm_flops = job_.gemm_flops;
+  options.gemm_flops = job_.gemm_flops * ranks();
   return options;
 }
 
@@ -129,37 +162,64 @@ std::unique_ptr<data::BatchLoader> Trainer::MakeLoader() const {
   return std::make_unique<data::BatchLoader>(job_.tokens, options);
 }
 
-void Trainer::Resume() {
-  const checkpoint::Found found = checkpoint::FindNewestValid(job_.stage_folder);
-  for (const checkpoint::Refused& refused : found.refused) {
-    LogWarn("checkpoint refused: ", refused.path, ": ", refused.reason);
-    job_.journal.Append("checkpoint_refused", {{"path", refused.path}, {"reason", refused.reason}});
-  }
-  if (!found.path) {
-    if (job_.initialize) {
-      job_.initialize(&state_.decoder);
-    } else {
-      state_.decoder.Initialize(static_cast<uint64_t>(job_.recipe.seed));
+std::optional<std::string> Trainer::FindCheckpoint() {
+  std::string path;
+  const auto find = [&] {
+    const checkpoint::Found found = checkpoint::FindNewestValid(job_.stage_folder);
+    for (const checkpoint::Refused& refused : found.refused) {
+      LogWarn("checkpoint refused: ", refused.path, ": ", refused.reason);
+      job_.journal.Append("checkpoint_refused",
+                          {{"path", refused.path}, {"reason", refused.reason}});
     }
-    quantized_.InitializeScales(state_.decoder);
-    for (const std::string& line : qat::Describe(quantized_.rules(), job_.recipe.model)) {
-      if (!quantized_.empty()) LogInfo(stage_.id, ": ", line);
-    }
-    return;
+    path = found.path.value_or("");
+  };
+  if (job_.group == nullptr) {
+    find();
+  } else {
+    job_.group->OnRoot(find);
+    path = job_.group->FromRoot(path);
   }
-  LoadTrainState(checkpoint::CheckpointReader(*found.path), &state_);
-  saved_step_ = state_.step;
-  LogInfo("resumed from ", *found.path);
-  job_.journal.Append("resumed",
-                      {{"stage", stage_.id}, {"step", state_.step}, {"path", *found.path}});
+  if (path.empty()) return std::nullopt;
+  return path;
 }
 
-StepOptions Trainer::ForwardOptions(nn::BitLinearObserver* observer) const {
+void Trainer::Resume() {
+  const std::optional<std::string> found = FindCheckpoint();
+  if (!found) {
+    Initialize();
+    return;
+  }
+  LoadTrainState(checkpoint::CheckpointReader(*found), &state_);
+  saved_step_ = state_.step;
+  LogInfo("resumed from ", *found);
+  job_.journal.Append(
+      "resumed",
+      {{"stage", stage_.id}, {"step", state_.step}, {"path", *found}, {"ranks", ranks()}});
+}
+
+void Trainer::Initialize() {
+  if (job_.initialize) {
+    job_.initialize(&state_.decoder);
+  } else {
+    state_.decoder.Initialize(static_cast<uint64_t>(job_.recipe.seed),
+                              state_.sharding.FirstElements());
+  }
+  state_.sharding.ValuesLoaded();
+  quantized_.InitializeScales(state_.decoder);
+  for (const std::string& line : qat::Describe(quantized_.rules(), job_.recipe.model)) {
+    if (!quantized_.empty()) LogInfo(stage_.id, ": ", line);
+  }
+}
+
+StepOptions Trainer::ForwardOptions(nn::BitLinearObserver* observer) {
   StepOptions options;
   options.compute = ComputeTypeOf(stage_.precision);
   options.checkpoint_blocks =
       stage_.activation_checkpointing == recipe::ActivationCheckpointing::kBlock;
-  options.micro_batch = plan::MicroBatch(stage_);
+  options.micro_batch = plan::MicroBatch(stage_, ranks());
+  options.rank = job_.group == nullptr ? 0 : job_.group->rank();
+  options.ranks = ranks();
+  options.sharding = &state_.sharding;
   options.loss_chunk_tokens = stage_.loss_chunk_tokens;
   options.loss_scale = state_.scaler.scale();
   options.observer = observer;
@@ -195,19 +255,23 @@ void Trainer::Step() {
                       job_.recipe.model.linear == LinearKind::kBitLinear;
   const data::Batch batch = loader_->Next();
   ClipCounter clips;
-  HealthProbe probe;
+  HealthProbe probe(state_.sharding.source());
   StepRecord record;
   const double begin = Now();
   record.loss_scale = state_.scaler.scale();
-  ForwardBackwardPasses(batch, probes ? &clips : nullptr, &record);
+  Guarded([&] { ForwardBackwardPasses(batch, probes ? &clips : nullptr, &record); });
   record.tokens = batch.batch * batch.tokens;
   record.data_hash = batch.Hash();
+  Agree(&record);
   const bool advanced = Apply(&record, probes ? &probe : nullptr);
   state_.optimizer.ZeroGrad();
+  state_.sharding.DropGradients();
   if (!advanced) return;
   record.seconds = Now() - begin;
   if (probes && !record.skipped) {
-    record.health = probe.AfterUpdate(state_.decoder.parameters());
+    if (job_.group != nullptr) clips.Sum(*job_.group);
+    state_.sharding.PrepareForward();
+    if (is_root()) record.health = probe.AfterUpdate(state_.decoder.parameters());
     record.health["clip"] = clips.Shares();
   }
   state_.loss = record.loss;
@@ -216,13 +280,39 @@ void Trainer::Step() {
     Evaluate();
     if (state_.evaluated_step == state_.step) record.validation_loss = state_.validation_loss;
   }
-  log_->Step(state_.step, record);
+  if (log_) log_->Step(state_.step, record);
+}
+
+void Trainer::Guarded(const std::function<void()>& work) {
+  job_.group == nullptr ? work() : job_.group->Guard(work);
+}
+
+void Trainer::Agree(StepRecord* record) {
+  stop_signal_ = StopSignal();
+  if (job_.group == nullptr) return;
+  const auto high = static_cast<double>(record->data_hash >> 32),
+             low = static_cast<double>(record->data_hash & 0xffffffffu);
+  const auto all =
+      job_.group->GatherNumbers({record->loss, static_cast<double>(StopSignal()), high, low});
+  record->loss = 0;
+  nonfinite_on_.clear();
+  for (size_t rank = 0; rank < all.size(); ++rank) {
+    const std::vector<double>& said = all[rank];
+    record->loss += said[0];
+    if (!std::isfinite(said[0]))
+      nonfinite_on_ += StrCat(nonfinite_on_.empty() ? "on rank " : ", ", rank);
+    if (stop_signal_ == 0) stop_signal_ = static_cast<int>(said[1]);
+    TERN_CHECK_INPUT(said[2] == high && said[3] == low, "step ", state_.step + 1, ": rank ", rank,
+                     " has read other data than rank ", job_.group->rank(),
+                     "; do all ranks see the same files?");
+  }
 }
 
 bool Trainer::Apply(StepRecord* record, HealthProbe* probe) {
   record->learning_rate = LearningRate(stage_.schedule, state_.step, stage_.steps);
   record->weight_decay = WeightDecay(stage_.optimizer, state_.step, stage_.steps);
-  record->grad_norm = state_.optimizer.GradNorm(record->loss_scale);
+  const std::vector<double> squares = state_.sharding.SumSquares(state_.optimizer.GradSquares());
+  record->grad_norm = NormOf(squares, record->loss_scale);
   const bool overflow =
       !std::isfinite(record->grad_norm) && std::isfinite(record->loss) && state_.scaler.enabled();
   if (overflow) {
@@ -232,7 +322,8 @@ bool Trainer::Apply(StepRecord* record, HealthProbe* probe) {
     state_.scaler.Update(/*overflow=*/true);
     return true;
   }
-  const std::optional<Fault> fault = state_.faults.Check(record->loss, record->grad_norm);
+  const std::optional<Fault> fault =
+      state_.faults.Check(record->loss, record->grad_norm, nonfinite_on_);
   if (fault && fault->action == recipe::FaultAction::kRollback) {
     RollBack(fault->reason);
     return false;
@@ -243,9 +334,12 @@ bool Trainer::Apply(StepRecord* record, HealthProbe* probe) {
     job_.journal.Append("step_skipped", {{"step", state_.step + 1}, {"reason", fault->reason}});
     return true;
   }
-  if (probe != nullptr) probe->BeforeUpdate(state_.decoder.parameters(), record->loss_scale);
+  if (probe != nullptr && is_root()) {
+    probe->BeforeUpdate(state_.decoder.parameters(), squares, record->loss_scale);
+  }
   state_.optimizer.Step(record->learning_rate, record->weight_decay, record->grad_norm,
                         record->loss_scale);
+  state_.sharding.AfterUpdate();
   state_.scaler.Update(/*overflow=*/false);
   return true;
 }
@@ -254,13 +348,13 @@ void Trainer::RollBack(const std::string& reason) {
   const int64_t bad_step = state_.step + 1, bad_data = state_.step + state_.data_offset;
   const nlohmann::json faults =
       state_.faults.Save();  // Keeps counting: a loop of roll-backs must end.
-  const checkpoint::Found found = checkpoint::FindNewestValid(job_.stage_folder);
-  if (!found.path) {
+  const std::optional<std::string> found = FindCheckpoint();
+  if (!found) {
     throw NumericError(StrCat("step ", bad_step, ": ", reason,
                               ", and there is no checkpoint to roll back to. Lower "
                               "train.checkpoint_every or the learning rate"));
   }
-  LoadTrainState(checkpoint::CheckpointReader(*found.path), &state_);
+  LoadTrainState(checkpoint::CheckpointReader(*found), &state_);
   state_.faults.Load(faults);
   state_.data_offset =
       bad_data + 1 - state_.step;  // The next step reads what follows the bad step's data.
@@ -269,7 +363,7 @@ void Trainer::RollBack(const std::string& reason) {
                                       {"to", state_.step},
                                       {"reason", reason},
                                       {"data_offset", state_.data_offset}});
-  log_->RollBackTo(state_.step);
+  if (log_) log_->RollBackTo(state_.step);
   loader_ = MakeLoader();
 }
 
@@ -277,12 +371,18 @@ void Trainer::Evaluate() {
   eval::PerplexityOptions options;
   options.sequence_length = stage_.sequence_length;
   options.max_tokens = stage_.eval_tokens;
-  options.batch = plan::MicroBatch(stage_);
+  options.batch = plan::MicroBatch(stage_, ranks());
   options.packing = PackingOf(job_.recipe);
+  options.group = job_.group;
+  options.source = state_.sharding.source();
+  state_.sharding.PrepareForward();
   const model::Decoder decoder =
       quantized_.empty() ? state_.decoder : quantized_.Shipped(state_.decoder);
   const eval::PerplexityResult result = eval::Perplexity(decoder, job_.tokens, options);
-  if (!result.complete) return;  // A stop signal: the evaluation is made again after the resume.
+  if (!result.complete) {  // A stop signal: the evaluation is made again after the resume.
+    AgreeToStop();
+    return;
+  }
   state_.evaluated_step = state_.step;
   state_.validation_loss = result.loss;
   job_.journal.Append("evaluated", {{"stage", stage_.id},
@@ -293,22 +393,31 @@ void Trainer::Evaluate() {
 }
 
 void Trainer::Save() {
-  log_->Sync();
+  if (log_) log_->Sync();
   const std::string path = SaveTrainState(state_, job_.stage_folder, job_.resolved_recipe,
-                                          job_.recipe.seed, quantized_.ToJson());
+                                          job_.recipe.seed, job_.group, quantized_.ToJson());
   saved_step_ = state_.step;
+  if (!is_root()) return;
   job_.journal.Append("saved", {{"stage", stage_.id}, {"step", state_.step}, {"path", path}});
   checkpoint::ApplyRetention(job_.stage_folder,
                              {stage_.keep_last, stage_.keep_best ? kValidationLoss : ""});
 }
 
 void Trainer::StopIfAsked() {
-  if (!StopRequested()) return;
+  if (stop_signal_ == 0) return;
   if (saved_step_ != state_.step) Save();
-  const char* signal = SignalName(StopSignal());
+  const char* signal = SignalName(stop_signal_);
   job_.journal.Append("stopped", {{"stage", stage_.id}, {"step", state_.step}, {"signal", signal}});
   throw StoppedError(StrCat("stopped by ", signal, " after step ", state_.step,
                             " with everything saved; run the same command again to go on"));
+}
+
+void Trainer::AgreeToStop() {
+  stop_signal_ = StopSignal();
+  if (job_.group == nullptr) return;
+  for (const auto& said : job_.group->GatherNumbers({static_cast<double>(stop_signal_)})) {
+    if (stop_signal_ == 0) stop_signal_ = static_cast<int>(said[0]);
+  }
 }
 
 TrainResult Trainer::Run() {
@@ -317,16 +426,19 @@ TrainResult Trainer::Run() {
       (Due(state_.step, stage_.eval_every) || state_.step == stage_.steps);
   if (missed_evaluation) {
     Evaluate();
-    if (state_.evaluated_step == state_.step) log_->Validation(state_.step, state_.validation_loss);
+    if (log_ && state_.evaluated_step == state_.step)
+      log_->Validation(state_.step, state_.validation_loss);
   }
+  AgreeToStop();
   while (state_.step < stage_.steps) {
     StopIfAsked();
     Step();
-    if (StopRequested()) continue;
+    if (stop_signal_ != 0) continue;
     if (Due(state_.step, stage_.checkpoint_every) || state_.step == stage_.steps) Save();
   }
   StopIfAsked();
   if (saved_step_ != state_.step) Save();
+  if (!log_) return {state_.step, state_.loss, state_.validation_loss, 0, Now() - begin_};
   log_->Finish();
   return {state_.step, state_.loss, state_.validation_loss, log_->TokensPerSecond(),
           Now() - begin_};

@@ -13,6 +13,7 @@
 #include "distill/teacher_store.h"
 #include "metrics/journal.h"
 #include "model/decoder.h"
+#include "parallel/group.h"
 #include "plan/plan.h"
 #include "recipe/recipe.h"
 
@@ -35,7 +36,12 @@ struct TrainJob {
   // What the stage's losses compare with, one of the two; none: null.
   const model::Decoder* teacher = nullptr;
   const distill::TeacherStore* teacher_store = nullptr;
+  // Not null: all ranks call Train together; the root keeps the logs, all write checkpoints.
+  parallel::Group* group = nullptr;
 };
+
+// Why this stage cannot be trained by several ranks (key and reason); empty when it can.
+std::string WhyNotByRanks(const recipe::Recipe& recipe, const recipe::TrainStage& stage);
 
 struct TrainResult {
   int64_t steps = 0;

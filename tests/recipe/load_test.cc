@@ -220,10 +220,12 @@ TEST(LoadErrorTest, StagesOfTheWrongKindOrId) {
               "recipe.yaml:6:5: stages: ", {"a key of the recipe"});
 }
 
-TEST(LoadErrorTest, KeysOfLaterVersions) {
-  ExpectError(std::string(kGoodRecipe) + "parallel: {data: 4}\n",
-              "recipe.yaml:10:1: parallel: ", {"{data: auto}"});
-  ExpectError(std::string(kGoodRecipe) + "parallel: 3\n", "recipe.yaml:10:1: parallel: ", {});
+TEST(LoadErrorTest, ParallelIsStrict) {
+  ExpectError(std::string(kGoodRecipe) + "parallel: {data: 4}\n", "parallel.data", {"auto"});
+  ExpectError(std::string(kGoodRecipe) + "parallel: {shard: zero4}\n", "parallel.shard", {"zero3"});
+  ExpectError(std::string(kGoodRecipe) + "parallel: {shards: zero1}\n", "parallel",
+              {"shards", "did you mean shard"});
+  ExpectError(std::string(kGoodRecipe) + "parallel: 3\n", "parallel", {"map"});
   EXPECT_EQ(RecipeFile(std::string(kGoodRecipe) + "parallel: {data: auto}\n").Error(), "");
 }
 

@@ -29,7 +29,7 @@ DEPLOY_LAYERS = {
     "engine_cli": ["base", "kernels", "h5", "formats", "arch", "text", "data", "checkpoint", "metrics", "engine", "tasks", "serve"],
 }
 # Each of these may include the deploy half and those before it.
-TRAINING_LAYERS = ["quant", "nn", "model", "eval", "plan", "qat", "distill", "train", "transfer", "ptq", "job", "cli"]
+TRAINING_LAYERS = ["quant", "parallel", "nn", "model", "eval", "plan", "qat", "distill", "train", "transfer", "ptq", "job", "cli"]
 
 MAX_FILE_LINES = 500
 MAX_FUNCTION_LINES = 60

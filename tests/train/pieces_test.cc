@@ -146,7 +146,7 @@ TEST(AdamWTest, FollowsTheFormulaWithClippingAndScaling) {
   for (int step = 1; step <= 3; ++step) {
     for (auto& parameter : parameters)
       parameter.value.mutable_grad() = at::tensor({0.5f, -1.5f, 2.0f}) * scale;
-    const double norm = optimizer.GradNorm(scale);
+    const double norm = NormOf(optimizer.GradSquares(), scale);
     EXPECT_NEAR(norm, std::sqrt(2 * (0.25 + 2.25 + 4.0)), 1e-6);
     optimizer.Step(lr, decay, norm, scale);
     optimizer.ZeroGrad();

@@ -1,0 +1,112 @@
+// See ranks.h.
+#include "cli/ranks.h"
+
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/sha256.h"
+#include "cli/threads.h"
+#include "parallel/launch.h"
+#include "parallel/spawn.h"
+
+namespace tern::cli {
+namespace {
+
+constexpr const char* kThisProgram = "/proc/self/exe";
+
+// For torchrun: the reason of a failure, in the form it shows (torch.distributed.elastic).
+void WriteErrorFile(const std::string& reason) {
+  const char* path = std::getenv("TORCHELASTIC_ERROR_FILE");
+  if (path == nullptr || *path == '\0') return;
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(
+      std::chrono::system_clock::now().time_since_epoch());
+  const nlohmann::json extra = {{"py_callstack", ""},
+                                {"timestamp", std::to_string(seconds.count())}};
+  try {
+    WriteFileAtomically(
+        path, nlohmann::json{{"message", {{"message", reason}, {"extraInfo", extra}}}}.dump());
+  } catch (const Error& error) {
+    LogWarn("cannot write ", path, ": ", error.what());
+  }
+}
+
+// The main thread may hang in a collective for as long as its time limit: this does not.
+[[noreturn]] void EndBecauseLost(const std::string& message) {
+  std::cerr << "error: stopped because " << message
+            << ". Nothing after the last complete checkpoint is kept; run again to go on from it"
+            << std::endl;
+  WriteErrorFile(message);
+  ::_exit(static_cast<int>(ExitCode::kResource));
+}
+
+}  // namespace
+
+bool StartRanks(int64_t ranks, const std::vector<std::string>& arguments) {
+  if (ranks <= 0 || std::getenv(parallel::kRanksVariable) != nullptr) return false;
+  const parallel::Topology topology = parallel::ResolveTopology();
+  if (!topology.alone()) {
+    throw UsageError(StrCat("--ranks ", ranks, " below ", topology.launcher, " (", topology.reason,
+                            "), which has started ", topology.world,
+                            " ranks already; leave --ranks out"));
+  }
+  parallel::SpawnOptions options;
+  options.ranks = static_cast<int>(ranks);
+  std::vector<char> path(4096);
+  const ssize_t length = ::readlink(kThisProgram, path.data(), path.size());
+  if (length <= 0) throw ResourceError(StrCat("cannot read ", kThisProgram));
+  options.command = {std::string(path.data(), static_cast<size_t>(length))};
+  options.command.insert(options.command.end(), arguments.begin(), arguments.end());
+  const parallel::SpawnResult result = parallel::RunRanks(options);
+  if (result.exit_code == static_cast<int>(ExitCode::kStopped)) {
+    throw StoppedError(
+        "all ranks stopped with everything saved; run the same command again to go on");
+  }
+  if (result.exit_code != 0) {
+    throw Error(static_cast<ExitCode>(result.exit_code),
+                StrCat("rank ", result.failed_rank, " failed first; its own words are above"));
+  }
+  return true;
+}
+
+void RunAsRank(const RankedJob& ranked, const std::function<void(parallel::Group*)>& job) {
+  if (std::getenv(parallel::kRanksVariable) != nullptr) parallel::DieWithLauncher();
+  const parallel::Topology topology = parallel::ResolveTopology();
+  SetThreads(ranked.threads, topology.local_world);
+  if (topology.alone()) return job(nullptr);
+  if (topology.rank != 0) ::setenv("TERN_LOG", "warn", /*overwrite=*/0);  // Said once, by rank 0
+  LogInfo(parallel::Describe(topology));
+  parallel::GroupOptions options;
+  options.start_timeout_s = ranked.parallel.start_timeout_s;
+  options.step_timeout_s = ranked.parallel.step_timeout_s;
+  options.lost_s = ranked.parallel.lost_after_s;
+  options.must_agree = ranked.must_agree;
+  options.must_agree["build of tern"] = Sha256OfFile(kThisProgram);
+  options.on_lost = EndBecauseLost;
+  try {
+    parallel::Group group(topology, options);
+    try {
+      job(&group);
+    } catch (const parallel::RankLost&) {
+      throw;  // Another rank is the cause, and has said so or cannot.
+    } catch (const StoppedError&) {
+      throw;
+    } catch (const std::exception& error) {
+      group.PostFailure(error.what());
+      throw;
+    }
+  } catch (const StoppedError&) {
+    throw;
+  } catch (const std::exception& error) {
+    WriteErrorFile(error.what());
+    throw;
+  }
+}
+
+}  // namespace tern::cli

@@ -1,0 +1,232 @@
+// See group.h. Meeting and comparing is in handshake.cc.
+#include "parallel/group.h"
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <exception>
+#include <thread>
+#include <utility>
+
+#include "base/log.h"
+#include "parallel/gloo.h"
+#include "parallel/handshake.h"
+#include "parallel/liveness.h"
+#include "parallel/store.h"
+
+namespace tern::parallel {
+namespace {
+
+std::string FirstLine(const std::string& text) { return text.substr(0, text.find('\n')); }
+
+// Whether c10d's or Gloo's message is about a connection or a time limit.
+bool SpeaksOfOthers(const std::string& message) {
+  for (const char* word : {"imed out", "imeout", "onnection", "peer", "socket"}) {
+    if (message.find(word) != std::string::npos) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+struct Pending::Impl {
+  c10::intrusive_ptr<c10d::Work> work;
+  Group* group = nullptr;
+  std::vector<at::Tensor> tensors;
+};
+
+Pending::Pending() = default;
+Pending::~Pending() = default;
+Pending::Pending(Pending&&) noexcept = default;
+Pending& Pending::operator=(Pending&&) noexcept = default;
+
+void Pending::Wait() {
+  if (!impl_) return;
+  impl_->group->Guard([&] { impl_->work->wait(); });
+  impl_.reset();
+}
+
+struct Group::Impl {
+  Topology topology;
+  GroupOptions options;
+  c10::intrusive_ptr<c10d::Store> store;
+  std::unique_ptr<Liveness> liveness;
+  c10::intrusive_ptr<c10d::ProcessGroup> process_group;
+  std::map<std::string, double> sent_bytes;
+  int64_t root_works = 0;
+
+  int size() const { return topology.world; }
+  c10d::Backend& backend() { return *process_group->getBackend(c10::DeviceType::CPU); }
+};
+
+Group::Group(const Topology& topology, const GroupOptions& options)
+    : impl_(std::make_unique<Impl>()) {
+  impl_->topology = topology;
+  impl_->options = options;
+  impl_->store = OpenStore(topology, options.start_timeout_s);
+  Handshake(*impl_->store, topology, options.must_agree, options.start_timeout_s);
+  impl_->liveness = std::make_unique<Liveness>(
+      impl_->store, topology.rank, topology.world,
+      LivenessOptions{.lost_s = options.lost_s, .on_lost = options.on_lost});
+  Guard([&] {
+    impl_->process_group =
+        MakeGlooGroup(impl_->store, topology.rank, topology.world,
+                      topology.local_world == topology.world, options.step_timeout_s);
+  });
+}
+
+// The rank that serves the store goes last, so that the others still read its last words.
+Group::~Group() {
+  if (!impl_->liveness) return;
+  impl_->liveness->Leave();
+  if (!is_root() || impl_->topology.store_is_launchers) return;
+  impl_->liveness->WaitForOthersToLeave(std::uncaught_exceptions() > 0 ? 3 : 30);
+}
+
+int Group::rank() const { return impl_->topology.rank; }
+int Group::size() const { return impl_->topology.world; }
+const c10::intrusive_ptr<c10d::ProcessGroup>& Group::process_group() const {
+  return impl_->process_group;
+}
+const std::map<std::string, double>& Group::sent_bytes() const { return impl_->sent_bytes; }
+void Group::ResetTraffic() { impl_->sent_bytes.clear(); }
+
+void Group::CountAllReduce(int64_t bytes, const char* kind) {
+  const double n = static_cast<double>(size());
+  impl_->sent_bytes[kind] += 2 * (n - 1) / n * static_cast<double>(bytes);
+}
+
+void Group::Guard(const std::function<void()>& work) {
+  try {
+    work();
+  } catch (const Error&) {
+    throw;
+  } catch (const std::bad_alloc&) {
+    throw;
+  } catch (const std::exception& error) {
+    const std::string cause = impl_->liveness ? impl_->liveness->FindCause() : "";
+    const std::string seen = FirstLine(error.what());
+    if (cause.empty() && !SpeaksOfOthers(seen)) throw;  // An error of this rank's own
+    if (cause.empty()) {
+      throw RankLost(StrCat("rank ", rank(), ": an exchange failed or took longer than parallel.",
+                            "step_timeout_s = ", impl_->options.step_timeout_s,
+                            ", and all ranks are alive: one of them is too slow or waits for "
+                            "something else: ",
+                            seen));
+    }
+    throw RankLost(StrCat("rank ", rank(), ": stopped because ", cause, " (", seen,
+                          "). Nothing after the last complete checkpoint is kept; run again to go "
+                          "on from it"));
+  }
+}
+
+void Group::PostFailure(const std::string& reason) { impl_->liveness->PostFailure(reason); }
+
+Pending Group::AllReduceSum(const at::Tensor& sum, const char* kind) {
+  TERN_CHECK(sum.is_contiguous(), kind);
+  Pending pending;
+  pending.impl_ = std::make_unique<Pending::Impl>();
+  pending.impl_->group = this;
+  pending.impl_->tensors = {sum};
+  Guard([&] { pending.impl_->work = impl_->backend().allreduce(pending.impl_->tensors); });
+  CountAllReduce(static_cast<int64_t>(sum.nbytes()), kind);
+  return pending;
+}
+
+Pending Group::AllGather(const at::Tensor& mine, const at::Tensor& all, const char* kind) {
+  TERN_CHECK(mine.is_contiguous() && all.is_contiguous() && all.numel() == mine.numel() * size(),
+             kind, ": ", mine.sizes(), " of ", all.sizes());
+  Pending pending;
+  pending.impl_ = std::make_unique<Pending::Impl>();
+  pending.impl_->group = this;
+  pending.impl_->tensors = {mine.view({-1}), all.view({-1})};
+  Guard([&] {
+    pending.impl_->work =
+        impl_->backend().all_gather_single(pending.impl_->tensors[1], pending.impl_->tensors[0]);
+  });
+  impl_->sent_bytes[kind] += static_cast<double>(mine.nbytes()) * (size() - 1);
+  return pending;
+}
+
+Pending Group::AllToAll(const at::Tensor& send, std::vector<int64_t> send_rows,
+                        const at::Tensor& receive, std::vector<int64_t> receive_rows,
+                        const char* kind) {
+  TERN_CHECK(send.is_contiguous() && receive.is_contiguous(), kind);
+  const int64_t kept = send_rows.at(static_cast<size_t>(rank()));
+  const int64_t rows = send.size(0);
+  Pending pending;
+  pending.impl_ = std::make_unique<Pending::Impl>();
+  pending.impl_->group = this;
+  pending.impl_->tensors = {send, receive};
+  Guard([&] {
+    pending.impl_->work = impl_->backend().all_to_all_single(
+        pending.impl_->tensors[1], pending.impl_->tensors[0], receive_rows, send_rows);
+  });
+  if (rows > 0) {
+    impl_->sent_bytes[kind] += static_cast<double>(send.nbytes()) *
+                               static_cast<double>(rows - kept) / static_cast<double>(rows);
+  }
+  return pending;
+}
+
+std::vector<std::vector<double>> Group::GatherNumbers(const std::vector<double>& mine) {
+  const int64_t count = static_cast<int64_t>(mine.size());
+  at::Tensor sent = at::empty({count}, at::kDouble), all = at::empty({size(), count}, at::kDouble);
+  std::memcpy(sent.mutable_data_ptr(), mine.data(), mine.size() * sizeof(double));
+  if (count > 0) AllGather(sent, all, "control").Wait();
+  std::vector<std::vector<double>> numbers;
+  const double* data = all.const_data_ptr<double>();
+  for (int i = 0; i < size(); ++i) numbers.emplace_back(data + i * count, data + (i + 1) * count);
+  return numbers;
+}
+
+std::vector<std::string> Group::GatherTexts(const std::string& mine) {
+  int64_t longest = 0;
+  const auto lengths = GatherNumbers({static_cast<double>(mine.size())});
+  for (const auto& length : lengths) {
+    longest = std::max(longest, static_cast<int64_t>(length[0]));
+  }
+  std::vector<std::string> texts(static_cast<size_t>(size()));
+  if (longest == 0) return texts;
+  at::Tensor sent = at::empty({longest}, at::kByte), all = at::empty({size(), longest}, at::kByte);
+  sent.zero_();
+  std::memcpy(sent.mutable_data_ptr(), mine.data(), mine.size());
+  AllGather(sent, all, "control").Wait();
+  const char* data = static_cast<const char*>(all.const_data_ptr());
+  for (size_t i = 0; i < texts.size(); ++i) {
+    texts[i].assign(data + static_cast<int64_t>(i) * longest, static_cast<size_t>(lengths[i][0]));
+  }
+  return texts;
+}
+
+std::string Group::FromRoot(const std::string& mine) {
+  return GatherTexts(is_root() ? mine : std::string())[0];
+}
+
+// Through the store, not a collective: those have a time limit, and a root that is alive may take
+// as long as it needs.
+void Group::OnRoot(const std::function<void()>& work) {
+  const std::string key = StrCat("root/", impl_->root_works++);
+  if (is_root()) {
+    try {
+      work();
+    } catch (const std::exception& error) {
+      Guard([&] { impl_->store->set(key, std::string("failed: ") + error.what()); });
+      throw;
+    }
+    Guard([&] { impl_->store->set(key, std::string("done")); });
+    return;
+  }
+  std::string answer;
+  constexpr auto kPause = std::chrono::milliseconds(20);
+  Guard([&] {
+    while (!impl_->store->check({key})) std::this_thread::sleep_for(kPause);
+    answer = impl_->store->get_to_str(key);
+  });
+  if (answer != "done")
+    throw RankLost(StrCat("rank ", rank(), ": stopped because rank 0 ", answer));
+}
+
+}  // namespace tern::parallel

@@ -1,0 +1,148 @@
+// See gathered_codes.h.
+#include "train/gathered_codes.h"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+#include "base/error.h"
+#include "kernels/ternary_pack/t2.h"
+#include "quant/ternary_rows.h"
+
+namespace tern::train {
+
+GatheredCodes::GatheredCodes(parallel::Group& group, std::vector<Matrix> matrices,
+                             GradientSink sink)
+    : group_(group), matrices_(std::move(matrices)), sink_(std::move(sink)) {
+  codes_.resize(matrices_.size());
+  transfer_of_.resize(matrices_.size());
+  for (size_t i = 0; i < matrices_.size(); ++i) {
+    index_[matrices_[i].rows_NK.unsafeGetTensorImpl()] = i;
+  }
+}
+
+size_t GatheredCodes::IndexOf(const at::Tensor& w_NK) const {
+  const auto found = index_.find(w_NK.unsafeGetTensorImpl());
+  TERN_CHECK(found != index_.end(), "a matrix ", w_NK.sizes(), " that is not spread over ranks");
+  return found->second;
+}
+
+// The block sums of all matrices in one exchange: 4 bytes for 4,096 weights.
+std::vector<float> GatheredCodes::GatherScales() {
+  int64_t longest = 0;
+  std::vector<int64_t> blocks(static_cast<size_t>(group_.size()), 0);  // Of each rank
+  for (const Matrix& m : matrices_) {
+    for (int rank = 0; rank < group_.size(); ++rank) {
+      blocks[static_cast<size_t>(rank)] += quant::NumBlocks(m.split.rows(rank) * m.rows_NK.size(1));
+    }
+  }
+  longest = *std::max_element(blocks.begin(), blocks.end());
+  const at::Tensor mine = at::empty({longest}, at::kFloat).zero_(),
+                   all = at::empty({group_.size(), longest}, at::kFloat);
+  float* out = mine.mutable_data_ptr<float>();
+  for (const Matrix& m : matrices_) {
+    const std::vector<float> sums = quant::BlockSums(m.rows_NK);
+    out = std::copy(sums.begin(), sums.end(), out);
+  }
+  group_.AllGather(mine, all, "scales").Wait();
+  std::vector<float> betas;
+  std::vector<int64_t> at(static_cast<size_t>(group_.size()), 0);
+  const float* data = all.const_data_ptr<float>();
+  for (const Matrix& m : matrices_) {
+    std::vector<float> sums;
+    for (int rank = 0; rank < group_.size(); ++rank) {
+      const int64_t count = quant::NumBlocks(m.split.rows(rank) * m.rows_NK.size(1));
+      const float* from = data + rank * longest + at[static_cast<size_t>(rank)];
+      sums.insert(sums.end(), from, from + count);
+      at[static_cast<size_t>(rank)] += count;
+    }
+    betas.push_back(quant::ScaleOfSums(sums.data(), m.split.all() * m.rows_NK.size(1)));
+    if (!std::isfinite(betas.back())) {
+      throw NumericError(StrCat("weights [", m.split.all(), ", ", m.rows_NK.size(1),
+                                "] hold NaN or Inf; the last good step is in journal.jsonl"));
+    }
+  }
+  return betas;
+}
+
+void GatheredCodes::Send(size_t begin, size_t end, const std::vector<float>& betas) {
+  int64_t longest = 0;
+  for (int rank = 0; rank < group_.size(); ++rank) {
+    int64_t bytes = 0;
+    for (size_t i = begin; i < end; ++i) {
+      bytes += matrices_[i].split.rows(rank) * kernels::T2RowBytes(matrices_[i].rows_NK.size(1));
+    }
+    longest = std::max(longest, bytes);
+  }
+  const at::Tensor mine = at::empty({longest}, at::kByte).zero_();
+  uint8_t* out = mine.mutable_data_ptr<uint8_t>();
+  for (size_t i = begin; i < end; ++i) {
+    const Matrix& m = matrices_[i];
+    codes_[i].beta = betas[i];
+    codes_[i].k = m.rows_NK.size(1);
+    transfer_of_[i] = transfers_.size();
+    quant::QuantizeRowsTo(m.rows_NK, betas[i], out);
+    out += m.rows_NK.size(0) * kernels::T2RowBytes(codes_[i].k);
+  }
+  Transfer transfer;
+  transfer.begin = begin;
+  transfer.end = end;
+  transfer.all_RB = at::empty({group_.size(), longest}, at::kByte);
+  transfer.pending = group_.AllGather(mine, transfer.all_RB, "codes");
+  transfers_.push_back(std::move(transfer));
+}
+
+void GatheredCodes::Refresh() {
+  if (fresh_) return;
+  const at::NoGradGuard no_grad;
+  for (Transfer& transfer : transfers_) Receive(&transfer);  // None is left on its way.
+  transfers_.clear();
+  const std::vector<float> betas = GatherScales();
+  for (size_t begin = 0; begin < matrices_.size();) {
+    size_t end = begin;
+    while (end < matrices_.size() && matrices_[end].layer == matrices_[begin].layer) ++end;
+    Send(begin, end, betas);
+    begin = end;
+  }
+  fresh_ = true;
+}
+
+void GatheredCodes::Receive(Transfer* transfer) {
+  if (transfer->arrived) return;
+  transfer->pending.Wait();
+  const int64_t stride = transfer->all_RB.size(1);
+  const uint8_t* all = transfer->all_RB.const_data_ptr<uint8_t>();
+  std::vector<int64_t> at(static_cast<size_t>(group_.size()), 0);
+  for (size_t i = transfer->begin; i < transfer->end; ++i) {
+    const int64_t row_bytes = kernels::T2RowBytes(codes_[i].k);
+    // A tensor of its own for each step: the last one's may still be saved for a backward pass.
+    codes_[i].t2_NC = at::empty({matrices_[i].split.all(), row_bytes}, at::kByte);
+    uint8_t* out = codes_[i].t2_NC.mutable_data_ptr<uint8_t>();
+    for (int rank = 0; rank < group_.size(); ++rank) {
+      const int64_t bytes = matrices_[i].split.rows(rank) * row_bytes;
+      std::memcpy(out, all + rank * stride + at[static_cast<size_t>(rank)],
+                  static_cast<size_t>(bytes));
+      at[static_cast<size_t>(rank)] += bytes;
+      out += bytes;
+    }
+  }
+  transfer->all_RB = at::Tensor();
+  transfer->arrived = true;
+}
+
+const quant::TernaryWeight& GatheredCodes::Ternary(const at::Tensor& w_NK) {
+  const size_t index = IndexOf(w_NK);
+  TERN_CHECK(!transfers_.empty(), "forward before Refresh");
+  Receive(&transfers_[transfer_of_[index]]);
+  return codes_[index];
+}
+
+void GatheredCodes::AddGradient(const at::Tensor& w_NK, const at::Tensor& dw_NK) {
+  sink_(IndexOf(w_NK), dw_NK);
+}
+
+}  // namespace tern::train

@@ -1,0 +1,227 @@
+// See sharding.h.
+#include "train/sharding.h"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
+#include <torch/csrc/autograd/function_hook.h>
+#include <torch/csrc/autograd/variable.h>
+
+#include <functional>
+
+#include "base/error.h"
+#include "quant/ternary_rows.h"
+
+namespace tern::train {
+namespace {
+
+// Gradients on their way at most: they are whole matrices and would otherwise add up to the model.
+constexpr int64_t kMaxBytesUnderWay = 64 << 20;
+
+// Calls back when backward has added to a leaf's .grad.
+class AfterAccumulate : public torch::autograd::PostAccumulateGradHook {
+ public:
+  explicit AfterAccumulate(std::function<void()> function) : function_(std::move(function)) {}
+  void operator()(const at::Tensor&) override { function_(); }
+
+ private:
+  std::function<void()> function_;
+};
+
+int64_t LayerOf(const std::string& name) {
+  constexpr std::string_view kPrefix = "model.layers.";
+  return name.starts_with(kPrefix) ? std::stoll(name.substr(kPrefix.size())) : -1;
+}
+
+}  // namespace
+
+Sharding::Sharding(parallel::Group* group, const recipe::ParallelConfig& config,
+                   model::Decoder* decoder)
+    : group_(group), config_(config), whole_(decoder->parameters()), owned_(whole_) {
+  splits_.resize(whole_.size());
+  rows_only_.resize(whole_.size());
+  if (group_ == nullptr) return;
+  if (config.shard == recipe::Sharding::kNone) {
+    std::vector<at::Tensor> leaves;
+    for (const model::Parameter& parameter : whole_) leaves.push_back(parameter.value);
+    reducer_ = std::make_unique<parallel::GradientReducer>(
+        *group_, leaves, static_cast<int64_t>(config.bucket_mib * (1 << 20)));
+  } else {
+    Spread(decoder);
+  }
+}
+
+Sharding::~Sharding() {
+  for (size_t i = 0; i < whole_.size(); ++i) {
+    if (spread(i) && !rows_only_[i]) {
+      torch::autograd::impl::post_acc_grad_hooks(whole_[i].value).reset();
+    }
+  }
+}
+
+void Sharding::Spread(model::Decoder* decoder) {
+  const bool zero3 = config_.shard == recipe::Sharding::kZero3;
+  std::vector<GatheredCodes::Matrix> matrices;
+  std::vector<size_t> parameter_of;
+  for (size_t i = 0; i < whole_.size(); ++i) {
+    const ParameterSpec& spec = whole_[i].spec;
+    if (spec.shape.size() != 2) continue;
+    const int64_t k = spec.shape[1];
+    splits_[i] = parallel::SplitRows(spec.shape[0], quant::RowUnit(k), group_->size());
+    const int64_t first = splits_[i].first(group_->rank()), rows = splits_[i].rows(group_->rank());
+    if (zero3 && spec.role == ParameterRole::kLinear) {
+      rows_only_[i] = true;
+      decoder->KeepRows(i, at::empty({rows, k}, at::kFloat));
+      matrices.push_back({whole_[i].value, splits_[i], LayerOf(spec.name)});
+      parameter_of.push_back(i);
+      continue;
+    }
+    owned_[i].value = whole_[i].value.detach().narrow(0, first, rows);
+    torch::autograd::impl::set_post_acc_grad_hooks(
+        whole_[i].value, std::make_unique<AfterAccumulate>([this, i] {
+          if (config_.shard == recipe::Sharding::kZero1 && !last_) return;
+          StartExchange(i, whole_[i].value.grad());
+          whole_[i].value.mutable_grad() = at::Tensor();
+        }));
+  }
+  if (!zero3) return;
+  codes_ = std::make_unique<GatheredCodes>(
+      *group_, std::move(matrices), [this, parameter_of](size_t matrix, const at::Tensor& dw_NK) {
+        StartExchange(parameter_of[matrix], dw_NK);
+      });
+}
+
+int64_t Sharding::first_row(size_t parameter) const {
+  return spread(parameter) ? splits_[parameter].first(group_->rank()) : 0;
+}
+
+std::pair<int64_t, int64_t> Sharding::RowsToSave(size_t parameter) const {
+  const int64_t rows = whole_[parameter].spec.shape[0];
+  if (group_ == nullptr) return {0, rows};
+  // What all have is written in parts, too, so that no rank waits for another's disk.
+  const parallel::RowSplit split =
+      spread(parameter) ? splits_[parameter] : parallel::SplitRows(rows, 1, group_->size());
+  return {split.first(group_->rank()), split.rows(group_->rank())};
+}
+
+std::vector<int64_t> Sharding::FirstElements() const {
+  std::vector<int64_t> first;
+  for (size_t i = 0; i < whole_.size(); ++i) {
+    first.push_back(rows_only_[i] ? first_row(i) * whole_[i].spec.shape[1] : 0);
+  }
+  return first;
+}
+
+void Sharding::PrepareForward() {
+  if (codes_) codes_->Refresh();
+}
+
+void Sharding::BeforeBackward(bool last) {
+  last_ = last;
+  if (reducer_) reducer_->BeforeBackward(last);
+}
+
+void Sharding::StartExchange(size_t parameter, const at::Tensor& grad) {
+  const at::NoGradGuard no_grad;
+  const parallel::RowSplit& split = splits_[parameter];
+  const bool bf16 = config_.reduce == recipe::ReduceType::kBf16;
+  const at::Tensor sent = bf16 ? grad.to(at::kBFloat16) : grad.contiguous();
+  const int64_t rows = split.rows(group_->rank());
+  Exchange exchange{parameter, {}, {}};
+  exchange.received = at::empty({group_->size() * rows, sent.size(1)}, sent.options());
+  exchange.pending = group_->AllToAll(
+      sent, split.counts(), exchange.received,
+      std::vector<int64_t>(static_cast<size_t>(group_->size()), rows), "gradients");
+  bytes_under_way_ += static_cast<int64_t>(sent.nbytes());
+  exchanges_.push_back(std::move(exchange));
+  while (bytes_under_way_ > kMaxBytesUnderWay) FinishExchange();
+}
+
+// Waits for the oldest exchange and adds what came, in rank order.
+void Sharding::FinishExchange() {
+  const at::NoGradGuard no_grad;
+  Exchange exchange = std::move(exchanges_.front());
+  exchanges_.pop_front();
+  exchange.pending.Wait();
+  const size_t i = exchange.parameter;
+  const int64_t rows = splits_[i].rows(group_->rank());
+  bytes_under_way_ -= splits_[i].all() * exchange.received.size(1) *
+                      static_cast<int64_t>(exchange.received.element_size());
+  if (rows == 0) return;
+  at::Tensor sum = exchange.received.narrow(0, 0, rows).to(at::kFloat, false, /*copy=*/true);
+  for (int rank = 1; rank < group_->size(); ++rank) {
+    sum.add_(exchange.received.narrow(0, rank * rows, rows));
+  }
+  at::Tensor& grad = owned_[i].value.mutable_grad();
+  if (grad.defined()) {
+    grad.add_(sum);
+  } else {
+    grad = sum;
+  }
+}
+
+void Sharding::FinishGradients() {
+  if (group_ == nullptr || reducer_) return;
+  while (!exchanges_.empty()) FinishExchange();
+  SumSmallGradients();
+}
+
+// Norms and biases: all in one sum.
+void Sharding::SumSmallGradients() {
+  const at::NoGradGuard no_grad;
+  std::vector<at::Tensor> grads, flat;
+  for (size_t i = 0; i < whole_.size(); ++i) {
+    if (spread(i)) continue;
+    grads.push_back(whole_[i].value.grad());
+    flat.push_back(grads.back().reshape({-1}));
+  }
+  const at::Tensor sum = at::cat(flat);
+  group_->AllReduceSum(sum, "gradients").Wait();
+  int64_t at = 0;
+  for (at::Tensor& grad : grads) {
+    grad.copy_(sum.narrow(0, at, grad.numel()).view(grad.sizes()));
+    at += grad.numel();
+  }
+}
+
+std::vector<double> Sharding::SumSquares(std::vector<double> squares) {
+  if (group_ == nullptr || reducer_) return squares;
+  const auto all = group_->GatherNumbers(squares);
+  for (size_t i = 0; i < squares.size(); ++i) {
+    if (!spread(i)) continue;  // All ranks have the same.
+    squares[i] = 0;
+    for (const std::vector<double>& of_rank : all) squares[i] += of_rank[i];
+  }
+  return squares;
+}
+
+void Sharding::AfterUpdate() {
+  if (group_ == nullptr || reducer_) return;
+  const at::NoGradGuard no_grad;
+  ValuesLoaded();
+  for (size_t i = 0; i < whole_.size(); ++i) {
+    if (!spread(i) || rows_only_[i]) continue;
+    const int64_t most = splits_[i].most(), k = whole_[i].spec.shape[1];
+    at::Tensor mine = at::empty({most, k}, at::kFloat);
+    const at::Tensor all = at::empty({group_->size() * most, k}, at::kFloat);
+    mine.narrow(0, 0, owned_[i].value.size(0)).copy_(owned_[i].value);
+    group_->AllGather(mine, all, "values").Wait();
+    for (int rank = 0; rank < group_->size(); ++rank) {
+      const int64_t rows = splits_[i].rows(rank);
+      whole_[i]
+          .value.narrow(0, splits_[i].first(rank), rows)
+          .copy_(all.narrow(0, rank * most, rows));
+    }
+  }
+}
+
+void Sharding::ValuesLoaded() {
+  if (codes_) codes_->Invalidate();
+}
+
+void Sharding::DropGradients() {
+  for (model::Parameter& parameter : whole_) parameter.value.mutable_grad() = at::Tensor();
+  for (model::Parameter& parameter : owned_) parameter.value.mutable_grad() = at::Tensor();
+}
+
+}  // namespace tern::train

@@ -1,0 +1,88 @@
+// How parameters, gradients and optimizer state are spread over the ranks of a training, and how
+// they come together: the one place that knows parallel.shard. Rows of matrices are spread, norms
+// and biases never are. One process: nothing is spread and nothing is sent.
+//   none   gradients are summed by libtorch's Reducer while backward runs
+//   zero1  every rank updates its rows of each matrix and gathers the others' new values; gradients
+//          are exchanged once a step (ZeRO-1 of arXiv 1910.02054)
+//   zero2  as zero1, and gradients are exchanged and dropped after each micro-batch
+//   zero3  as zero2, and of BitLinear matrices a rank holds its rows only (gathered_codes.h)
+// An exchange sends each rank its rows' gradients from all ranks and adds them in rank order in
+// fp32, so that every number of micro-batches and every strategy adds in an order of its own that
+// never changes.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <vector>
+
+#include "model/decoder.h"
+#include "parallel/group.h"
+#include "parallel/reducer.h"
+#include "parallel/row_split.h"
+#include "recipe/recipe.h"
+#include "train/gathered_codes.h"
+
+namespace tern::train {
+
+class Sharding {
+ public:
+  // group: null for one process. zero3 replaces the decoder's BitLinear matrices by this rank's
+  // rows. Both must outlive this; the decoder's values are not looked at yet.
+  Sharding(parallel::Group* group, const recipe::ParallelConfig& config, model::Decoder* decoder);
+  ~Sharding();
+
+  // One for each parameter of the decoder: what this rank updates, and whose moments it keeps.
+  const std::vector<model::Parameter>& owned() const { return owned_; }
+  // First row of the owned part, and all rows, by parameter. Of what is not spread, every rank owns
+  // all.
+  int64_t first_row(size_t parameter) const;
+  bool spread(size_t parameter) const { return !splits_[parameter].begin.empty(); }
+  // Rows of the owned part that this rank writes into a checkpoint: {first, number}.
+  std::pair<int64_t, int64_t> RowsToSave(size_t parameter) const;
+  // Whether the decoder's own value is this rank's rows only.
+  bool holds_rows_only(size_t parameter) const { return rows_only_[parameter]; }
+
+  // For Decoder::Initialize: which element each of the decoder's values begins with.
+  std::vector<int64_t> FirstElements() const;
+
+  nn::WeightSource* source() { return codes_.get(); }  // For the decoder's forward
+  // Makes what forward needs of the values as they are now. Called by all ranks.
+  void PrepareForward();
+  void BeforeBackward(bool last);
+  // After the last backward pass of a step: the owned parts' .grad hold the sums over all ranks.
+  void FinishGradients();
+  // From the squares of the 2-norms of the owned gradients to those of the whole ones, same bits on
+  // every rank.
+  std::vector<double> SumSquares(std::vector<double> squares);
+  // After the optimizer's update: gathers the others' new values.
+  void AfterUpdate();
+  // The decoder's values are new on all ranks: a checkpoint was loaded, or they were initialised.
+  void ValuesLoaded();
+  void DropGradients();
+
+ private:
+  struct Exchange {
+    size_t parameter;
+    at::Tensor received;  // [ranks, rows, K]
+    parallel::Pending pending;
+  };
+  void Spread(model::Decoder* decoder);
+  void StartExchange(size_t parameter, const at::Tensor& grad);
+  void FinishExchange();
+  void SumSmallGradients();
+
+  parallel::Group* group_;
+  recipe::ParallelConfig config_;
+  std::vector<model::Parameter> whole_;  // The decoder's
+  std::vector<model::Parameter> owned_;
+  std::vector<parallel::RowSplit> splits_;  // Empty: not spread
+  std::vector<bool> rows_only_;
+  std::unique_ptr<GatheredCodes> codes_;
+  std::unique_ptr<parallel::GradientReducer> reducer_;
+  std::deque<Exchange> exchanges_;
+  int64_t bytes_under_way_ = 0;
+  bool last_ = true;  // The backward pass that runs is the step's last
+};
+
+}  // namespace tern::train

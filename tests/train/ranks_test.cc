@@ -1,0 +1,306 @@
+// Trainings that several ranks share: whatever their number and what is spread over them, the same
+// samples, the same mathematics, and checkpoints that any other number of ranks goes on from.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/stop_signal.h"
+#include "checkpoint/checkpoint.h"
+#include "eval/perplexity.h"
+#include "metrics/metrics_log.h"
+#include "tests/parallel/rank_threads.h"
+#include "tests/testing/temp_folder.h"
+#include "tests/train/tiny_run.h"
+#include "train/train.h"
+#include "train/train_state.h"
+
+namespace tern::train {
+namespace {
+
+using recipe::Sharding;
+
+// Rows of 32 and 64 weights have scale blocks of 128 and 64 rows: tall enough matrices that three
+// ranks hold rows of each.
+recipe::Recipe RanksRecipe(Sharding shard) {
+  recipe::Recipe recipe = TinyRecipe();
+  recipe.model.vocab_size = 512;
+  recipe.model.hidden_size = 64;
+  recipe.model.intermediate_size = 256;
+  recipe.parallel.shard = shard;
+  recipe.parallel.bucket_mib = 0.05;
+  return recipe;
+}
+
+recipe::TrainStage RanksStage(int64_t steps) {
+  recipe::TrainStage stage = TinyStage();
+  stage.tokens_per_step = 12 * 16;
+  stage.steps = steps;
+  stage.precision = recipe::Precision::kFp32;
+  stage.optimizer.clip_norm = 0.5;  // Below the first steps' norms, so that it acts
+  return stage;
+}
+
+class RanksTest : public ::testing::Test {
+ protected:
+  RanksTest() : tokens_(Tokens()) {
+    ClearStopRequest();
+    at::set_num_threads(1);
+  }
+
+  void Train(const recipe::Recipe& recipe, const recipe::TrainStage& stage, int ranks,
+             const std::string& name) {
+    const std::string folder = folder_ / name;
+    std::filesystem::create_directories(folder);
+    const auto run = [&](parallel::Group* group) {
+      const bool root = group == nullptr || group->is_root();
+      Journal journal(root ? folder + "/journal.jsonl" : "");
+      train::Train(
+          {recipe, stage, folder + "/train", folder, tokens_, journal, "recipe text", 0, group});
+    };
+    if (ranks == 1) return run(nullptr);
+    parallel::RunRankThreads(ranks, [&](parallel::Group& group) { run(&group); });
+  }
+
+  std::vector<double> Series(const std::string& name, const std::string& key) {
+    std::vector<double> values;
+    for (const auto& [step, value] :
+         MetricsSeries(ReadMetrics(folder_ / (name + "/metrics.jsonl")), "", key)) {
+      values.push_back(value);
+    }
+    return values;
+  }
+  std::vector<std::string> Hashes(const std::string& name) {
+    std::vector<std::string> hashes;
+    for (const MetricsRecord& record : ReadMetrics(folder_ / (name + "/metrics.jsonl"))) {
+      hashes.push_back(record.values.at("data_hash").dump());
+    }
+    return hashes;
+  }
+  // Every tensor of the newest checkpoint, by name.
+  std::map<std::string, std::string> Bits(const std::string& name) {
+    const auto found = checkpoint::FindNewestValid(folder_ / (name + "/train"));
+    const checkpoint::CheckpointReader reader(found.path.value());
+    std::map<std::string, std::string> bits;
+    for (const checkpoint::TensorInfo& tensor : reader.tensors()) {
+      std::string& bytes = bits[tensor.name];
+      bytes.resize(static_cast<size_t>(tensor.size_bytes));
+      reader.Read(tensor.name, tensor.type, tensor.shape, bytes.data());
+    }
+    return bits;
+  }
+
+  tern::testing::TempFolder folder_;
+  data::TokenFile tokens_;
+};
+
+double MaxDifference(const std::vector<double>& a, const std::vector<double>& b) {
+  double most = a.size() == b.size() ? 0 : INFINITY;
+  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i)
+    most = std::max(most, std::abs(a[i] - b[i]));
+  return most;
+}
+
+// The tolerance: ranks change only the order in which gradients are added, as micro-batches do in
+// one process. So the difference among one process's runs of several micro-batches measures what
+// such a change becomes after that many steps of this training (a weight at a rounding border of
+// its code may go either way); ranks may differ by a few times of it.
+constexpr double kTimesControl = 5;
+
+TEST_F(RanksTest, LossesOfFiftyStepsAgreeForAnyRanksAndSharding) {
+  const recipe::TrainStage stage = RanksStage(50);
+  Train(RanksRecipe(Sharding::kNone), stage, 1, "one");
+  const std::vector<double> want = Series("one", "loss"), norms = Series("one", "grad_norm");
+  ASSERT_EQ(want.size(), 50u);
+  double control = 1e-6;
+  for (const int64_t micro : {1, 3, 6}) {
+    recipe::TrainStage other = stage;
+    other.micro_batch = micro;
+    Train(RanksRecipe(Sharding::kNone), other, 1, StrCat("micro", micro));
+    control = std::max(control, MaxDifference(Series(StrCat("micro", micro), "loss"), want));
+  }
+  EXPECT_LT(control, 0.02) << "the control says nothing: this training is chaotic";
+  const auto check = [&](const recipe::Recipe& recipe, int ranks, const std::string& name) {
+    Train(recipe, stage, ranks, name);
+    const std::vector<double> losses = Series(name, "loss");
+    EXPECT_LE(MaxDifference(losses, want), kTimesControl * control) << name;
+    // The first step's forward is exact: only the sum of the ranks' losses is rounded.
+    EXPECT_NEAR(losses.at(0), want[0], 1e-12) << name;
+    EXPECT_NEAR(Series(name, "grad_norm").at(0), norms[0], 1e-5 * norms[0]) << name;
+    EXPECT_EQ(Hashes(name), Hashes("one")) << name << ": other samples, or another order";
+  };
+  for (const int ranks : {2, 3, 4})
+    check(RanksRecipe(Sharding::kNone), ranks, StrCat("none", ranks));
+  check(RanksRecipe(Sharding::kZero1), 3, "zero1");
+  check(RanksRecipe(Sharding::kZero2), 2, "zero2");
+  for (const int ranks : {2, 3})
+    check(RanksRecipe(Sharding::kZero3), ranks, StrCat("zero3_", ranks));
+}
+
+// With gradients in BF16 on their way a sum has terms of 8 significant bits: relative 2^-9 each.
+TEST_F(RanksTest, BF16ReductionChangesGradientsByItsRoundingOnly) {
+  const recipe::TrainStage stage = RanksStage(1);
+  Train(RanksRecipe(Sharding::kNone), stage, 1, "one");
+  recipe::Recipe recipe = RanksRecipe(Sharding::kZero3);
+  recipe.parallel.reduce = recipe::ReduceType::kBf16;
+  Train(recipe, stage, 2, "bf16");
+  const double want = Series("one", "grad_norm").at(0), got = Series("bf16", "grad_norm").at(0);
+  EXPECT_NEAR(got, want, want / 512);
+  EXPECT_NE(got, want);
+}
+
+// One checkpoint loaded by 1, 2 and 3 ranks: the hidden states have the same bits, whether a rank
+// holds the latents or gathers their codes. (One thread; the same rows in each forward.)
+TEST_F(RanksTest, ForwardOfSpreadMatricesHasTheBitsOfOneRank) {
+  const recipe::Recipe recipe = RanksRecipe(Sharding::kZero3);
+  const recipe::TrainStage stage = RanksStage(4);
+  Train(recipe, stage, 1, "one");
+  const auto found = checkpoint::FindNewestValid(folder_ / "one/train");
+  const model::DecoderInput input{at::arange(64).view({4, 16}), {}, {}};
+  const auto hidden = [&](parallel::Group* group) {
+    const at::NoGradGuard no_grad;
+    TrainState state(recipe, stage, group);
+    LoadTrainState(checkpoint::CheckpointReader(*found.path), &state);
+    state.sharding.PrepareForward();
+    model::ForwardOptions options;
+    options.source = state.sharding.source();
+    return state.decoder.Hidden(input, options);
+  };
+  const at::Tensor want = hidden(nullptr);
+  for (const int ranks : {2, 3}) {
+    parallel::RunRankThreads(ranks, [&](parallel::Group& group) {
+      EXPECT_TRUE(at::equal(hidden(&group), want)) << group.rank() << " of " << ranks;
+    });
+  }
+}
+
+// Loading and saving without a step in between is the identity, whoever wrote and whoever reads.
+TEST_F(RanksTest, CheckpointsAreReadByAnyNumberOfRanks) {
+  struct Turn {
+    int ranks;
+    Sharding shard;
+  };
+  recipe::TrainStage stage = RanksStage(4);
+  stage.checkpoint_every = 100;
+  Train(RanksRecipe(Sharding::kNone), stage, 1, "run");
+  auto bits = Bits("run");
+  for (const Turn& turn : {Turn{3, Sharding::kZero3}, Turn{2, Sharding::kZero1},
+                           Turn{2, Sharding::kNone}, Turn{1, Sharding::kNone}}) {
+    const recipe::Recipe recipe = RanksRecipe(turn.shard);
+    const auto found = checkpoint::FindNewestValid(folder_ / "run/train");
+    const auto load_and_save = [&](parallel::Group* group) {
+      TrainState state(recipe, stage, group);
+      LoadTrainState(checkpoint::CheckpointReader(*found.path), &state);
+      state.step += 1;
+      SaveTrainState(state, folder_ / "run/train", "recipe text", 42, group);
+    };
+    if (turn.ranks == 1) {
+      load_and_save(nullptr);
+    } else {
+      parallel::RunRankThreads(turn.ranks, [&](parallel::Group& group) { load_and_save(&group); });
+    }
+    EXPECT_TRUE(Bits("run") == bits) << turn.ranks << " ranks";
+  }
+}
+
+// The ranks change between the starts of one run; the samples do not.
+TEST_F(RanksTest, RunGoesOnWithOtherRanks) {
+  const recipe::TrainStage whole = RanksStage(12);
+  Train(RanksRecipe(Sharding::kNone), whole, 1, "one");
+  recipe::TrainStage part = whole;
+  const std::pair<int, Sharding> turns[] = {
+      {2, Sharding::kZero3}, {3, Sharding::kNone}, {1, Sharding::kNone}, {4, Sharding::kZero2}};
+  for (int64_t i = 0; i < 4; ++i) {
+    part.steps = 3 * (i + 1);
+    Train(RanksRecipe(turns[i].second), part, turns[i].first, "turns");
+  }
+  EXPECT_EQ(Hashes("turns"), Hashes("one"));
+  EXPECT_EQ(Series("turns", "step"), Series("one", "step"));
+}
+
+// Same recipe, same number of ranks: the same bits, also when the run was cut in two.
+TEST_F(RanksTest, SameRanksMeanTheSameBitsAcrossAResume) {
+  for (const Sharding shard : {Sharding::kNone, Sharding::kZero3}) {
+    const std::string name = StrCat("bits", static_cast<int>(shard));
+    const recipe::TrainStage whole = RanksStage(6);
+    Train(RanksRecipe(shard), whole, 3, name);
+    recipe::TrainStage part = whole;
+    part.schedule.kind = recipe::ScheduleKind::kConstant;
+    Train(RanksRecipe(shard), part, 3, name + "w");
+    part.steps = 3;
+    Train(RanksRecipe(shard), part, 3, name + "p");
+    part.steps = 6;
+    Train(RanksRecipe(shard), part, 3, name + "p");
+    EXPECT_TRUE(Bits(name + "p") == Bits(name + "w")) << name;
+  }
+}
+
+TEST_F(RanksTest, EvaluationHasTheBitsOfOneRank) {
+  const recipe::Recipe recipe = RanksRecipe(Sharding::kNone);
+  model::Decoder decoder(recipe.model);
+  decoder.Initialize(7);
+  eval::PerplexityOptions options;
+  options.split = data::Split::kTrain;
+  options.sequence_length = 16;
+  options.batch = 4;  // 12 passes of the 47 windows, the last of them short
+  const eval::PerplexityResult want = eval::Perplexity(decoder, tokens_, options);
+  for (const int ranks : {2, 3, 5}) {
+    parallel::RunRankThreads(ranks, [&](parallel::Group& group) {
+      eval::PerplexityOptions mine = options;
+      mine.group = &group;
+      const eval::PerplexityResult got = eval::Perplexity(decoder, tokens_, mine);
+      EXPECT_EQ(got.loss, want.loss) << ranks;
+      EXPECT_EQ(got.tokens, want.tokens);
+    });
+  }
+}
+
+// Health, clipping and skipped steps need numbers of all ranks.
+TEST_F(RanksTest, HealthIsThatOfTheWholeModel) {
+  recipe::TrainStage stage = RanksStage(2);
+  stage.health_every = 1;
+  Train(RanksRecipe(Sharding::kNone), stage, 1, "one");
+  const nlohmann::json want = ReadMetrics(folder_ / "one/metrics.jsonl").at(0).values.at("health");
+  for (const Sharding shard : {Sharding::kNone, Sharding::kZero2, Sharding::kZero3}) {
+    const std::string name = StrCat("health", static_cast<int>(shard));
+    Train(RanksRecipe(shard), stage, 3, name);
+    const nlohmann::json got =
+        ReadMetrics(folder_ / (name + "/metrics.jsonl")).at(0).values.at("health");
+    EXPECT_EQ(got.at("clip"), want.at("clip")) << name;
+    for (const char* kind : {"q_proj", "down_proj"}) {
+      // Before the update codes and scale are exact; after it a rounding border may be crossed.
+      EXPECT_NEAR(got.at(kind).at("zeros").get<double>(), want.at(kind).at("zeros").get<double>(),
+                  1e-3);
+      EXPECT_NEAR(got.at(kind).at("flips").get<double>(), want.at(kind).at("flips").get<double>(),
+                  1e-3);
+      EXPECT_NEAR(got.at(kind).at("grad_norm").get<double>(),
+                  want.at(kind).at("grad_norm").get<double>(), 1e-6);
+    }
+  }
+}
+
+TEST_F(RanksTest, SequencesMustDivideAmongRanks) {
+  const recipe::TrainStage stage = RanksStage(2);  // 12 sequences
+  try {
+    Train(RanksRecipe(Sharding::kNone), stage, 5, "five");
+    ADD_FAILURE();
+  } catch (const RecipeError& error) {
+    EXPECT_NE(std::string(error.what()).find("5 ranks"), std::string::npos) << error.what();
+  }
+}
+
+// A rank that cannot write its part: all say so, the checkpoints before stay.
+TEST_F(RanksTest, CheckpointIsWholeOrNotThere) {
+  recipe::TrainStage stage = RanksStage(2);
+  Train(RanksRecipe(Sharding::kNone), stage, 2, "run");
+  const std::string newest = checkpoint::FindNewestValid(folder_ / "run/train").path.value();
+  std::filesystem::resize_file(newest + "/rank-0001-of-0002.h5", 1000);
+  const auto found = checkpoint::FindNewestValid(folder_ / "run/train");
+  EXPECT_FALSE(found.path.has_value());
+  ASSERT_EQ(found.refused.size(), 1u);
+  EXPECT_NE(found.refused[0].reason.find("rank-0001-of-0002.h5"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace tern::train
