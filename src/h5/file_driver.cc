@@ -55,8 +55,7 @@ H5FD_t* Open(const char* name, unsigned flags, hid_t access, haddr_t /*max_addre
   file->base = {};
   file->fd = fd;
   file->status = info->status;
-  if (file->status->fd < 0) file->status->fd = fd;
-  file->status->open_error = 0;
+  file->status->fd = fd;
   file->end_of_address = 0;
   file->size = static_cast<haddr_t>(stats.st_size);
   file->device = stats.st_dev;
@@ -66,18 +65,11 @@ H5FD_t* Open(const char* name, unsigned flags, hid_t access, haddr_t /*max_addre
 
 herr_t Close(H5FD_t* base) {
   const std::unique_ptr<OpenFile> file(Cast(base));
-  if (file->status->fd == file->fd) file->status->fd = -1;
+  file->status->fd = -1;
   if (::close(file->fd) != 0 && file->status->write_error == 0) {
     file->status->write_error = SystemError();
   }
   return 0;
-}
-
-// For the files that a virtual dataset names: they report to the status of the file that names them.
-void* AccessInfo(H5FD_t* base) {
-  auto* info = static_cast<DriverInfo*>(H5allocate_memory(sizeof(DriverInfo), /*clear=*/0));
-  if (info != nullptr) info->status = Cast(base)->status;
-  return info;
 }
 
 int Compare(const H5FD_t* a, const H5FD_t* b) {
@@ -167,8 +159,6 @@ hid_t RegisterDriver() {
     c.maxaddr = kMaxAddress;
     c.fc_degree = H5F_CLOSE_STRONG;
     c.fapl_size = sizeof(DriverInfo);
-    c.fapl_get = AccessInfo;
-    c.fapl_free = [](void* info) { return H5free_memory(info); };
     c.open = Open;
     c.close = Close;
     c.cmp = Compare;

@@ -143,9 +143,12 @@ void File::Read(const std::string& name, Type type, void* out, int64_t size_byte
   TERN_CHECK_FORMAT(stored_bytes == size_bytes, path(), ": dataset ", name, " holds ", stored_bytes,
                     " bytes; want ", size_bytes);
   if (size_bytes == 0) return;
+  if (impl_->IsVirtual(dataset, name)) {
+    const std::vector<int64_t> shape = impl_->Shape(impl_->SpaceOf(dataset, name), name);
+    return ReadRows(name, type, shape, 0, shape.at(0), out);
+  }
   impl_->Check(H5Dread(dataset.get(), NativeId(type), H5S_ALL, H5S_ALL, H5P_DEFAULT, out),
                "read dataset " + name);
-  impl_->CheckParts("read the parts of dataset " + name);
 }
 
 void File::ReadRange(const std::string& name, Type type, int64_t begin, int64_t count,

@@ -181,15 +181,16 @@ struct File::Impl {
                                    ? "; the file is incomplete: free some space and write it again"
                                    : "; look at the disk"));
   }
-  // After reading from a dataset: HDF5 gives zeros for a file of a virtual one that is not there.
-  void CheckParts(const std::string& what) const { CheckSystem(status.open_error, what); }
+  bool IsVirtual(const Handle& dataset, const std::string& name) const {
+    const Handle create{Own(H5Dget_create_plist(dataset.get()), "read the layout of " + name),
+                        H5Pclose};
+    return H5Pget_layout(create.get()) == H5D_VIRTUAL;
+  }
   // Bytes of a dataset, checked against the file: tern writes no holes and does not compress, so a
   // dataset larger than its file is damaged, and must not make a reader allocate. Virtual datasets
   // live in other files.
   int64_t SizeBytes(const Handle& dataset, const std::string& name, Type type) const {
-    const Handle create{Own(H5Dget_create_plist(dataset.get()), "read the layout of " + name),
-                        H5Pclose};
-    const bool is_virtual = H5Pget_layout(create.get()) == H5D_VIRTUAL;
+    const bool is_virtual = IsVirtual(dataset, name);
     hsize_t file_bytes = 0;
     Check(H5Fget_filesize(file.get(), &file_bytes), "read the size");
     const int64_t limit = is_virtual ? INT64_MAX : static_cast<int64_t>(file_bytes);

@@ -5,6 +5,7 @@
 #include <ATen/ops/from_blob.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <exception>
 #include <thread>
@@ -220,9 +221,14 @@ void Group::OnRoot(const std::function<void()>& work) {
     return;
   }
   std::string answer;
-  constexpr auto kPause = std::chrono::milliseconds(20);
+  // Soon at first, then seldom: many ranks ask one store.
+  auto pause = std::chrono::milliseconds(10);
+  constexpr auto kLongest = std::chrono::milliseconds(500);
   Guard([&] {
-    while (!impl_->store->check({key})) std::this_thread::sleep_for(kPause);
+    while (!impl_->store->check({key})) {
+      std::this_thread::sleep_for(pause);
+      pause = std::min(2 * pause, kLongest);
+    }
     answer = impl_->store->get_to_str(key);
   });
   if (answer != "done")
