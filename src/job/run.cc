@@ -20,6 +20,7 @@
 #include "recipe/check.h"
 #include "recipe/fingerprint.h"
 #include "recipe/schema.h"
+#include "train/train.h"
 
 namespace tern::job {
 namespace {
@@ -140,7 +141,7 @@ void CheckJob(const recipe::LoadedRecipe& loaded, int ranks) {
     if (const auto* train = std::get_if<recipe::TrainStage>(&stage)) {
       CheckMachine(*train);
       qat::MatchRules(train->quantize, loaded.recipe.model, train->id);
-      const std::string why = ranks > 1 ? train::WhyNotByRanks(loaded.recipe, *train) : "";
+      const std::string why = ranks > 1 ? tern::train::WhyNotByRanks(loaded.recipe, *train) : "";
       if (!why.empty()) throw RecipeError(why + ". Run it without --ranks");
       plan::CheckBudget(loaded.recipe, plan::PlanTraining(loaded.recipe, *train, 0, ranks));
     }

@@ -119,9 +119,9 @@ const at::Tensor& Decoder::HeadWeight() const {
 std::vector<at::Tensor> Decoder::Linear(const at::Tensor& x_MK, const std::vector<at::Tensor>& w_NK,
                                         const char* group, const ForwardOptions& options) const {
   if (config_.linear == LinearKind::kBitLinear) {
-    return nn::BitLinear(x_MK, w_NK,
-                         {options.compute, options.observer, group, options.quantized_share,
-                          options.source});
+    return nn::BitLinear(
+        x_MK, w_NK,
+        {options.compute, options.observer, group, options.quantized_share, options.source});
   }
   std::vector<at::Tensor> y;
   for (const at::Tensor& w : w_NK) y.push_back(nn::DenseLinear(x_MK, w, options.compute));

@@ -48,7 +48,7 @@ struct ForwardOptions {
   bool checkpoint_blocks = false;  // Keep only each block's input, run it again in backward
   nn::BitLinearObserver* observer = nullptr;
   Capture* capture = nullptr;
-  double quantized_share = 1;  // Of BitLinear; see nn/bit_linear.h
+  double quantized_share = 1;          // Of BitLinear; see nn/bit_linear.h
   nn::WeightSource* source = nullptr;  // Not null: BitLinear matrices are spread over ranks
 };
 

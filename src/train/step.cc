@@ -34,7 +34,8 @@ double ForwardBackward(const model::Decoder& decoder, const data::Batch& batch,
   loss_options.count = static_cast<double>(std::count_if(
       batch.targets.begin(), batch.targets.end(), [](int32_t target) { return target >= 0; }));
   const model::ForwardOptions forward{
-      options.compute, options.checkpoint_blocks, options.observer, nullptr,
+      options.compute,         options.checkpoint_blocks,
+      options.observer,        nullptr,
       options.quantized_share, options.sharding ? options.sharding->source() : nullptr};
   if (options.sharding) options.sharding->PrepareForward();
   double loss_sum = 0;

@@ -117,7 +117,7 @@ class Trainer {
   int ranks() const { return job_.group == nullptr ? 1 : job_.group->size(); }
 
   int64_t saved_step_ = -1;
-  bool warned_ = false;  // Of losses out of balance
+  bool warned_ = false;       // Of losses out of balance
   int stop_signal_ = 0;       // Which one all ranks agree to stop for
   std::string nonfinite_on_;  // "on rank 1": whose part of the loss is not finite
   double begin_ = Now();

@@ -139,8 +139,8 @@ std::vector<model::Parameter> TrainState::Trained() const {
 }
 
 std::string SaveTrainState(const TrainState& state, const std::string& folder,
-                           const std::string& resolved_recipe, int64_t seed,
-                           parallel::Group* group, const nlohmann::json& quantize) {
+                           const std::string& resolved_recipe, int64_t seed, parallel::Group* group,
+                           const nlohmann::json& quantize) {
   checkpoint::CheckpointMeta meta;
   meta.step = state.step;
   if (state.evaluated_step == state.step) meta.metrics[kValidationLoss] = state.validation_loss;

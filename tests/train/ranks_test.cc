@@ -59,8 +59,18 @@ class RanksTest : public ::testing::Test {
     const auto run = [&](parallel::Group* group) {
       const bool root = group == nullptr || group->is_root();
       Journal journal(root ? folder + "/journal.jsonl" : "");
-      train::Train(
-          {recipe, stage, folder + "/train", folder, tokens_, journal, "recipe text", 0, group});
+      train::Train({recipe,
+                    stage,
+                    folder + "/train",
+                    folder,
+                    tokens_,
+                    journal,
+                    "recipe text",
+                    0,
+                    {},
+                    nullptr,
+                    nullptr,
+                    group});
     };
     if (ranks == 1) return run(nullptr);
     parallel::RunRankThreads(ranks, [&](parallel::Group& group) { run(&group); });
