@@ -170,22 +170,20 @@ bool FillPreTokenizer(std::string_view name, BpeDefinition* definition) {
 
 namespace {
 
-// A pattern with each character beyond ASCII as \x{...} and quotes without a needless backslash, as
-// presets have them.
+// A pattern as presets write it: characters beyond ASCII as \x{...}, line ends as \r and \n, no
+// backslash before a quotation mark.
 std::string WithoutLiterals(std::string_view pattern) {
   std::string out;
   for (size_t at = 0; at < pattern.size();) {
     const uint32_t c = NextCodepoint(pattern, &at);
-    if (c == '\\' && at < pattern.size() && static_cast<unsigned char>(pattern[at]) < 0x80) {
-      if (pattern[at] != '"') out += '\\';
-      out += pattern[at++];
-    } else if (c < 0x80) {
-      out += static_cast<char>(c);
-    } else {
-      std::array<char, 16> buffer{};
-      const int size = std::snprintf(buffer.data(), buffer.size(), "\\x{%04X}", c);
-      out.append(buffer.data(), static_cast<size_t>(size));
+    if (c < 0x80) {
+      if (c == '"' && out.ends_with('\\') && !out.ends_with("\\\\")) out.pop_back();
+      out += c == '\n' ? "\\n" : c == '\r' ? "\\r" : std::string(1, static_cast<char>(c));
+      continue;
     }
+    std::array<char, 16> buffer{};
+    const int size = std::snprintf(buffer.data(), buffer.size(), "\\x{%04X}", c);
+    out.append(buffer.data(), static_cast<size_t>(size));
   }
   return out;
 }
@@ -223,6 +221,13 @@ void CheckAllBytes(const BpeDefinition& definition) {
   }
 }
 
+bool Overlap(std::string_view a, std::string_view b) {
+  if (a.find(b) != std::string_view::npos || b.find(a) != std::string_view::npos) return true;
+  for (size_t size = 1; size < std::min(a.size(), b.size()); ++size)
+    if (a.ends_with(b.substr(0, size)) || b.ends_with(a.substr(0, size))) return true;
+  return false;
+}
+
 // GGUF has a token's text and whether it is special, and nothing else.
 void CheckAddedTokens(const BpeDefinition& definition) {
   for (const AddedToken& token : definition.added) {
@@ -231,8 +236,11 @@ void CheckAddedTokens(const BpeDefinition& definition) {
                    " takes white space beside it, or is found as a whole word only");
     if (token.normalized && !definition.normalizers.empty())
       CannotBeGguf("the added token " + token.content + " is looked for in normalized text");
-    if (token.normalized != definition.added[0].normalized)
-      CannotBeGguf("some added tokens are found before others");
+    // Those that are not normalized are found first, which matters where two can meet.
+    for (const AddedToken& other : definition.added) {
+      if (token.normalized && !other.normalized && Overlap(token.content, other.content))
+        CannotBeGguf("the added token " + other.content + " is looked for before " + token.content);
+    }
   }
 }
 
