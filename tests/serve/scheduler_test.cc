@@ -6,9 +6,11 @@
 
 #include <cmath>
 #include <thread>
+#include <utility>
 
 #include "base/error.h"
 #include "engine/generate.h"
+#include "engine/model_source.h"
 #include "engine/session.h"
 #include "serve/api_error.h"
 #include "tests/serve/serve_model.h"
@@ -215,6 +217,25 @@ TEST_F(SchedulerTest, EndOfTextIsATokenWithoutText) {
     EXPECT_EQ(result.tokens.back().text, "");
     break;
   }
+}
+
+// Chat models have more tokens that end a text than one.
+TEST_F(SchedulerTest, TokensThatEndATurnEndTheText) {
+  const TempFolder folder;
+  WriteServeModel(folder / "model.gguf");
+  engine::ModelWeights weights = engine::LoadModel(folder / "model.gguf");
+  for (int32_t id = 3; id < 265; ++id) weights.stop_tokens.push_back(id);  // All that have a text
+  const engine::Engine engine(std::move(weights), 1);
+  engine_ = &engine;
+  Start(64);
+  GenerationRequest request = Request(3, 60, 1);
+  EXPECT_EQ(Collect(*scheduler_->Submit({request}, kLong), 1)[0].tokens.size(), 60u) << "ignored";
+  request.ignore_eos = false;
+  const Result result = Collect(*scheduler_->Submit({request}, kLong), 1)[0];
+  EXPECT_EQ(result.finish, serve::FinishReason::kStop);
+  EXPECT_LT(result.tokens.size(), 5u);
+  EXPECT_EQ(result.tokens.back().text, "");
+  scheduler_.reset();  // Before its engine
 }
 
 // Goal: a short request ends while a long one with more choices than slots is at work.
