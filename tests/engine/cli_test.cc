@@ -105,6 +105,17 @@ TEST_F(CliTest, WrongCallsAreExitCode2) {
   ExpectError({"tokenizer"}, ExitCode::kUsage, "subcommand");
 }
 
+TEST_F(CliTest, ChatWritesMessagesThroughATemplate) {
+  const std::string path = folder_ / "chat.jinja";
+  WriteFileAtomically(path, "{{ bos_token }}{{ messages[0].role }}: {{ messages[0].content }}");
+  const Outcome chat = Call({"tokenizer", "chat", path, "--text", "To be?", "--bos-token", "<s>"});
+  EXPECT_EQ(chat.code, 0) << chat.err;
+  EXPECT_EQ(chat.out, "<s>user: To be?");
+  ExpectError({"tokenizer", "chat", gguf_, "--text", "a"}, ExitCode::kInput, "no chat template");
+  WriteFileAtomically(path, "{% if %}");
+  ExpectError({"tokenizer", "chat", path, "--text", "a"}, ExitCode::kInput, "line 1");
+}
+
 TEST_F(CliTest, MissingAndDamagedFilesAreExitCode3) {
   const std::string ids = folder_ / "ids.txt", out = folder_ / "logits.f32";
   for (const std::string& path : {folder_ / "nowhere.gguf", damaged_}) {
