@@ -219,7 +219,8 @@ Value JoinText(const std::string& text, const Args& args, Budget* budget) {
 }
 
 template <class Fits>
-Value Every(const std::string& text, Fits fits) {
+Value Every(const std::string& text, Budget* budget, Fits fits) {
+  budget->Bytes(8 * text.size());  // Looks each letter up
   bool all = !text.empty();
   for (size_t at = 0; at < text.size();) all &= fits(NextCodepoint(text, &at));
   return MakeBool(all);
@@ -248,10 +249,10 @@ const std::map<std::string_view, StringMethod>& StringMethods() {
       {"count", CountText},
       {"endswith", [](S s, A a, B b) { return Affix(s, a, b, false); }},
       {"find", [](S s, A a, B) { return IndexOf(s, a, false); }},
-      {"isalpha", [](S s, A, B) { return Every(s, IsLetter); }},
+      {"isalpha", [](S s, A, B b) { return Every(s, b, IsLetter); }},
       {"isdigit",
-       [](S s, A, B) { return Every(s, [](uint32_t c) { return c >= '0' && c <= '9'; }); }},
-      {"isspace", [](S s, A, B) { return Every(s, IsPythonSpace); }},
+       [](S s, A, B b) { return Every(s, b, [](uint32_t c) { return c >= '0' && c <= '9'; }); }},
+      {"isspace", [](S s, A, B b) { return Every(s, b, IsPythonSpace); }},
       {"join", JoinText},
       {"lower", [](S s, A, B b) { return Cased(s, b, ToLower); }},
       {"lstrip", [](S s, A a, B b) { return Strip(s, a, b, true, false); }},
