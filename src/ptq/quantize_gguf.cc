@@ -178,6 +178,7 @@ Inputs ReadInputs(const QuantizeOptions& options, const FloatModel& model) {
     if (!options.imatrix.empty()) {
       WriteImportance(options.imatrix, inputs.importance, inputs.calibration->tokens_BT.numel(),
                       sequence, fs::path(options.calibration).filename().string());
+      inputs.importance = ReadImportance(options.imatrix, config);  // With the file's rounding
     }
   }
   TERN_CHECK_INPUT(options.imatrix.empty() || !inputs.importance.empty(), options.imatrix,

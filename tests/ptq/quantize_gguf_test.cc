@@ -122,8 +122,12 @@ TEST_F(QuantizeGgufTest, HoldsTheBlocksOfItsRows) {
   options_.method = "rtn";
   const QuantizeReport report = QuantizeModel(options_);
   EXPECT_EQ(report.matrices, 14);
-  EXPECT_LT(report.mean_kl, 0.2);
-  EXPECT_GT(report.mean_kl, 0);
+  // Eight bits lose next to nothing; rows in another order would be another model.
+  QuantizeOptions eight = options_;
+  eight.to = "q8_0";
+  eight.output = folder_ / "eight.gguf";
+  EXPECT_LT(QuantizeModel(eight).mean_kl, 0.01);
+  EXPECT_GT(report.mean_kl, 0.01);
   const auto source = engine::LoadModel(options_.source), out = engine::LoadModel(options_.output);
   for (const char* name :
        {"model.layers.1.self_attn.k_proj.weight", "model.layers.0.mlp.down_proj.weight"}) {
@@ -158,11 +162,11 @@ TEST_F(QuantizeGgufTest, ImportanceIsWrittenReadAndUsed) {
   options_.output = folder_ / "again.gguf";
   options_.calibration = "";
   QuantizeModel(options_);
-  EXPECT_EQ(ReadFile(folder_ / "again.gguf"), ReadFile(folder_ / "out.gguf"));
+  EXPECT_TRUE(ReadFile(folder_ / "again.gguf") == ReadFile(folder_ / "out.gguf"));
   options_.output = folder_ / "plain.gguf";
   options_.imatrix = "";
   QuantizeModel(options_);
-  EXPECT_NE(ReadFile(folder_ / "plain.gguf"), ReadFile(folder_ / "out.gguf"));
+  EXPECT_FALSE(ReadFile(folder_ / "plain.gguf") == ReadFile(folder_ / "out.gguf"));
   EXPECT_GT(first.mean_kl, 0);
 }
 
