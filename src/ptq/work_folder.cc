@@ -48,6 +48,11 @@ WorkFolder::WorkFolder(const std::string& output, const nlohmann::json& job)
   WriteFileAtomically(job_file, job.dump(2) + "\n");
 }
 
+WorkFolder::~WorkFolder() {
+  std::error_code ignored;
+  if (layers_done_ == 0) fs::remove_all(path_, ignored);
+}
+
 std::string WorkFolder::LayerFile(int64_t layer) const {
   return Numbered(path_, "layer", layer, ".safetensors");
 }

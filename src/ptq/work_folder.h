@@ -20,6 +20,10 @@ class WorkFolder {
   // `job`: everything the result depends on. Throws InputError when `output` exists, or the partial
   // folder is of another job.
   WorkFolder(const std::string& output, const nlohmann::json& job);
+  // Without a finished layer nothing is left behind.
+  ~WorkFolder();
+  WorkFolder(const WorkFolder&) = delete;
+  WorkFolder& operator=(const WorkFolder&) = delete;
 
   int64_t layers_done() const { return layers_done_; }
   // Of the layer before layers_done(), [B, T, D]. REQUIRES: layers_done() > 0, saved with one.

@@ -2,6 +2,7 @@
 #include "ptq/gptq.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include "base/error.h"
@@ -12,6 +13,7 @@ namespace {
 using quant::IntFormat;
 
 at::Tensor Random(at::IntArrayRef shape, uint64_t seed) {
+  at::set_num_threads(1);  // Matrices are small: threads would only wait for each other.
   auto generator = at::detail::createCPUGenerator(seed);
   return at::randn(shape, generator);
 }

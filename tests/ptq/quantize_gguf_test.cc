@@ -1,6 +1,7 @@
 // tern quantize to GGUF: types of the mixtures, blocks that are ggml's, importance there and back.
 #include "ptq/quantize_gguf.h"
 
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -97,6 +98,7 @@ TEST(GgufMixTest, TablesAndRowsThatDoNotDivide) {
 class QuantizeGgufTest : public ::testing::Test {
  protected:
   QuantizeGgufTest() {
+    at::set_num_threads(1);
     testing::WriteHfFolder(
         testing::MakeTinyModel(testing::TinyConfig(ArchName::kLlama, LinearKind::kDense), 3),
         folder_ / "source");

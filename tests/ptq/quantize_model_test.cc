@@ -2,6 +2,7 @@
 // the decoder's numbers, work that is cut goes on to the same bytes, and bad input is refused.
 #include "ptq/quantize_model.h"
 
+#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/equal.h>
 #include <gtest/gtest.h>
@@ -42,6 +43,7 @@ nlohmann::json ParseLines(const std::string& text) {
 
 class QuantizeModelTest : public ::testing::Test {
  protected:
+  QuantizeModelTest() { at::set_num_threads(1); }
   // A source folder of an architecture; options that calibrate on a JSONL of byte tokens.
   QuantizeOptions Options(ArchName arch = ArchName::kLlama) {
     testing::WriteHfFolder(MakeTinyModel(TinyConfig(arch, LinearKind::kDense), 3),
