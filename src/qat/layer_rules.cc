@@ -86,6 +86,11 @@ LayerRules MatchRules(const recipe::QuantizeConfig& config, const ModelConfig& m
     const std::string key = StrCat(at, ".", rule.name);
     for (const ParameterSpec& spec : MatchLayers(rule.layers, model, key + ".layers")) {
       CheckDivides(rule, spec, key);
+      for (const std::string& rung : config.progressive) {
+        recipe::QuantizeRule before = rule;
+        before.weights = QuantizerFromName(rung);
+        CheckDivides(before, spec, key);
+      }
       rules[spec.name] = rule;
     }
   }

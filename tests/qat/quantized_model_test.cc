@@ -81,6 +81,10 @@ TEST(LayerRulesTest, RefusesWhatCannotBe) {
             std::string::npos);
   EXPECT_NE(Refused(Stage({Rule("a", {"*"}, WeightQuantizer::kInt4, 48)})).find("48"),
             std::string::npos);
+  recipe::TrainStage ladder = Stage({Rule("a", {"*"}, WeightQuantizer::kLsq3, 48)});
+  EXPECT_EQ(Refused(ladder), "");  // Rows share a learned scale
+  ladder.quantize.progressive = {"int8"};
+  EXPECT_NE(Refused(ladder).find("48"), std::string::npos);
   ModelConfig ternary = Config();
   ternary.linear = LinearKind::kBitLinear;
   EXPECT_NE(
