@@ -78,9 +78,8 @@ TEST_F(QatTest, FourBitsAreTrainedEvaluatedAndShipped) {
   EXPECT_LE(levels.size(), 8u);
 }
 
-// Two bits of learned scale, stopped in the middle: the same bits as without the stop, and better
-// than what it started with.
-TEST_F(QatTest, LearnedScalesResumeAndRecover) {
+// Two bits of learned scale, stopped in the middle: the same bits as without the stop.
+TEST_F(QatTest, LearnedScalesResumeToTheSameBits) {
   const std::vector<std::string> rules = {"train.quantize.rules={body: {weights: seq2}}",
                                           "train.quantize.warmup_steps=2"};
   const auto steps = [&](const char* count) {
@@ -88,16 +87,11 @@ TEST_F(QatTest, LearnedScalesResumeAndRecover) {
     overrides.push_back(std::string("train.steps=") + count);
     return overrides;
   };
-  const SmallRun once(Tuned()), twice(Tuned()), few(Tuned());
+  const SmallRun once(Tuned()), twice(Tuned());
   Run(once, steps("12"));
   Run(twice, steps("6"));
   Run(twice, steps("12"));
   EXPECT_EQ(Result(once, "train")["validation_loss"], Result(twice, "train")["validation_loss"]);
-  std::vector<std::string> still = steps("3");
-  still.push_back("train.schedule.peak_lr=1.0e-9");
-  Run(few, still);
-  EXPECT_LT(Result(once, "train")["validation_loss"].get<double>(),
-            Result(few, "train")["validation_loss"].get<double>());
 }
 
 // Adapters under BitLinear: the merged latents are quantized, shipped and verified; a later stage
