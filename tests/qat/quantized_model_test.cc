@@ -257,7 +257,10 @@ TEST(QuantizedModelTest, ACheckpointShipsWhatWasTrained) {
   quantized.InitializeScales(decoder);
   checkpoint::CheckpointMeta meta;
   meta.state = {{"model", ToJson(Config())}, {kQuantizeState, quantized.ToJson()}};
-  std::vector<checkpoint::TensorView> tensors = model::ParameterViews(decoder);
+  std::vector<checkpoint::TensorView> tensors;
+  for (const model::Parameter& parameter : decoder.parameters())
+    tensors.push_back(
+        model::ViewOf(checkpoint::kModelGroup + parameter.spec.name, parameter.value));
   for (const model::Parameter& scale : quantized.parameters())
     tensors.push_back(model::ViewOf(std::string(kExtraGroup) + scale.spec.name, scale.value));
   const testing::TempFolder folder;
