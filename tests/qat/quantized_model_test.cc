@@ -260,7 +260,7 @@ TEST(QuantizedModelTest, ACheckpointShipsWhatWasTrained) {
   std::vector<checkpoint::TensorView> tensors;
   for (const model::Parameter& parameter : decoder.parameters())
     tensors.push_back(
-        model::ViewOf(checkpoint::kModelGroup + parameter.spec.name, parameter.value));
+        model::ViewOf(std::string(checkpoint::kModelGroup) + parameter.spec.name, parameter.value));
   for (const model::Parameter& scale : quantized.parameters())
     tensors.push_back(model::ViewOf(std::string(kExtraGroup) + scale.spec.name, scale.value));
   const testing::TempFolder folder;
