@@ -20,7 +20,9 @@ import compare
 import numpy as np
 from compare import Bound
 
-WEIGHTS_ONLY = ["int4", "int4_asym", "w3", "w2", "nvfp4", "mxfp4"]
+# Not int4_asym: compressed-tensors 0.20 makes room for unpacked zero points when transformers loads,
+# though it writes packed ones, so no such folder loads (its own neither).
+WEIGHTS_ONLY = ["int4", "w3", "w2", "nvfp4", "mxfp4"]
 WITH_ACTIVATIONS = ["int8", "fp8"]
 
 
