@@ -221,11 +221,13 @@ TEST(LoadErrorTest, StagesOfTheWrongKindOrId) {
 }
 
 TEST(LoadErrorTest, ParallelIsStrict) {
-  ExpectError(std::string(kGoodRecipe) + "parallel: {data: 4}\n", "parallel.data", {"auto"});
-  ExpectError(std::string(kGoodRecipe) + "parallel: {shard: zero4}\n", "parallel.shard", {"zero3"});
-  ExpectError(std::string(kGoodRecipe) + "parallel: {shards: zero1}\n", "parallel",
-              {"shards", "did you mean shard"});
-  ExpectError(std::string(kGoodRecipe) + "parallel: 3\n", "parallel", {"map"});
+  ExpectError(std::string(kGoodRecipe) + "parallel: {data: 4}\n",
+              "recipe.yaml:10:12: parallel.data", {"auto"});
+  ExpectError(std::string(kGoodRecipe) + "parallel: {shard: zero4}\n",
+              "recipe.yaml:10:12: parallel.shard", {"zero3"});
+  ExpectError(std::string(kGoodRecipe) + "parallel: {shards: zero1}\n",
+              "recipe.yaml:10:12: parallel.shards", {"unknown key", "shard,"});
+  ExpectError(std::string(kGoodRecipe) + "parallel: 3\n", "recipe.yaml:10:1: parallel: ", {"map"});
   EXPECT_EQ(RecipeFile(std::string(kGoodRecipe) + "parallel: {data: auto}\n").Error(), "");
 }
 
