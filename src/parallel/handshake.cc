@@ -99,6 +99,13 @@ void Handshake(c10d::Store& store, const Topology& t,
     store.set("verdict", wrong.empty() ? "agreed" : wrong);
   }
   const std::string verdict = store.get_to_str("verdict");
+  const int64_t heard = store.add("heard", 1);
+  if (t.rank == 0 && verdict != "agreed") {  // It may serve the store: the others hear it first.
+    const auto end = Clock::now() + std::chrono::seconds(5);
+    for (int64_t all = heard; all < t.world && Clock::now() < end; all = store.add("heard", 0)) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+  }
   if (verdict != "agreed") throw UsageError(verdict);
 }
 
