@@ -47,7 +47,7 @@ void File::WriteRows(const std::string& name, Type type, int64_t first, int64_t 
 void File::StartWriteback() {
   const LibraryLock lock;
   // Only a hint: what it cannot do, the sync at the end does.
-  if (impl_->status.fd >= 0) ::sync_file_range(impl_->status.fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+  if (impl_->status->fd >= 0) ::sync_file_range(impl_->status->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
 }
 
 int64_t File::ContiguousOffset(const std::string& name) const {

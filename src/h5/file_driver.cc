@@ -17,14 +17,14 @@ namespace {
 constexpr haddr_t kMaxAddress = (haddr_t{1} << 62) - 1;
 constexpr size_t kMaxTransfer = size_t{1} << 30;  // Linux moves at most 2^31 - 4096 bytes a call.
 
-struct DriverInfo {
-  FileStatus* status;
+struct DriverInfo {  // HDF5 copies it byte by byte
+  const std::shared_ptr<FileStatus>* status;
 };
 
 struct OpenFile {
   H5FD_t base;  // First: HDF5 holds a pointer to it.
   int fd;
-  FileStatus* status;
+  std::shared_ptr<FileStatus> status;
   haddr_t end_of_address;  // HDF5's idea of the size
   haddr_t size;            // The file's size, dropped writes counted in
   dev_t device;
@@ -47,14 +47,14 @@ H5FD_t* Open(const char* name, unsigned flags, hid_t access, haddr_t /*max_addre
   const int fd = ::open(name, mode | O_CLOEXEC, 0644);
   struct stat stats {};
   if (fd < 0 || ::fstat(fd, &stats) != 0) {
-    info->status->open_error = SystemError();
+    (*info->status)->open_error = SystemError();
     if (fd >= 0) ::close(fd);
     return nullptr;
   }
   auto file = std::make_unique<OpenFile>();
   file->base = {};
   file->fd = fd;
-  file->status = info->status;
+  file->status = *info->status;
   file->status->fd = fd;
   file->end_of_address = 0;
   file->size = static_cast<haddr_t>(stats.st_size);
@@ -177,11 +177,11 @@ hid_t RegisterDriver() {
 
 }  // namespace
 
-hid_t MakeFileAccess(FileStatus* status) {
+hid_t MakeFileAccess(const std::shared_ptr<FileStatus>& status) {
   static const hid_t driver = RegisterDriver();
   const hid_t access = H5Pcreate(H5P_FILE_ACCESS);
   if (access < 0) return access;
-  const DriverInfo info{status};
+  const DriverInfo info{&status};
   if (H5Pset_driver(access, driver, &info) < 0 ||
       H5Pset_libver_bounds(access, H5F_LIBVER_V110, H5F_LIBVER_V110) < 0) {
     H5Pclose(access);

@@ -9,9 +9,12 @@
 
 #include <hdf5.h>
 
+#include <memory>
+
 namespace tern::h5 {
 
-// What happened to one file. Must outlive the HDF5 id of the file.
+// What happened to one file. HDF5 has one open file for all ids of the same inode, which reports to
+// the status of the first; hence shared with the driver, as that id may be closed before others.
 struct FileStatus {
   int fd = -1;          // While the file is open
   int open_error = 0;   // errno of open(2)
@@ -21,7 +24,7 @@ struct FileStatus {
 
 // File access properties with this driver, reporting to `status`, and with the 1.10 file format,
 // whose metadata all carry checksums. Negative when HDF5 refuses. The caller closes the id with
-// H5Pclose.
-hid_t MakeFileAccess(FileStatus* status);
+// H5Pclose, while `status`, the variable, still lives.
+hid_t MakeFileAccess(const std::shared_ptr<FileStatus>& status);
 
 }  // namespace tern::h5

@@ -30,10 +30,10 @@ const std::string& File::path() const { return impl_->path; }
 File File::Create(const std::string& path, int64_t alignment) {
   const LibraryLock lock;
   auto impl = std::make_unique<Impl>(path, Access::kWrite);
-  const Handle access{impl->Own(MakeFileAccess(&impl->status), "create"), H5Pclose};
+  const Handle access{impl->Own(MakeFileAccess(impl->status), "create"), H5Pclose};
   impl->Check(H5Pset_alignment(access.get(), 4096, static_cast<hsize_t>(alignment)), "create");
   const hid_t id = H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access.get());
-  if (id < 0) impl->CheckSystem(impl->status.open_error, "create");
+  if (id < 0) impl->CheckSystem(impl->status->open_error, "create");
   impl->file = {impl->Own(id, "create"), H5Fclose};
   return File(std::move(impl));
 }
@@ -42,11 +42,11 @@ File File::OpenForReading(const std::string& path) {
   const LibraryLock lock;
   auto impl = std::make_unique<Impl>(path, Access::kRead);
   TERN_CHECK_INPUT(!std::filesystem::is_directory(path), path, " is a folder; want an HDF5 file");
-  const Handle access{impl->Own(MakeFileAccess(&impl->status), "open"), H5Pclose};
+  const Handle access{impl->Own(MakeFileAccess(impl->status), "open"), H5Pclose};
   const hid_t id = H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.get());
-  if (id < 0 && impl->status.open_error != 0) {
+  if (id < 0 && impl->status->open_error != 0) {
     H5Eclear2(H5E_DEFAULT);
-    throw InputError(StrCat("cannot open ", path, ": ", std::strerror(impl->status.open_error)));
+    throw InputError(StrCat("cannot open ", path, ": ", std::strerror(impl->status->open_error)));
   }
   impl->file = {impl->Own(id, "open as HDF5"), H5Fclose};
   return File(std::move(impl));

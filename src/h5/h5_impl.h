@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstring>
 #include <filesystem>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <utility>
@@ -156,7 +157,7 @@ inline std::vector<hsize_t> Dims(const std::vector<int64_t>& shape) {
 struct File::Impl {
   std::string path;
   Access access;
-  FileStatus status;  // Before `file`: closing it reports here.
+  std::shared_ptr<FileStatus> status = std::make_shared<FileStatus>();
   Handle file;
 
   Impl(std::string file_path, Access file_access)
@@ -167,9 +168,9 @@ struct File::Impl {
     return id;
   }
   void Check(herr_t result, const std::string& what) const {
-    CheckSystem(status.write_error, what);
+    CheckSystem(status->write_error, what);
     if (result >= 0) return;
-    CheckSystem(status.read_error, what);
+    CheckSystem(status->read_error, what);
     Fail(access, path, what);
   }
   // The system refused a read or write: its own words say more than HDF5's.
