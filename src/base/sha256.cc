@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
+#include <vector>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -48,6 +50,19 @@ std::string Sha256OfFile(const std::string& path) {
   for (size_t at = 0; at < bytes.size(); at += kPart)
     hash.Update(bytes.data() + at, std::min(kPart, bytes.size() - at));
   return hash.HexDigest();
+}
+
+std::string Sha256OfPath(const std::string& path) {
+  namespace fs = std::filesystem;
+  if (!fs::is_directory(path)) return Sha256OfFile(path);
+  std::vector<std::string> names;
+  for (const fs::directory_entry& entry : fs::directory_iterator(path))
+    if (entry.is_regular_file()) names.push_back(entry.path().filename().string());
+  std::sort(names.begin(), names.end());
+  std::string lines;
+  for (const std::string& name : names)
+    lines += StrCat(name, " ", Sha256OfFile((fs::path(path) / name).string()), "\n");
+  return Sha256Hex(lines);
 }
 
 }  // namespace tern

@@ -24,5 +24,8 @@ class Sha256 {
 std::string Sha256Hex(std::string_view bytes);
 // Streams the file in 1 MiB parts. Throws InputError when it cannot be read.
 std::string Sha256OfFile(const std::string& path);
+// The same of a file; of a folder that of its files' names and hashes, in the order of their names
+// (folders within are left out).
+std::string Sha256OfPath(const std::string& path);
 
 }  // namespace tern

@@ -13,8 +13,7 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "kernels/cross_entropy/cross_entropy.h"
-#include "quant/torch_parallel.h"
+#include "nn/loss.h"
 
 namespace tern::distill {
 namespace {
@@ -65,20 +64,6 @@ RowLosses TopKKl(const at::Tensor& log_s_CV, const at::Tensor& top_CK, const at:
   return {loss_C, dz_CV};
 }
 
-// Turns a copy of the logits into grad_factor times the gradient of cross-entropy; returns the sum
-// of the losses.
-double CrossEntropyRows(at::Tensor logits_CV, const at::Tensor& targets_C, double grad_factor) {
-  const int64_t rows = logits_CV.size(0), vocabulary = logits_CV.size(1);
-  at::Tensor loss_C = at::empty({rows}, at::kFloat);
-  kernels::CrossEntropy(logits_CV.mutable_data_ptr<float>(), targets_C.const_data_ptr<int32_t>(),
-                        rows, vocabulary, vocabulary, static_cast<float>(grad_factor),
-                        loss_C.mutable_data_ptr<float>(), quant::TorchParallel());
-  double sum = 0;  // Left to right: independent of threads.
-  const float* loss = loss_C.const_data_ptr<float>();
-  for (int64_t c = 0; c < rows; ++c) sum += loss[c];
-  return sum;
-}
-
 void CheckTeacher(const TeacherChunk& teacher, int64_t begin) {
   const at::Tensor& given =
       teacher.logits_CV.defined() ? teacher.logits_CV : teacher.top_log_probs_CK;
@@ -110,7 +95,7 @@ class ChunkLosses {
       if (term.kind == LogitLoss::kCrossEntropy) {
         part_CV = logits_CV.clone();
         const double factor = term.weight * options_.grad_scale / options_.target_count;
-        (*values)[i] += CrossEntropyRows(part_CV, targets_C, factor) / options_.target_count;
+        (*values)[i] += nn::CrossEntropyRows(part_CV, targets_C, factor) / options_.target_count;
       } else {
         if (!teacher.logits_CV.defined() && !teacher.top_indices_CK.defined())
           teacher = teacher_(begin, logits_CV.size(0));

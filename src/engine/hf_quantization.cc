@@ -184,4 +184,10 @@ HfQuantization ReadHfQuantization(const json& config, const std::string& path) {
   return ReadCompressedTensors(object, q);
 }
 
+std::string ShapeText(const std::vector<int64_t>& shape) {
+  std::string text;
+  for (const int64_t size : shape) text += StrCat(text.empty() ? "" : ", ", size);
+  return StrCat("[", text, "]");
+}
+
 }  // namespace tern::engine

@@ -47,4 +47,7 @@ struct HfQuantization {
 // format or scheme that is not read here.
 HfQuantization ReadHfQuantization(const nlohmann::json& config, const std::string& path);
 
+// "[3, 4]", for messages.
+std::string ShapeText(const std::vector<int64_t>& shape);
+
 }  // namespace tern::engine

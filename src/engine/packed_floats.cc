@@ -20,12 +20,6 @@ using Shape = std::vector<int64_t>;
 
 constexpr float kFp4[16] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6, -0.0f, -0.5f, -1, -1.5f, -2, -3, -4, -6};
 
-std::string Show(const Shape& shape) {
-  std::string text;
-  for (const int64_t size : shape) text += StrCat(text.empty() ? "" : ", ", size);
-  return StrCat("[", text, "]");
-}
-
 class Layer {
  public:
   Layer(const SafetensorsReader& tensors, const ScaledScheme& scheme, const ParameterSpec& spec,
@@ -54,7 +48,8 @@ class Layer {
     const std::string name = base_ + part;
     const SafetensorsTensor& tensor = tensors_.Get(name);
     TERN_CHECK_FORMAT(tensor.dtype == dtype && tensor.shape == shape, folder_, ": ", name, " is ",
-                      tensor.dtype, " ", Show(tensor.shape), "; want ", dtype, " ", Show(shape));
+                      tensor.dtype, " ", ShapeText(tensor.shape), "; want ", dtype, " ",
+                      ShapeText(shape));
     used_->insert(name);
     return tensor;
   }
@@ -122,7 +117,7 @@ class Layer {
     const Shape stored = {n_, k_};
     const SafetensorsTensor& shape = Take("weight_shape", "I64", {2});
     TERN_CHECK_FORMAT(std::memcmp(shape.bytes.data(), stored.data(), 16) == 0, folder_, ": ", base_,
-                      "weight_shape is not ", Show(stored));
+                      "weight_shape is not ", ShapeText(stored));
     const std::vector<uint8_t> codes =
         Unpack(Take("weight_packed", "I32", {n_, formats::PackedWords(k_, scheme_.bits)}), n_, k_);
     const std::vector<uint8_t> zeros = scheme_.symmetric ? std::vector<uint8_t>() : ZeroPoints();

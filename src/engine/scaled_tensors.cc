@@ -17,12 +17,6 @@ constexpr int64_t kPerWord = 8;
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-std::string Show(const Shape& shape) {
-  std::string text;
-  for (const int64_t size : shape) text += StrCat(text.empty() ? "" : ", ", size);
-  return StrCat("[", text, "]");
-}
-
 class Layer {
  public:
   Layer(const SafetensorsReader& tensors, const HfQuantization& quantization,
@@ -67,8 +61,8 @@ class Layer {
                                 const Shape& shape) {
     const SafetensorsTensor& tensor = tensors_.Get(Name(part));
     TERN_CHECK_FORMAT(tensor.dtype == dtype && tensor.shape == shape, folder_, ": ", Name(part),
-                      " is ", tensor.dtype, " ", Show(tensor.shape), "; want ", dtype, " ",
-                      Show(shape));
+                      " is ", tensor.dtype, " ", ShapeText(tensor.shape), "; want ", dtype, " ",
+                      ShapeText(shape));
     used_->insert(Name(part));
     return tensor;
   }
@@ -79,7 +73,7 @@ class Layer {
     const SafetensorsTensor& tensor = Take("weight_shape", "I64", {2});
     std::memcpy(sizes, tensor.bytes.data(), sizeof sizes);
     TERN_CHECK_FORMAT(sizes[0] == n_ && sizes[1] == k_, folder_, ": ", Name("weight_shape"), " is ",
-                      Show({sizes[0], sizes[1]}), "; want ", Show({n_, k_}));
+                      ShapeText({sizes[0], sizes[1]}), "; want ", ShapeText({n_, k_}));
   }
 
   // Shape of the scales of a scheme; of one for the whole matrix, [1].
@@ -114,7 +108,7 @@ class Layer {
     for (const ScaledScheme& scheme : quantization_.schemes) {
       if (!Fits(scheme, *matrix, scales.shape)) {
         wanted += StrCat(wanted.empty() ? "" : "; or ", scheme.Describe(), ", which are ",
-                         Show(ScaleShape(scheme)));
+                         ShapeText(ScaleShape(scheme)));
         continue;
       }
       matrix->block_n = scheme.block_n == 0 ? n_ : scheme.block_n;
@@ -125,7 +119,7 @@ class Layer {
       }
       return;
     }
-    throw FormatError(StrCat(folder_, ": ", Name("weight"), " has scales ", Show(scales.shape),
+    throw FormatError(StrCat(folder_, ": ", Name("weight"), " has scales ", ShapeText(scales.shape),
                              Has("weight_zero_point") ? " and zero points" : "",
                              ", which no group of quantization_config describes; want ", wanted));
   }

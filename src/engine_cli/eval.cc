@@ -3,7 +3,6 @@
 #include "engine_cli/eval.h"
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <filesystem>
 #include <iostream>
 #include <map>
@@ -55,19 +54,6 @@ std::shared_ptr<tasks::ModelScorer> Open(const std::string& path, const EvalMode
     if (auto model = other(path, options)) return model;
   const auto model = std::make_shared<EngineModel>(path, options);
   return {model, &model->scorer};
-}
-
-// Of a folder: names, sizes and bytes of its files, in the order of their names.
-std::string Sha256OfModel(const std::string& path) {
-  if (!fs::is_directory(path)) return Sha256OfFile(path);
-  std::vector<std::string> files;
-  for (const fs::directory_entry& entry : fs::directory_iterator(path))
-    if (entry.is_regular_file()) files.push_back(entry.path().filename().string());
-  std::sort(files.begin(), files.end());
-  std::string all;
-  for (const std::string& file : files)
-    all += StrCat(file, " ", Sha256OfFile((fs::path(path) / file).string()), "\n");
-  return Sha256Hex(all);
 }
 
 // auto: bos_id() is what texts begin with, so a GGUF file whose add_bos_token is false has none,
@@ -181,13 +167,13 @@ void Evaluate(const Flags& flags, const OpenModel& other) {
   report.model = flags.model;
   report.seed = options.seed;
   const std::shared_ptr<tasks::ModelScorer> model = Open(flags.model, flags.open, other);
-  report.model_sha256 = options.model_sha256 = Sha256OfModel(flags.model);
+  report.model_sha256 = options.model_sha256 = Sha256OfPath(flags.model);
   options.bos = HasBos(*model, flags.bos);
   report.results = RunAll(*model, flags, options);
   if (!flags.against.empty()) {
     const std::shared_ptr<tasks::ModelScorer> reference = Open(flags.against, flags.open, other);
     report.reference = flags.against;
-    report.reference_sha256 = Sha256OfModel(flags.against);
+    report.reference_sha256 = Sha256OfPath(flags.against);
     tasks::EvalOptions theirs = options;
     theirs.model_sha256 = report.reference_sha256;
     theirs.bos = HasBos(*reference, flags.bos);

@@ -2,6 +2,7 @@
 #include "nn/loss.h"
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/scalar_tensor.h>
 #include <ATen/ops/zeros_like.h>
@@ -14,14 +15,8 @@
 #include "quant/torch_parallel.h"
 
 namespace tern::nn {
-namespace {
 
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
-
-// Turns the logits of some rows into grad_factor times their gradient, in place, and returns the
-// sum of their losses.
-double LossAndGradient(at::Tensor logits_CV, const at::Tensor& targets_C, double grad_factor) {
+double CrossEntropyRows(at::Tensor logits_CV, const at::Tensor& targets_C, double grad_factor) {
   const int64_t rows = logits_CV.size(0), vocabulary = logits_CV.size(1);
   at::Tensor loss_C = at::empty({rows}, at::kFloat);
   kernels::CrossEntropy(logits_CV.mutable_data_ptr<float>(), targets_C.const_data_ptr<int32_t>(),
@@ -32,6 +27,11 @@ double LossAndGradient(at::Tensor logits_CV, const at::Tensor& targets_C, double
   for (int64_t c = 0; c < rows; ++c) sum += loss[c];
   return sum;
 }
+
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
 
 struct CrossEntropyFunction : torch::autograd::Function<CrossEntropyFunction> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& h_MD, const at::Tensor& head_VD,
@@ -49,7 +49,7 @@ struct CrossEntropyFunction : torch::autograd::Function<CrossEntropyFunction> {
       const int64_t count = std::min(options.chunk_rows, rows - begin);
       const at::Tensor h_CD = h_MD.narrow(0, begin, count);
       at::Tensor logits_CV = MatMul(h_CD, head_VD.t(), options.compute);
-      sum += LossAndGradient(logits_CV, targets_M.narrow(0, begin, count), factor);
+      sum += CrossEntropyRows(logits_CV, targets_M.narrow(0, begin, count), factor);
       if (!wants_gradient) continue;
       dh_MD.narrow(0, begin, count).copy_(MatMul(logits_CV, head_VD, options.compute));
       AddMatMul(logits_CV.t(), h_CD, options.compute, &dhead_VD);

@@ -23,4 +23,8 @@ struct LossOptions {
 at::Tensor ChunkedCrossEntropy(const at::Tensor& h_MD, const at::Tensor& head_VD,
                                const at::Tensor& targets_M, const LossOptions& options);
 
+// Turns logits [C, V], fp32 and contiguous, into grad_factor times their gradient, in place;
+// returns the sum of the rows' losses. targets_C: int32, -1 is ignored.
+double CrossEntropyRows(at::Tensor logits_CV, const at::Tensor& targets_C, double grad_factor);
+
 }  // namespace tern::nn

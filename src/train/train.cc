@@ -80,6 +80,11 @@ class Trainer {
   TrainResult Run();
 
  private:
+  bool is_root() const { return job_.group == nullptr || job_.group->is_root(); }
+  int ranks() const { return job_.group == nullptr ? 1 : job_.group->size(); }
+
+  // The newest valid checkpoint, the same for all ranks: the root looks.
+  std::optional<std::string> FindCheckpoint();
   void Resume();
   void Initialize();
   StepLogOptions LogOptions() const;
@@ -111,11 +116,6 @@ class Trainer {
   TrainState state_;
   std::unique_ptr<StepLog> log_;
   std::unique_ptr<data::BatchLoader> loader_;
-  // The newest valid checkpoint, the same for all ranks: the root looks.
-  std::optional<std::string> FindCheckpoint();
-  bool is_root() const { return job_.group == nullptr || job_.group->is_root(); }
-  int ranks() const { return job_.group == nullptr ? 1 : job_.group->size(); }
-
   int64_t saved_step_ = -1;
   bool warned_ = false;       // Of losses out of balance
   int stop_signal_ = 0;       // Which one all ranks agree to stop for
@@ -230,8 +230,9 @@ StepOptions Trainer::ForwardOptions(nn::BitLinearObserver* observer) {
 void Trainer::ForwardBackwardPasses(const data::Batch& batch, nn::BitLinearObserver* observer,
                                     StepRecord* record) {
   const StepOptions options = ForwardOptions(observer);
-  const model::Decoder decoder =
-      quantized_.empty() ? state_.decoder : quantized_.Begin(state_.decoder, state_.step);
+  std::optional<model::Decoder> quantized;
+  if (!quantized_.empty()) quantized.emplace(quantized_.Begin(state_.decoder, state_.step));
+  const model::Decoder& decoder = quantized ? *quantized : state_.decoder;
   if (!objective_) {
     record->loss = ForwardBackward(decoder, batch, options);
   } else {

@@ -120,22 +120,6 @@ OpenedModel ReadDecoder(engine::ModelSource& source) {
   return opened;
 }
 
-// Hash of a file, or of the names and hashes of a folder's weights and configuration.
-std::string HashOfFiles(const std::string& path) {
-  if (!fs::is_directory(path)) return Sha256OfFile(path);
-  std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(path)) {
-    const std::string extension = entry.path().extension().string();
-    if (entry.is_regular_file() && (extension == ".safetensors" || extension == ".json"))
-      names.push_back(entry.path().filename().string());
-  }
-  std::sort(names.begin(), names.end());
-  std::string lines;
-  for (const std::string& name : names)
-    lines += StrCat(name, " ", Sha256OfFile(StrCat(path, "/", name)), "\n");
-  return Sha256Hex(lines);
-}
-
 }  // namespace
 
 at::Tensor LatentsOf(const engine::TernaryMatrix& matrix) {
@@ -179,7 +163,7 @@ ModelInfo ReadModelInfo(const std::string& path, const std::string& tokenizer) {
             reader.sha256()};
   }
   const auto source = engine::OpenModel(path);
-  ModelInfo info{ConfigOf(*source), source->Tokenizer(), source->Files(), HashOfFiles(path)};
+  ModelInfo info{ConfigOf(*source), source->Tokenizer(), source->Files(), Sha256OfPath(path)};
   if (!tokenizer.empty()) info.tokenizer = text::Tokenizer::FromFile(tokenizer);
   return info;
 }

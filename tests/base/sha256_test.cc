@@ -42,5 +42,17 @@ TEST(Sha256Test, FilesOfSizesAroundThePartSize) {
   EXPECT_THROW(Sha256OfFile(folder / "none"), InputError);
 }
 
+TEST(Sha256Test, FolderIsItsFilesNamesAndBytes) {
+  const testing::TempFolder folder;
+  const std::string path = folder.path();
+  WriteFileAtomically(path + "/b", "two");
+  WriteFileAtomically(path + "/a", "one");
+  const std::string hash = Sha256OfPath(path);
+  EXPECT_EQ(hash, Sha256Hex("a " + Sha256Hex("one") + "\nb " + Sha256Hex("two") + "\n"));
+  EXPECT_EQ(Sha256OfPath(path + "/a"), Sha256Hex("one"));
+  WriteFileAtomically(path + "/b", "three");
+  EXPECT_NE(Sha256OfPath(path), hash);
+}
+
 }  // namespace
 }  // namespace tern
