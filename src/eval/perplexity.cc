@@ -17,18 +17,6 @@ namespace {
 
 constexpr int64_t kChunkRows = 512;  // Rows of logits held at once
 
-// Windows whose targets together stay within max_tokens (at least one window); 0 keeps all.
-int64_t WindowsWithin(const std::vector<data::EvalWindow>& windows, int64_t max_tokens) {
-  if (max_tokens <= 0) return static_cast<int64_t>(windows.size());
-  int64_t tokens = 0, count = 0;
-  for (const data::EvalWindow& window : windows) {
-    if (count > 0 && tokens + window.targets > max_tokens) break;
-    tokens += window.targets;
-    ++count;
-  }
-  return count;
-}
-
 // What one rank has done of an evaluation.
 struct Shares {
   std::vector<double> losses;  // Sum of negative log-likelihoods of each of its passes, in order
@@ -37,8 +25,8 @@ struct Shares {
 
 // Passes first, first + ranks, ... of this rank.
 Shares MyPasses(const model::Decoder& decoder, const data::TokenSource& tokens,
-                const PerplexityOptions& options, const std::vector<data::EvalWindow>& windows,
-                int64_t count) {
+                const PerplexityOptions& options, const std::vector<data::EvalWindow>& windows) {
+  const auto count = static_cast<int64_t>(windows.size());
   const int64_t ranks = options.group == nullptr ? 1 : options.group->size(),
                 rank = options.group == nullptr ? 0 : options.group->rank();
   model::ForwardOptions forward;
@@ -81,15 +69,28 @@ double JoinPasses(const Shares& mine, int64_t passes, parallel::Group& group, bo
 
 }  // namespace
 
+std::vector<data::EvalWindow> WindowsToRead(const data::TokenSource& tokens,
+                                            const PerplexityOptions& options) {
+  std::vector<data::EvalWindow> windows =
+      data::EvalWindows(tokens, options.split, options.sequence_length);
+  if (options.max_tokens <= 0) return windows;
+  int64_t targets = 0;
+  size_t count = 0;
+  for (; count < windows.size(); ++count) {
+    targets += windows[count].targets;
+    if (count > 0 && targets > options.max_tokens) break;
+  }
+  windows.resize(count);
+  return windows;
+}
+
 PerplexityResult Perplexity(const model::Decoder& decoder, const data::TokenSource& tokens,
                             const PerplexityOptions& options) {
   const at::NoGradGuard no_grad;
-  const std::vector<data::EvalWindow> windows =
-      data::EvalWindows(tokens, options.split, options.sequence_length);
-  const int64_t count = WindowsWithin(windows, options.max_tokens);
-  const Shares shares = MyPasses(decoder, tokens, options, windows, count);
+  const std::vector<data::EvalWindow> windows = WindowsToRead(tokens, options);
+  const Shares shares = MyPasses(decoder, tokens, options, windows);
   PerplexityResult result;
-  const int64_t passes = (count + options.batch - 1) / options.batch;
+  const int64_t passes = (static_cast<int64_t>(windows.size()) + options.batch - 1) / options.batch;
   double sum = 0;
   if (options.group == nullptr) {
     result.complete = shares.complete;
@@ -98,7 +99,7 @@ PerplexityResult Perplexity(const model::Decoder& decoder, const data::TokenSour
     sum = JoinPasses(shares, passes, *options.group, &result.complete);
   }
   if (!result.complete) return result;
-  for (int64_t i = 0; i < count; ++i) result.tokens += windows[static_cast<size_t>(i)].targets;
+  for (const data::EvalWindow& window : windows) result.tokens += window.targets;
   result.loss = sum / static_cast<double>(result.tokens);
   result.perplexity = std::exp(result.loss);
   return result;

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <vector>
 
 #include "data/batch.h"
 #include "data/token_source.h"
@@ -28,6 +29,11 @@ struct PerplexityOptions {
   nn::WeightSource* source = nullptr;  // Of a decoder whose matrices are spread over ranks
 };
 
+// The windows that are read: those whose targets together stay within max_tokens, one at least.
+// Throws InputError when the split holds fewer than two tokens.
+std::vector<data::EvalWindow> WindowsToRead(const data::TokenSource& tokens,
+                                            const PerplexityOptions& options);
+
 struct PerplexityResult {
   double loss = 0;        // Mean negative log-likelihood, nats a token
   double perplexity = 0;  // exp(loss)
@@ -35,7 +41,7 @@ struct PerplexityResult {
   bool complete = true;   // False: a stop signal ended it early
 };
 
-// Throws InputError when the split holds fewer than two tokens.
+// Throws as WindowsToRead.
 PerplexityResult Perplexity(const model::Decoder& decoder, const data::TokenSource& tokens,
                             const PerplexityOptions& options);
 

@@ -1,6 +1,7 @@
 // See report.h.
 #include "job/report.h"
 
+#include <algorithm>
 #include <cmath>
 #include <iomanip>
 #include <iostream>
@@ -39,10 +40,33 @@ std::string Lines(const recipe::TrainStage& stage, const nlohmann::json& r) {
                 " % of the fp32 GEMM peak), peak memory ", FormatBytes(r["peak_memory_bytes"]),
                 " (planned ", FormatBytes(r["predicted_memory_bytes"]), ")\n");
 }
+// Of an eval stage with `recovery`.
+std::string RecoveryLines(const nlohmann::json& r) {
+  std::string text = StrCat("  - ", r["reference"].get<std::string>(), ": perplexity ",
+                            Fixed(std::exp(r["reference_loss"].get<double>()), 2), "; KL to it ",
+                            Fixed(r["mean_kl"], 4), " nats a token\n");
+  if (r.contains("start_loss")) {
+    text += StrCat(
+        "  - quantized and not trained: perplexity ",
+        Fixed(std::exp(r["start_loss"].get<double>()), 2), ", KL ", Fixed(r["start_mean_kl"], 4),
+        r.contains("recovered")
+            ? StrCat("; training won back ", Fixed(100 * r["recovered"].get<double>(), 1),
+                     " % of the lost log-perplexity\n")
+            : "\n");
+  }
+  const auto errors = r["block_errors"].get<std::vector<double>>();
+  if (errors.empty()) return text;
+  const auto worst = std::max_element(errors.begin(), errors.end());
+  return text + StrCat("  - outputs of blocks differ by ", Short(100 * errors.front()),
+                       " % of their power in block 0, ", Short(100 * errors.back()), " % in block ",
+                       errors.size() - 1, ", the most in block ", worst - errors.begin(), ", ",
+                       Short(100 * *worst), " %\n");
+}
 std::string Lines(const recipe::EvalStage& stage, const nlohmann::json& r) {
   return StrCat("- ", stage.id, ": perplexity ", Fixed(r["perplexity"], 2), " on ", r["tokens"],
                 " ", r["split"].get<std::string>(), " tokens, windows of ", r["sequence_length"],
-                "\n");
+                "\n") +
+         (r.contains("reference") ? RecoveryLines(r) : "");
 }
 std::string Lines(const recipe::ExportStage& stage, const nlohmann::json& r) {
   std::string text;
@@ -84,6 +108,17 @@ std::string MakeReport(const Context& context) {
   return text;
 }
 
+nlohmann::json ReportOf(const Context& context) {
+  nlohmann::json stages = nlohmann::json::array();
+  for (const recipe::Stage& stage : context.recipe().stages) {
+    const nlohmann::json result = StageResult(context, recipe::IdOf(stage));
+    if (result.is_null()) continue;
+    stages.push_back(
+        {{"id", recipe::IdOf(stage)}, {"kind", recipe::KindOf(stage)}, {"result", result}});
+  }
+  return {{"name", context.recipe().name}, {"seed", context.recipe().seed}, {"stages", stages}};
+}
+
 std::string CheckExpectations(const Context& context) {
   const double limit = context.recipe().expect.validation_perplexity_below;
   if (limit <= 0) return "";
@@ -109,6 +144,7 @@ std::string CheckExpectations(const Context& context) {
 nlohmann::json RunStage(Context& context, const recipe::ReportStage&) {
   const std::string report = MakeReport(context);
   WriteFileAtomically(context.Path("report.md"), report);
+  WriteFileAtomically(context.Path("report.json"), ReportOf(context).dump(2) + "\n");
   std::cerr << report;
   return {{"path", context.Path("report.md")}};
 }

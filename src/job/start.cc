@@ -166,9 +166,7 @@ text::Tokenizer TokenizerOf(const recipe::SourceModel& model) {
   return std::move(*ReadWithTokenizer(model.from).tokenizer);
 }
 
-std::optional<model::Decoder> OpenTeacher(Context& context, const recipe::TrainStage& stage) {
-  if (!recipe::UsesTeacher(stage.losses)) return std::nullopt;
-  const std::string& from = context.recipe().teacher.from;
+model::Decoder OpenReference(Context& context, const std::string& from) {
   transfer::OpenedModel opened = transfer::OpenDecoder(from);
   TERN_CHECK(opened.tokenizer.has_value(), from);
   CheckSameTokenizer(context.Tokenizer(), *opened.tokenizer, from);
@@ -176,8 +174,14 @@ std::optional<model::Decoder> OpenTeacher(Context& context, const recipe::TrainS
     at::Tensor frozen = parameter.value;  // A handle to the same tensor
     frozen.set_requires_grad(false);
   }
-  LogInfo(stage.id, ": the teacher is ", from);
   return std::move(opened.decoder);
+}
+
+std::optional<model::Decoder> OpenTeacher(Context& context, const recipe::TrainStage& stage) {
+  if (!recipe::UsesTeacher(stage.losses)) return std::nullopt;
+  const std::string& from = context.recipe().teacher.from;
+  LogInfo(stage.id, ": the teacher is ", from);
+  return OpenReference(context, from);
 }
 
 std::optional<distill::TeacherStore> OpenTeacherStore(Context& context,
@@ -233,6 +237,23 @@ void InitializeDecoder(Context& context, const recipe::TrainStage& stage, model:
   LogInfo(stage.id, ": starts from ", recipe.start.from);
   if (recipe.model.sub_norms && !opened.decoder.config().sub_norms)
     FillSubNorms(context, stage, opened.decoder, decoder);
+}
+
+model::Decoder UntrainedStart(Context& context) {
+  const recipe::Recipe& recipe = context.recipe();
+  const recipe::TrainStage *first = nullptr, *last = nullptr;
+  for (const recipe::Stage& stage : recipe.stages) {
+    if (const auto* train = std::get_if<recipe::TrainStage>(&stage)) {
+      if (first == nullptr) first = train;
+      last = train;
+    }
+  }
+  TERN_CHECK(first != nullptr, "CheckRecipe lets no eval through without a train stage");
+  model::Decoder decoder(recipe.model);
+  InitializeDecoder(context, *first, &decoder);
+  const qat::QuantizedModel quantized(*last, recipe.model, static_cast<uint64_t>(recipe.seed));
+  quantized.InitializeScales(decoder);
+  return quantized.Shipped(decoder);
 }
 
 }  // namespace tern::job

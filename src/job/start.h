@@ -24,8 +24,12 @@ recipe::LoadedRecipe Resolved(const recipe::LoadedRecipe& loaded);
 const recipe::SourceModel* TokenizerModel(const recipe::Recipe& recipe);
 text::Tokenizer TokenizerOf(const recipe::SourceModel& model);
 
-// teacher.from with frozen parameters, when the stage has a loss that compares with it. Throws
+// The model at `from` with frozen parameters, for one that is trained to be like it. Throws
 // InputError when its tokenizer is not the data's, naming the first token that differs.
+model::Decoder OpenReference(Context& context, const std::string& from);
+
+// teacher.from with frozen parameters, when the stage has a loss that compares with it.
+// Throws as OpenReference.
 std::optional<model::Decoder> OpenTeacher(Context& context, const recipe::TrainStage& stage);
 
 // What teacher.from says of the stage's samples, from teacher.store, which is filled first with
@@ -37,5 +41,9 @@ std::optional<distill::TeacherStore> OpenTeacherStore(Context& context,
 // else random ones. Sub-norms that model.from lacks get the gains with which the decoder computes
 // nearly what it did (model/sub_norms.h), measured on training data.
 void InitializeDecoder(Context& context, const recipe::TrainStage& stage, model::Decoder* decoder);
+
+// What the last train stage would ship had nothing been trained: the first one's start, quantized.
+// REQUIRES: model.from is given.
+model::Decoder UntrainedStart(Context& context);
 
 }  // namespace tern::job

@@ -1,4 +1,4 @@
-// The train and eval stages.
+// The train stage.
 #include <sys/resource.h>
 
 #include <iostream>
@@ -6,14 +6,10 @@
 
 #include "base/error.h"
 #include "base/log.h"
-#include "base/progress.h"
-#include "base/stop_signal.h"
 #include "data/mixture.h"
-#include "eval/perplexity.h"
 #include "job/stages.h"
 #include "job/start.h"
 #include "plan/plan.h"
-#include "qat/quantized_model.h"
 #include "train/attention_backend.h"
 #include "train/train.h"
 
@@ -79,38 +75,6 @@ nlohmann::json RunStage(Context& context, const recipe::TrainStage& stage) {
           {"parameters", plan.parameters},
           {"predicted_memory_bytes", plan.memory_bytes},
           {"peak_memory_bytes", PeakRssBytes()}};
-}
-
-nlohmann::json RunStage(Context& context, const recipe::EvalStage& stage) {
-  std::string folder;
-  if (context.is_root()) folder = CheckpointFolder(context, "last");
-  if (context.group != nullptr) folder = context.group->FromRoot(folder);
-  const checkpoint::CheckpointReader reader(folder);
-  const model::Decoder decoder = qat::LoadShipped(reader);
-  eval::PerplexityOptions options;
-  options.split = data::SplitFromName(stage.split);
-  options.sequence_length = decoder.config().context_length;
-  options.max_tokens = stage.tokens;
-  options.packing = context.recipe().data.packing == recipe::Packing::kDocuments
-                        ? data::Packing::kDocuments
-                        : data::Packing::kStream;
-  options.group = context.group;
-  std::optional<ProgressLine> progress;
-  if (context.is_root()) {
-    progress.emplace(stage.id, "windows", ProgressLine::Options{});
-    options.progress = [&](int64_t done, int64_t) { progress->Update(done); };
-  }
-  const eval::PerplexityResult result = eval::Perplexity(decoder, context.Tokens(), options);
-  if (progress) progress->Finish();
-  if (!result.complete) {
-    throw StoppedError(StrCat("stopped by ", SignalName(StopSignal()), " during ", stage.id,
-                              "; run the same command again to go on"));
-  }
-  return {{"split", stage.split},
-          {"loss", result.loss},
-          {"perplexity", result.perplexity},
-          {"tokens", result.tokens},
-          {"sequence_length", options.sequence_length}};
 }
 
 }  // namespace tern::job

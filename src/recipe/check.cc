@@ -218,6 +218,11 @@ class Checker {
       throw RecipeError(
           StrCat(e.id, ".perplexity.split: found \"", e.split, "\"; want validation | train"));
     }
+    if (e.recovery && recipe_.teacher.from.empty() && recipe_.start.from.empty()) {
+      throw RecipeError(StrCat(e.id,
+                               ".recovery: found true, and nothing to compare with; want "
+                               "teacher: {from: MODEL} or model: {from: MODEL}"));
+    }
   }
 
   void Check(const ExportStage& e) {

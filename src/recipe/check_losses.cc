@@ -57,7 +57,8 @@ std::vector<std::string> CheckLosses(const Recipe& recipe, const TrainStage& sta
   std::vector<std::string> warnings;
   const bool used = std::any_of(recipe.stages.begin(), recipe.stages.end(), [](const Stage& other) {
     const auto* train = std::get_if<TrainStage>(&other);
-    return train != nullptr && UsesTeacher(train->losses);
+    const auto* eval = std::get_if<EvalStage>(&other);
+    return (train != nullptr && UsesTeacher(train->losses)) || (eval != nullptr && eval->recovery);
   });
   if (!recipe.teacher.from.empty() && !used) {
     warnings.push_back(StrCat(stage.id, ": no loss compares with the teacher ", recipe.teacher.from,

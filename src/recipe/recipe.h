@@ -231,6 +231,7 @@ struct EvalStage {
   std::string id = "eval";
   std::string split = "validation";  // perplexity: {split: ...}
   int64_t tokens = 0;                // 0: all
+  bool recovery = false;             // Beside it the teacher (or model.from) and the untrained start
 };
 struct ExportStage {
   std::string id = "export";

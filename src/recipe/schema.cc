@@ -176,6 +176,9 @@ void DescribeStage(FieldVisitor& v, EvalStage& s) {
   Word(v, "split", s.split, kSplits, {"Documents that are read"});
   v.Int("tokens", s.tokens, {"Predicted tokens at most; 0: all", "tokens", 0, 1e12});
   v.Leave();
+  v.Flag("recovery", s.recovery,
+         {"Also the teacher (without one: model.from), KL to it, block by block, and what training "
+          "won back of the loss that quantizing model.from costs"});
 }
 void DescribeStage(FieldVisitor& v, ExportStage& s) {
   v.Texts("formats", s.formats,

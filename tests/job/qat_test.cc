@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "job/run_table.h"
 #include "tests/job/dense_run.h"
 #include "transfer/import.h"
 
@@ -76,6 +77,31 @@ TEST_F(QatTest, FourBitsAreTrainedEvaluatedAndShipped) {
   std::set<float> levels;
   for (int64_t k = 0; k < down.size(1); ++k) levels.insert(down.const_data_ptr<float>()[k]);
   EXPECT_LE(levels.size(), 8u);
+}
+
+// What one bit costs and what training wins back: the start that the report compares with is the
+// model that a training of nothing ships.
+TEST_F(QatTest, RecoveryComparesWithTheTeacherAndTheUntrainedStart) {
+  const std::vector<std::string> both = {"train.quantize.rules={body: {weights: sign}}",
+                                         "eval.recovery=true", "train.steps=40"};
+  const SmallRun trained(Tuned() + "  - report: {}\n"), untrained(Tuned());
+  Run(trained, both);
+  std::vector<std::string> nothing = both;
+  nothing.insert(nothing.end(), {"train.schedule.peak_lr=1e-10", "train.steps=1"});
+  Run(untrained, nothing);
+  const nlohmann::json got(Result(trained, "eval")), start(Result(untrained, "eval"));
+  EXPECT_NEAR(got["start_loss"].get<double>(), start["loss"].get<double>(), 1e-6);
+  EXPECT_NEAR(got["start_mean_kl"].get<double>(), start["mean_kl"].get<double>(), 1e-6);
+  const auto loss = got["loss"].get<double>(), before = got["start_loss"].get<double>(),
+             best = got["reference_loss"].get<double>();
+  EXPECT_LT(best, loss);
+  EXPECT_LT(loss, before);
+  EXPECT_NEAR(got["recovered"].get<double>(), (before - loss) / (before - best), 1e-12);
+  EXPECT_LT(got["mean_kl"].get<double>(), got["start_mean_kl"].get<double>());
+  EXPECT_EQ(got["block_errors"].size(), 2u);
+  EXPECT_NE(ReadFile(trained.Path("report.md")).find("won back"), std::string::npos);
+  const RunTable table = CompareRuns({trained.Path("")});
+  EXPECT_NE(table.markdown.find("| small | 1 | 10.2 k |"), std::string::npos) << table.markdown;
 }
 
 // Two bits of learned scale, stopped in the middle: the same bits as without the stop.

@@ -1,0 +1,93 @@
+// The eval stage: perplexity of what the training ships; with `recovery` beside it the model that
+// it is to be like, and the start of the training, quantized and not trained.
+#include <optional>
+
+#include "base/error.h"
+#include "base/progress.h"
+#include "base/stop_signal.h"
+#include "eval/comparison.h"
+#include "eval/perplexity.h"
+#include "job/stages.h"
+#include "job/start.h"
+#include "qat/quantized_model.h"
+
+namespace tern::job {
+namespace {
+
+constexpr int64_t kBlockTokens = 2048;  // On which block outputs are compared
+
+[[noreturn]] void ThrowStopped(const std::string& id) {
+  throw StoppedError(StrCat("stopped by ", SignalName(StopSignal()), " during ", id,
+                            "; run the same command again to go on"));
+}
+
+eval::PerplexityOptions OptionsOf(const Context& context, const recipe::EvalStage& stage,
+                                  const model::Decoder& decoder) {
+  eval::PerplexityOptions options;
+  options.split = data::SplitFromName(stage.split);
+  options.sequence_length = decoder.config().context_length;
+  options.max_tokens = stage.tokens;
+  options.packing = context.recipe().data.packing == recipe::Packing::kDocuments
+                        ? data::Packing::kDocuments
+                        : data::Packing::kStream;
+  return options;
+}
+
+eval::Comparison CompareOrStop(Context& context, const recipe::EvalStage& stage,
+                               const model::Decoder& decoder, const model::Decoder& reference) {
+  const eval::Comparison result =
+      eval::Compare(decoder, reference, context.Tokens(), OptionsOf(context, stage, decoder));
+  if (!result.complete) ThrowStopped(stage.id);
+  return result;
+}
+
+// Adds what `recovery` tells of the shipped decoder.
+void AddRecovery(Context& context, const recipe::EvalStage& stage, const model::Decoder& decoder,
+                 nlohmann::json* result) {
+  const recipe::Recipe& recipe = context.recipe();
+  const recipe::SourceModel& like = recipe.teacher.from.empty() ? recipe.start : recipe.teacher;
+  const model::Decoder reference = OpenReference(context, like.from);
+  const eval::Comparison trained = CompareOrStop(context, stage, decoder, reference);
+  (*result)["reference"] = like.from;
+  (*result)["reference_loss"] = trained.reference_loss;
+  (*result)["mean_kl"] = trained.mean_kl;
+  eval::PerplexityOptions few = OptionsOf(context, stage, decoder);
+  few.max_tokens = kBlockTokens;
+  (*result)["block_errors"] = eval::BlockErrors(decoder, reference, context.Tokens(), few);
+  if (recipe.start.from.empty()) return;
+  const eval::Comparison before = CompareOrStop(context, stage, UntrainedStart(context), reference);
+  (*result)["start_loss"] = before.loss;
+  (*result)["start_mean_kl"] = before.mean_kl;
+  const double lost = before.loss - trained.reference_loss;
+  if (lost > 0) (*result)["recovered"] = (before.loss - (*result)["loss"].get<double>()) / lost;
+}
+
+}  // namespace
+
+nlohmann::json RunStage(Context& context, const recipe::EvalStage& stage) {
+  std::string folder;
+  if (context.is_root()) folder = CheckpointFolder(context, "last");
+  if (context.group != nullptr) folder = context.group->FromRoot(folder);
+  const checkpoint::CheckpointReader reader(folder);
+  const model::Decoder decoder = qat::LoadShipped(reader);
+  eval::PerplexityOptions options = OptionsOf(context, stage, decoder);
+  options.group = context.group;
+  std::optional<ProgressLine> progress;
+  if (context.is_root()) {
+    progress.emplace(stage.id, "windows", ProgressLine::Options{});
+    options.progress = [&](int64_t done, int64_t) { progress->Update(done); };
+  }
+  const eval::PerplexityResult perplexity = eval::Perplexity(decoder, context.Tokens(), options);
+  if (progress) progress->Finish();
+  if (!perplexity.complete) ThrowStopped(stage.id);
+  nlohmann::json result = {{"split", stage.split},
+                           {"loss", perplexity.loss},
+                           {"perplexity", perplexity.perplexity},
+                           {"tokens", perplexity.tokens},
+                           {"sequence_length", options.sequence_length}};
+  // With several ranks each of them computes the same numbers.
+  if (stage.recovery) AddRecovery(context, stage, decoder, &result);
+  return result;
+}
+
+}  // namespace tern::job
