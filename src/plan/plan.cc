@@ -131,6 +131,10 @@ std::vector<MemoryLine> MemoryLines(const recipe::Recipe& recipe, const recipe::
       rows * kFloat * (4 * static_cast<double>(model.intermediate_size) + 2 * d);
   std::vector<MemoryLine> lines =
       StateLines(model, recipe.parallel.shard, static_cast<double>(ranks));
+  if (stage.checkpoint_async) {
+    lines.push_back({"copy for the checkpoint",
+                     3 * kFloat * CountKinds(model).all / static_cast<double>(ranks)});
+  }
   lines.insert(lines.end(), {{"activations kept for backward", activations},
                              {"logits of one chunk", logits},
                              {"workspace", workspace},

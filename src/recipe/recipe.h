@@ -214,6 +214,7 @@ struct TrainStage {
   int64_t eval_tokens = 65536;      // Validation tokens of a periodic evaluation; 0: all
   int64_t checkpoint_every = 100;   // Steps
   int64_t keep_last = 2;
+  bool checkpoint_async = false;
   bool keep_best = true;      // By validation loss
   int64_t health_every = 20;  // Steps between ternary health records
   FaultPolicy faults;
@@ -231,7 +232,7 @@ struct EvalStage {
   std::string id = "eval";
   std::string split = "validation";  // perplexity: {split: ...}
   int64_t tokens = 0;                // 0: all
-  bool recovery = false;             // Beside it the teacher (or model.from) and the untrained start
+  bool recovery = false;  // Beside it the teacher (or model.from) and the untrained start
 };
 struct ExportStage {
   std::string id = "export";

@@ -158,6 +158,9 @@ void DescribeTrain(FieldVisitor& v, TrainStage& t) {
   v.Int("checkpoint_every", t.checkpoint_every,
         {"Between two checkpoints", "steps", 1, kBillion, true});
   v.Int("keep_last", t.keep_last, {"Newest checkpoints kept", "checkpoints", 1, 1000, true});
+  v.Flag("checkpoint_async", t.checkpoint_async,
+         {"Training goes on while a copy of its state (12 bytes a parameter) is written", "", 0, 0,
+          true});
   v.Flag("keep_best", t.keep_best, {"Also keep the one of lowest validation loss", "", 0, 0, true});
   v.Int("health_every", t.health_every,
         {"Between two ternary health records; 0: none", "steps", 0, kBillion, true});

@@ -1,5 +1,5 @@
 // See train.h. Trainer holds one stage's state and runs its steps; what a step computes is in
-// step.cc, what is saved in train_state.cc, what is logged in step_log.cc.
+// step.cc, what is saved in train_state.cc, how in checkpointer.cc, what is logged in step_log.cc.
 #include "train/train.h"
 
 #include <chrono>
@@ -17,6 +17,7 @@
 #include "eval/perplexity.h"
 #include "qat/quantized_model.h"
 #include "train/attention_backend.h"
+#include "train/checkpointer.h"
 #include "train/health.h"
 #include "train/schedule.h"
 #include "train/step.h"
@@ -102,7 +103,7 @@ class Trainer {
   bool Apply(StepRecord* record, HealthProbe* probe);
   void RollBack(const std::string& reason);
   void Evaluate();
-  void Save();
+  void Save(bool background);
   void StopIfAsked();
   // Makes stop_signal_ what all ranks know of; Agree does the same in a step.
   void AgreeToStop();
@@ -116,8 +117,9 @@ class Trainer {
   TrainState state_;
   std::unique_ptr<StepLog> log_;
   std::unique_ptr<data::BatchLoader> loader_;
-  int64_t saved_step_ = -1;
+  Checkpointer checkpointer_{job_};
   bool warned_ = false;       // Of losses out of balance
+  bool all_written_ = true;   // No rank still writes a checkpoint
   int stop_signal_ = 0;       // Which one all ranks agree to stop for
   std::string nonfinite_on_;  // "on rank 1": whose part of the loss is not finite
   double begin_ = Now();
@@ -190,7 +192,7 @@ void Trainer::Resume() {
     return;
   }
   LoadTrainState(checkpoint::CheckpointReader(*found), &state_);
-  saved_step_ = state_.step;
+  checkpointer_.set_saved_step(state_.step);
   LogInfo("resumed from ", *found);
   job_.journal.Append(
       "resumed",
@@ -290,11 +292,12 @@ void Trainer::Guarded(const std::function<void()>& work) {
 
 void Trainer::Agree(StepRecord* record) {
   stop_signal_ = StopSignal();
+  all_written_ = checkpointer_.HasEnded();
   if (job_.group == nullptr) return;
   const auto high = static_cast<double>(record->data_hash >> 32),
              low = static_cast<double>(record->data_hash & 0xffffffffu);
-  const auto all =
-      job_.group->GatherNumbers({record->loss, static_cast<double>(StopSignal()), high, low});
+  const auto all = job_.group->GatherNumbers(
+      {record->loss, static_cast<double>(StopSignal()), high, low, all_written_ ? 1.0 : 0.0});
   record->loss = 0;
   nonfinite_on_.clear();
   for (size_t rank = 0; rank < all.size(); ++rank) {
@@ -303,6 +306,7 @@ void Trainer::Agree(StepRecord* record) {
     if (!std::isfinite(said[0]))
       nonfinite_on_ += StrCat(nonfinite_on_.empty() ? "on rank " : ", ", rank);
     if (stop_signal_ == 0) stop_signal_ = static_cast<int>(said[1]);
+    all_written_ = all_written_ && said[4] != 0;
     TERN_CHECK_INPUT(said[2] == high && said[3] == low, "step ", state_.step + 1, ": rank ", rank,
                      " has read other data than rank ", job_.group->rank(),
                      "; do all ranks see the same files?");
@@ -349,6 +353,7 @@ void Trainer::RollBack(const std::string& reason) {
   const int64_t bad_step = state_.step + 1, bad_data = state_.step + state_.data_offset;
   const nlohmann::json faults =
       state_.faults.Save();  // Keeps counting: a loop of roll-backs must end.
+  checkpointer_.Finish();
   const std::optional<std::string> found = FindCheckpoint();
   if (!found) {
     throw NumericError(StrCat("step ", bad_step, ": ", reason,
@@ -393,20 +398,15 @@ void Trainer::Evaluate() {
                                     {"tokens", result.tokens}});
 }
 
-void Trainer::Save() {
+void Trainer::Save(bool background) {
   if (log_) log_->Sync();
-  const std::string path = SaveTrainState(state_, job_.stage_folder, job_.resolved_recipe,
-                                          job_.recipe.seed, job_.group, quantized_.ToJson());
-  saved_step_ = state_.step;
-  if (!is_root()) return;
-  job_.journal.Append("saved", {{"stage", stage_.id}, {"step", state_.step}, {"path", path}});
-  checkpoint::ApplyRetention(job_.stage_folder,
-                             {stage_.keep_last, stage_.keep_best ? kValidationLoss : ""});
+  checkpointer_.Save(state_, quantized_.ToJson(), background);
 }
 
 void Trainer::StopIfAsked() {
   if (stop_signal_ == 0) return;
-  if (saved_step_ != state_.step) Save();
+  checkpointer_.Finish();
+  if (checkpointer_.saved_step() != state_.step) Save(/*background=*/false);
   const char* signal = SignalName(stop_signal_);
   job_.journal.Append("stopped", {{"stage", stage_.id}, {"step", state_.step}, {"signal", signal}});
   throw StoppedError(StrCat("stopped by ", signal, " after step ", state_.step,
@@ -435,10 +435,13 @@ TrainResult Trainer::Run() {
     StopIfAsked();
     Step();
     if (stop_signal_ != 0) continue;
-    if (Due(state_.step, stage_.checkpoint_every) || state_.step == stage_.steps) Save();
+    if (all_written_) checkpointer_.Finish();
+    if (state_.step == stage_.steps || Due(state_.step, stage_.checkpoint_every))
+      Save(stage_.checkpoint_async && state_.step < stage_.steps);
   }
   StopIfAsked();
-  if (saved_step_ != state_.step) Save();
+  checkpointer_.Finish();
+  if (checkpointer_.saved_step() != state_.step) Save(/*background=*/false);
   if (!log_) return {state_.step, state_.loss, state_.validation_loss, 0, Now() - begin_};
   log_->Finish();
   return {state_.step, state_.loss, state_.validation_loss, log_->TokensPerSecond(),

@@ -66,7 +66,6 @@ std::vector<OwnedTensor> Tensors(const TrainState& state, bool owned) {
   return tensors;
 }
 
-// What a rank says of its part; "error" when it could not be written.
 nlohmann::json ToJson(const checkpoint::PartFile& part) {
   return {{"size_bytes", part.size_bytes}, {"sha256", part.sha256}, {"rows", part.rows}};
 }
@@ -74,51 +73,6 @@ nlohmann::json ToJson(const checkpoint::PartFile& part) {
 checkpoint::PartFile PartFromJson(const nlohmann::json& json) {
   return {json.at("size_bytes").get<int64_t>(), json.at("sha256").get<std::string>(),
           json.at("rows").get<std::vector<std::pair<int64_t, int64_t>>>()};
-}
-
-// Writes this rank's part, tells the others, and returns all parts. Throws on every rank when one
-// of them failed.
-std::vector<checkpoint::PartFile> WriteParts(const std::string& part_folder,
-                                             const std::vector<checkpoint::PartView>& views,
-                                             parallel::Group& group) {
-  nlohmann::json mine;
-  try {
-    mine = ToJson(checkpoint::WritePart(part_folder, group.rank(), group.size(), views));
-  } catch (const Error& error) {
-    mine = {{"error", error.what()}};
-  }
-  const std::vector<std::string> texts = group.GatherTexts(mine.dump());
-  std::vector<checkpoint::PartFile> parts;
-  for (size_t rank = 0; rank < texts.size(); ++rank) {
-    const nlohmann::json said = nlohmann::json::parse(texts[rank]);
-    if (said.contains("error")) {
-      if (group.is_root()) checkpoint::AbandonParts(part_folder);
-      throw ResourceError(StrCat("rank ", rank, " cannot write its part of a checkpoint: ",
-                                 said.at("error").get<std::string>(),
-                                 ". The checkpoints before are untouched"));
-    }
-    parts.push_back(PartFromJson(said));
-  }
-  return parts;
-}
-
-std::string SaveByRanks(const std::string& folder, const checkpoint::CheckpointMeta& meta,
-                        const TrainState& state, parallel::Group& group) {
-  std::vector<checkpoint::PartView> views;
-  for (const OwnedTensor& tensor : Tensors(state, /*owned=*/true)) {
-    const auto [first, rows] = tensor.saved;
-    checkpoint::PartView part;
-    part.view = model::ViewOf(tensor.name, tensor.value.narrow(0, first - tensor.first, rows));
-    part.first = first;
-    part.all_rows = tensor.shape[0];
-    views.push_back(std::move(part));
-  }
-  std::string part_folder, path;
-  group.OnRoot([&] { part_folder = checkpoint::BeginParts(folder, meta.step); });
-  part_folder = group.FromRoot(part_folder);
-  const std::vector<checkpoint::PartFile> parts = WriteParts(part_folder, views, group);
-  group.OnRoot([&] { path = checkpoint::FinishParts(folder, part_folder, meta, views, parts); });
-  return group.FromRoot(path);
 }
 
 }  // namespace
@@ -138,30 +92,75 @@ std::vector<model::Parameter> TrainState::Trained() const {
   return all;
 }
 
-std::string SaveTrainState(const TrainState& state, const std::string& folder,
-                           const std::string& resolved_recipe, int64_t seed, parallel::Group* group,
-                           const nlohmann::json& quantize) {
-  checkpoint::CheckpointMeta meta;
-  meta.step = state.step;
-  if (state.evaluated_step == state.step) meta.metrics[kValidationLoss] = state.validation_loss;
-  meta.state = {{"model", tern::ToJson(state.decoder.config())},
-                {"scaler", state.scaler.Save()},
-                {"faults", state.faults.Save()},
-                {"num_updates", state.optimizer.num_updates()},
-                {"data_offset", state.data_offset},
-                {"loss", state.loss},
-                {"evaluated_step", state.evaluated_step},
-                {"validation_loss", state.validation_loss},
-                {"seed", seed},
-                {"recipe", resolved_recipe},
-                {qat::kQuantizeState, quantize},
-                {"versions", {{"tern", TERN_VERSION}, {"libtorch", TORCH_VERSION}}}};
-  if (group != nullptr) return SaveByRanks(folder, meta, state, *group);
-  std::vector<checkpoint::TensorView> tensors;
-  for (const OwnedTensor& tensor : Tensors(state, /*owned=*/false)) {
-    tensors.push_back(model::ViewOf(tensor.name, tensor.value));
+Saving::Saving(const TrainState& state, const SaveOptions& options)
+    : folder_(options.folder), group_(options.group) {
+  meta_.step = state.step;
+  if (state.evaluated_step == state.step) meta_.metrics[kValidationLoss] = state.validation_loss;
+  meta_.state = {{"model", tern::ToJson(state.decoder.config())},
+                 {"scaler", state.scaler.Save()},
+                 {"faults", state.faults.Save()},
+                 {"num_updates", state.optimizer.num_updates()},
+                 {"data_offset", state.data_offset},
+                 {"loss", state.loss},
+                 {"evaluated_step", state.evaluated_step},
+                 {"validation_loss", state.validation_loss},
+                 {"seed", options.seed},
+                 {"recipe", options.resolved_recipe},
+                 {qat::kQuantizeState, options.quantize},
+                 {"versions", {{"tern", TERN_VERSION}, {"libtorch", TORCH_VERSION}}}};
+  const at::NoGradGuard no_grad;
+  for (const OwnedTensor& tensor : Tensors(state, /*owned=*/group_ != nullptr)) {
+    const auto [first, rows] = tensor.saved;
+    const at::Tensor part =
+        group_ == nullptr ? tensor.value : tensor.value.narrow(0, first - tensor.first, rows);
+    held_.push_back(options.copy ? part.detach().clone() : part);
+    checkpoint::PartView view;
+    view.view = model::ViewOf(tensor.name, held_.back());
+    view.first = first;
+    view.all_rows = tensor.shape[0];
+    views_.push_back(std::move(view));
   }
-  return checkpoint::WriteCheckpoint(folder, meta, tensors);
+  if (group_ == nullptr) return;
+  group_->OnRoot([&] { part_folder_ = checkpoint::BeginParts(folder_, meta_.step); });
+  part_folder_ = group_->FromRoot(part_folder_);
+}
+
+void Saving::Write() {
+  if (group_ == nullptr) {
+    std::vector<checkpoint::TensorView> tensors;
+    for (const checkpoint::PartView& part : views_) tensors.push_back(part.view);
+    path_ = checkpoint::WriteCheckpoint(folder_, meta_, tensors);
+    return;
+  }
+  try {
+    written_ = ToJson(checkpoint::WritePart(part_folder_, group_->rank(), group_->size(), views_));
+  } catch (const Error& error) {
+    written_ = {{"error", error.what()}};
+  }
+}
+
+std::vector<checkpoint::PartFile> Saving::GatherParts() {
+  const std::vector<std::string> texts = group_->GatherTexts(written_.dump());
+  std::vector<checkpoint::PartFile> parts;
+  for (size_t rank = 0; rank < texts.size(); ++rank) {
+    const nlohmann::json said = nlohmann::json::parse(texts[rank]);
+    if (said.contains("error")) {
+      if (group_->is_root()) checkpoint::AbandonParts(part_folder_);
+      throw ResourceError(StrCat("rank ", rank, " cannot write its part of a checkpoint: ",
+                                 said.at("error").get<std::string>(),
+                                 ". The checkpoints before are untouched"));
+    }
+    parts.push_back(PartFromJson(said));
+  }
+  return parts;
+}
+
+std::string Saving::Finish() {
+  if (group_ == nullptr) return path_;
+  const std::vector<checkpoint::PartFile> parts = GatherParts();
+  group_->OnRoot(
+      [&] { path_ = checkpoint::FinishParts(folder_, part_folder_, meta_, views_, parts); });
+  return group_->FromRoot(path_);
 }
 
 void LoadTrainState(const checkpoint::CheckpointReader& reader, TrainState* state) {

@@ -37,12 +37,41 @@ struct TrainState {
   double validation_loss = 0;   // Of that evaluation
 };
 
-// Writes step-XXXXXXXX into `folder`; returns its path. With a group every rank writes its part at
-// once; when one cannot (disk full), nothing of the checkpoint stays and all throw, naming it.
-// `quantize`: QuantizedModel::ToJson.
-std::string SaveTrainState(const TrainState& state, const std::string& folder,
-                           const std::string& resolved_recipe, int64_t seed, parallel::Group* group,
-                           const nlohmann::json& quantize = nlohmann::json::object());
+struct SaveOptions {
+  std::string folder;           // Where step-XXXXXXXX goes
+  std::string resolved_recipe;  // Kept in the checkpoint
+  int64_t seed = 0;
+  parallel::Group* group = nullptr;
+  nlohmann::json quantize = nlohmann::json::object();  // QuantizedModel::ToJson
+  bool copy = false;  // Of every tensor, so that the state may change while Write runs elsewhere
+};
+
+// One checkpoint on its way to disk, in three steps: what is to be saved, this rank's bytes, the
+// name. With a group all ranks make it and finish it together.
+class Saving {
+ public:
+  Saving(const TrainState& state, const SaveOptions& options);
+
+  int64_t step() const { return meta_.step; }
+  // Speaks to no other rank. Throws ResourceError of a single process (disk full); a rank among
+  // several keeps it for Finish.
+  void Write();
+  // Returns the path. When one rank could not write, nothing
+  // of the checkpoint stays and all throw, naming it.
+  std::string Finish();
+
+ private:
+  // What all ranks say of their parts.
+  std::vector<checkpoint::PartFile> GatherParts();
+
+  std::string folder_;
+  parallel::Group* group_;
+  checkpoint::CheckpointMeta meta_;
+  std::vector<at::Tensor> held_;  // Behind the views
+  std::vector<checkpoint::PartView> views_;
+  std::string part_folder_, path_;
+  nlohmann::json written_;  // What this rank says of its part; "error" when it could not be written
+};
 
 // Reads what this rank needs, whatever number of ranks and strategy wrote it. Throws FormatError /
 // InputError when the checkpoint is damaged or holds another model.

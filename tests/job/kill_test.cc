@@ -27,7 +27,9 @@ using std::chrono::steady_clock;
 class TernProcess {
  public:
   // file_limit_bytes: no file may grow beyond it; 0: no limit.
-  explicit TernProcess(const SmallRun& run, uint64_t file_limit_bytes = 0) {
+  // asynchronous: checkpoints are written while training goes on.
+  explicit TernProcess(const SmallRun& run, uint64_t file_limit_bytes = 0,
+                       bool asynchronous = false) {
     const std::string recipe = run.recipe(), runs = run.runs(), log = run.folder() / "log.txt";
     pid_ = ::fork();
     if (pid_ != 0) return;
@@ -38,7 +40,8 @@ class TernProcess {
       const rlimit limit{file_limit_bytes, file_limit_bytes};
       ::setrlimit(RLIMIT_FSIZE, &limit);
     }
-    ::execl(TERN_BINARY, TERN_BINARY, "run", recipe.c_str(), "--runs", runs.c_str(), nullptr);
+    const char* how = asynchronous ? "train.checkpoint_async=true" : "train.checkpoint_async=false";
+    ::execl(TERN_BINARY, TERN_BINARY, "run", recipe.c_str(), how, "--runs", runs.c_str(), nullptr);
     ::_exit(127);
   }
 
@@ -120,7 +123,8 @@ const Undisturbed& TheUndisturbed() {
 
 // Kills runs `kills` times, each at a moment drawn from the length of a whole run; one that comes
 // to its end is compared and another begun. Moments are seeded, but what happens at them differs
-// from time to time, and the claim holds at any.
+// from time to time, and the claim holds at any. Every second process writes checkpoints while it
+// trains.
 void KillAndCompare(int kills, uint64_t seed) {
   const Undisturbed& want = TheUndisturbed();
   RandomStream random(seed, "kills");
@@ -128,7 +132,7 @@ void KillAndCompare(int kills, uint64_t seed) {
     const SmallRun run;
     int code = -SIGKILL;
     while (code == -SIGKILL && hits < kills) {
-      const TernProcess process(run);
+      const TernProcess process(run, 0, /*asynchronous=*/hits % 2 == 0);
       std::this_thread::sleep_for(duration<double>(want.seconds * random.NextUniform()));
       process.Signal(SIGKILL);
       code = process.Wait();

@@ -5,12 +5,16 @@
 
 #include <algorithm>
 #include <cmath>
+#include <sstream>
 
+#include "base/error.h"
+#include "base/file.h"
 #include "base/stop_signal.h"
 #include "checkpoint/checkpoint.h"
 #include "eval/perplexity.h"
 #include "metrics/metrics_log.h"
 #include "tests/parallel/rank_threads.h"
+#include "tests/testing/file_size_limit.h"
 #include "tests/testing/temp_folder.h"
 #include "tests/train/tiny_run.h"
 #include "train/train.h"
@@ -93,8 +97,13 @@ class RanksTest : public ::testing::Test {
   }
   // Every tensor of the newest checkpoint, by name.
   std::map<std::string, std::string> Bits(const std::string& name) {
-    const auto found = checkpoint::FindNewestValid(folder_ / (name + "/train"));
-    const checkpoint::CheckpointReader reader(found.path.value());
+    return BitsIn(checkpoint::FindNewestValid(folder_ / (name + "/train")).path.value());
+  }
+  std::map<std::string, std::string> BitsAt(const std::string& name, int64_t step) {
+    return BitsIn(folder_ / (name + "/train/" + checkpoint::FolderName(step)));
+  }
+  std::map<std::string, std::string> BitsIn(const std::string& path) {
+    const checkpoint::CheckpointReader reader(path);
     std::map<std::string, std::string> bits;
     for (const checkpoint::TensorInfo& tensor : reader.tensors()) {
       std::string& bytes = bits[tensor.name];
@@ -221,7 +230,12 @@ TEST_F(RanksTest, CheckpointsAreReadByAnyNumberOfRanks) {
       TrainState state(recipe, stage, group);
       LoadTrainState(checkpoint::CheckpointReader(*found.path), &state);
       state.step += 1;
-      SaveTrainState(state, folder_ / "run/train", "recipe text", 42, group);
+      SaveOptions options;
+      options.folder = folder_ / "run/train";
+      options.group = group;
+      Saving saving(state, options);
+      saving.Write();
+      saving.Finish();
     };
     if (turn.ranks == 1) {
       load_and_save(nullptr);
@@ -230,6 +244,43 @@ TEST_F(RanksTest, CheckpointsAreReadByAnyNumberOfRanks) {
     }
     EXPECT_TRUE(Bits("run") == bits) << turn.ranks << " ranks";
   }
+}
+
+// Written while training goes on: every checkpoint has the bits of one that training waited for.
+TEST_F(RanksTest, AsynchronousCheckpointsHoldTheSameBits) {
+  for (const int ranks : {1, 3}) {
+    recipe::TrainStage stage = RanksStage(7);
+    stage.checkpoint_every = 2;
+    stage.keep_last = 10;
+    const recipe::Recipe recipe = RanksRecipe(Sharding::kZero3);
+    const std::string waited = StrCat("waited", ranks), not_waited = StrCat("not_waited", ranks);
+    Train(recipe, stage, ranks, waited);
+    stage.checkpoint_async = true;
+    Train(recipe, stage, ranks, not_waited);
+    std::vector<int64_t> saved;
+    std::istringstream journal(ReadFile(folder_ / (not_waited + "/journal.jsonl")));
+    for (std::string line; std::getline(journal, line);) {
+      const nlohmann::json event = nlohmann::json::parse(line);
+      if (event["event"] == "saved") saved.push_back(event["step"].get<int64_t>());
+    }
+    EXPECT_EQ(saved, (std::vector<int64_t>{2, 4, 6, 7}));
+    for (const int64_t step : saved) {
+      EXPECT_TRUE(BitsAt(not_waited, step) == BitsAt(waited, step)) << ranks << " ranks, " << step;
+    }
+  }
+}
+
+// The error of a write that nobody waited for stops the training, and nothing of it stays.
+TEST_F(RanksTest, AFullDiskBehindTheTrainingIsAnError) {
+  recipe::TrainStage stage = RanksStage(6);
+  stage.checkpoint_every = 2;
+  stage.checkpoint_async = true;
+  {
+    const tern::testing::FileSizeLimit full(1 << 16);
+    EXPECT_THROW(Train(RanksRecipe(Sharding::kNone), stage, 1, "full"), ResourceError);
+  }
+  EXPECT_FALSE(checkpoint::FindNewestValid(folder_ / "full/train").path.has_value());
+  Train(RanksRecipe(Sharding::kNone), stage, 1, "full");
 }
 
 // The ranks change between the starts of one run; the samples do not.
