@@ -7,6 +7,7 @@
 #include "cli/commands.h"
 #include "cli/threads.h"
 #include "job/start.h"
+#include "plan/gpu_bound.h"
 #include "recipe/check.h"
 #include "recipe/load.h"
 
@@ -14,11 +15,14 @@ namespace tern::cli {
 
 void AddPlanCommand(CLI::App& app) {
   CLI::App* plan = app.add_subcommand("plan", "Parameters, memory, tokens and time of a recipe");
-  plan->footer("Example: tern plan recipes/bitnet_700m_100b.yaml");
+  plan->footer(
+      "Examples: tern plan recipes/bitnet_700m_100b.yaml\n"
+      "          tern plan recipes/bitnet_700m_100b.yaml --ranks 64 --device h100");
   struct Flags {
     std::string recipe;
     std::vector<std::string> overrides;
     int64_t ranks = 1;
+    std::string device;
   };
   auto flags = std::make_shared<Flags>();
   plan->add_option("recipe", flags->recipe, "Recipe file")->required();
@@ -27,17 +31,23 @@ void AddPlanCommand(CLI::App& app) {
                    "Processes that share the training (docs/distributed.md)")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
+  plan->add_option("--device", flags->device,
+                   "Also what it takes at least on such GPUs: a100, h100, rtx4090");
   plan->callback([flags] {
     const recipe::LoadedRecipe loaded =
         job::Resolved(recipe::LoadRecipe(flags->recipe, flags->overrides));
     recipe::CheckRecipe(loaded);
     SetThreads(loaded.recipe.threads);
+    const plan::GpuPeaks* gpu = flags->device.empty() ? nullptr : &plan::GpuByName(flags->device);
     const double gemm_flops = plan::MeasureGemmPeak();
     for (const recipe::Stage& stage : loaded.recipe.stages) {
       if (const auto* train = std::get_if<recipe::TrainStage>(&stage)) {
-        std::cout << plan::FormatPlan(
-            loaded.recipe, *train,
-            plan::PlanTraining(loaded.recipe, *train, gemm_flops, flags->ranks));
+        const plan::TrainPlan planned =
+            plan::PlanTraining(loaded.recipe, *train, gemm_flops, flags->ranks);
+        std::cout << plan::FormatPlan(loaded.recipe, *train, planned);
+        if (gpu != nullptr)
+          std::cout << plan::FormatBound(planned, *gpu,
+                                         plan::BoundOnGpus(planned, train->steps, *gpu));
       }
     }
   });
