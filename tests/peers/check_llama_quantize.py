@@ -2,10 +2,8 @@
 
   check_llama_quantize.py SOURCE.gguf --tern build/cpu/bin/tern --llama DIR --mixes q4_k_m,q2_k [--threads 2]
 
-DIR holds libllama.so.0 and the libggml it needs (tests/peers/build_llama, or a wheel of the PyPI package
-llama-cpp-py-sync). Both programs quantize SOURCE; every tensor must have the same type and the same
-bytes. Prints the ratio of the two
-times (one run each, in turn). Exit 0 all hold, 4 one does not.
+DIR holds libllama.so.0 and the libggml it needs (unpack_llama.py; or tests/peers/build_llama). Both programs quantize SOURCE; every tensor must have the same type and the same
+bytes. Prints the ratio of the two times (one run each, in turn). Exit 0 all hold, 4 one does not.
 """
 
 import argparse
@@ -22,6 +20,10 @@ FILE_TYPES = {"q4_0": 2, "q4_1": 3, "q8_0": 7, "q5_0": 8, "q5_1": 9, "q2_k": 10,
               "q3_k_l": 13, "q4_k_s": 14, "q4_k_m": 15, "q5_k_s": 16, "q5_k_m": 17, "q6_k": 18}  # fmt: skip
 
 
+# Kept for as long as the library may call it.
+SILENT = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda *_: None)
+
+
 class Parameters(ctypes.Structure):
     """llama_model_quantize_params of llama.h, build 11739."""
 
@@ -35,11 +37,13 @@ class Parameters(ctypes.Structure):
 
 
 def load(folder):
-    for name in ("libggml-base.so.0", "libggml-cpu.so.0", "libggml.so.0"):
+    for name in ("libc23.so", "libggml-base.so.0", "libggml-cpu.so.0", "libggml.so.0"):
+        if name == "libc23.so" and not (folder / name).exists():
+            continue
         ctypes.CDLL(str(folder / name), mode=ctypes.RTLD_GLOBAL)
     library = ctypes.CDLL(str(folder / "libllama.so.0"))
     library.llama_model_quantize_default_params.restype = Parameters
-    library.llama_log_set(ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(0), None)
+    library.llama_log_set(SILENT, None)
     return library
 
 

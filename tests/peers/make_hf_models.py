@@ -6,7 +6,7 @@ logits transformers computes from the files it wrote.
 DIR/<name>/ gets config.json and model.safetensors, DIR/<name>.f32 the logits (float32 [T, V]
 without a header) of the ids in DIR/ids.txt. Weights are random in `dtype`; transformers computes
 in float32. Names: llama (tied), llama31 (rope scaling llama3), llama-linear (rope scaling linear),
-qwen2 (biases), qwen3 (QK norm, head_dim of its own), mistral (window longer than the ids) and
+llama-wide (rows that divide by 128), qwen2 (biases), qwen3 (QK norm, head_dim of its own), mistral (window longer than the ids) and
 sharded (llama in several files). Same seed, same files.
 """
 
@@ -43,6 +43,7 @@ def configs():
         "llama": LlamaConfig(**SIZES, tie_word_embeddings=True),
         "llama31": LlamaConfig(**SIZES, rope_parameters=LLAMA3),
         "llama-linear": LlamaConfig(**SIZES, rope_parameters=linear),
+        "llama-wide": LlamaConfig(**(SIZES | {"intermediate_size": 256})),
         "qwen2": Qwen2Config(**SIZES),
         "qwen3": Qwen3Config(**SIZES, head_dim=32, tie_word_embeddings=True),
         "mistral": MistralConfig(**SIZES, sliding_window=256),
