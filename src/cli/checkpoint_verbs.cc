@@ -1,4 +1,4 @@
-// tern export, verify and eval: single steps of a recipe on a checkpoint of any run, or on an
+// tern export and eval: single steps of a recipe on a checkpoint of any run, or on an
 // imported model.
 #include <CLI/CLI.hpp>
 #include <filesystem>
@@ -6,25 +6,21 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
-#include "base/file.h"
 #include "cli/commands.h"
 #include "cli/threads.h"
 #include "data/token_file.h"
-#include "engine/model_source.h"
 #include "engine_cli/eval.h"
 #include "eval/perplexity.h"
 #include "eval/torch_scorer.h"
-#include "formats/gguf.h"
 #include "transfer/export.h"
 #include "transfer/import.h"
-#include "transfer/verify.h"
 
 namespace tern::cli {
 namespace {
 
 struct Flags {
-  std::string checkpoint, format, output, embedding, tokenizer, file, tokens, split = "validation",
-                                                                              runtime = "auto";
+  std::string checkpoint, format, output, embedding, tokenizer, tokens, split = "validation",
+                                                                        runtime = "auto";
   int64_t max_tokens = 0, threads = 0;
   bool json = false;
 };
@@ -36,48 +32,6 @@ void RunExport(const Flags& flags) {
   transfer::Export(model.decoder, {model.tokenizer ? &*model.tokenizer : nullptr, model.files},
                    {flags.format, flags.embedding, name}, flags.output);
   std::cout << flags.output << "\n";
-}
-
-// The format of a file by its look; only the meaning of the scale and the types of tables depend on
-// it.
-std::string FormatOf(const std::string& path) {
-  if (!std::filesystem::is_directory(path)) {
-    const formats::GgufReader file(path);
-    const int64_t type = file.Has("general.file_type") ? file.Int("general.file_type") : -1;
-    for (const auto& [number, format] :
-         {std::pair(0, "gguf/f32"), {1, "gguf/f16"}, {32, "gguf/bf16"}})
-      if (type == number) return format;
-    return "gguf/tq2_0";
-  }
-  const auto config = nlohmann::json::parse(ReadFile(path + "/config.json"));
-  if (!config.contains("quantization_config")) {
-    const std::string dtype = config.value("dtype", config.value("torch_dtype", "float32"));
-    return dtype == "bfloat16" ? "hf/bf16" : dtype == "float16" ? "hf/f16" : "hf/f32";
-  }
-  return config["quantization_config"].value("linear_class", "bitlinear") == "bitlinear"
-             ? "hf/bitnet"
-             : "hf/autobitnet";
-}
-
-void RunVerify(const Flags& flags) {
-  SetThreads(flags.threads);
-  const transfer::OpenedModel model = transfer::OpenDecoder(flags.checkpoint, flags.tokenizer);
-  const model::Decoder& decoder = model.decoder;
-  engine::ModelWeights weights = engine::LoadModel(flags.file);
-  const transfer::WeightReport w = transfer::CompareWeights(decoder, weights, FormatOf(flags.file));
-  std::vector<int32_t> tokens;
-  transfer::CompareTokenizers(model.tokenizer ? &*model.tokenizer : nullptr, weights);
-  constexpr int64_t kTokens = 64;
-  for (int64_t i = 0; i < std::min(kTokens, decoder.config().context_length); ++i) {
-    tokens.push_back(static_cast<int32_t>(
-        i * 7919 % decoder.config().vocab_size));  // A fixed spread over the vocabulary.
-  }
-  const transfer::LogitsReport l =
-      transfer::CompareLogits(decoder, std::move(weights), tokens, static_cast<int>(flags.threads));
-  std::cout << flags.file << ": " << w.codes << " ternary weights and " << w.floats
-            << " other values equal; logits of " << l.tokens << " tokens: mean KL " << l.mean_kl
-            << " (bound " << transfer::kMaxMeanKl << "), top-1 agreement " << 100 * l.top1_agreement
-            << " %\n";
 }
 
 void RunEval(const Flags& flags) {
@@ -159,18 +113,6 @@ void AddExportCommand(CLI::App& app) {
   command->add_option("--tokenizer", flags->tokenizer, "tokenizer.model; default: the run's");
   command->add_option("--threads", flags->threads, "0: all processors");
   command->callback([flags] { RunExport(*flags); });
-}
-
-void AddVerifyCommand(CLI::App& app) {
-  CLI::App* command = app.add_subcommand("verify", "Prove that an export is its checkpoint");
-  command->footer(
-      "Example: tern verify model.gguf --against checkpoints/quickstart/train/step-00000300");
-  auto flags = std::make_shared<Flags>();
-  command->add_option("file", flags->file, "GGUF file or Hugging Face folder")->required();
-  command->add_option("--against", flags->checkpoint, "Checkpoint")->required();
-  command->add_option("--tokenizer", flags->tokenizer, "tokenizer.model; default: the run's");
-  command->add_option("--threads", flags->threads, "0: all processors");
-  command->callback([flags] { RunVerify(*flags); });
 }
 
 // The verb of engine_cli, and with --tokens the trainer's own evaluation of a checkpoint.

@@ -5,6 +5,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/log_softmax.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/error.h"
@@ -53,6 +54,14 @@ int64_t CheckValues(const std::string& folder, const std::vector<nlohmann::json>
     }
   }
   return static_cast<int64_t>(ledger.size());
+}
+
+std::vector<int32_t> SpreadTokens(const ModelConfig& config) {
+  constexpr int64_t kTokens = 64, kStride = 7919;  // A prime, so that ids do not repeat early
+  std::vector<int32_t> tokens;
+  for (int64_t i = 0; i < std::min(kTokens, config.context_length); ++i)
+    tokens.push_back(static_cast<int32_t>(i * kStride % config.vocab_size));
+  return tokens;
 }
 
 Divergence CompareWithSource(const std::string& source, const std::string& folder,

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "arch/model_config.h"
+
 namespace tern::ptq {
 
 // Throws NumericError that names the first matrix whose values differ, FormatError when the folder
@@ -23,5 +25,8 @@ struct Divergence {
 // checkpoint (then the trainer's forward).
 Divergence CompareWithSource(const std::string& source, const std::string& folder,
                              const std::vector<int32_t>& tokens, int threads);
+
+// Up to 64 ids, spread evenly over the vocabulary, for comparisons without a text.
+std::vector<int32_t> SpreadTokens(const ModelConfig& config);
 
 }  // namespace tern::ptq

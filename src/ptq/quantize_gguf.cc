@@ -20,6 +20,7 @@
 #include "ptq/gguf_mix.h"
 #include "ptq/gguf_tokenizer_keys.h"
 #include "ptq/importance.h"
+#include "ptq/ledger.h"
 #include "transfer/gguf_export.h"
 
 namespace tern::ptq {
@@ -219,9 +220,7 @@ QuantizeReport QuantizeGguf(const QuantizeOptions& options) {
           options.max_kl, &report);
     }
     report.size_bytes = static_cast<int64_t>(fs::file_size(beside));
-    std::string lines;
-    for (const nlohmann::json& line : ledger) lines += line.dump() + "\n";
-    WriteFileAtomically(options.output + ".ledger.jsonl", lines);
+    WriteLedger(beside, ledger, LedgerPath(options.output));
     fs::rename(beside, options.output);
   } catch (...) {
     std::error_code ignored;

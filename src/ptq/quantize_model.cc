@@ -15,6 +15,7 @@
 #include "ptq/check.h"
 #include "ptq/float_model.h"
 #include "ptq/gguf_mix.h"
+#include "ptq/ledger.h"
 #include "ptq/quantize_gguf.h"
 #include "ptq/quantize_layer.h"
 #include "ptq/work_folder.h"
@@ -150,9 +151,7 @@ class Job {
     transfer::WriteHfCompanions(
         std::move(config), model_.config().context_length,
         {model_.tokenizer() ? &*model_.tokenizer() : nullptr, model_.files()}, folder);
-    std::string lines;
-    for (const nlohmann::json& line : work.Ledger()) lines += line.dump() + "\n";
-    WriteFileAtomically(folder + "/ledger.jsonl", lines);
+    WriteLedger(folder, work.Ledger(), LedgerPath(folder));
   }
 
   QuantizeReport Summary(const std::vector<nlohmann::json>& ledger) const {

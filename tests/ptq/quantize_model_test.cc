@@ -8,7 +8,6 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
-#include <sstream>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -21,6 +20,7 @@
 #include "ptq/calibration.h"
 #include "ptq/check.h"
 #include "ptq/float_model.h"
+#include "ptq/ledger.h"
 #include "tests/engine/tiny_files.h"
 #include "tests/testing/temp_folder.h"
 #include "transfer/import.h"
@@ -33,13 +33,6 @@ using testing::MakeTinyModel;
 using testing::RandomTokens;
 using testing::TempFolder;
 using testing::TinyConfig;
-
-nlohmann::json ParseLines(const std::string& text) {
-  nlohmann::json lines = nlohmann::json::array();
-  std::istringstream in(text);
-  for (std::string line; std::getline(in, line);) lines.push_back(nlohmann::json::parse(line));
-  return lines;
-}
 
 class QuantizeModelTest : public ::testing::Test {
  protected:
@@ -91,7 +84,7 @@ TEST_F(QuantizeModelTest, EverySchemeIsReadAgainAsItWasMade) {
       EXPECT_LE(report.error, report.error_rtn) << to;
       EXPECT_GT(report.error, 0) << to;
       EXPECT_FALSE(fs::exists(options.output + ".partial"));
-      const nlohmann::json ledger = ParseLines(ReadFile(options.output + "/ledger.jsonl"));
+      const auto ledger = ReadLedger(LedgerPath(options.output)).matrices;
       EXPECT_EQ(ledger.size(), 14u);
       EXPECT_EQ(ledger[0]["method"], calibrated ? "gptq" : "rtn");
     }
@@ -243,7 +236,7 @@ TEST_F(QuantizeModelTest, ChannelScalesLoseLess) {
     if (options.to == "int8") {
       EXPECT_LT(report.mean_kl, 0.02) << scaled;
     }
-    const nlohmann::json line = ParseLines(ReadFile(options.output + "/ledger.jsonl"))[0];
+    const nlohmann::json line = ReadLedger(LedgerPath(options.output)).matrices[0];
     EXPECT_EQ(line["tensor"], "model.layers.0.self_attn.q_proj.weight");
     EXPECT_EQ(line.contains("channel_exponent"), scaled);
     return line["error"].get<double>();
@@ -256,9 +249,7 @@ TEST_F(QuantizeModelTest, ChannelScalesLoseLess) {
 TEST_F(QuantizeModelTest, ChangedValuesAreFound) {
   const QuantizeOptions options = Options();
   QuantizeModel(options);
-  std::vector<nlohmann::json> ledger;
-  for (const auto& line : ParseLines(ReadFile(options.output + "/ledger.jsonl")))
-    ledger.push_back(line);
+  const std::vector<nlohmann::json> ledger = ReadLedger(LedgerPath(options.output)).matrices;
   EXPECT_EQ(CheckValues(options.output, ledger), 14);
   const std::string file = options.output + "/model.safetensors";
   const formats::SafetensorsReader reader(file);
