@@ -44,6 +44,8 @@ class StageRecord {
     if (!fs::exists(path_)) return;
     try {
       stored_ = nlohmann::json::parse(ReadFile(path_));
+      nlohmann::json& before = stored_.at("fingerprint");
+      before = recipe::WithNewKeys(before.get<recipe::Fingerprint>(), fingerprint_, stage);
     } catch (const nlohmann::json::exception& error) {
       throw FormatError(StrCat(path_, ": ", error.what(), "; delete it to make the stage again"));
     }

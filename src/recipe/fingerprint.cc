@@ -2,6 +2,7 @@
 #include "recipe/fingerprint.h"
 
 #include <cstdlib>
+#include <type_traits>
 
 #include "base/error.h"
 #include "recipe/list_visitor.h"
@@ -39,6 +40,17 @@ Fingerprint FingerprintOf(const Recipe& recipe, const Stage& stage) {
   const bool taught = train != nullptr && UsesTeacher(train->losses);
   if (taught || (prepares && recipe.teacher.gives_tokenizer))
     out["teacher.from_sha256"] = recipe.teacher.sha256;
+  return out;
+}
+
+Fingerprint WithNewKeys(const Fingerprint& before, const Fingerprint& now, const Stage& stage) {
+  Stage defaults =
+      std::visit([](const auto& s) { return Stage(std::remove_cvref_t<decltype(s)>{}); }, stage);
+  IdOf(defaults) = IdOf(stage);
+  Fingerprint out = before;
+  for (const auto& [key, value] : FingerprintOf(Recipe{}, defaults)) {
+    if (now.contains(key)) out.emplace(key, value);
+  }
   return out;
 }
 

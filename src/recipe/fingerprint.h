@@ -16,6 +16,10 @@ using Fingerprint = std::map<std::string, std::string>;
 // prepare: data and seed; train: those, the model and its own keys; others: their own keys.
 Fingerprint FingerprintOf(const Recipe& recipe, const Stage& stage);
 
+// A fingerprint that an earlier version may have written, as this one would have: a key of `now`
+// that it lacks has its default.
+Fingerprint WithNewKeys(const Fingerprint& before, const Fingerprint& now, const Stage& stage);
+
 // "train.steps: was 300, now 100", one line a difference. A larger number of train steps is no
 // difference.
 std::vector<std::string> Differences(const Fingerprint& before, const Fingerprint& now);

@@ -233,6 +233,25 @@ TEST(FingerprintTest, AStageDependsOnItsOwnPartOnly) {
   EXPECT_FALSE(prepare.contains("model.num_layers"));
 }
 
+// A run of a version that had no eval.recovery goes on where it is not asked for.
+TEST(FingerprintTest, ANewKeyAtItsDefaultIsNoDifference) {
+  Recipe recipe = Good();
+  EvalStage eval;
+  eval.tokens = 512;
+  const Fingerprint now = FingerprintOf(recipe, eval);
+  Fingerprint before = now;
+  ASSERT_EQ(before.erase("eval.recovery"), 1u);
+  EXPECT_EQ(Differences(before, now), Lines{"eval.recovery: is new, false"});
+  EXPECT_EQ(Differences(WithNewKeys(before, now, eval), now), Lines{});
+  eval.recovery = true;
+  const Fingerprint asked = FingerprintOf(recipe, eval);
+  EXPECT_EQ(Differences(WithNewKeys(before, asked, eval), asked),
+            Lines{"eval.recovery: was false, now true"});
+  before["eval.perplexity.tokens"] = "1";  // What was written stays
+  EXPECT_EQ(Differences(WithNewKeys(before, now, eval), now),
+            Lines{"eval.perplexity.tokens: was 1, now 512"});
+}
+
 TEST(FingerprintTest, KeysThatComeAndGoAreDifferences) {
   EXPECT_EQ(Differences({{"a", "1"}}, {{"b", "2"}}), (Lines{"b: is new, 2", "a: was 1, is gone"}));
 }
