@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "arch/format_names.h"
 #include "arch/model_config.h"
 #include "base/error.h"
 
@@ -13,7 +14,7 @@ namespace {
 constexpr std::string_view kI2s = "gguf/i2_s";
 constexpr std::string_view kFormats[] = {"gguf/tq2_0", "gguf/tq1_0", "gguf/f16",  "gguf/bf16",
                                          "gguf/f32",   kI2s,         "hf/bitnet", "hf/autobitnet",
-                                         "hf/bf16",    "hf/f16",     "hf/f32"};
+                                         "hf/bf16",    "hf/f16",     "hf/f32",    kPackedFormat};
 
 constexpr int64_t kTernaryBlock = 256;  // TQ1_0 and TQ2_0 rows are made of blocks of 256 weights
 constexpr int64_t kI2sBlock = 128;
@@ -148,7 +149,8 @@ std::string WhyFormatCannotHold(const ModelConfig& config, std::string_view form
   for (const std::string_view name : kFormats) {
     known += StrCat(known.empty() ? "" : ", ", name);
     is_known = is_known || name == format;
-    if (Why(config, name).empty()) fitting += StrCat(fitting.empty() ? "" : ", ", name);
+    if (name != kPackedFormat && Why(config, name).empty())
+      fitting += StrCat(fitting.empty() ? "" : ", ", name);
   }
   if (!is_known) return StrCat("unknown format ", format, ". Formats: ", known);
   const std::string why = Why(config, format);

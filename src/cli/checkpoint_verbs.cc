@@ -5,6 +5,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
+#include "arch/format_names.h"
 #include "base/error.h"
 #include "cli/commands.h"
 #include "cli/threads.h"
@@ -12,6 +13,7 @@
 #include "engine_cli/eval.h"
 #include "eval/perplexity.h"
 #include "eval/torch_scorer.h"
+#include "ptq/packed_export.h"
 #include "transfer/export.h"
 #include "transfer/import.h"
 
@@ -29,8 +31,13 @@ void RunExport(const Flags& flags) {
   SetThreads(flags.threads);
   const transfer::OpenedModel model = transfer::OpenDecoder(flags.checkpoint, flags.tokenizer);
   const std::string name = std::filesystem::path(flags.output).stem().string();
-  transfer::Export(model.decoder, {model.tokenizer ? &*model.tokenizer : nullptr, model.files},
-                   {flags.format, flags.embedding, name}, flags.output);
+  const transfer::ExportText text{model.tokenizer ? &*model.tokenizer : nullptr, model.files};
+  if (flags.format == kPackedFormat && transfer::IsCheckpoint(flags.checkpoint)) {
+    ptq::ExportPacked(checkpoint::CheckpointReader(flags.checkpoint), model.decoder, text,
+                      flags.output);
+  } else {
+    transfer::Export(model.decoder, text, {flags.format, flags.embedding, name}, flags.output);
+  }
   std::cout << flags.output << "\n";
 }
 
@@ -101,7 +108,8 @@ void AddExportCommand(CLI::App& app) {
       ->add_option(
           "--format", flags->format,
           "Ternary models: gguf/tq2_0, gguf/tq1_0, gguf/i2_s, hf/bitnet, hf/autobitnet; dense "
-          "ones: gguf/f16, gguf/bf16, gguf/f32, hf/bf16, hf/f16, hf/f32")
+          "ones: gguf/f16, gguf/bf16, gguf/f32, hf/bf16, hf/f16, hf/f32; checkpoints trained with "
+          "quantize.rules: hf/compressed_tensors")
       ->required();
   command->add_option("-o,--output", flags->output, "File, or folder for hf/...")->required();
   command

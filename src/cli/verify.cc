@@ -7,6 +7,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
+#include "arch/format_names.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "cli/commands.h"
@@ -14,6 +15,7 @@
 #include "engine/model_source.h"
 #include "formats/gguf.h"
 #include "ptq/check.h"
+#include "ptq/ledger.h"
 #include "ptq/traps.h"
 #include "transfer/import.h"
 #include "transfer/verify.h"
@@ -40,6 +42,9 @@ std::string FormatOf(const std::string& path) {
     return "gguf/tq2_0";
   }
   const auto config = nlohmann::json::parse(ReadFile(path + "/config.json"));
+  if (config.contains("quantization_config") &&
+      config["quantization_config"].value("quant_method", "") == "compressed-tensors")
+    return std::string(kPackedFormat);
   if (!config.contains("quantization_config")) {
     const std::string dtype = config.value("dtype", config.value("torch_dtype", "float32"));
     return dtype == "bfloat16" ? "hf/bf16" : dtype == "float16" ? "hf/f16" : "hf/f32";
@@ -56,15 +61,16 @@ void VerifyExport(const Flags& flags) {
   engine::ModelWeights weights = engine::LoadModel(file);
   ptq::CheckTraps(file);
   ptq::CheckConfig(weights.config, decoder.config(), file);
-  const transfer::WeightReport w = transfer::CompareWeights(decoder, weights, FormatOf(file));
+  const std::string format = FormatOf(file);
+  const double bound = transfer::MaxMeanKl(decoder.config(), format);
+  const transfer::WeightReport w = transfer::CompareWeights(decoder, weights, format);
   transfer::CompareTokenizers(model.tokenizer ? &*model.tokenizer : nullptr, weights);
   const transfer::LogitsReport l =
       transfer::CompareLogits(decoder, std::move(weights), ptq::SpreadTokens(decoder.config()),
-                              static_cast<int>(flags.threads));
+                              static_cast<int>(flags.threads), bound);
   std::cout << file << ": " << w.codes << " ternary weights and " << w.floats
             << " other values equal; logits of " << l.tokens << " tokens: mean KL " << l.mean_kl
-            << " (bound " << transfer::kMaxMeanKl << "), top-1 agreement " << 100 * l.top1_agreement
-            << " %\n";
+            << " (bound " << bound << "), top-1 agreement " << 100 * l.top1_agreement << " %\n";
 }
 
 void PrintJson(const ptq::VerifyReport& r) {
@@ -110,7 +116,11 @@ void VerifyQuantized(const Flags& flags) {
 void Run(Flags flags) {
   SetThreads(flags.threads);
   flags.options.threads = static_cast<int>(flags.threads);
-  if (ptq::IsQuantizedOutput(flags.options.output)) {
+  // What was trained quantized is its checkpoint to the bit; only tern quantize keeps a ledger.
+  const bool from_checkpoint = !std::filesystem::exists(ptq::LedgerPath(flags.options.output)) &&
+                               !flags.options.source.empty() &&
+                               transfer::IsCheckpoint(flags.options.source);
+  if (!from_checkpoint && ptq::IsQuantizedOutput(flags.options.output)) {
     VerifyQuantized(flags);
     return;
   }

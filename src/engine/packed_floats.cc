@@ -152,24 +152,48 @@ class Layer {
 
 }  // namespace
 
+namespace {
+
+bool HasCodesOf(const ScaledScheme& scheme, const SafetensorsTensor& packed, int64_t k) {
+  if (scheme.packing == Packing::kNone) return false;
+  const bool words = scheme.packing == Packing::kBits;
+  const int64_t width = words ? formats::PackedWords(k, scheme.bits) : k / 2;
+  return packed.dtype == (words ? "I32" : "U8") && packed.shape.back() == width;
+}
+
+// Tells groups apart whose codes look the same.
+bool HasScalesOf(const ScaledScheme& scheme, const SafetensorsReader& tensors,
+                 const std::string& base, const Shape& weight) {
+  const auto scale = tensors.tensors().find(base + "weight_scale");
+  if (scale == tensors.tensors().end()) return false;
+  const std::string& dtype = scale->second.dtype;
+  const bool fp8 = dtype == "F8_E4M3", exponents = dtype == "U8";
+  const int64_t group = scheme.block_k == 0 ? weight[1] : scheme.block_k;
+  return fp8 == (scheme.packing == Packing::kNvfp4) &&
+         exponents == (scheme.packing == Packing::kMxfp4) &&
+         scale->second.shape == Shape{weight[0], weight[1] / group} &&
+         tensors.tensors().contains(base + "weight_zero_point") == !scheme.symmetric;
+}
+
+}  // namespace
+
 std::optional<DenseMatrix> ReadPackedFloats(const SafetensorsReader& tensors,
                                             const HfQuantization& quantization,
                                             const ParameterSpec& spec, const std::string& folder,
                                             std::set<std::string>* used) {
-  const std::string packed =
-      spec.name.substr(0, spec.name.size() - std::string("weight").size()) + "weight_packed";
-  const auto found = tensors.tensors().find(packed);
-  if (found == tensors.tensors().end()) return std::nullopt;
+  const std::string base = spec.name.substr(0, spec.name.size() - std::string("weight").size());
+  const auto packed = tensors.tensors().find(base + "weight_packed");
+  if (packed == tensors.tensors().end()) return std::nullopt;
+  const ScaledScheme* chosen = nullptr;
   for (const ScaledScheme& scheme : quantization.schemes) {
-    if (scheme.packing == Packing::kNone) continue;
-    const bool words = scheme.packing == Packing::kBits;
-    const int64_t width =
-        words ? formats::PackedWords(spec.shape[1], scheme.bits) : spec.shape[1] / 2;
-    if (found->second.dtype != (words ? "I32" : "U8") || found->second.shape.back() != width)
-      continue;
-    return Layer(tensors, scheme, spec, folder, used).Read();
+    if (!HasCodesOf(scheme, packed->second, spec.shape[1])) continue;
+    const bool fits = HasScalesOf(scheme, tensors, base, spec.shape);
+    // Without one that fits, the first says what it would have wanted.
+    if (fits || chosen == nullptr) chosen = &scheme;
+    if (fits) break;
   }
-  return std::nullopt;
+  if (chosen == nullptr) return std::nullopt;
+  return Layer(tensors, *chosen, spec, folder, used).Read();
 }
 
 }  // namespace tern::engine

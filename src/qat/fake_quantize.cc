@@ -5,7 +5,6 @@
 #include "nn/straight_through.h"
 #include "qat/layer_rules.h"
 #include "quant/ternary.h"
-#include "quant/weight_quantizer.h"
 
 namespace tern::qat {
 namespace {
@@ -34,14 +33,19 @@ std::optional<quant::WeightFormat> FormatOf(const recipe::QuantizeRule& rule) {
       return quant::Nvfp4();
     case WeightQuantizer::kMxfp4:
       return quant::Mxfp4();
+    case WeightQuantizer::kLsq8:
+      return quant::IntFormat(8, 0);
+    case WeightQuantizer::kLsq4:
+      return quant::IntFormat(4, 0);
+    case WeightQuantizer::kLsq3:
+      return quant::IntFormat(3, 0);
+    case WeightQuantizer::kSeq2:
+      return quant::IntFormat(3, 0);  // -3, -1, 1, 3 in units of a quarter of the scale
+    case WeightQuantizer::kSign:
+      return quant::IntFormat(2, 0);
     case WeightQuantizer::kNone:
     case WeightQuantizer::kTernary:
-    case WeightQuantizer::kLsq8:
-    case WeightQuantizer::kLsq4:
-    case WeightQuantizer::kLsq3:
-    case WeightQuantizer::kSeq2:
     case WeightQuantizer::kSeqTernary:
-    case WeightQuantizer::kSign:
       return std::nullopt;
   }
   __builtin_unreachable();
@@ -85,9 +89,22 @@ at::Tensor FakeQuantize(const recipe::QuantizeRule& rule, const at::Tensor& w_NK
   return nn::StraightThrough(w_NK, quantized_NK, inside_NK);
 }
 
+quant::QuantizedWeight Encode(const recipe::QuantizeRule& rule, const at::Tensor& w_NK,
+                              const at::Tensor& scale_N1) {
+  const auto format = FormatOf(rule);
+  TERN_CHECK(format.has_value(), NameOf(rule.weights), " has no format");
+  if (const auto learned = LearnedOf(rule)) {
+    // Exact: a scale of 8 bits times an integer of at most 8.
+    const at::Tensor values_NK = QuantizeLearned(*learned, w_NK, scale_N1).detach();
+    const double unit = learned->kind == LearnedKind::kSeq2 ? 0.25 : 1;
+    return quant::QuantizeWith(values_NK, *format, {UsedScale(*learned, scale_N1) * unit, {}, 1});
+  }
+  return quant::Quantize(w_NK, *format);
+}
+
 std::string Describe(const recipe::QuantizeRule& rule) {
-  if (const auto format = FormatOf(rule)) return format->Describe();
   if (LearnedOf(rule)) return StrCat(NameOf(rule.weights), ", a learned scale a row");
+  if (const auto format = FormatOf(rule)) return format->Describe();
   return rule.weights == WeightQuantizer::kTernary ? "ternary, one scale a matrix" : "none";
 }
 

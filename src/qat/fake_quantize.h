@@ -9,13 +9,13 @@
 #include <string>
 
 #include "qat/learned_scale.h"
-#include "quant/weight_format.h"
+#include "quant/weight_quantizer.h"
 #include "recipe/recipe.h"
 
 namespace tern::qat {
 
-// How the rule's codes and scales are stored; nothing for ternary (src/quant/ternary.h) and for
-// learned scales.
+// How the rule's codes and scales are stored; nothing where no such format has its levels: ternary
+// (src/quant/ternary.h) and seq_ternary.
 std::optional<quant::WeightFormat> FormatOf(const recipe::QuantizeRule& rule);
 // Nothing when the rule's scales are not learned.
 std::optional<LearnedQuantizer> LearnedOf(const recipe::QuantizeRule& rule);
@@ -24,6 +24,11 @@ std::optional<LearnedQuantizer> LearnedOf(const recipe::QuantizeRule& rule);
 // when w holds NaN or Inf.
 at::Tensor FakeQuantize(const recipe::QuantizeRule& rule, const at::Tensor& w_NK,
                         const at::Tensor& scale_N1);
+
+// The same values as codes and scales. Throws NumericError as FakeQuantize. REQUIRES:
+// FormatOf(rule).
+quant::QuantizedWeight Encode(const recipe::QuantizeRule& rule, const at::Tensor& w_NK,
+                              const at::Tensor& scale_N1);
 
 // "int4, a bf16 scale for 1 x 64 weights", "lsq3, a learned scale a row".
 std::string Describe(const recipe::QuantizeRule& rule);

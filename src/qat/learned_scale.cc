@@ -62,7 +62,7 @@ struct LearnedFunction : torch::autograd::Function<LearnedFunction> {
     ctx->save_for_backward({w_NK, scale_N1});
     ctx->saved_data["kind"] = static_cast<int64_t>(quantizer.kind);
     ctx->saved_data["bits"] = static_cast<int64_t>(quantizer.bits);
-    const at::Tensor a_N1 = scale_N1.clamp_min(kLeastScale);
+    const at::Tensor a_N1 = UsedScale(quantizer, scale_N1);
     return Levels(quantizer, w_NK / a_N1) * a_N1;
   }
 
@@ -72,7 +72,7 @@ struct LearnedFunction : torch::autograd::Function<LearnedFunction> {
     quantizer.kind = static_cast<LearnedKind>(ctx->saved_data["kind"].toInt());
     quantizer.bits = static_cast<int>(ctx->saved_data["bits"].toInt());
     const at::Tensor& dy_NK = grads[0];
-    const at::Tensor u_NK = saved[0] / saved[1].clamp_min(kLeastScale);
+    const at::Tensor u_NK = saved[0] / UsedScale(quantizer, saved[1]);
     const Limits limits = LimitsOf(quantizer);
     const at::Tensor below_NK = u_NK<limits.low, above_NK = u_NK> limits.high;
     at::Tensor slope_NK = Levels(quantizer, u_NK);
@@ -94,6 +94,12 @@ at::Tensor InitialScale(const LearnedQuantizer& quantizer, const at::Tensor& w_N
                                   ? size_NK.mean(1, /*keepdim=*/true)
                                   : size_NK.amax(1, /*keepdim=*/true).div_(Qp(quantizer));
   return scale_N1.clamp_min(kLeastScale);
+}
+
+at::Tensor UsedScale(const LearnedQuantizer& quantizer, const at::Tensor& scale_N1) {
+  const at::Tensor a_N1 = scale_N1.detach().clamp_min(kLeastScale);
+  if (quantizer.kind == LearnedKind::kSeqTernary) return a_N1;
+  return a_N1.to(at::kBFloat16).to(a_N1.scalar_type());
 }
 
 at::Tensor QuantizeLearned(const LearnedQuantizer& quantizer, const at::Tensor& w_NK,

@@ -5,10 +5,11 @@
 //   SEQ 2 bits   a * (round(clip(u) * 2 - 0.5) + 0.5) / 2       starts at max|w|
 //   SEQ ternary  a * round(clip(u) * 1.5) / 1.5                 starts at max|w|
 //   sign         a * sign(w)                                    starts at mean|w|
-// clip of SEQ: to +-0.99. Gradients: w gets it where u is not clipped; a gets (q - u) where it is
-// not clipped, the level it is clipped to where it is, times g = 1 / sqrt(numel(w) * Qp), Qp =
-// 2^(b-1)
-// - 1 (1 for 1 and 2 bits); numel is that of the whole matrix though the scale is a row's.
+// Scales count as rounded to bf16, the type in which integer formats store them, but for SEQ
+// ternary, whose thirds no such format has; the gradient goes straight through that. clip of SEQ:
+// to +-0.99. Gradients: w gets it where u is not clipped; a gets (q - u) where it is not clipped,
+// the level it is clipped to where it is, times g = 1 / sqrt(numel(w) * Qp), Qp = 2^(b-1) - 1 (1
+// for 1 and 2 bits); numel is that of the whole matrix though the scale is a row's.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -27,6 +28,10 @@ inline constexpr double kLeastScale = 1e-5;
 
 // [N, 1] for w_NK.
 at::Tensor InitialScale(const LearnedQuantizer& quantizer, const at::Tensor& w_NK);
+
+// What the forward pass divides by and multiplies with: not below kLeastScale, rounded to bf16 (not
+// of SEQ ternary). No gradients.
+at::Tensor UsedScale(const LearnedQuantizer& quantizer, const at::Tensor& scale_N1);
 
 // Quantized values with gradients to both; scale_N1: [N, 1]. Round half to even.
 at::Tensor QuantizeLearned(const LearnedQuantizer& quantizer, const at::Tensor& w_NK,

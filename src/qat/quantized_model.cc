@@ -174,29 +174,58 @@ model::Decoder LoadLatents(const checkpoint::CheckpointReader& reader) {
   return Merge(reader, model::LoadDecoder(reader));
 }
 
+namespace {
+
+// A matrix that a rule of the checkpoint quantizes.
+struct RuledMatrix {
+  recipe::QuantizeRule rule;
+  at::Tensor latent_NK, scale_N1;  // The second undefined unless it is learned
+};
+
+std::map<std::string, RuledMatrix> RuledMatrices(const checkpoint::CheckpointReader& reader,
+                                                 const model::Decoder& latents) {
+  std::map<std::string, RuledMatrix> matrices;
+  const nlohmann::json rules = StoredState(reader, "rules");
+  for (const auto& [name, stored] : rules.items()) {
+    RuledMatrix& matrix = matrices[name];
+    try {
+      matrix.rule.weights = QuantizerFromName(stored.at("weights").get<std::string>());
+      matrix.rule.group = stored.at("group").get<int64_t>();
+      matrix.rule.symmetric = stored.at("symmetric").get<bool>();
+    } catch (const nlohmann::json::exception& error) {
+      throw FormatError(StrCat(reader.folder(), ": state.quantize.", name, ": ", error.what()));
+    }
+    matrix.latent_NK = latents.Get(name).detach();
+    if (!LearnedOf(matrix.rule)) continue;
+    matrix.scale_N1 = NewScale(matrix.latent_NK.size(0));
+    model::ReadInto(reader, StrCat(kExtraGroup, ScaleName(name)), matrix.scale_N1);
+  }
+  return matrices;
+}
+
+}  // namespace
+
 model::Decoder LoadShipped(const checkpoint::CheckpointReader& reader) {
   const at::NoGradGuard no_grad;
   const model::Decoder decoder = LoadLatents(reader);
   std::map<std::string, at::Tensor> values;
-  const nlohmann::json rules = StoredState(reader, "rules");
-  for (const auto& [name, stored] : rules.items()) {
-    recipe::QuantizeRule rule;
-    try {
-      rule.weights = QuantizerFromName(stored.at("weights").get<std::string>());
-      rule.group = stored.at("group").get<int64_t>();
-      rule.symmetric = stored.at("symmetric").get<bool>();
-    } catch (const nlohmann::json::exception& error) {
-      throw FormatError(StrCat(reader.folder(), ": state.quantize.", name, ": ", error.what()));
-    }
-    at::Tensor scale_N1;
-    const at::Tensor latent_NK = decoder.Get(name).detach();
-    if (LearnedOf(rule)) {
-      scale_N1 = NewScale(latent_NK.size(0));
-      model::ReadInto(reader, StrCat(kExtraGroup, ScaleName(name)), scale_N1);
-    }
-    values[name] = FakeQuantize(rule, latent_NK, scale_N1).detach();
-  }
+  for (const auto& [name, matrix] : RuledMatrices(reader, decoder))
+    values[name] = FakeQuantize(matrix.rule, matrix.latent_NK, matrix.scale_N1).detach();
   return decoder.With(values);
+}
+
+std::map<std::string, quant::QuantizedWeight> LoadCodes(
+    const checkpoint::CheckpointReader& reader) {
+  const at::NoGradGuard no_grad;
+  std::map<std::string, quant::QuantizedWeight> codes;
+  for (const auto& [name, matrix] : RuledMatrices(reader, LoadLatents(reader))) {
+    if (!FormatOf(matrix.rule)) {
+      throw RecipeError(StrCat(name, " was trained with ", Describe(matrix.rule),
+                               ", whose levels no packed format has; want hf/f32 or gguf/f32"));
+    }
+    codes.emplace(name, Encode(matrix.rule, matrix.latent_NK, matrix.scale_N1));
+  }
+  return codes;
 }
 
 }  // namespace tern::qat

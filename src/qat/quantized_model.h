@@ -13,6 +13,7 @@
 #include "model/decoder.h"
 #include "qat/adapters.h"
 #include "qat/layer_rules.h"
+#include "quant/weight_quantizer.h"
 #include "recipe/recipe.h"
 
 namespace tern::qat {
@@ -67,6 +68,10 @@ class QuantizedModel {
 // The decoder that the checkpoint ships: its parameters, quantized as they were trained. Throws
 // FormatError.
 model::Decoder LoadShipped(const checkpoint::CheckpointReader& reader);
+
+// The matrices that rules quantize, by parameter name, as codes and scales; Dequantize of each is
+// LoadShipped's value. Throws FormatError; RecipeError for a rule whose levels no format has.
+std::map<std::string, quant::QuantizedWeight> LoadCodes(const checkpoint::CheckpointReader& reader);
 
 // Its latents instead: adapters merged, nothing quantized. What a later training starts from.
 model::Decoder LoadLatents(const checkpoint::CheckpointReader& reader);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "arch/format_names.h"
 #include "base/error.h"
 
 namespace tern::recipe {
@@ -15,6 +16,31 @@ constexpr const char* kLadder[] = {"int8", "int4", "int3", "int2"};
 template <size_t n>
 bool Has(const char* const (&words)[n], const std::string& word) {
   return std::find(std::begin(words), std::end(words), word) != std::end(words);
+}
+
+// Levels that are integers or small floats times a scale of the format's own type.
+bool HasCodes(WeightQuantizer weights) {
+  switch (weights) {
+    case WeightQuantizer::kNone:
+    case WeightQuantizer::kInt8:
+    case WeightQuantizer::kInt4:
+    case WeightQuantizer::kInt3:
+    case WeightQuantizer::kInt2:
+    case WeightQuantizer::kFp8:
+    case WeightQuantizer::kFp8Block:
+    case WeightQuantizer::kNvfp4:
+    case WeightQuantizer::kMxfp4:
+    case WeightQuantizer::kLsq8:
+    case WeightQuantizer::kLsq4:
+    case WeightQuantizer::kLsq3:
+    case WeightQuantizer::kSeq2:
+    case WeightQuantizer::kSign:
+      return true;
+    case WeightQuantizer::kTernary:
+    case WeightQuantizer::kSeqTernary:
+      return false;
+  }
+  __builtin_unreachable();
 }
 
 bool Quantizes(const TrainStage& stage) {
@@ -31,15 +57,33 @@ const TrainStage* LastTrain(const Recipe& recipe) {
   return last;
 }
 
+void CheckPacked(const ExportStage& exported, const TrainStage& stage) {
+  if (!Quantizes(stage)) {
+    throw RecipeError(StrCat(
+        exported.id, ".formats: ", kPackedFormat, " holds what quantize.rules ", "train, and ",
+        stage.id, ".quantize has none; want rules, or hf/bf16, ", "which tern quantize takes"));
+  }
+  for (const QuantizeRule& rule : stage.quantize.rules) {
+    if (HasCodes(rule.weights)) continue;
+    const char* name = WeightQuantizerNames()[static_cast<size_t>(rule.weights)];
+    throw RecipeError(StrCat(exported.id, ".formats: ", kPackedFormat, " cannot hold ", name,
+                             " of ", stage.id, ".quantize.rules.", rule.name,
+                             ": its levels are not integers ",
+                             "times a scale in bf16; want hf/f32 or gguf/f32"));
+  }
+}
+
 void CheckExports(const Recipe& recipe, const TrainStage& stage) {
   for (const Stage& other : recipe.stages) {
     const auto* exported = std::get_if<ExportStage>(&other);
     if (exported == nullptr) continue;
     for (const std::string& format : exported->formats) {
-      if (Has(kExactFormats, format)) continue;
+      if (format == kPackedFormat) CheckPacked(*exported, stage);
+      if (format == kPackedFormat || Has(kExactFormats, format) || !Quantizes(stage)) continue;
       throw RecipeError(StrCat(exported->id, ".formats: ", format, " would round what ", stage.id,
                                ".quantize makes of the weights: it would not ship what was "
-                               "trained; want gguf/f32 or hf/f32, which hold it exactly"));
+                               "trained; want ",
+                               kPackedFormat, ", gguf/f32 or hf/f32, which hold it ", "exactly"));
     }
   }
 }
@@ -72,7 +116,7 @@ void CheckQuantize(const Recipe& recipe, const TrainStage& stage) {
                "has nothing to differentiate; want none"));
   }
   const TrainStage* last = LastTrain(recipe);
-  if (quantizes && last != nullptr && last->id == stage.id) CheckExports(recipe, stage);
+  if (last != nullptr && last->id == stage.id) CheckExports(recipe, stage);
 }
 
 }  // namespace tern::recipe

@@ -5,6 +5,7 @@
 
 #include <filesystem>
 
+#include "arch/format_names.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -28,27 +29,22 @@ std::string ExportName(const std::string& name, std::string_view format) {
   return IsFolderFormat(format) ? StrCat(name, "-hf-", type) : StrCat(name, "-", type, ".gguf");
 }
 
-void Export(const model::Decoder& decoder, const ExportText& text, const ExportOptions& options,
-            const std::string& path) {
-  const std::string why = WhyFormatCannotHold(decoder.config(), options.format);
-  if (!why.empty()) throw RecipeError(why);
+void PutInPlace(const std::function<void(const std::string& path)>& write,
+                const model::Decoder& decoder, const ExportText& text, const std::string& format,
+                const std::string& path) {
   if (text.tokenizer == nullptr)
     LogWarn(path, " gets no tokenizer: the model has none that is read");
   const std::string beside = StrCat(path, ".unverified.", ::getpid());
   std::error_code ignored;
   fs::remove_all(beside, ignored);
   try {
-    if (IsFolderFormat(options.format)) {
-      MakeFolders(beside);
-      WriteHfFolder(decoder, text, options, beside);
-      SyncPath(beside);
-    } else {
-      WriteGguf(decoder, text, options, beside);
-    }
+    if (IsFolderFormat(format)) MakeFolders(beside);
+    write(beside);
+    if (IsFolderFormat(format)) SyncPath(beside);
     const engine::ModelWeights weights = engine::LoadModel(beside);
-    CompareWeights(decoder, weights, options.format);
+    CompareWeights(decoder, weights, format);
     CompareTokenizers(text.tokenizer, weights);
-    if (IsFolderFormat(options.format)) fs::remove_all(path);
+    if (IsFolderFormat(format)) fs::remove_all(path);
     fs::rename(beside, path);
   } catch (const fs::filesystem_error& error) {
     fs::remove_all(beside, ignored);
@@ -59,6 +55,22 @@ void Export(const model::Decoder& decoder, const ExportText& text, const ExportO
   }
   const std::string folder = fs::path(path).parent_path().string();
   SyncPath(folder.empty() ? "." : folder);
+}
+
+void Export(const model::Decoder& decoder, const ExportText& text, const ExportOptions& options,
+            const std::string& path) {
+  const std::string why = WhyFormatCannotHold(decoder.config(), options.format);
+  if (!why.empty()) throw RecipeError(why);
+  if (options.format == kPackedFormat) {
+    throw RecipeError(StrCat(kPackedFormat,
+                             " holds the codes of a checkpoint that was trained with ",
+                             "quantize.rules; for other models there is tern quantize"));
+  }
+  const auto write = [&](const std::string& beside) {
+    IsFolderFormat(options.format) ? WriteHfFolder(decoder, text, options, beside)
+                                   : WriteGguf(decoder, text, options, beside);
+  };
+  PutInPlace(write, decoder, text, options.format, path);
 }
 
 }  // namespace tern::transfer

@@ -5,6 +5,7 @@
 // reader and compared weight by weight (verify.h).
 #pragma once
 
+#include <functional>
 #include <map>
 #include <string>
 #include <string_view>
@@ -39,5 +40,11 @@ struct ExportText {
 // written.
 void Export(const model::Decoder& decoder, const ExportText& text, const ExportOptions& options,
             const std::string& path);
+
+// The end of every export: lets `write` write beside `path`, reads that again, compares it with the
+// decoder and puts it in place. Throws as Export.
+void PutInPlace(const std::function<void(const std::string& path)>& write,
+                const model::Decoder& decoder, const ExportText& text, const std::string& format,
+                const std::string& path);
 
 }  // namespace tern::transfer

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "arch/format_names.h"
 #include "base/error.h"
 #include "engine/engine.h"
 #include "engine/session.h"
@@ -74,6 +75,7 @@ double FloatRounding(const std::string& format) {
 // What the tables of a file may have lost, by the distance of its values: the type is not told by
 // the weights, so the coarsest that tern writes in that format is allowed.
 double TableTolerance(const std::string& format) {
+  if (format == kPackedFormat) return kBf16Rounding;
   return format.starts_with("hf/") ? FloatRounding(format) : std::max(kFp16Rounding, kQ8Rounding);
 }
 
@@ -145,8 +147,14 @@ void CompareTokenizers(const text::Tokenizer* tokenizer, const engine::ModelWeig
     Differs("the tokenizer", StrCat(rules(found), "; want ", rules(want)));
 }
 
+double MaxMeanKl(const ModelConfig& config, const std::string& format) {
+  const bool exact = config.linear != LinearKind::kBitLinear && FloatRounding(format) == 0;
+  return exact ? kMaxMeanKlExact : kMaxMeanKl;
+}
+
 LogitsReport CompareLogits(const model::Decoder& decoder, engine::ModelWeights weights,
-                           const std::vector<int32_t>& tokens, int num_threads) {
+                           const std::vector<int32_t>& tokens, int num_threads,
+                           double max_mean_kl) {
   const at::NoGradGuard no_grad;
   const int64_t count = static_cast<int64_t>(tokens.size()), v = decoder.config().vocab_size;
   // The file's tables on the trainer's side: what they lost in fp16 is not what is compared here.
@@ -182,9 +190,9 @@ LogitsReport CompareLogits(const model::Decoder& decoder, engine::ModelWeights w
   report.max_difference = (ours_TV - theirs_TV).abs().max().item<double>();
   report.top1_agreement =
       (ours_TV.argmax(1) == theirs_TV.argmax(1)).to(at::kDouble).mean().item<double>();
-  if (!(report.mean_kl <= kMaxMeanKl)) {
+  if (!(report.mean_kl <= max_mean_kl)) {
     throw NumericError(StrCat("the engine's logits are not the trainer's: mean KL ", report.mean_kl,
-                              " over ", count, " tokens, the bound is ", kMaxMeanKl));
+                              " over ", count, " tokens, the bound is ", max_mean_kl));
   }
   return report;
 }

@@ -133,9 +133,54 @@ TEST_F(QatTest, AdaptersUnderTernaryLayersAreMergedAndShipped) {
                         start.decoder.Get("model.embed_tokens.weight")));  // Frozen
 }
 
+// Every quantizer whose levels a packed format has, ships as the codes and scales of the training:
+// the re-read matrices are the trainer's, so logits differ by the order of sums alone.
+class PackedExportTest : public QatTest, public ::testing::WithParamInterface<const char*> {};
+
+TEST_P(PackedExportTest, ShipsTheCodesOfTheTraining) {
+  const SmallRun run(Tuned());
+  Run(run, {std::string("train.quantize.rules=") + GetParam(), "train.steps=4",
+            "export.formats=[hf/compressed_tensors, hf/f32]"});
+  const nlohmann::json files = Result(run, "verify")["files"];
+  EXPECT_EQ(files[0]["bound_mean_kl"], 1e-6);
+  EXPECT_LT(files[0]["mean_kl"].get<double>(), 1e-6);
+  const auto packed = transfer::OpenDecoder(run.Path("exports/small-hf-compressed_tensors"));
+  const auto exact = transfer::OpenDecoder(run.Path("exports/small-hf-f32"));
+  for (const model::Parameter& parameter : exact.decoder.parameters()) {
+    if (parameter.spec.role == ParameterRole::kEmbedding) continue;  // BF16
+    EXPECT_TRUE(at::equal(packed.decoder.Get(parameter.spec.name), parameter.value))
+        << parameter.spec.name;
+  }
+  EXPECT_LT(fs::file_size(run.Path("exports/small-hf-compressed_tensors/model.safetensors")),
+            fs::file_size(run.Path("exports/small-hf-f32/model.safetensors")) / 2);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Rules, PackedExportTest,
+    ::testing::Values("{a: {weights: int8, group: 0}}", "{a: {weights: int4, group: 32}}",
+                      "{a: {weights: int4, group: 64, symmetric: false}}",
+                      "{a: {weights: int3, group: 32, symmetric: false}}",
+                      "{a: {weights: int2, group: 16}}", "{a: {weights: fp8}}",
+                      "{a: {weights: fp8_block}}", "{a: {weights: nvfp4}}", "{a: {weights: mxfp4}}",
+                      "{a: {weights: lsq8}}", "{a: {weights: lsq4}}", "{a: {weights: lsq3}}",
+                      "{a: {weights: seq2}}", "{a: {weights: sign}}",
+                      // Groups that only their scales tell apart, and layers without a rule.
+                      "{a: {weights: int3, group: 32}, b: {layers: [o_proj], weights: lsq3}, c: "
+                      "{layers: [q_proj], weights: int3, group: 32, symmetric: false}}",
+                      "{a: {weights: nvfp4}, b: {layers: [down_proj], weights: mxfp4}, c: {layers: "
+                      "[q_proj], weights: fp8}, d: {layers: [k_proj], weights: none}}",
+                      "{a: {weights: int4, group: 32}, b: {layers: [down_proj], weights: lsq4}}"));
+
 TEST_F(QatTest, RefusesBeforeTraining) {
   const std::string body = "train.quantize.rules={body: {weights: int4, group: 32}}";
   EXPECT_NE(Refused({body, "export.formats=[hf/bf16]"}).find("would round"), std::string::npos);
+  const std::string packed = "export.formats=[hf/compressed_tensors]";
+  for (const char* weights : {"ternary", "seq_ternary"}) {
+    const std::string why =
+        Refused({StrCat("train.quantize.rules={body: {weights: ", weights, "}}"), packed});
+    EXPECT_NE(why.find(StrCat("cannot hold ", weights)), std::string::npos) << why;
+  }
+  EXPECT_NE(Refused({packed}).find("has none"), std::string::npos);
   EXPECT_NE(Refused({"train.quantize.rules={body: {layers: [qkv], weights: int4}}"})
                 .find("matches no linear layer"),
             std::string::npos);

@@ -1,9 +1,10 @@
 """Holds what `tern quantize` writes against the programs that load it.
 
   check_quantize.py SOURCE --tern build/cpu/bin/tern --ids ids.txt [--schemes int4,fp8,...]
-      [--calibration TEXT] [--report FILE]
+      [--calibration TEXT] [--folder EXPORT ...] [--report FILE]
 
-Every compressed-tensors layout is made from SOURCE, loaded by transformers + compressed-tensors on the
+Every compressed-tensors layout is made from SOURCE (and every --folder, which an export stage has
+written as hf/compressed_tensors, is taken as it is; --schemes "" for these alone), loaded by transformers + compressed-tensors on the
 CPU in float32, and its logits of the ids compared with `tern logits` of the same folder. The package
 rounds code times scale to the scale's bfloat16, which tern does not. Layouts that quantize activations
 do so in transformers only: they are compared without it under the same bound, and with it, which shows
@@ -25,6 +26,7 @@ from compare import Bound
 # though it writes packed ones, so no such folder loads (its own neither).
 WEIGHTS_ONLY = ["int4", "w3", "w2", "nvfp4", "mxfp4"]
 WITH_ACTIVATIONS = ["int8", "fp8", "fp8_block"]
+WEIGHTS_IN_BF16 = Bound(mean_kl=2e-3, top1=0.95, why="weights rounded to bfloat16")
 
 
 def tern_logits(tern, model, ids):
@@ -65,11 +67,17 @@ def main():
     parser.add_argument("--ids", required=True)
     parser.add_argument("--schemes", default=",".join(WEIGHTS_ONLY + WITH_ACTIVATIONS))
     parser.add_argument("--calibration")
+    parser.add_argument("--folder", action="append", default=[])
     parser.add_argument("--report")
     args = parser.parse_args()
     results, record = [], {}
     with tempfile.TemporaryDirectory() as work:
-        for scheme in args.schemes.split(","):
+        for folder in args.folder:
+            ours = tern_logits(args.tern, folder, args.ids)
+            weights, _ = transformers_logits(folder, args.ids)
+            record[folder] = compare.statistics(ours, weights)
+            results.append(compare.judge(folder, record[folder], WEIGHTS_IN_BF16))
+        for scheme in filter(None, args.schemes.split(",")):
             folder = pathlib.Path(work) / scheme
             command = [args.tern, "quantize", args.source, "-o", folder, "--to", scheme,
                        "--allow-requantize"]  # fmt: skip
@@ -79,8 +87,7 @@ def main():
             ours = tern_logits(args.tern, folder, args.ids)
             weights, both = transformers_logits(folder, args.ids)
             record[scheme] = compare.statistics(ours, weights)
-            bound = Bound(mean_kl=2e-3, top1=0.95, why="weights rounded to bfloat16")
-            results.append(compare.judge(scheme, record[scheme], bound))
+            results.append(compare.judge(scheme, record[scheme], WEIGHTS_IN_BF16))
             if scheme in WITH_ACTIVATIONS:
                 name = f"{scheme} with activations"
                 record[name] = compare.statistics(ours, both)

@@ -43,6 +43,11 @@ double Level(const LearnedQuantizer& q, double u) {
   return NAN;
 }
 
+// Scales count as their bf16, where a format of integers has the levels.
+double Used(const LearnedQuantizer& q, const at::Tensor& a) {
+  return (q.kind != LearnedKind::kSeqTernary ? a.to(at::kBFloat16) : a).item<double>();
+}
+
 class LearnedScaleTest : public ::testing::TestWithParam<Case> {};
 
 TEST_P(LearnedScaleTest, ValuesAndGradientsAreTheFormulas) {
@@ -60,9 +65,9 @@ TEST_P(LearnedScaleTest, ValuesAndGradientsAreTheFormulas) {
   for (int64_t n = 0; n < 3; ++n) {
     double da = 0;
     for (int64_t k = 0; k < 40; ++k) {
-      const double u = w[n][k].item<double>() / a[n][0].item<double>();
+      const double scale = Used(c.quantizer, a[n][0]), u = w[n][k].item<double>() / scale;
       const double level = Level(c.quantizer, u), grad = dy[n][k].item<double>();
-      EXPECT_NEAR(y[n][k].item<double>(), level * a[n][0].item<double>(), 1e-15);
+      EXPECT_NEAR(y[n][k].item<double>(), level * scale, 1e-15);
       const bool below = u<c.low, above = u> c.high;
       clipped += below || above;
       EXPECT_EQ(w.grad()[n][k].item<double>(), below || above ? 0.0 : grad);

@@ -75,6 +75,28 @@ TEST(LayerRulesTest, TheLastMatchHasALayer) {
   EXPECT_EQ(lines.size(), 3u);
 }
 
+// The pair of every quantizer that has a format: what the forward pass sees is what its codes and
+// scales dequantize to, bit for bit but for the sign of zeros, which integers have not.
+TEST(EncodeTest, CodesDequantizeToTheForwardPass) {
+  auto generator = at::detail::createCPUGenerator(11);
+  const at::Tensor w_NK = at::empty({24, 256}, at::kFloat).normal_(0, 0.02, generator);
+  int64_t formats = 0;
+  for (size_t i = 0; i < recipe::WeightQuantizerNames().size(); ++i) {
+    for (const bool symmetric : {true, false}) {
+      recipe::QuantizeRule rule = Rule("a", {"*"}, static_cast<WeightQuantizer>(i));
+      rule.symmetric = symmetric;
+      if (!FormatOf(rule)) continue;
+      ++formats;
+      at::Tensor scale_N1;  // Between two bf16 numbers
+      if (const auto learned = LearnedOf(rule)) scale_N1 = InitialScale(*learned, w_NK) * 0.7013;
+      const at::Tensor forward_NK = FakeQuantize(rule, w_NK, scale_N1);
+      EXPECT_TRUE(at::equal(quant::Dequantize(Encode(rule, w_NK, scale_N1)), forward_NK))
+          << NameOf(rule.weights) << symmetric;
+    }
+  }
+  EXPECT_EQ(formats, 26);
+}
+
 TEST(LayerRulesTest, RefusesWhatCannotBe) {
   EXPECT_NE(Refused(Stage({Rule("a", {"*", "qkv_proj"}, WeightQuantizer::kInt4)}))
                 .find("\"qkv_proj\", which matches no linear layer"),
