@@ -92,7 +92,13 @@ struct Bytes64Avx2 {
     _mm256_store_ps(p, v.a);
     _mm256_store_ps(p + 8, v.b);
   }
+  // 16 lanes to 8 to 4, as JoinLanes adds (common/join_four.h).
+  static TERN_INLINE __m128 Fold(F v) {
+    const __m256 eight = _mm256_add_ps(v.a, v.b);
+    return _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  }
   static TERN_INLINE F Broadcast(float v) { return {_mm256_set1_ps(v), _mm256_set1_ps(v)}; }
+  static TERN_INLINE float FirstLane(F v) { return _mm256_cvtss_f32(v.a); }
   static TERN_INLINE F Fma(F a, F b, F c) {
     return {_mm256_fmadd_ps(a.a, b.a, c.a), _mm256_fmadd_ps(a.b, b.b, c.b)};
   }

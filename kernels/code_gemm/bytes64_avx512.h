@@ -61,6 +61,21 @@ struct Bytes64Avx512 {
     return _mm512_dpbusd_epi32(sum, codes, _mm512_load_si512(low));
   }
 
+  // For code_gemm_many.h: 64 bytes stored; those at even and at odd places, each as 16 bits.
+  static TERN_INLINE void StoreCodes(uint8_t* p, B codes) { _mm512_store_si512(p, codes); }
+  static TERN_INLINE B EvenCodes(const uint8_t* p) {
+    return _mm512_and_si512(_mm512_load_si512(p), _mm512_set1_epi16(0xFF));
+  }
+  static TERN_INLINE B OddCodes(const uint8_t* p) {
+    return _mm512_srli_epi16(_mm512_load_si512(p), 8);
+  }
+  // As Dot, of 64 words of an Int16Block.
+  static TERN_INLINE I DotWords(B even, B odd, const int16_t* words) {
+    const I sum = _mm512_madd_epi16(even, _mm512_load_si512(words));
+    return _mm512_dpwssd_epi32(sum, odd, _mm512_load_si512(words + 32));
+  }
+  static TERN_INLINE float FirstLane(F v) { return _mm512_cvtss_f32(v); }
+
   static TERN_INLINE float Half(const uint8_t* p) {
     uint16_t bits;
     std::memcpy(&bits, p, sizeof bits);
@@ -70,6 +85,11 @@ struct Bytes64Avx512 {
   static TERN_INLINE F Load(const float* p) { return _mm512_load_ps(p); }
   static TERN_INLINE F LoadAny(const float* p) { return _mm512_loadu_ps(p); }
   static TERN_INLINE void Store(float* p, F v) { _mm512_store_ps(p, v); }
+  // 16 lanes to 8 to 4, as JoinLanes adds (common/join_four.h).
+  static TERN_INLINE __m128 Fold(F v) {
+    const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+    return _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  }
   static TERN_INLINE F Broadcast(float v) { return _mm512_set1_ps(v); }
   static TERN_INLINE F Fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
   static TERN_INLINE F Mul(F a, F b) { return _mm512_mul_ps(a, b); }

@@ -88,9 +88,14 @@ struct Bytes64Neon {
   static TERN_INLINE void Store(float* p, const F& v) {
     for (int i = 0; i < 4; ++i) vst1q_f32(p + 4 * i, v.v[i]);
   }
+  // 16 lanes to 8 to 4, as JoinLanes adds (common/join_four.h).
+  static TERN_INLINE float32x4_t Fold(const F& v) {
+    return vaddq_f32(vaddq_f32(v.v[0], v.v[2]), vaddq_f32(v.v[1], v.v[3]));
+  }
   static TERN_INLINE F Broadcast(float v) {
     return Each<F>([v](int) { return vdupq_n_f32(v); });
   }
+  static TERN_INLINE float FirstLane(const F& v) { return vgetq_lane_f32(v.v[0], 0); }
   static TERN_INLINE F Fma(const F& a, const F& b, const F& c) {
     return Each<F>([&](int i) { return vfmaq_f32(c.v[i], a.v[i], b.v[i]); });
   }

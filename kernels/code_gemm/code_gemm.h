@@ -8,7 +8,8 @@
 // in this order:
 //   s' = (d scale) * sc   (sc the block's small integer; Q4_0 .. Q5_1: d scale)
 //   t' = -zero s' (a power of two, exact), or -((dmin scale) * min), or m scale
-//   lane l (0..15) adds  t'[l] * sum of the 16 q beside it  and then, for c = 0..3,
+//   lane l (0..15) adds  t'[l] * sum of the 16 q beside it  and then, for c = 0..3 (of a row's
+//   last block: while 64 c is within the row),
 //     s'[4 c + l / 4] * float(sum over i of code q at 64 c + 4 l + i, i = 0..3)      exact: below
 //     2^24
 //   (Q4_K and Q5_K, whose scales are of 32 weights: lane l adds s'[2 l] * 0 for l < 8, and from 8

@@ -111,7 +111,7 @@ float Dot(const uint8_t* row, const CodeGemmArgs& args, int64_t m) {
         lanes[l] = std::fma(factor, x.pair_sums[l], lanes[l]);
       }
     }
-    for (int64_t c = 0; c < 4; ++c) {
+    for (int64_t c = 0; c < 4 && b * kTokenBlock + 64 * c < args.k; ++c) {
       for (int64_t l = 0; l < kLanes; ++l) {
         int32_t sum = 0;
         for (int64_t i = 64 * c + 4 * l; i < 64 * c + 4 * l + 4; ++i)
@@ -199,6 +199,7 @@ void QuantizeInt16Ref(const float* x, int64_t m, int64_t k, int64_t ldx, Int16Bl
         out->sums[i / 16] += static_cast<float>(q);
         out->pair_sums[8 + i / 32] += static_cast<float>(q);
       }
+      JoinWords(out);
     }
   }
 }

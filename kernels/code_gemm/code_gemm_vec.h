@@ -4,7 +4,7 @@
 #include "kernels/code_gemm/code_gemm_impl.h"
 #include "kernels/code_gemm/codes_vec.h"
 #include "kernels/common/columns.h"
-#include "kernels/common/lanes.h"
+#include "kernels/common/join_four.h"
 
 namespace tern::kernels {
 
@@ -29,10 +29,12 @@ struct CodeGemmVec {
     }
   }
 
-  // acc += 256 weights of R rows, at w, w + row_bytes, ..., times M tokens.
+  // acc += the first `chunks` times 64 of 256 weights of R rows, at w, w + row_bytes, ..., times M
+  // tokens.
   template <class C, int R, int M>
   static TERN_INLINE void AddBlock(const uint8_t* w, int64_t row_bytes,
-                                   const Int16Block* const (&x)[M], F (&acc)[R][M]) {
+                                   const Int16Block* const (&x)[M], int64_t chunks,
+                                   F (&acc)[R][M]) {
     C rows[R];
     F scales[R][M];
 #pragma GCC unroll 4
@@ -46,9 +48,9 @@ struct CodeGemmVec {
       }
     }
     AddChunk<C, R, M, 0>(rows, scales, x, acc);
-    AddChunk<C, R, M, 1>(rows, scales, x, acc);
-    AddChunk<C, R, M, 2>(rows, scales, x, acc);
-    AddChunk<C, R, M, 3>(rows, scales, x, acc);
+    if (chunks > 1) AddChunk<C, R, M, 1>(rows, scales, x, acc);
+    if (chunks > 2) AddChunk<C, R, M, 2>(rows, scales, x, acc);
+    if (chunks > 3) AddChunk<C, R, M, 3>(rows, scales, x, acc);
   }
 
   template <class C, int R, int M>
@@ -71,7 +73,7 @@ struct CodeGemmVec {
         for (int at = 0; at < C::kBytes; at += 64)
           __builtin_prefetch(w + r * args.row_bytes + ahead + at, 0, 2);
       }
-      AddBlock<C, R, M>(w, args.row_bytes, x, acc);
+      AddBlock<C, R, M>(w, args.row_bytes, x, kTokenBlock / 64, acc);
 #pragma GCC unroll 4
       for (int m = 0; m < M; ++m) ++x[m];
     }
@@ -80,14 +82,13 @@ struct CodeGemmVec {
       const int64_t bytes = args.row_bytes - whole * C::kBytes;
       for (int r = 0; r < R; ++r)
         std::memcpy(last[r], w + r * args.row_bytes, static_cast<size_t>(bytes));
-      AddBlock<C, R, M>(last[0], C::kBytes, x, acc);
+      AddBlock<C, R, M>(last[0], C::kBytes, x, (args.k % kTokenBlock + 63) / 64, acc);
     }
+    float sums[R][M];
+    JoinTile<V>(acc, sums);
     for (int r = 0; r < R; ++r) {
-      for (int m = 0; m < M; ++m) {
-        alignas(64) float lanes[kLanes];
-        V::Store(lanes, acc[r][m]);
-        args.y[(m_begin + m) * args.ldy + ColumnOf(n + r, args.paired_head_dim)] = JoinLanes(lanes);
-      }
+      for (int m = 0; m < M; ++m)
+        args.y[(m_begin + m) * args.ldy + ColumnOf(n + r, args.paired_head_dim)] = sums[r][m];
     }
   }
 
@@ -110,26 +111,7 @@ struct CodeGemmVec {
   }
 
   static void Run(const CodeGemmArgs& args, int64_t n_begin, int64_t n_end) {
-    switch (args.type) {
-      case CodeType::kQ4_0:
-        return Rows<CodeQ4_0<V>>(args, n_begin, n_end);
-      case CodeType::kQ4_1:
-        return Rows<CodeQ4_1<V>>(args, n_begin, n_end);
-      case CodeType::kQ5_0:
-        return Rows<CodeQ5_0<V>>(args, n_begin, n_end);
-      case CodeType::kQ5_1:
-        return Rows<CodeQ5_1<V>>(args, n_begin, n_end);
-      case CodeType::kQ2K:
-        return Rows<CodeQ2K<V>>(args, n_begin, n_end);
-      case CodeType::kQ3K:
-        return Rows<CodeQ3K<V>>(args, n_begin, n_end);
-      case CodeType::kQ4K:
-        return Rows<CodeQ4K<V>>(args, n_begin, n_end);
-      case CodeType::kQ5K:
-        return Rows<CodeQ5K<V>>(args, n_begin, n_end);
-      case CodeType::kQ6K:
-        return Rows<CodeQ6K<V>>(args, n_begin, n_end);
-    }
+    WithCodeType<V>(args.type, [&]<class C>() { Rows<C>(args, n_begin, n_end); });
   }
 
   static void Quantize(const float* x, int64_t m, int64_t k, int64_t ldx, Int16Block* out) {
@@ -161,6 +143,7 @@ struct CodeGemmVec {
       out->sums[i / 16] = V::SplitBytes(scaled, out->high + i, out->low + i);
     }
     for (int64_t i = 0; i < 8; ++i) out->pair_sums[8 + i] = out->sums[2 * i] + out->sums[2 * i + 1];
+    JoinWords(out);
   }
 };
 

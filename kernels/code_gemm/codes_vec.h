@@ -4,13 +4,14 @@
 //   kBytes; Load(block) reads scales; Codes<c>() the codes of weights 64 c .. 64 c + 63 in their
 //   order; Scales(x) and Shifts(x, scales): s' and t' of code_gemm.h, x the token's scale in every
 //   lane; SpreadOf<c>(scales) and SumsOf(token): the scale of each lane of Codes<c>, the sums that
-//   meet the shifts (ScalesOf16, ScalesOf32).
+//   meet the shifts (ScalesOf16, ScalesOf32); Factors() and kZero: s' and t' without the token.
 // Layouts: docs/formats/block_codecs.md.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/code_gemm/code_gemm.h"
 #include "kernels/code_gemm/int16_tokens.h"
 #include "kernels/common/inline.h"
 
@@ -45,6 +46,14 @@ static TERN_INLINE Halves8 GatherHalves(const uint8_t* p) {
   return Halves8{half(0), half(1), half(2), half(3), half(4), half(5), half(6), half(7)};
 }
 
+// What s' and t' are made of, x the token's scale: s' = (factor x) scales, t' = ((shift_factors x)
+// shifts) kZero, rounded in this order as Scales and Shifts do.
+template <class V>
+struct CodeFactors {
+  typename V::F scales, shifts, shift_factors;
+  float factor;
+};
+
 // Lane l is of 16 weights.
 template <class V>
 struct ScalesOf16 {
@@ -69,6 +78,7 @@ template <class V, int kBits>
 struct SmallCode : ScalesOf16<V> {
   using F = typename V::F;
   static constexpr int kBlock = kBits == 4 ? 18 : 22, kBytes = 8 * kBlock;
+  static constexpr float kZero = kBits == 4 ? -8.0f : -16.0f;
   const uint8_t* p;
   F d;
   TERN_INLINE void Load(const uint8_t* block) {
@@ -82,9 +92,8 @@ struct SmallCode : ScalesOf16<V> {
     return V::Or(V::Nibbles16(p0 + 4, p1 + 4), V::Sixteens(Load32(p0), Load32(p1)));
   }
   TERN_INLINE F Scales(float x) const { return V::Mul(d, V::Broadcast(x)); }
-  TERN_INLINE F Shifts(float, F scales) const {
-    return V::Mul(scales, V::Broadcast(kBits == 4 ? -8.0f : -16.0f));
-  }
+  TERN_INLINE F Shifts(float, F scales) const { return V::Mul(scales, V::Broadcast(kZero)); }
+  TERN_INLINE CodeFactors<V> Factors() const { return {d, d, V::Broadcast(1.0f), 1.0f}; }
 };
 
 // Q4_1 and Q5_1: w = d code + m.
@@ -92,6 +101,7 @@ template <class V, int kBits>
 struct ShiftedSmallCode : ScalesOf16<V> {
   using F = typename V::F;
   static constexpr int kBlock = kBits == 4 ? 20 : 24, kBytes = 8 * kBlock;
+  static constexpr float kZero = 1.0f;
   const uint8_t* p;
   F d, m;
   TERN_INLINE void Load(const uint8_t* block) {
@@ -107,6 +117,7 @@ struct ShiftedSmallCode : ScalesOf16<V> {
   }
   TERN_INLINE F Scales(float x) const { return V::Mul(d, V::Broadcast(x)); }
   TERN_INLINE F Shifts(float x, F) const { return V::Mul(m, V::Broadcast(x)); }
+  TERN_INLINE CodeFactors<V> Factors() const { return {d, m, V::Broadcast(1.0f), 1.0f}; }
 };
 
 template <class V>
@@ -136,6 +147,7 @@ template <class V>
 struct CodeQ4K : ScalesOf32<V> {
   using F = typename V::F;
   static constexpr int kBytes = 144;
+  static constexpr float kZero = 1.0f;
   const uint8_t* p;
   F factors, sixes;  // d and -dmin; scales and minima
   TERN_INLINE void Load(const uint8_t* block) {
@@ -149,6 +161,9 @@ struct CodeQ4K : ScalesOf32<V> {
   }
   TERN_INLINE F Scales(float x) const { return V::Mul(V::Mul(factors, V::Broadcast(x)), sixes); }
   TERN_INLINE F Shifts(float, F scales) const { return scales; }
+  TERN_INLINE CodeFactors<V> Factors() const {
+    return {sixes, sixes, factors, V::FirstLane(factors)};
+  }
 };
 
 // As Q4_K, with the fifth bit of 32 weights s at bit s of 32 bytes.
@@ -173,6 +188,7 @@ template <class V>
 struct CodeQ6K : ScalesOf16<V> {
   using F = typename V::F;
   static constexpr int kBytes = 210;
+  static constexpr float kZero = -32.0f;
   const uint8_t* p;
   float d;
   F scales;
@@ -189,7 +205,8 @@ struct CodeQ6K : ScalesOf16<V> {
     return V::Or(low, V::template Shl<4>(high));
   }
   TERN_INLINE F Scales(float x) const { return V::Mul(V::Broadcast(d * x), scales); }
-  TERN_INLINE F Shifts(float, F s) const { return V::Mul(s, V::Broadcast(-32.0f)); }
+  TERN_INLINE F Shifts(float, F s) const { return V::Mul(s, V::Broadcast(kZero)); }
+  TERN_INLINE CodeFactors<V> Factors() const { return {scales, scales, V::Broadcast(d), d}; }
 };
 
 // 32 bytes hold 128 weights, byte l the weights l + 32 j at bits 2 j.
@@ -197,6 +214,7 @@ template <class V>
 struct CodeQ2K : ScalesOf16<V> {
   using F = typename V::F;
   static constexpr int kBytes = 84;
+  static constexpr float kZero = 1.0f;
   const uint8_t* p;
   float d, dmin;
   F scales, mins;
@@ -214,6 +232,7 @@ struct CodeQ2K : ScalesOf16<V> {
   }
   TERN_INLINE F Scales(float x) const { return V::Mul(V::Broadcast(d * x), scales); }
   TERN_INLINE F Shifts(float x, F) const { return V::Mul(V::Broadcast(-(dmin * x)), mins); }
+  TERN_INLINE CodeFactors<V> Factors() const { return {scales, mins, V::Broadcast(-dmin), d}; }
 };
 
 // As Q2_K with a third bit, that of 32 weights j at bit j of 32 bytes. Scales of 6 bits, + 32: the
@@ -222,6 +241,7 @@ template <class V>
 struct CodeQ3K : ScalesOf16<V> {
   using F = typename V::F;
   static constexpr int kBytes = 110;
+  static constexpr float kZero = -4.0f;
   const uint8_t* p;
   float d;
   F scales;
@@ -242,7 +262,33 @@ struct CodeQ3K : ScalesOf16<V> {
     return V::Or(low, V::template Shl<2>(V::template Planes32<2 * c, 2 * c + 1, 1>(p)));
   }
   TERN_INLINE F Scales(float x) const { return V::Mul(V::Broadcast(d * x), scales); }
-  TERN_INLINE F Shifts(float, F s) const { return V::Mul(s, V::Broadcast(-4.0f)); }
+  TERN_INLINE F Shifts(float, F s) const { return V::Mul(s, V::Broadcast(kZero)); }
+  TERN_INLINE CodeFactors<V> Factors() const { return {scales, scales, V::Broadcast(d), d}; }
 };
+
+// Calls body.operator()<C>() with the description of `type`.
+template <class V, class Body>
+static TERN_INLINE void WithCodeType(CodeType type, const Body& body) {
+  switch (type) {
+    case CodeType::kQ4_0:
+      return body.template operator()<CodeQ4_0<V>>();
+    case CodeType::kQ4_1:
+      return body.template operator()<CodeQ4_1<V>>();
+    case CodeType::kQ5_0:
+      return body.template operator()<CodeQ5_0<V>>();
+    case CodeType::kQ5_1:
+      return body.template operator()<CodeQ5_1<V>>();
+    case CodeType::kQ2K:
+      return body.template operator()<CodeQ2K<V>>();
+    case CodeType::kQ3K:
+      return body.template operator()<CodeQ3K<V>>();
+    case CodeType::kQ4K:
+      return body.template operator()<CodeQ4K<V>>();
+    case CodeType::kQ5K:
+      return body.template operator()<CodeQ5K<V>>();
+    case CodeType::kQ6K:
+      return body.template operator()<CodeQ6K<V>>();
+  }
+}
 
 }  // namespace tern::kernels

@@ -17,10 +17,25 @@ inline constexpr float kSmallestAmax = 1e-30f;  // Its inverse times the limit i
 
 struct alignas(64) Int16Block {
   int8_t high[kTokenBlock], low[kTokenBlock];
+  // q again, for the multipliers of 16 bits (code_gemm_many.h): of each 64 those at even places,
+  // then those at odd ones.
+  int16_t words[kTokenBlock];
   float sums[16];       // Of q over each 16 elements: integers below 2^20, exact
   float pair_sums[16];  // 0 eight times, then of q over each 32 elements
   float scale;
 };
+
+// The bytes of a block joined into its words, for the versions of QuantizeInt16.
+static inline void JoinWords(Int16Block* block) {
+  for (int64_t i = 0; i < kTokenBlock; i += 64) {
+    int16_t* words = block->words + i;
+    for (int64_t j = 0; j < 32; ++j) {
+      const int64_t even = i + 2 * j;
+      words[j] = static_cast<int16_t>(256 * block->high[even] + block->low[even]);
+      words[32 + j] = static_cast<int16_t>(256 * block->high[even + 1] + block->low[even + 1]);
+    }
+  }
+}
 
 inline int64_t Int16Blocks(int64_t k) { return (k + kTokenBlock - 1) / kTokenBlock; }
 

@@ -6,7 +6,7 @@
 #include <cstring>
 
 #include "kernels/common/columns.h"
-#include "kernels/common/lanes.h"
+#include "kernels/common/join_four.h"
 #include "kernels/float_gemm/float_codes.h"
 #include "kernels/float_gemm/float_gemm_impl.h"
 
@@ -103,13 +103,11 @@ struct FloatGemmVec {
                             args.k - done, acc);
       }
     }
+    float sums[R][M];
+    JoinTile<V>(acc, sums);
     for (int r = 0; r < R; ++r) {
       const int64_t column = ColumnOf(n + r, args.paired_head_dim);
-      for (int m = 0; m < M; ++m) {
-        alignas(64) float lanes[kLanes];
-        V::Store(lanes, acc[r][m]);
-        args.y[(m_begin + m) * args.ldy + column] = JoinLanes(lanes);
-      }
+      for (int m = 0; m < M; ++m) args.y[(m_begin + m) * args.ldy + column] = sums[r][m];
     }
   }
 

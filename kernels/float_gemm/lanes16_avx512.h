@@ -18,6 +18,11 @@ struct Lanes16Avx512 {
   static TERN_INLINE F Load(const float* p) { return _mm512_loadu_ps(p); }
   static TERN_INLINE F LoadBytes(const uint8_t* p) { return _mm512_loadu_ps(p); }
   static TERN_INLINE void Store(float* p, F v) { _mm512_storeu_ps(p, v); }
+  // 16 lanes to 8 to 4, as JoinLanes adds (common/join_four.h).
+  static TERN_INLINE __m128 Fold(F v) {
+    const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+    return _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  }
   static TERN_INLINE F Broadcast(float v) { return _mm512_set1_ps(v); }
   static TERN_INLINE F Fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
   static TERN_INLINE F Mul(F a, F b) { return _mm512_mul_ps(a, b); }

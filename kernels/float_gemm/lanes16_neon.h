@@ -34,6 +34,10 @@ struct Lanes16Neon {
   static TERN_INLINE void Store(float* p, const F& v) {
     for (int i = 0; i < 4; ++i) vst1q_f32(p + 4 * i, v.v[i]);
   }
+  // 16 lanes to 8 to 4, as JoinLanes adds (common/join_four.h).
+  static TERN_INLINE float32x4_t Fold(const F& v) {
+    return vaddq_f32(vaddq_f32(v.v[0], v.v[2]), vaddq_f32(v.v[1], v.v[3]));
+  }
   static TERN_INLINE F Broadcast(float v) {
     return Each([v](int) { return vdupq_n_f32(v); });
   }

@@ -87,8 +87,8 @@ void ExpectOracle(Problem& problem, const char* what) {
 
 TEST(CodeGemm, EveryTypeGivesTheOraclesBitsOnEveryInstructionSet) {
   for (const TypeCase& c : Cases()) {
-    for (const int64_t m : {1, 2, 3, 4, 5, 9}) {
-      for (const int64_t n : {1, 2, 3, 4, 7}) {
+    for (const int64_t m : {1, 2, 3, 4, 5, 8, 9, 14}) {
+      for (const int64_t n : {1, 2, 3, 4, 7, 9}) {
         Problem problem(c, m, n, 512);
         ExpectOracle(problem, Name(c));
       }
@@ -100,8 +100,8 @@ TEST(CodeGemm, RowsOfSmallBlocksNeedNotBeWholeBlocksOf256) {
   for (const TypeCase& c : Cases()) {
     if (formats::InfoOf(c.ggml).block_weights != 32) continue;
     for (const int64_t k : {32, 64, 224, 288, 480}) {
-      for (const int64_t m : {1, 5}) {
-        Problem problem(c, m, 3, k);
+      for (const int64_t m : {1, 5, 11}) {
+        Problem problem(c, m, 5, k);
         ExpectOracle(problem, Name(c));
       }
     }
@@ -186,6 +186,7 @@ TEST(QuantizeInt16, EveryInstructionSetGivesTheOraclesBytes) {
         for (size_t b = 0; b < want.size(); ++b) {
           EXPECT_EQ(std::memcmp(want[b].high, got[b].high, 256), 0) << ToString(isa) << " k " << k;
           EXPECT_EQ(std::memcmp(want[b].low, got[b].low, 256), 0) << ToString(isa) << " k " << k;
+          EXPECT_EQ(std::memcmp(want[b].words, got[b].words, 512), 0) << ToString(isa);
           EXPECT_EQ(std::memcmp(want[b].sums, got[b].sums, 64), 0) << ToString(isa) << " k " << k;
           EXPECT_EQ(want[b].scale, got[b].scale) << ToString(isa) << " k " << k;
         }
