@@ -157,6 +157,9 @@ void AddQuantizeCommand(CLI::App& app) {
   command->add_option("--group", o.group,
                       "Weights of a row that share a scale; 0: the row; default: 128, or 64 or 32 "
                       "where rows do not divide");
+  command->add_option(
+      "--container", o.container,
+      StrCat("How the folder holds it: ", ptq::ContainerNames(), "; default: compressed-tensors"));
   AddMethodOptions(command, flags.get());
   command->add_option("--imatrix", o.imatrix,
                       "GGUF: importance matrix, as of llama-imatrix; read when it is there, else "

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "engine/gptq_tensors.h"
 #include "engine/hf_config.h"
 #include "engine/hf_quantization.h"
 #include "engine/json_fields.h"
@@ -70,6 +71,8 @@ class HfSource : public ModelSource {
   LinearMatrix Linear(const ParameterSpec& spec) override {
     if (quantization_.IsPacked()) return Ternary(spec);
     if (quantization_.kind == HfQuantization::Kind::kScaled) {
+      if (auto matrix = ReadGptqMatrix(tensors_, quantization_, spec, path_, &used_))
+        return *std::move(matrix);
       if (auto matrix = ReadPackedFloats(tensors_, quantization_, spec, path_, &used_))
         return *std::move(matrix);
       if (auto matrix = ReadScaledMatrix(tensors_, quantization_, spec, path_, &used_))

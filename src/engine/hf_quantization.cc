@@ -158,9 +158,53 @@ HfQuantization ReadFp8(const json& object, const JsonFields& q) {
   return out;
 }
 
+ScaledScheme TransposedScheme(const JsonFields& q, Packing packing) {
+  ScaledScheme scheme{ScaledCode::kInt4};
+  scheme.packing = packing;
+  scheme.symmetric = false;  // There are always zero points.
+  const int64_t group = q.Get<int64_t>("group_size");
+  TERN_CHECK_FORMAT(group == -1 || group > 0, q.where(), ": group_size is ", group,
+                    "; want -1 (whole rows) or 1 or more");
+  scheme.block_k = group == -1 ? 0 : group;
+  return scheme;
+}
+
+HfQuantization ReadGptq(const JsonFields& q) {
+  const int64_t bits = q.Get<int64_t>("bits");
+  TERN_CHECK_FORMAT(bits == 2 || bits == 3 || bits == 4 || bits == 8, q.where(), ": bits is ", bits,
+                    "; GPTQ has 2, 3, 4 and 8");
+  const std::string format = q.GetOr<std::string>("checkpoint_format", "gptq");
+  TERN_CHECK_FORMAT(format == "gptq" || format == "gptq_v2", q.where(), ": checkpoint_format is ",
+                    format, "; this version reads gptq (zero points less one) and gptq_v2");
+  const std::string words = q.GetOr<std::string>("pack_dtype", "int32");
+  TERN_CHECK_FORMAT(words == "int32", q.where(), ": pack_dtype is ", words, "; want int32");
+  HfQuantization out;
+  out.kind = Kind::kScaled;
+  out.schemes.push_back(
+      TransposedScheme(q, format == "gptq" ? Packing::kGptqV1 : Packing::kGptqV2));
+  out.schemes[0].bits = static_cast<int>(bits);
+  return out;
+}
+
+HfQuantization ReadAwq(const JsonFields& q) {
+  const int64_t bits = q.Get<int64_t>("bits");
+  const std::string version = q.GetOr<std::string>("version", "gemm");
+  TERN_CHECK_FORMAT(bits == 4 && version == "gemm", q.where(), ": AWQ of ", bits,
+                    " bits in version ", version, "; this version reads 4 bits of gemm");
+  TERN_CHECK_FORMAT(q.GetOr<bool>("zero_point", true), q.where(),
+                    ": zero_point is false; this version reads AWQ with zero points");
+  HfQuantization out;
+  out.kind = Kind::kScaled;
+  out.schemes.push_back(TransposedScheme(q, Packing::kAwq));
+  return out;
+}
+
 }  // namespace
 
 std::string ScaledScheme::Describe() const {
+  if (packing == Packing::kGptqV1 || packing == Packing::kGptqV2)
+    return StrCat(bits, "-bit integers of GPTQ");
+  if (packing == Packing::kAwq) return "4-bit integers of AWQ";
   if (packing == Packing::kNvfp4) return "NVFP4 numbers";
   if (packing == Packing::kMxfp4) return "MXFP4 numbers";
   if (packing == Packing::kBits) return StrCat(bits, "-bit integers in words");
@@ -179,8 +223,10 @@ HfQuantization ReadHfQuantization(const json& config, const std::string& path) {
   const std::string method = q.Get<std::string>("quant_method");
   if (method == "bitnet") return ReadBitnet(q);
   if (method == "fp8") return ReadFp8(object, q);
+  if (method == "gptq") return ReadGptq(q);
+  if (method == "awq") return ReadAwq(q);
   TERN_CHECK_FORMAT(method == "compressed-tensors", path, ": quant_method is ", method,
-                    "; this version reads bitnet, compressed-tensors and fp8");
+                    "; this version reads bitnet, compressed-tensors, fp8, gptq and awq");
   return ReadCompressedTensors(object, q);
 }
 

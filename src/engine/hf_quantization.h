@@ -1,7 +1,7 @@
 // quantization_config of a Hugging Face folder: how its linear layers are stored. bitnet (both
 // meanings of weight_scale, and latents that are quantized when they run), compressed-tensors with
-// integers in words, NVFP4, MXFP4, 8-bit integers and FP8, and the blockwise FP8 of quant_method
-// fp8. docs/formats/compressed_tensors.md.
+// integers in words, NVFP4, MXFP4, 8-bit integers and FP8, the blockwise FP8 of quant_method fp8
+// (docs/formats/compressed_tensors.md), GPTQ and AWQ (docs/formats/gptq_awq.md).
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -17,10 +17,11 @@ struct ScaledScheme {
   ScaledCode code;
   bool symmetric = true;             // Else every scale has a zero point
   int64_t block_n = 1, block_k = 0;  // Rows and columns that share a scale; 0: all
-  // Not kNone: `code` has no meaning, the matrix is decoded when it is read (packed_floats.h).
-  enum class Packing { kNone, kBits, kNvfp4, kMxfp4 };
+  // Not kNone: `code` has no meaning, the matrix is decoded when it is read (packed_floats.h; GPTQ,
+  // with zero points less one or as they are, and AWQ: gptq_tensors.h).
+  enum class Packing { kNone, kBits, kNvfp4, kMxfp4, kGptqV1, kGptqV2, kAwq };
   Packing packing = Packing::kNone;
-  int bits = 4;                  // Of kBits
+  int bits = 4;                  // Of integers that are decoded
   std::string Describe() const;  // "4-bit integers, a scale for 1 x 128 weights"
 };
 

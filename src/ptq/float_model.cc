@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "engine/linear.h"
 #include "engine/weight_table.h"
+#include "formats/strict_json.h"
 #include "transfer/import.h"
 
 namespace tern::ptq {
@@ -41,6 +42,7 @@ FloatModel::FloatModel(const std::string& path, const std::string& tokenizer, bo
     config_ = source_->config();
     tokenizer_ = source_->Tokenizer();
     files_ = source_->Files();
+    RefuseQuantizedFolder();
     if (!tokenizer.empty()) tokenizer_ = text::Tokenizer::FromFile(tokenizer);
   }
   if (config_.linear == LinearKind::kBitLinear) {
@@ -55,6 +57,15 @@ void FloatModel::RefuseQuantized(const std::string& name, const std::string& how
   throw InputError(StrCat(path_, ": ", name, " is quantized already (", how,
                           "); give the 16-bit model, or --allow-requantize to quantize the rounded "
                           "weights once more"));
+}
+
+// Some kinds of folders are decoded to floats when they are read, which their matrices then hide.
+void FloatModel::RefuseQuantizedFolder() const {
+  const auto file = files_.find("config.json");
+  if (file == files_.end() || config_.linear == LinearKind::kBitLinear) return;
+  const nlohmann::json json = formats::ParseStrictJson(file->second, path_ + "/config.json");
+  if (json.contains("quantization_config") && json["quantization_config"].is_object())
+    RefuseQuantized("the folder", json["quantization_config"].value("quant_method", "config.json"));
 }
 
 at::Tensor FloatModel::ReadLinear(const ParameterSpec& spec) {

@@ -37,6 +37,7 @@ class FloatModel {
 
  private:
   at::Tensor ReadLinear(const ParameterSpec& spec);
+  void RefuseQuantizedFolder() const;
   void RefuseQuantized(const std::string& name, const std::string& how) const;
 
   std::string path_;

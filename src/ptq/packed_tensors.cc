@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "formats/bit_pack.h"
 #include "formats/half.h"
+#include "ptq/pack_gptq.h"
 
 namespace tern::ptq {
 namespace {
@@ -92,21 +93,68 @@ void AddFp4(const std::string& base, const QuantizedWeight& w, std::vector<Named
   }
 }
 
-}  // namespace
-
-NamedTensor PackBf16(const std::string& name, const std::vector<int64_t>& shape,
-                     const float* values) {
-  int64_t count = 1;
-  for (const int64_t size : shape) count *= size;
+NamedTensor Bf16(const std::string& name, const std::vector<int64_t>& shape, const float* values,
+                 int64_t count) {
   std::vector<uint16_t> bits(static_cast<size_t>(count));
   for (size_t i = 0; i < bits.size(); ++i) bits[i] = formats::Fp32ToBf16(values[i]);
   return {name, "BF16", shape, BytesOf(bits)};
 }
 
+int64_t CountOf(const std::vector<int64_t>& shape) {
+  int64_t count = 1;
+  for (const int64_t size : shape) count *= size;
+  return count;
+}
+
+std::string BaseOf(const std::string& parameter) {
+  return parameter.substr(0, parameter.size() - std::string("weight").size());
+}
+
+NamedTensor Scales(const std::string& base, const QuantizedWeight& w, const Scheme& scheme) {
+  const at::Tensor& scale = w.scales.scale_RC;
+  const float* values = scale.const_data_ptr<float>();
+  if (scheme.container == Container::kFp8) {
+    const std::vector<float> all(values, values + scale.numel());
+    return {base + "weight_scale_inv", "F32", scale.sizes().vec(), BytesOf(all)};
+  }
+  TERN_CHECK(w.format.scale_dtype == quant::ScaleDtype::kBf16, "scales in ",
+             quant::ToString(w.format.scale_dtype));
+  const bool tensor = w.format.block_n == 0;
+  return Bf16(base + "weight_scale", tensor ? std::vector<int64_t>{1} : scale.sizes().vec(), values,
+              scale.numel());
+}
+
+}  // namespace
+
+NamedTensor PackInputScale(const std::string& parameter, float amax) {
+  const float scale = quant::RoundScale(quant::ScaleDtype::kBf16, amax / quant::kE4m3Grid.hi);
+  return Bf16(BaseOf(parameter) + "input_scale", {1}, &scale, 1);
+}
+
+NamedTensor PackFloats(const std::string& name, const std::vector<int64_t>& shape,
+                       const float* values, const Scheme& scheme) {
+  const int64_t count = CountOf(shape);
+  if (!scheme.IsHalf()) return Bf16(name, shape, values, count);
+  std::vector<uint16_t> bits(static_cast<size_t>(count));
+  for (size_t i = 0; i < bits.size(); ++i) {
+    bits[i] = formats::Fp32ToFp16(values[i]);
+    if (!std::isfinite(formats::Fp16ToFp32(bits[i])))
+      throw NumericError(StrCat(name, " holds ", values[i],
+                                ", which fp16 cannot; --container compressed-tensors is bf16"));
+  }
+  return {name, "F16", shape, BytesOf(bits)};
+}
+
+at::Tensor AsStored(const at::Tensor& value, const Scheme& scheme) {
+  return value.to(scheme.IsHalf() ? at::kHalf : at::kBFloat16).to(at::kFloat).contiguous();
+}
+
 std::vector<NamedTensor> PackLinear(const std::string& parameter, const QuantizedWeight& w,
                                     const Scheme& scheme) {
-  const std::string base = parameter.substr(0, parameter.size() - std::string("weight").size());
+  const std::string base = BaseOf(parameter);
   std::vector<NamedTensor> out;
+  if (scheme.container == Container::kAwq) return PackAwq(base, w);
+  if (scheme.IsHalf()) return PackGptq(base, w, scheme.container == Container::kGptq);
   if (w.format.element == Element::kE2m1) {
     AddFp4(base, w, &out);
     return out;
@@ -118,10 +166,7 @@ std::vector<NamedTensor> PackLinear(const std::string& parameter, const Quantize
                scheme.layout);
     out.push_back(Codes(base, w));
   }
-  TERN_CHECK(w.format.scale_dtype == quant::ScaleDtype::kBf16, "scales in ",
-             quant::ToString(w.format.scale_dtype));
-  out.push_back(PackBf16(base + "weight_scale", w.scales.scale_RC.sizes().vec(),
-                         w.scales.scale_RC.const_data_ptr<float>()));
+  out.push_back(Scales(base, w, scheme));
   return out;
 }
 

@@ -1,6 +1,8 @@
-// A quantized matrix as the tensors of a compressed-tensors folder
-// (docs/formats/compressed_tensors.md).
+// A quantized matrix as the tensors of a folder: compressed-tensors and blockwise FP8
+// (docs/formats/compressed_tensors.md), GPTQ and AWQ (pack_gptq.h).
 #pragma once
+
+#include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <string>
@@ -21,8 +23,14 @@ struct NamedTensor {
 std::vector<NamedTensor> PackLinear(const std::string& parameter, const quant::QuantizedWeight& w,
                                     const Scheme& scheme);
 
-// Values in BF16, to the nearest.
-NamedTensor PackBf16(const std::string& name, const std::vector<int64_t>& shape,
-                     const float* values);
+// The static scale of a matrix's inputs, of which `amax` is the largest: weight_scale's sibling.
+NamedTensor PackInputScale(const std::string& parameter, float amax);
+
+// What is not quantized, in the scheme's float type, to the nearest. Throws NumericError (name)
+// for a value beyond fp16.
+NamedTensor PackFloats(const std::string& name, const std::vector<int64_t>& shape,
+                       const float* values, const Scheme& scheme);
+// The same values as fp32, contiguous: what the folder gives back.
+at::Tensor AsStored(const at::Tensor& value, const Scheme& scheme);
 
 }  // namespace tern::ptq

@@ -188,6 +188,9 @@ Inputs ReadInputs(const QuantizeOptions& options, const FloatModel& model) {
 }
 
 void CheckMethod(const QuantizeOptions& options) {
+  if (!options.container.empty())
+    throw UsageError(StrCat("--container ", options.container, " with --to ", options.to,
+                            ", which is a GGUF file; leave it out"));
   if (options.channel_scales)
     throw UsageError(
         StrCat("--channel-scales is for compressed-tensors folders, not --to ", options.to));

@@ -39,11 +39,6 @@ double PlainError(const at::Tensor& w_NK, const at::Tensor& v_NK) {
   return power > 0 ? lost / power : 0.0;
 }
 
-// What is not quantized is BF16 in the folder, and so here.
-at::Tensor AsStored(const at::Tensor& value) {
-  return value.to(at::kBFloat16).to(at::kFloat).contiguous();
-}
-
 // Engines fuse the matrices of a step into one, which has one global scale.
 float SharedGlobal(Step step, const BlockPass::Tensors& tensors) {
   float global = std::numeric_limits<float>::infinity();
@@ -82,6 +77,7 @@ LayerQuantizer::Seen LayerQuantizer::See(BlockPass* pass, Step step) const {
   pass->Inputs(step, [&](const at::Tensor& x_MK) {
     hessian.Add(x_MK);
     if (!seen.x_MK.defined()) seen.x_MK = x_MK.clone();
+    if (scheme_.static_activations) seen.amax = std::max(seen.amax, x_MK.abs().max().item<float>());
   });
   seen.h_KK = hessian.Mean();
   seen.tokens = hessian.tokens();
@@ -100,7 +96,7 @@ double LayerQuantizer::Fold(const std::vector<std::string>& matrices, const std:
     tensors->at(name) = (tensors->at(name) * found.s_K).contiguous();
   at::Tensor& source = tensors->at(before);
   source = (source / (source.dim() == 2 ? found.s_K.unsqueeze(1) : found.s_K)).contiguous();
-  if (source.dim() == 1) source = AsStored(source);
+  if (source.dim() == 1) source = AsStored(source, scheme_);
   *s_K = found.s_K;
   return found.exponent;
 }
@@ -161,6 +157,10 @@ void LayerQuantizer::QuantizeMatrix(const std::string& name, at::Tensor* w_NK, c
   line["values_sha256"] = Sha256OfValues(value_NK.const_data_ptr<float>(), value_NK.numel());
   for (NamedTensor& tensor : PackLinear(name, weight, scheme_))
     out->tensors.push_back(std::move(tensor));
+  if (scheme_.static_activations) {
+    out->tensors.push_back(PackInputScale(name, seen.amax));
+    line["input_amax"] = seen.amax;
+  }
   out->ledger.push_back(std::move(line));
   *w_NK = value_NK;
 }
@@ -170,7 +170,7 @@ LayerResult LayerQuantizer::Run(int64_t layer, BlockPass::Tensors* tensors,
   const std::string prefix = StrCat("model.layers.", layer, ".");
   LayerResult out;
   for (auto& [name, value] : *tensors)
-    if (value.dim() == 1) value = AsStored(value);
+    if (value.dim() == 1) value = AsStored(value, scheme_);
   std::optional<BlockPass> pass;
   if (x_BTD.defined()) pass.emplace(config_, rope_, *tensors, x_BTD);
   RangeSearch range;
@@ -179,6 +179,8 @@ LayerResult LayerQuantizer::Run(int64_t layer, BlockPass::Tensors* tensors,
     Seen seen;
     if (pass) seen = See(&*pass, step);
     if (options_.channel_scales) ScaleChannels(step, range, &*pass, tensors, &seen);
+    if (options_.channel_scales && scheme_.static_activations)
+      seen.amax = See(&*pass, step).amax;  // Of the scaled inputs
     if (scheme_.weights.has_global_scale) range.global = SharedGlobal(step, *tensors);
     for (const std::string& name : MatricesOf(step)) {
       try {
@@ -192,7 +194,7 @@ LayerResult LayerQuantizer::Run(int64_t layer, BlockPass::Tensors* tensors,
   for (const auto& [name, value] : *tensors) {
     if (value.dim() == 1)
       out.tensors.push_back(
-          PackBf16(prefix + name, value.sizes().vec(), value.const_data_ptr<float>()));
+          PackFloats(prefix + name, value.sizes().vec(), value.const_data_ptr<float>(), scheme_));
   }
   return out;
 }

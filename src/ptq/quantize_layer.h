@@ -31,6 +31,7 @@ class LayerQuantizer {
   struct Seen {
     at::Tensor h_KK, x_MK;  // Undefined without a calibration
     int64_t tokens = 0;
+    float amax = 0;       // Largest input
     double exponent = 0;  // Of the channel scales; 0: none
   };
   Seen See(BlockPass* pass, Step step) const;

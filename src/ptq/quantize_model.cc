@@ -33,10 +33,11 @@ class Job {
   explicit Job(QuantizeOptions options)
       : options_(std::move(options)),
         model_(options_.source, options_.tokenizer, options_.allow_requantize),
-        scheme_(SchemeByName(options_.to, options_.group, model_.config())) {
+        scheme_(SchemeByName(options_.to, options_.group, model_.config(), options_.container)) {
     ChooseMethod();
     options_.sequence = std::min(options_.sequence, model_.config().context_length);
-    transfer::HfConfigJson(model_.config(), "bfloat16");  // Refuses shapes that no class has.
+    transfer::HfConfigJson(model_.config(),
+                           scheme_.float_dtype());  // Refuses shapes that no class has.
     if (!options_.calibration.empty()) {
       calibration_ = ReadCalibration(
           options_.calibration, options_.field, model_.tokenizer() ? &*model_.tokenizer() : nullptr,
@@ -68,6 +69,10 @@ class Job {
       throw UsageError("--method gptq needs --calibration, a text of the kind the model will read");
     if (options_.channel_scales && options_.calibration.empty())
       throw UsageError("--channel-scales needs --calibration");
+    if (scheme_.static_activations && options_.calibration.empty())
+      throw UsageError(
+          StrCat("--to ", scheme_.name,
+                 " needs --calibration, for the scales of the inputs; fp8 does without"));
   }
 
   // All that the bits of the result depend on.
@@ -75,6 +80,7 @@ class Job {
     return {{"source", fs::absolute(options_.source).lexically_normal().string()},
             {"to", scheme_.name},
             {"format", scheme_.weights.Describe()},
+            {"container", static_cast<int>(scheme_.container)},
             {"method", options_.method},
             {"min_max", options_.min_max},
             {"channel_scales", options_.channel_scales},
@@ -94,9 +100,7 @@ class Job {
       const at::Tensor tokens_BT = calibration_->tokens_BT;
       x_BTD = work->layers_done() > 0
                   ? work->Stream()
-                  : model_.Embed(tokens_BT.view({-1}))
-                        .to(at::kBFloat16)  // As the folder has it
-                        .to(at::kFloat)
+                  : AsStored(model_.Embed(tokens_BT.view({-1})), scheme_)
                         .view({tokens_BT.size(0), tokens_BT.size(1), model_.config().hidden_size});
     }
     for (int64_t layer = work->layers_done(); layer < layers; ++layer) {
@@ -135,8 +139,8 @@ class Job {
     for (const ParameterSpec& spec : ParameterTable(model_.config())) {
       if (spec.name.starts_with("model.layers.")) continue;
       const at::Tensor value = model_.Read(spec).contiguous();
-      const NamedTensor& tensor =
-          owned.emplace_back(PackBf16(spec.name, spec.shape, value.const_data_ptr<float>()));
+      const NamedTensor& tensor = owned.emplace_back(
+          PackFloats(spec.name, spec.shape, value.const_data_ptr<float>(), scheme_));
       writer.Add(tensor.name, tensor.dtype, tensor.shape, tensor.bytes.data());
     }
     model_.CheckAllUsed();
@@ -146,8 +150,13 @@ class Job {
         writer.Add(name, tensor.dtype, tensor.shape, tensor.bytes.data());
     }
     writer.WriteFolder(folder);
-    nlohmann::json config = transfer::HfConfigJson(model_.config(), "bfloat16");
+    nlohmann::json config = transfer::HfConfigJson(model_.config(), scheme_.float_dtype());
     config["quantization_config"] = QuantizationConfig(scheme_, {"lm_head"});
+    if (scheme_.container == Container::kGptq || scheme_.container == Container::kGptqV2) {
+      // Older loaders look for it here.
+      WriteFileAtomically(folder + "/quantize_config.json",
+                          config["quantization_config"].dump(2) + "\n");
+    }
     transfer::WriteHfCompanions(
         std::move(config), model_.config().context_length,
         {model_.tokenizer() ? &*model_.tokenizer() : nullptr, model_.files()}, folder);
@@ -169,8 +178,8 @@ class Job {
     for (const ParameterSpec& spec : ParameterTable(model_.config())) {
       if (spec.role != ParameterRole::kLinear) continue;
       report.weights += spec.Count();
-      bits += scheme_.weights.BitsPerWeight(spec.shape[0], spec.shape[1]) *
-              static_cast<double>(spec.Count());
+      bits +=
+          scheme_.BitsPerWeight(spec.shape[0], spec.shape[1]) * static_cast<double>(spec.Count());
     }
     report.bits_per_weight = bits / static_cast<double>(report.weights);
     return report;

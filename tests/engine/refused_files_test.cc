@@ -165,7 +165,7 @@ TEST_F(RefusedFolderTest, TheUnchangedFolderIsTaken) {
 TEST_F(RefusedFolderTest, ConfigsThatMeanAnotherModel) {
   RefuseConfig("/model_type", "gpt2", "gpt2");
   RefuseConfig("/quantization_config/linear_class", "linear", "linear_class");
-  RefuseConfig("/quantization_config/quant_method", "gptq", "gptq");
+  RefuseConfig("/quantization_config/quant_method", "aqlm", "aqlm");
   RefuseConfig("/quantization_config/quantization_mode", "sometimes", "sometimes");
   // Latents are floats, and these are packed.
   RefuseConfig("/quantization_config/quantization_mode", "online", "q_proj.weight");

@@ -250,7 +250,7 @@ TEST_F(RefusedScaledTest, NumbersThatAreNone) {
 
 TEST_F(RefusedScaledTest, ConfigsThatAskForAnotherFormat) {
   RefuseConfig("/format", "nvfp4-pack-quantized", "nvfp4");  // Of floats; these are integers
-  RefuseConfig("/quant_method", "awq", "awq");
+  RefuseConfig("/quant_method", "aqlm", "aqlm");
   RefuseConfig("/quantization_status", "calibration", "quantization_status");
   RefuseConfig("/kv_cache_scheme", {{"num_bits", 8}}, "kv_cache_scheme");
   RefuseConfig("/transform_config", {{"config_groups", {{"u", 1}}}}, "transform_config");

@@ -14,7 +14,9 @@ fp8_block wants rows that divide by 128 (make_hf_models.py: llama-wide). Exit 0 
 """
 
 import argparse
+import json
 import pathlib
+import struct
 import subprocess
 import tempfile
 
@@ -24,8 +26,8 @@ from compare import Bound
 
 # Not int4_asym: compressed-tensors 0.20 makes room for unpacked zero points when transformers loads,
 # though it writes packed ones, so no such folder loads (its own neither).
-WEIGHTS_ONLY = ["int4", "w3", "w2", "nvfp4", "mxfp4"]
-WITH_ACTIVATIONS = ["int8", "fp8", "fp8_block"]
+WEIGHTS_ONLY = ["int4", "w3", "w2", "w8", "nvfp4", "mxfp4"]
+WITH_ACTIVATIONS = ["int8", "fp8", "fp8_static", "fp8_block"]
 WEIGHTS_IN_BF16 = Bound(mean_kl=2e-3, top1=0.95, why="weights rounded to bfloat16")
 
 
@@ -33,6 +35,17 @@ def tern_logits(tern, model, ids):
     with tempfile.NamedTemporaryFile() as out:
         subprocess.run([tern, "logits", model, "--tokens", ids, "-o", out.name], check=True)
         return compare.load_logits(out.name, len(compare.load_ids(ids)))
+
+
+def write_tokens(path, vocab_size, count=8192):
+    """A Megatron dataset of one document of random ids, path.idx and path.bin, to calibrate on."""
+    ids = np.random.default_rng(1).integers(3, vocab_size, count, dtype=np.int32)
+    ids.tofile(f"{path}.bin")
+    with open(f"{path}.idx", "wb") as file:
+        file.write(b"MMIDIDX\0\0" + struct.pack("<QBQQ", 1, 4, 1, 2))  # Version, int32, 1 sequence
+        np.array([count], np.int32).tofile(file)
+        np.array([0, 0, 1], np.int64).tofile(file)  # Where it begins; documents
+    return f"{path}.idx"
 
 
 def transformers_logits(folder, ids):
@@ -81,6 +94,10 @@ def main():
             folder = pathlib.Path(work) / scheme
             command = [args.tern, "quantize", args.source, "-o", folder, "--to", scheme,
                        "--allow-requantize"]  # fmt: skip
+            if scheme == "fp8_static" and not args.calibration:
+                vocab = json.loads((pathlib.Path(args.source) / "config.json").read_text())["vocab_size"]
+                tokens = write_tokens(f"{work}/tokens", vocab)
+                command += ["--calibration", tokens, "--method", "rtn", "--sequence", "64", "--calibration-tokens", "2048"]
             if args.calibration:
                 command += ["--calibration", args.calibration]
             subprocess.run(command, check=True)

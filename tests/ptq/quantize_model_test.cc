@@ -21,6 +21,7 @@
 #include "ptq/check.h"
 #include "ptq/float_model.h"
 #include "ptq/ledger.h"
+#include "ptq/scheme.h"
 #include "tests/engine/tiny_files.h"
 #include "tests/testing/temp_folder.h"
 #include "transfer/import.h"
@@ -213,6 +214,15 @@ TEST_F(QuantizeModelTest, RefusesWhatCannotBe) {
   once.output = folder_ / "twice";
   once.allow_requantize = true;
   EXPECT_NO_THROW(QuantizeModel(once));
+}
+
+// transformers and vLLM fail when 128 inputs that share a scale do not fill a row.
+TEST(SchemeTest, Fp8BlocksFillTheRows) {
+  ModelConfig config = TinyConfig(ArchName::kLlama, LinearKind::kDense);
+  EXPECT_NO_THROW(SchemeByName("fp8_block", -1, config));
+  config.intermediate_size = 192;
+  EXPECT_THROW(SchemeByName("fp8_block", -1, config), InputError);
+  EXPECT_NO_THROW(SchemeByName("fp8", -1, config));
 }
 
 // Columns of very different size: scaling them first loses less of the outputs, and what is folded
