@@ -3,7 +3,6 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
-#include <unistd.h>
 
 #include <cstring>
 #include <filesystem>
@@ -199,37 +198,58 @@ void CheckMethod(const QuantizeOptions& options) {
                           "; GGUF has rtn and imatrix (the default with --calibration)"));
 }
 
+// The folder in which a file is made, of one process at a time. What a killed one has left there is
+// removed, and all of it at the end: a file is made in one go.
+class WorkPlace {
+ public:
+  explicit WorkPlace(std::string path) : path_(std::move(path)) {
+    MakeFolders(path_);
+    lock_.emplace(path_ + "/lock");
+    RemoveUnfinishedFiles(path_);
+  }
+  ~WorkPlace() {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+  }
+  WorkPlace(const WorkPlace&) = delete;
+  WorkPlace& operator=(const WorkPlace&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+  std::optional<FileLock> lock_;
+};
+
 }  // namespace
 
 QuantizeReport QuantizeGguf(const QuantizeOptions& options) {
   const at::NoGradGuard no_grad;
+  const WorkPlace work(options.output + ".partial");
   TERN_CHECK_INPUT(!fs::exists(options.output), options.output,
                    " exists; give another name, or remove it: it is not written over");
   CheckMethod(options);
   FloatModel model(options.source, options.tokenizer, options.allow_requantize);
   const Inputs inputs = ReadInputs(options, model);
-  const std::string beside = StrCat(options.output, ".unverified.", ::getpid());
+  const std::string beside = work.path() + "/result.gguf";
   QuantizeReport report;
   report.layers = model.config().num_layers;
   report.scheme = options.to;
   std::vector<nlohmann::json> ledger;
-  try {
-    Write(&model, *GgufMixByName(options.to), options.pure, inputs.importance, beside, &report,
-          &ledger);
-    CheckBytes(beside, ledger);
-    if (inputs.calibration) {
-      SetDivergence(
-          CompareWithSource(options.source, beside, inputs.calibration->held_out, options.threads),
-          options.max_kl, &report);
-    }
-    report.size_bytes = static_cast<int64_t>(fs::file_size(beside));
-    WriteLedger(beside, ledger, LedgerPath(options.output));
-    fs::rename(beside, options.output);
-  } catch (...) {
-    std::error_code ignored;
-    fs::remove(beside, ignored);
-    throw;
+  Write(&model, *GgufMixByName(options.to), options.pure, inputs.importance, beside, &report,
+        &ledger);
+  CheckBytes(beside, ledger);
+  if (inputs.calibration) {
+    SetDivergence(
+        CompareWithSource(options.source, beside, inputs.calibration->held_out, options.threads),
+        options.max_kl, &report);
   }
+  report.size_bytes = static_cast<int64_t>(fs::file_size(beside));
+  const std::string ledger_beside = work.path() + "/ledger.jsonl";
+  WriteLedger(beside, ledger, ledger_beside);
+  fs::rename(ledger_beside, LedgerPath(options.output));
+  fs::rename(beside, options.output);
+  const std::string parent = fs::path(options.output).parent_path().string();
+  SyncPath(parent.empty() ? "." : parent);
   report.error /= static_cast<double>(report.matrices);
   report.error_rtn = report.error;
   report.bits_per_weight /= static_cast<double>(report.weights);

@@ -3,6 +3,7 @@
 
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
 #include <deque>
 #include <filesystem>
 #include <optional>
@@ -25,6 +26,25 @@ namespace tern::ptq {
 namespace {
 
 namespace fs = std::filesystem;
+
+// Which files a source has, and of when: work on one of another content does not go on. Hashing
+// them would cost as much as reading the model once more.
+nlohmann::json FilesOf(const std::string& source) {
+  std::vector<fs::path> files = {source};
+  if (fs::is_directory(source)) {
+    const fs::recursive_directory_iterator all(source);
+    files.assign(fs::begin(all), fs::end(all));
+    std::sort(files.begin(), files.end());
+  }
+  nlohmann::json list = nlohmann::json::array();
+  for (const fs::path& file : files) {
+    if (fs::is_regular_file(file)) {
+      list.push_back({file.filename().string(), fs::file_size(file),
+                      fs::last_write_time(file).time_since_epoch().count()});
+    }
+  }
+  return list;
+}
 
 std::string Prefix(int64_t layer) { return StrCat("model.layers.", layer, "."); }
 
@@ -78,6 +98,7 @@ class Job {
   // All that the bits of the result depend on.
   nlohmann::json JobJson() const {
     return {{"source", fs::absolute(options_.source).lexically_normal().string()},
+            {"source_files", FilesOf(options_.source)},
             {"to", scheme_.name},
             {"format", scheme_.weights.Describe()},
             {"container", static_cast<int>(scheme_.container)},

@@ -29,9 +29,16 @@ std::string Numbered(const std::string& folder, const char* kind, int64_t layer,
 
 WorkFolder::WorkFolder(const std::string& output, const nlohmann::json& job)
     : output_(output), path_(output + ".partial") {
-  TERN_CHECK_INPUT(!fs::exists(output), output,
-                   " exists; give another name, or remove it: it is not written over");
   const std::string job_file = path_ + "/job.json";
+  if (fs::exists(output)) {
+    // Killed between the last two steps of Finish.
+    if (fs::exists(job_file) && ReadFile(job_file) == job.dump(2) + "\n") fs::remove_all(path_);
+    throw InputError(
+        StrCat(output, " exists; give another name, or remove it: it is not written over"));
+  }
+  MakeFolders(path_);
+  lock_.emplace(path_ + "/lock");
+  RemoveUnfinishedFiles(path_);
   if (fs::exists(job_file)) {
     const nlohmann::json other = formats::ParseStrictJson(ReadFile(job_file), job_file);
     for (const auto& [key, value] : job.items()) {
@@ -44,7 +51,6 @@ WorkFolder::WorkFolder(const std::string& output, const nlohmann::json& job)
     LogInfo(path_, ": going on behind ", layers_done_, " layers that are done");
     return;
   }
-  MakeFolders(path_);
   WriteFileAtomically(job_file, job.dump(2) + "\n");
 }
 

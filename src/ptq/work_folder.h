@@ -8,9 +8,11 @@
 
 #include <cstdint>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "base/file.h"
 #include "ptq/packed_tensors.h"
 
 namespace tern::ptq {
@@ -18,7 +20,7 @@ namespace tern::ptq {
 class WorkFolder {
  public:
   // `job`: everything the result depends on. Throws InputError when `output` exists, or the partial
-  // folder is of another job.
+  // folder is of another job, ResourceError when another process works in it.
   WorkFolder(const std::string& output, const nlohmann::json& job);
   // Without a finished layer nothing is left behind.
   ~WorkFolder();
@@ -43,6 +45,7 @@ class WorkFolder {
   std::string LedgerFile(int64_t layer) const;
 
   std::string output_, path_;
+  std::optional<FileLock> lock_;
   int64_t layers_done_ = 0;
 };
 

@@ -181,6 +181,10 @@ TEST_F(QuantizeModelTest, WorkOfAnotherJobIsNotGoneOnWith) {
   options.to = "int8";
   EXPECT_THROW(QuantizeModel(options), InputError);
   options.to = "int4";
+  const std::string config = ReadFile(options.source + "/config.json");
+  WriteFileAtomically(options.source + "/config.json", config + " ");
+  EXPECT_THROW(QuantizeModel(options), InputError);  // The source is another.
+  fs::remove_all(options.output + ".partial");
   EXPECT_NO_THROW(QuantizeModel(options));
   EXPECT_THROW(QuantizeModel(options), InputError);  // The output exists.
 }
