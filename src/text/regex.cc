@@ -13,8 +13,16 @@ namespace tern::text {
 namespace {
 
 constexpr size_t kMaxPattern = 64 << 10;
-constexpr uint32_t kMaxSteps = 20'000'000;  // Of one match: a tenth of a second
-constexpr size_t kJitStack = 1 << 20;       // Bytes
+// PCRE2 counts steps anew for each place at which a match may start, and one step of its machine
+// code may run over the rest of the text: a pattern of cubic cost takes minutes and stays below the
+// limit. So a place is tried with few steps first, which ordinary patterns never need; places that
+// need more are counted, and a text may have so many of them as its length allows.
+constexpr uint32_t kFewSteps = 1000;
+constexpr uint32_t kMaxSteps = 20'000'000;            // A tenth of a second
+constexpr size_t kManyStarts = 4096, kFewStarts = 4;  // Places tried at once, in bytes
+constexpr size_t kSlowWindows = 16;                   // Of kFewStarts places, and one more
+constexpr size_t kBytesOfSlowWindow = 4096;           // for so many bytes that are behind them
+constexpr size_t kJitStack = 1 << 20;                 // Bytes
 
 // Unicode's White_Space.
 constexpr const char* kWhiteSpace =
@@ -251,11 +259,11 @@ struct Regex::Workspace::Impl {
   pcre2_match_data* data = pcre2_match_data_create(1, nullptr);
   pcre2_match_context* context = pcre2_match_context_create(nullptr);
   pcre2_jit_stack* stack = pcre2_jit_stack_create(32 << 10, kJitStack, nullptr);
+  size_t bytes = 0, slow_windows = 0;  // Matched so far, and what needed more than few steps
 
   Impl() {
     if (data == nullptr || context == nullptr || stack == nullptr)
       throw ResourceError("out of memory for a regular expression");
-    pcre2_set_match_limit(context, kMaxSteps);
     pcre2_set_heap_limit(context, 64 << 10);  // KiB
     pcre2_jit_stack_assign(context, nullptr, stack);
   }
@@ -285,8 +293,9 @@ pcre2_code* Compile(const std::string& translated, const std::string& shown, uin
   pcre2_set_newline(context, PCRE2_NEWLINE_LF);
   int error = 0;
   PCRE2_SIZE at = 0;
-  pcre2_code* code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()),
-                                   translated.size(), PCRE2_UTF | options, &error, &at, context);
+  pcre2_code* code =
+      pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
+                    PCRE2_UTF | PCRE2_USE_OFFSET_LIMIT | options, &error, &at, context);
   pcre2_compile_context_free(context);
   TERN_CHECK_FORMAT(code != nullptr, "regular expression ", shown, ": ", Message(error));
   return code;
@@ -315,19 +324,43 @@ Regex Regex::Literal(std::string_view text) {
 
 bool Regex::Find(std::string_view text, size_t from, Workspace* workspace, size_t* begin,
                  size_t* end) const {
-  const Workspace::Impl& space = *workspace->impl_;
+  Workspace::Impl& space = *workspace->impl_;
   const auto subject = reinterpret_cast<PCRE2_SPTR>(text.data());
-  const int result = impl_->jit ? pcre2_jit_match(impl_->code, subject, text.size(), from,
-                                                  PCRE2_NO_UTF_CHECK, space.data, space.context)
-                                : pcre2_match(impl_->code, subject, text.size(), from,
-                                              PCRE2_NO_UTF_CHECK, space.data, space.context);
-  if (result == PCRE2_ERROR_NOMATCH) return false;
-  TERN_CHECK_FORMAT(result >= 0, "the regular expression ", impl_->pattern,
-                    " fails: ", Message(result), "; the text is beyond its limits");
-  const PCRE2_SIZE* border = pcre2_get_ovector_pointer(space.data);
-  *begin = border[0];
-  *end = border[1];
-  return true;
+  const auto match = [&](size_t first, size_t starts, uint32_t steps) {
+    pcre2_set_offset_limit(space.context, first + starts - 1);
+    pcre2_set_match_limit(space.context, steps);
+    const auto run = impl_->jit ? pcre2_jit_match : pcre2_match;
+    return run(impl_->code, subject, text.size(), first, PCRE2_NO_UTF_CHECK, space.data,
+               space.context);
+  };
+  size_t first = from, starts = kManyStarts;
+  for (;;) {
+    int result = match(first, starts, kFewSteps);
+    if (result == PCRE2_ERROR_MATCHLIMIT && starts > kFewStarts) {
+      starts = kFewStarts;
+      continue;
+    }
+    if (result == PCRE2_ERROR_MATCHLIMIT) {
+      TERN_CHECK_FORMAT(
+          space.slow_windows <= kSlowWindows + (space.bytes + first - from) / kBytesOfSlowWindow,
+          "the regular expression ", impl_->pattern, " takes too many steps on this text");
+      ++space.slow_windows;
+      result = match(first, starts, kMaxSteps);
+    }
+    if (result == PCRE2_ERROR_NOMATCH) {
+      first += starts;
+      while (first < text.size() && (static_cast<uint8_t>(text[first]) & 0xC0) == 0x80) ++first;
+      if (first > text.size()) return false;
+      continue;
+    }
+    TERN_CHECK_FORMAT(result >= 0, "the regular expression ", impl_->pattern,
+                      " fails: ", Message(result), "; the text is beyond its limits");
+    const PCRE2_SIZE* border = pcre2_get_ovector_pointer(space.data);
+    *begin = border[0];
+    *end = border[1];
+    space.bytes += *end - from;
+    return true;
+  }
 }
 
 }  // namespace tern::text

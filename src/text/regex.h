@@ -2,8 +2,8 @@
 // written for Oniguruma (tokenizer.json) or Rust's fancy-regex (tiktoken, GGUF) and are translated:
 // \s, \w and \d by their Unicode definitions there, scripts by name, letters and numbers as
 // Unicode 16 has them whatever PCRE2 knows, $ and ^ by dialect. What the engines read in
-// different ways is refused. A match has a limit of steps: a pattern that backtracks without end
-// gives an error and no ids.
+// different ways is refused. Steps are limited, for a match and for a text: a pattern that
+// backtracks without end, or for each character anew, gives an error and no ids.
 #pragma once
 
 #include <cstddef>

@@ -299,6 +299,21 @@ TEST(BpeRegexTest, PatternsThatBacktrackWithoutEndAreAnError) {
   }
 }
 
+// Each place is below the limit of a match; all of them would be many seconds. Long runs
+// that are matched at once are no such thing, and neither are many of them.
+TEST(BpeRegexTest, PatternsThatAreSlowAtEachPlaceAreAnError) {
+  const std::string text(6'000, 'a');
+  for (const char* pattern : {"a*a*[bc]", "a*a*[bc]|a", "(?:a|b)*(?:a|b)*c|a"}) {
+    const text::Tokenizer tokenizer = Read(WithSplit(pattern));
+    EXPECT_THROW(tokenizer.Encode(text), FormatError) << pattern;
+    EXPECT_FALSE(tokenizer.Encode("aab").empty()) << pattern;
+  }
+  std::string runs;
+  for (int i = 0; i < 40; ++i) runs += std::string(30'000, ' ') + "\xC3\xA4";
+  EXPECT_FALSE(Read(WithSplit("\\s+(?!\\S)|\\s+|(?:[a-z]|[0-9])+|.")).Encode(runs).empty());
+  EXPECT_FALSE(Read(WithSplit("(?:[a-z]|[0-9])+")).Encode(std::string(10'000, 'b')).empty());
+}
+
 TEST(BpeRegexTest, DeepPatternsAreRefused) {
   std::string nested, classes = "[";
   for (int i = 0; i < 20'000; ++i) nested += "(";
