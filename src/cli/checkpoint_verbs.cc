@@ -142,8 +142,8 @@ void AddEvalCommand(CLI::App& app) {
   CLI::App* command = engine_cli::AddEvalCommand(app, extension);
   command
       ->add_option("--runtime", flags->runtime,
-                   "What runs the models: engine, libtorch (fp32, slower), auto: libtorch for "
-                   "checkpoints, else the engine")
+                   "What runs the models: engine, libtorch (fp32; faster in long windows), auto: "
+                   "libtorch for checkpoints, else the engine")
       ->check(CLI::IsMember({"auto", "engine", "libtorch"}))
       ->capture_default_str();
   command->add_option("--tokenizer", flags->tokenizer,
