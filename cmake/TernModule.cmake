@@ -40,6 +40,10 @@ endfunction()
 
 function(tern_isa_flags)
   foreach(source ${ARGN})
+    if(source MATCHES "_(avx2|avxvnni|avx512|neon)\\.cc$")
+      # A precompiled header is of other flags.
+      set_source_files_properties(${source} PROPERTIES SKIP_PRECOMPILE_HEADERS ON)
+    endif()
     if(source MATCHES "_avx2\\.cc$")
       set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "-O3;-mavx2;-mfma;-mf16c")
     elseif(source MATCHES "_avxvnni\\.cc$")

@@ -17,6 +17,7 @@
 
 #include "base/error.h"
 #include "ptq/refine.h"
+#include "quant/rounding_loops.h"
 
 namespace tern::ptq {
 namespace {
@@ -94,7 +95,7 @@ class Sweep {
       const float e = (w[i] - value) / f[i];
       w[i] = value;
       error[i - begin] = e;
-      for (int64_t j = i + 1; j < end; ++j) w[j] -= e * f[j];
+      quant::SubtractScaled(f + i + 1, e, end - i - 1, w + i + 1);
     }
   }
 

@@ -7,9 +7,11 @@
 #include <ATen/ops/mm.h>
 #include <ATen/ops/where.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
+#include "quant/rounding_loops.h"
 
 namespace tern::ptq {
 namespace {
@@ -17,6 +19,8 @@ namespace {
 using quant::QuantizedWeight;
 
 constexpr int64_t kRowGrain = 4;
+// Take a row of H from the cache together; their gradients stay in the second level.
+constexpr int64_t kRowsAtOnce = 16;
 // Added to the diagonal of a row's equations, relative to it: groups whose codes are all 0 have
 // none.
 constexpr double kRidge = 1e-6;
@@ -92,21 +96,22 @@ void ImproveCodes(const at::Tensor& w_NK, const at::Tensor& h_KK, QuantizedWeigh
   const float* zeros =
       weight->scales.zero_RC.defined() ? weight->scales.zero_RC.const_data_ptr<float>() : nullptr;
   const float* h = h_KK.const_data_ptr<float>();
+  float *v = v_NK.mutable_data_ptr<float>(), *g = gradient_NK.mutable_data_ptr<float>();
+  const auto improve = [&](int64_t row, int64_t j) {
+    const int64_t block = row / rows * scale_RC.size(1) + j / columns, at = row * k + j;
+    const float s = scales[block], z = zeros != nullptr ? zeros[block] : 0.0f;
+    const float* h_row = h + j * k;
+    const float best = v[at] + g[at] / h_row[j];
+    const float value = (quant::RoundToGrid(grid, best / s + z) - z) * s;
+    const float change = value - v[at];
+    if (change == 0) return;
+    v[at] = value;
+    quant::SubtractScaled(h_row, change, k, g + row * k);
+  };
   at::parallel_for(0, n, kRowGrain, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      float* v = v_NK.mutable_data_ptr<float>() + row * k;
-      float* g = gradient_NK.mutable_data_ptr<float>() + row * k;
-      for (int64_t j = 0; j < k; ++j) {
-        const int64_t block = row / rows * scale_RC.size(1) + j / columns;
-        const float s = scales[block], z = zeros != nullptr ? zeros[block] : 0.0f;
-        const float* h_row = h + j * k;
-        const float best = v[j] + g[j] / h_row[j];
-        const float value = (quant::RoundToGrid(grid, best / s + z) - z) * s;
-        const float change = value - v[j];
-        if (change == 0) continue;
-        v[j] = value;
-        for (int64_t i = 0; i < k; ++i) g[i] -= change * h_row[i];
-      }
+    for (int64_t first = begin; first < end; first += kRowsAtOnce) {
+      for (int64_t j = 0; j < k; ++j)
+        for (int64_t row = first; row < std::min(first + kRowsAtOnce, end); ++row) improve(row, j);
     }
   });
   *weight = quant::QuantizeWith(v_NK, format, weight->scales);

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "quant/rounding_loops.h"
 #include "quant/weight_quantizer.h"
 
 namespace tern::quant {
@@ -16,13 +17,6 @@ constexpr int64_t kLanes = 8;       // Partial sums, so that the loops can be ve
 constexpr int64_t kBlockGrain = 4;  // Rows of blocks a thread takes at least
 constexpr float kNvfp4Range = 448 * 6;
 
-// rows x columns of a matrix with k columns.
-struct Block {
-  const float* w;
-  int64_t rows, columns, k;
-  const float* importance;  // Of the columns; null: all 1
-};
-
 using Scale = SegmentScale;
 
 struct Range {
@@ -30,10 +24,10 @@ struct Range {
 };
 
 // Throws NumericError for NaN and Inf: 0 * x is 0 for all others.
-Range RangeOf(const Block& block) {
+Range RangeOf(const WeightBlock& block) {
   float min[kLanes] = {}, max[kLanes] = {}, probe[kLanes] = {};
   for (int64_t row = 0; row < block.rows; ++row) {
-    const float* w = block.w + row * block.k;
+    const float* w = block.w + row * block.ldw;
     int64_t i = 0;
     for (; i + kLanes <= block.columns; i += kLanes) {
       for (int64_t lane = 0; lane < kLanes; ++lane) {
@@ -63,7 +57,7 @@ class Searcher {
   Searcher(const WeightFormat& format, const RangeSearch& range, float global)
       : format_(format), range_(range), grid_(format.grid()), global_(global) {}
 
-  Scale Find(const Block& block) const {
+  Scale Find(const WeightBlock& block) const {
     const Range range = RangeOf(block);
     if (range_.method == RangeSearch::Method::kMinMax) return MinMax(range);
     Scale best = MinMax(range);
@@ -110,47 +104,8 @@ class Searcher {
     return {Rounded(Amax(range) * part / grid_.hi), 0};
   }
 
-  double Error(const Block& block, const Scale& scale) const {
-    return grid_.integer ? IntegerError(block, scale) : FloatError(block, scale);
-  }
-
-  double IntegerError(const Block& block, const Scale& scale) const {
-    const float lo = grid_.lo, hi = grid_.hi, s = scale.scale / global_, zero = scale.zero;
-    const auto squared = [=](float x) {
-      const float code = RoundHalfEven(std::min(std::max(x / s + zero, lo), hi));
-      const float difference = (code - zero) * s - x;
-      return difference * difference;
-    };
-    return Sum(block, squared);
-  }
-
-  double FloatError(const Block& block, const Scale& scale) const {
-    const float s = scale.scale / global_;
-    const auto squared = [this, s](float x) {
-      const float difference = RoundToGrid(grid_, x / s) * s - x;
-      return difference * difference;
-    };
-    return Sum(block, squared);
-  }
-
-  template <class Squared>
-  static double Sum(const Block& block, const Squared& squared) {
-    double total = 0;
-    for (int64_t row = 0; row < block.rows; ++row) {
-      const float* w = block.w + row * block.k;
-      float lanes[kLanes] = {};
-      int64_t i = 0;
-      for (; i + kLanes <= block.columns; i += kLanes) {
-        for (int64_t lane = 0; lane < kLanes; ++lane) {
-          const float weight = block.importance != nullptr ? block.importance[i + lane] : 1.0f;
-          lanes[lane] += squared(w[i + lane]) * weight;
-        }
-      }
-      for (; i < block.columns; ++i)
-        lanes[0] += squared(w[i]) * (block.importance != nullptr ? block.importance[i] : 1.0f);
-      for (const float lane : lanes) total += double{lane};
-    }
-    return total;
+  double Error(const WeightBlock& block, const Scale& scale) const {
+    return RoundingError(block, grid_, scale.scale / global_, scale.zero);
   }
 
   const WeightFormat& format_;
