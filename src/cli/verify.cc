@@ -66,7 +66,7 @@ void VerifyExport(const Flags& flags) {
   const transfer::WeightReport w = transfer::CompareWeights(decoder, weights, format);
   transfer::CompareTokenizers(model.tokenizer ? &*model.tokenizer : nullptr, weights);
   const transfer::LogitsReport l =
-      transfer::CompareLogits(decoder, std::move(weights), ptq::SpreadTokens(decoder.config()),
+      transfer::CompareLogits(decoder, std::move(weights), ptq::ProbeTokens(nullptr, decoder.config()),
                               static_cast<int>(flags.threads), bound);
   std::cout << file << ": " << w.codes << " ternary weights and " << w.floats
             << " other values equal; logits of " << l.tokens << " tokens: mean KL " << l.mean_kl

@@ -19,6 +19,12 @@
 namespace tern::ptq {
 namespace {
 
+constexpr const char* kProbeText =
+    "The river rises in the hills to the north and runs past the old mill, where the road crosses "
+    "it on a stone bridge. In spring, when the snow melts, the water stands high in the meadows, "
+    "and the farmers wait until May before they bring out their cattle. Most of the houses in the "
+    "village were built between 1820 and 1870, and a few of them still have their first roofs.";
+
 at::Tensor EngineLogits(const std::string& path, const std::vector<int32_t>& tokens, int threads) {
   const engine::Engine engine(engine::LoadModel(path), threads);
   const auto count = static_cast<int64_t>(tokens.size());
@@ -56,10 +62,16 @@ int64_t CheckValues(const std::string& folder, const std::vector<nlohmann::json>
   return static_cast<int64_t>(ledger.size());
 }
 
-std::vector<int32_t> SpreadTokens(const ModelConfig& config) {
+std::vector<int32_t> ProbeTokens(const text::Tokenizer* tokenizer, const ModelConfig& config) {
   constexpr int64_t kTokens = 64, kStride = 7919;  // A prime, so that ids do not repeat early
+  const int64_t count = std::min(kTokens, config.context_length);
   std::vector<int32_t> tokens;
-  for (int64_t i = 0; i < std::min(kTokens, config.context_length); ++i)
+  if (tokenizer != nullptr) {
+    tokens = tokenizer->Encode(kProbeText);
+    tokens.resize(std::min(tokens.size(), static_cast<size_t>(count)));
+    return tokens;
+  }
+  for (int64_t i = 0; i < count; ++i)
     tokens.push_back(static_cast<int32_t>(i * kStride % config.vocab_size));
   return tokens;
 }

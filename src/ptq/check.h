@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "arch/model_config.h"
+#include "text/tokenizer.h"
 
 namespace tern::ptq {
 
@@ -26,7 +27,9 @@ struct Divergence {
 Divergence CompareWithSource(const std::string& source, const std::string& folder,
                              const std::vector<int32_t>& tokens, int threads);
 
-// Up to 64 ids, spread evenly over the vocabulary, for comparisons without a text.
-std::vector<int32_t> SpreadTokens(const ModelConfig& config);
+// Up to 64 ids for comparisons where the user gave no text: the beginning of a plain English
+// paragraph, or, of a model without a tokenizer, ids spread evenly over the vocabulary (on which
+// even a good 4-bit model may be a nat away).
+std::vector<int32_t> ProbeTokens(const text::Tokenizer* tokenizer, const ModelConfig& config);
 
 }  // namespace tern::ptq

@@ -126,8 +126,10 @@ VerifyReport VerifyQuantized(const VerifyOptions& options) {
   {
     const engine::ModelWeights weights = engine::LoadModel(options.output);
     CompareMatrices(options, weights, ledger, &report);
-    report.divergence = CompareWithSource(options.source, options.output,
-                                          SpreadTokens(weights.config), options.threads);
+    report.divergence = CompareWithSource(
+        options.source, options.output,
+        ProbeTokens(weights.tokenizer ? &*weights.tokenizer : nullptr, weights.config),
+        options.threads);
   }
   if (!(report.divergence.mean_kl <= options.max_kl))
     throw NumericError(StrCat(options.output, ": the mean KL to ", options.source, " is ",
