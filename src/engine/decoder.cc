@@ -143,7 +143,8 @@ void Decoder::AppendLogits(std::span<const Request> requests, std::span<const Pa
   std::vector<float> y(static_cast<size_t>(rows * v));
   input_.Set(h, rows, d, w.final_norm, w.config.norm_eps);
   Multiply(input_, head, y.data(), engine_.parallel());
-  if (rows == 1 && (*logits)[wanted[0].first].empty()) {  // Every step of decoding: no copy
+  // A step of decoding, or a piece of one text: no copy of what may be tens of megabytes.
+  if (wanted.front().first == wanted.back().first && (*logits)[wanted[0].first].empty()) {
     (*logits)[wanted[0].first] = std::move(y);
     return;
   }
