@@ -7,8 +7,10 @@
 #include "base/progress.h"
 #include "base/stop_signal.h"
 #include "cli/commands.h"
+#include "cli/quantize_size.h"
 #include "cli/threads.h"
 #include "ptq/gguf_mix.h"
+#include "ptq/quantize_gguf.h"
 #include "ptq/quantize_model.h"
 #include "ptq/scheme.h"
 
@@ -17,6 +19,8 @@ namespace {
 
 struct Flags {
   ptq::QuantizeOptions options;
+  std::shared_ptr<ptq::SizeTarget> target = std::make_shared<ptq::SizeTarget>();
+  CLI::Option* to = nullptr;  // --to
   std::string engine, order = "activation";
   int64_t threads = 0;
   bool json = false;
@@ -38,21 +42,20 @@ void Print(const std::string& output, const ptq::QuantizeReport& r) {
     std::cout << "  " << r.fallbacks << " matrices fell back to rounding: see ledger.jsonl\n";
 }
 
-void PrintJson(const ptq::QuantizeReport& r) {
-  const nlohmann::json json = {{"layers", r.layers},
-                               {"matrices", r.matrices},
-                               {"weights", r.weights},
-                               {"scheme", r.scheme},
-                               {"bits_per_weight", r.bits_per_weight},
-                               {"size_bytes", r.size_bytes},
-                               {"calibration_tokens", r.calibration_tokens},
-                               {"error", r.error},
-                               {"error_rtn", r.error_rtn},
-                               {"fallbacks", r.fallbacks},
-                               {"kl_tokens", r.kl_tokens},
-                               {"mean_kl", r.mean_kl},
-                               {"top1_agreement", r.top1_agreement}};
-  std::cout << json.dump() << "\n";
+nlohmann::json ReportJson(const ptq::QuantizeReport& r) {
+  return {{"layers", r.layers},
+          {"matrices", r.matrices},
+          {"weights", r.weights},
+          {"scheme", r.scheme},
+          {"bits_per_weight", r.bits_per_weight},
+          {"size_bytes", r.size_bytes},
+          {"calibration_tokens", r.calibration_tokens},
+          {"error", r.error},
+          {"error_rtn", r.error_rtn},
+          {"fallbacks", r.fallbacks},
+          {"kl_tokens", r.kl_tokens},
+          {"mean_kl", r.mean_kl},
+          {"top1_agreement", r.top1_agreement}};
 }
 
 void CheckEngine(const Flags& flags) {
@@ -64,8 +67,26 @@ void CheckEngine(const Flags& flags) {
   }
 }
 
+bool HasTarget(const Flags& flags) {
+  return flags.target->size_bytes > 0 || flags.target->bits_per_weight > 0;
+}
+
+void CheckTarget(const Flags& flags) {
+  if (flags.to->count() > 0)
+    throw UsageError("--to-size and --to-bits choose types themselves; leave out --to");
+  if (!flags.options.output.ends_with(".gguf") ||
+      (!flags.engine.empty() && flags.engine != "llama.cpp"))
+    throw UsageError(
+        "--to-size and --to-bits make GGUF files for llama.cpp: name one, -o OUT.gguf");
+}
+
 void Run(Flags flags) {
-  CheckEngine(flags);
+  if (HasTarget(flags)) {
+    CheckTarget(flags);
+    flags.options.to = "mixed types";
+  } else {
+    CheckEngine(flags);
+  }
   SetThreads(flags.threads);
   InstallStopSignals();
   flags.options.threads = static_cast<int>(flags.threads);
@@ -80,13 +101,20 @@ void Run(Flags flags) {
     }
     line->Update(done);
   };
-  const ptq::QuantizeReport report = ptq::QuantizeModel(flags.options);
+  std::optional<ptq::GgufPlan> plan;
+  if (HasTarget(flags)) plan.emplace();
+  const ptq::QuantizeReport report =
+      plan ? ptq::QuantizeGgufToSize(flags.options, *flags.target, &*plan)
+           : ptq::QuantizeModel(flags.options);
   if (line) line->Finish();
   if (flags.json) {
-    PrintJson(report);
-  } else {
-    Print(flags.options.output, report);
+    nlohmann::json json = ReportJson(report);
+    if (plan) json["plan"] = PlanJson(*plan);
+    std::cout << json.dump() << "\n";
+    return;
   }
+  Print(flags.options.output, report);
+  if (plan) std::cout << DescribePlan(*plan);
 }
 
 void AddMethodOptions(CLI::App* command, Flags* flags) {
@@ -145,11 +173,12 @@ void AddQuantizeCommand(CLI::App& app) {
                    "GGUF file, Hugging Face folder, model file of tern import, or checkpoint")
       ->required();
   command->add_option("-o,--output", o.output, "The folder, or GGUF file, to make")->required();
-  command
-      ->add_option("--to", o.to,
-                   StrCat("compressed-tensors folders: ", ptq::SchemeNames(),
-                          "; GGUF files: ", ptq::GgufMixNames()))
-      ->capture_default_str();
+  flags->to = command
+                  ->add_option("--to", o.to,
+                               StrCat("compressed-tensors folders: ", ptq::SchemeNames(),
+                                      "; GGUF files: ", ptq::GgufMixNames()))
+                  ->capture_default_str();
+  AddSizeOptions(command, flags->target);
   command
       ->add_option("--for", flags->engine,
                    "vllm | transformers | llama.cpp: refuses a --to that it does not load")

@@ -115,21 +115,48 @@ class EncodedTensor {
   std::vector<uint8_t> bytes_;
 };
 
-void Write(FloatModel* model, const GgufMix& mix, bool pure, const Importance& importance,
-           const std::string& path, QuantizeReport* report, std::vector<nlohmann::json>* ledger) {
-  const ModelConfig& config = model->config();
-  const ArchName arch = ChooseGgufArch(config).name;
-  if (arch == ArchName::kNone) throw InputError(ChooseGgufArch(config).reason);
-  formats::GgufWriter writer(GgufArchName(arch));
-  const std::string name = fs::path(model->path()).stem().string();
-  transfer::AddGgufModelKeys(config, name, mix.file_type, &writer);
-  AddTokenizerKeys(*model, &writer);
+// A file with all keys and no tensors of the model yet.
+formats::GgufWriter StartFile(const FloatModel& model, uint32_t file_type) {
+  const ModelConfig& config = model.config();
+  const ArchChoice arch = ChooseGgufArch(config);
+  if (arch.name == ArchName::kNone) throw InputError(arch.reason);
+  formats::GgufWriter writer(GgufArchName(arch.name));
+  transfer::AddGgufModelKeys(config, fs::path(model.path()).stem().string(), file_type, &writer);
+  AddTokenizerKeys(model, &writer);
   transfer::AddGgufRopeFactors(config, &writer);
-  for (const ParameterSpec& spec : ParameterTable(config)) {
+  return writer;
+}
+
+// Bytes of the file beside its matrices. The length of its head depends on keys and names alone, so
+// a file with the same head and one number a matrix tells.
+int64_t OtherBytes(const FloatModel& model, const std::string& path) {
+  formats::GgufWriter writer = StartFile(model, 0);
+  int64_t matrices_bytes = 0;
+  for (const ParameterSpec& spec : ParameterTable(model.config())) {
     const bool matrix = spec.shape.size() == 2;
+    const std::vector<int64_t> shape = matrix ? std::vector<int64_t>{1, 1} : spec.shape;
+    writer.AddTensor(GgufName(spec.name), GgmlType::kF32, shape,
+                     [k = shape.back()](int64_t, uint8_t* out) {
+                       std::memset(out, 0, static_cast<size_t>(k) * sizeof(float));
+                     });
+    if (matrix) matrices_bytes += GgufTensorBytes(GgmlType::kF32, shape);
+  }
+  writer.Write(path);
+  const auto size_bytes = static_cast<int64_t>(fs::file_size(path));
+  fs::remove(path);
+  return size_bytes - matrices_bytes;
+}
+
+using TypeOf = std::function<GgufTypeChoice(const ParameterSpec&)>;  // Of a matrix
+
+void Write(FloatModel* model, uint32_t file_type, const TypeOf& type_of,
+           const Importance& importance, const std::string& path, QuantizeReport* report,
+           std::vector<nlohmann::json>* ledger) {
+  formats::GgufWriter writer = StartFile(*model, file_type);
+  const ArchName arch = ChooseGgufArch(model->config()).name;
+  for (const ParameterSpec& spec : ParameterTable(model->config())) {
     const GgufTypeChoice choice =
-        matrix ? ChooseGgufType(mix, spec, config, {pure, !importance.empty()})
-               : GgufTypeChoice{GgmlType::kF32, ""};
+        spec.shape.size() == 2 ? type_of(spec) : GgufTypeChoice{GgmlType::kF32, ""};
     const auto weights = importance.find(spec.name);
     const auto tensor = std::make_shared<EncodedTensor>(
         model, spec, choice, IsPermuted(arch, spec.name),
@@ -220,9 +247,9 @@ class WorkPlace {
   std::optional<FileLock> lock_;
 };
 
-}  // namespace
-
-QuantizeReport QuantizeGguf(const QuantizeOptions& options) {
+// Everything but the choice of types: write_to(model, inputs, path, report, ledger).
+template <class WriteTo>
+QuantizeReport QuantizeWith(const QuantizeOptions& options, const WriteTo& write_to) {
   const at::NoGradGuard no_grad;
   const WorkPlace work(options.output + ".partial");
   TERN_CHECK_INPUT(!fs::exists(options.output), options.output,
@@ -235,8 +262,7 @@ QuantizeReport QuantizeGguf(const QuantizeOptions& options) {
   report.layers = model.config().num_layers;
   report.scheme = options.to;
   std::vector<nlohmann::json> ledger;
-  Write(&model, *GgufMixByName(options.to), options.pure, inputs.importance, beside, &report,
-        &ledger);
+  write_to(&model, inputs, beside, &report, &ledger);
   CheckBytes(beside, ledger);
   if (inputs.calibration) {
     SetDivergence(
@@ -254,6 +280,38 @@ QuantizeReport QuantizeGguf(const QuantizeOptions& options) {
   report.error_rtn = report.error;
   report.bits_per_weight /= static_cast<double>(report.weights);
   return report;
+}
+
+}  // namespace
+
+QuantizeReport QuantizeGguf(const QuantizeOptions& options) {
+  const GgufMix mix = *GgufMixByName(options.to);
+  return QuantizeWith(options, [&](FloatModel* model, const Inputs& inputs, const std::string& path,
+                                   QuantizeReport* report, std::vector<nlohmann::json>* ledger) {
+    const TypeOf type_of = [&](const ParameterSpec& spec) {
+      return ChooseGgufType(mix, spec, model->config(), {options.pure, !inputs.importance.empty()});
+    };
+    Write(model, mix.file_type, type_of, inputs.importance, path, report, ledger);
+  });
+}
+
+QuantizeReport QuantizeGgufToSize(const QuantizeOptions& options, const SizeTarget& target,
+                                  GgufPlan* plan) {
+  if (options.calibration.empty())
+    throw UsageError("--to-size and --to-bits need --calibration: it tells which matrices matter");
+  if (options.pure) throw UsageError("--pure is one type; --to-size and --to-bits mix types");
+  return QuantizeWith(options, [&](FloatModel* model, const Inputs& inputs, const std::string& path,
+                                   QuantizeReport* report, std::vector<nlohmann::json>* ledger) {
+    *plan = PlanGguf(options, target, OtherBytes(*model, path), inputs.calibration->tokens_BT,
+                     inputs.importance);
+    const TypeOf type_of = [&](const ParameterSpec& spec) {
+      return GgufTypeChoice{plan->types.at(spec.name), ""};
+    };
+    Write(model, plan->file_type, type_of, inputs.importance, path, report, ledger);
+    const auto size_bytes = static_cast<int64_t>(fs::file_size(path));
+    TERN_CHECK(size_bytes == plan->chosen.size_bytes, path, " has ", size_bytes, " bytes, not ",
+               plan->chosen.size_bytes);
+  });
 }
 
 }  // namespace tern::ptq

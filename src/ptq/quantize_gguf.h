@@ -4,6 +4,7 @@
 // every tensor have the SHA-256 of what was encoded.
 #pragma once
 
+#include "ptq/gguf_budget.h"
 #include "ptq/quantize_model.h"
 
 namespace tern::ptq {
@@ -12,5 +13,11 @@ namespace tern::ptq {
 // calibration the result is compared with the source on its held-out tokens. Throws as
 // QuantizeModel.
 QuantizeReport QuantizeGguf(const QuantizeOptions& options);
+
+// The same with types that are chosen for a size (gguf_budget.h); `options.to` is a name for the
+// report. `plan`: what was chosen. Needs a calibration. Throws also UsageError for options that do
+// not go with it.
+QuantizeReport QuantizeGgufToSize(const QuantizeOptions& options, const SizeTarget& target,
+                                  GgufPlan* plan);
 
 }  // namespace tern::ptq
