@@ -29,11 +29,13 @@ double NormOf(const std::vector<double>& squares, double loss_scale) {
   return std::sqrt(sum) / loss_scale;
 }
 
-AdamW::AdamW(const std::vector<model::Parameter>& parameters, const recipe::OptimizerConfig& config)
+AdamW::AdamW(const std::vector<model::Parameter>& parameters, const recipe::OptimizerConfig& config,
+             size_t first_trained)
     : parameters_(parameters), config_(config) {
   for (const model::Parameter& parameter : parameters_) {
-    exp_avg_.push_back(at::zeros_like(parameter.value).detach());
-    exp_avg_sq_.push_back(at::zeros_like(parameter.value).detach());
+    const bool trained = exp_avg_.size() >= first_trained;  // Of this parameter's index
+    for (std::vector<at::Tensor>* moments : {&exp_avg_, &exp_avg_sq_})
+      moments->push_back(trained ? at::zeros_like(parameter.value).detach() : at::Tensor());
   }
 }
 

@@ -19,7 +19,9 @@ double NormOf(const std::vector<double>& squares, double loss_scale);
 
 class AdamW {
  public:
-  AdamW(const std::vector<model::Parameter>& parameters, const recipe::OptimizerConfig& config);
+  // Parameters before `first_trained` are frozen: they never have a gradient, and get no moments.
+  AdamW(const std::vector<model::Parameter>& parameters, const recipe::OptimizerConfig& config,
+        size_t first_trained = 0);
 
   // Squares of the 2-norms of the gradients, by parameter; 0 for one without a gradient.
   std::vector<double> GradSquares() const;
@@ -31,7 +33,8 @@ class AdamW {
   // Drops all gradients.
   void ZeroGrad();
 
-  // Moments in the order of the parameters; the checkpoint stores and fills them in place.
+  // Moments in the order of the parameters, undefined for frozen ones; the checkpoint stores and
+  // fills them in place.
   const std::vector<at::Tensor>& exp_avg() const { return exp_avg_; }
   const std::vector<at::Tensor>& exp_avg_sq() const { return exp_avg_sq_; }
   int64_t num_updates() const { return num_updates_; }

@@ -133,12 +133,6 @@ Trainer::Trainer(const TrainJob& job)
       state_(job.recipe, job.stage, job.group, ExtraParameters(objective_, quantized_)) {
   SelectAttention(stage_.attention, stage_.id + ".attention");
   Resume();
-  if (!quantized_.adapters().empty()) {  // They are trained instead
-    for (const model::Parameter& parameter : state_.decoder.parameters()) {
-      at::Tensor frozen = parameter.value;
-      frozen.set_requires_grad(false);
-    }
-  }
   if (is_root()) log_ = std::make_unique<StepLog>(LogOptions());
   loader_ = MakeLoader();
 }

@@ -47,6 +47,7 @@ std::vector<OwnedTensor> Tensors(const TrainState& state, bool owned) {
     tensors.push_back({StrCat(checkpoint::kModelGroup, parameters[i].spec.name),
                        rows ? state.sharding.owned()[i].value : parameters[i].value,
                        rows ? first : 0, shape, saved});
+    if (!state.optimizer.exp_avg()[i].defined()) continue;  // Frozen
     tensors.push_back({Moment(checkpoint::kExpAvgGroup, parameters[i]),
                        state.optimizer.exp_avg()[i], first, shape, saved});
     tensors.push_back({Moment(checkpoint::kExpAvgSqGroup, parameters[i]),
@@ -75,14 +76,25 @@ checkpoint::PartFile PartFromJson(const nlohmann::json& json) {
           json.at("rows").get<std::vector<std::pair<int64_t, int64_t>>>()};
 }
 
+// Beside adapters, which are trained instead, the model is frozen.
+model::Decoder DecoderFor(const ModelConfig& config, const recipe::TrainStage& stage) {
+  model::Decoder decoder(config);
+  if (stage.lora.rank == 0) return decoder;
+  for (const model::Parameter& parameter : decoder.parameters()) {
+    at::Tensor frozen = parameter.value;  // A handle to the same tensor
+    frozen.set_requires_grad(false);
+  }
+  return decoder;
+}
+
 }  // namespace
 
 TrainState::TrainState(const recipe::Recipe& recipe, const recipe::TrainStage& stage,
                        parallel::Group* group, const std::vector<model::Parameter>& more)
-    : decoder(recipe.model),
+    : decoder(DecoderFor(recipe.model, stage)),
       extra(more),
       sharding(group, recipe.parallel, &decoder),
-      optimizer(Trained(), stage.optimizer),
+      optimizer(Trained(), stage.optimizer, stage.lora.rank > 0 ? decoder.parameters().size() : 0),
       scaler(stage.loss_scaling),
       faults(stage.faults) {}
 

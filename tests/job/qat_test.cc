@@ -1,12 +1,15 @@
 // Quantization-aware fine-tuning of a dense model through whole recipes: what is trained is what is
 // evaluated, shipped and verified.
+#include <ATen/ops/empty.h>
 #include <ATen/ops/equal.h>
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "checkpoint/checkpoint.h"
 #include "job/run_table.h"
+#include "model/checkpoint_io.h"
 #include "tests/job/dense_run.h"
 #include "transfer/import.h"
 
@@ -131,6 +134,17 @@ TEST_F(QatTest, AdaptersUnderTernaryLayersAreMergedAndShipped) {
   const auto start = transfer::OpenDecoder(DenseModel());
   EXPECT_TRUE(at::equal(shipped.decoder.Get("model.embed_tokens.weight"),
                         start.decoder.Get("model.embed_tokens.weight")));  // Frozen
+  // So it has no moments: parameters of the model once, adapters and their moments.
+  const checkpoint::CheckpointReader reader(run.Path("train/step-00000010"));
+  const std::string embedding = "model.embed_tokens.weight";
+  EXPECT_THROW(model::ReadInto(reader, StrCat(checkpoint::kExpAvgGroup, embedding),
+                               start.decoder.Get(embedding).detach().clone()),
+               FormatError);
+  const at::Tensor moment_RK = at::empty({4, 128}, at::kFloat);
+  model::ReadInto(reader,
+                  StrCat(checkpoint::kExpAvgGroup, "lora_a.model.layers.0.self_attn.q_proj.weight"),
+                  moment_RK);
+  EXPECT_GT(moment_RK.abs().max().item<float>(), 0.0f);
 }
 
 // Every quantizer whose levels a packed format has, ships as the codes and scales of the training:
