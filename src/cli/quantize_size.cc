@@ -48,7 +48,7 @@ void AddSizeOptions(CLI::App* command, const std::shared_ptr<ptq::SizeTarget>& t
       "(90MiB)");
   command
       ->add_option("--to-bits", target->bits_per_weight,
-                   "The same, of the file's bits for each parameter (4.5)")
+                   "The same, of the file's bits for each weight (4.5)")
       ->check(CLI::Range(1.0, 32.0))
       ->excludes(size);
 }

@@ -69,10 +69,27 @@ Counts CountKinds(const ModelConfig& model) {
 constexpr double kCodeBytes = 0.25;          // A ternary weight
 constexpr double kExchangeBytes = 64 << 20;  // Gradients on their way at most (train/sharding.cc)
 
+// Weights of adapters of every linear layer: A [rank, K] and B [N, rank].
+double AdapterCount(const ModelConfig& model, int64_t rank) {
+  double count = 0;
+  for (const ParameterSpec& spec : ParameterTable(model)) {
+    if (spec.role == ParameterRole::kLinear)
+      count += static_cast<double>(rank * (spec.shape[0] + spec.shape[1]));
+  }
+  return count;
+}
+
 // Parameters, gradients and optimizer state of one rank (train/sharding.h).
-std::vector<MemoryLine> StateLines(const ModelConfig& model, recipe::Sharding shard, double ranks) {
+std::vector<MemoryLine> StateLines(const ModelConfig& model, recipe::Sharding shard, double ranks,
+                                   int64_t lora_rank) {
   using recipe::Sharding;
   const Counts n = CountKinds(model);
+  if (lora_rank > 0) {  // The model is frozen; at most every linear layer has an adapter
+    const double adapters = kFloat * AdapterCount(model, lora_rank);
+    return {{"parameters (fp32)", kFloat * n.all + adapters},
+            {"gradients (fp32)", adapters},
+            {"AdamW moments (fp32)", 2 * adapters}};
+  }
   if (ranks == 1) shard = Sharding::kNone;
   const double rest = n.all - n.matrices;  // Norms and biases: on every rank
   const double mine = n.matrices / ranks + rest;
@@ -130,7 +147,7 @@ std::vector<MemoryLine> MemoryLines(const recipe::Recipe& recipe, const recipe::
   const double workspace =
       rows * kFloat * (4 * static_cast<double>(model.intermediate_size) + 2 * d);
   std::vector<MemoryLine> lines =
-      StateLines(model, recipe.parallel.shard, static_cast<double>(ranks));
+      StateLines(model, recipe.parallel.shard, static_cast<double>(ranks), stage.lora.rank);
   if (stage.checkpoint_async) {
     lines.push_back({"copy for the checkpoint",
                      3 * kFloat * CountKinds(model).all / static_cast<double>(ranks)});
@@ -214,7 +231,9 @@ TrainPlan PlanTraining(const recipe::Recipe& recipe, const recipe::TrainStage& s
   plan.flops = FlopsPerToken(model, stage.sequence_length) * static_cast<double>(plan.tokens);
   plan.memory = MemoryLines(recipe, stage, ranks);
   for (const MemoryLine& line : plan.memory) plan.memory_bytes += line.bytes;
-  plan.checkpoint_bytes = 3 * kFloat * static_cast<double>(plan.parameters);
+  plan.checkpoint_bytes = stage.lora.rank > 0 ? kFloat * (static_cast<double>(plan.parameters) +
+                                                          3 * AdapterCount(model, stage.lora.rank))
+                                              : 3 * kFloat * static_cast<double>(plan.parameters);
   if (gemm_flops > 0)
     plan.seconds = plan.flops / (gemm_flops * kExpectedPeakShare * static_cast<double>(ranks));
   return plan;

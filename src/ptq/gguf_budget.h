@@ -17,7 +17,7 @@ namespace tern::ptq {
 // One of them is above 0.
 struct SizeTarget {
   int64_t size_bytes = 0;      // Of the file
-  double bits_per_weight = 0;  // 8 x the file's bytes / all parameters, as llama.cpp counts
+  double bits_per_weight = 0;  // 8 x the file's bytes / the matrices' weights
 };
 
 struct GgufPlan {
