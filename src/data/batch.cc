@@ -17,10 +17,13 @@ constexpr int32_t kNoTarget = -1;
 void FillRow(const TokenSource& tokens, Split split, int64_t start, int64_t targets, int64_t row,
              Batch* batch) {
   std::vector<int32_t> window(static_cast<size_t>(targets + 1));
+  std::vector<uint8_t> labels(window.size());
   tokens.Copy(split, start, targets + 1, window.data());
   const int64_t at = row * batch->tokens;
   std::copy_n(window.begin(), targets, batch->inputs.begin() + at);
-  std::copy_n(window.begin() + 1, targets, batch->targets.begin() + at);
+  tokens.CopyLabels(split, start, targets + 1, labels.data());
+  for (size_t t = 0; t < static_cast<size_t>(targets); ++t)
+    batch->targets[static_cast<size_t>(at) + t] = labels[t + 1] != 0 ? window[t + 1] : kNoTarget;
 }
 
 // Positions, document ids, and no target across a border.

@@ -18,7 +18,8 @@ struct Batch {
   int64_t batch = 0;            // B
   int64_t tokens = 0;           // T
   std::vector<int32_t> inputs;  // [B, T]
-  // [B, T]: the token after each input; -1: nothing is predicted here.
+  // [B, T]: the token after each input; -1: nothing is predicted here (a border of documents, a
+  // prompt that does not count, padding).
   std::vector<int32_t> targets;
   // kDocuments: [B, T], from 0 at each document's start or the window's; else empty.
   std::vector<int32_t> positions;

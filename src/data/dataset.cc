@@ -69,6 +69,9 @@ class OneSide : public TokenSource {
   void Copy(Split, int64_t begin, int64_t count, int32_t* out) const override {
     tokens_->Copy(Split::kTrain, begin, count, out);
   }
+  void CopyLabels(Split, int64_t begin, int64_t count, uint8_t* out) const override {
+    tokens_->CopyLabels(Split::kTrain, begin, count, out);
+  }
   std::vector<int64_t> DocumentsIn(Split split, int64_t begin, int64_t end) const override {
     if (split != split_) return {};
     return tokens_->DocumentsIn(Split::kTrain, begin, end);
@@ -125,11 +128,16 @@ std::vector<PreparedSource> PrepareDataset(const DatasetOptions& options,
   for (const DatasetSource& source : options.sources) {
     const std::optional<TokenFormat> format = FormatOf(source, ExpandGlobs(source.files));
     prepared.push_back({source.name, format ? NameOf(*format) : "text", {}});
+    TERN_CHECK_INPUT(!format || source.instruction.kind == RecordKind::kText, "data.sources.",
+                     source.name, ".record: found ", RecordKindName(source.instruction.kind),
+                     ", and the files hold tokens already (", NameOf(*format),
+                     "); want JSON, or no record");
     if (format) continue;
     ShardOptions shards;
     shards.files = source.files;
     shards.format = source.text_format;
     shards.text_field = source.text_field;
+    shards.instruction = source.instruction;
     shards.validation_fraction = source.split ? 0 : options.validation_fraction;
     shards.seed = options.seed;
     shards.shard_tokens = options.shard_tokens;

@@ -23,6 +23,7 @@ struct DatasetSource {
   std::string text_field = "text";
   std::optional<Split> split;  // All of it is on this side; absent: train, and what is held out
   double weight = 1;
+  InstructionOptions instruction;  // Instead of text_field, when its kind is not kText
 };
 
 struct DatasetOptions {

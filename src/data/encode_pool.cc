@@ -54,18 +54,32 @@ struct EncodePool::Impl {
     out.file = batch.file;
     out.records_before = batch.records_before;
     for (Record& record : batch.records) {
-      const std::string text = TextOf(record.text, batch.format, options.text_field, {},
-                                      WhereIn(batch.path, batch.format, record.number));
+      const std::string where = WhereIn(batch.path, batch.format, record.number);
       EncodedDocument& document = out.documents.emplace_back();
+      LabelledTokens encoded;
+      if (options.instruction.kind == RecordKind::kText) {
+        encoded.text = TextOf(record.text, batch.format, options.text_field, {}, where);
+        if (!encoded.text.empty()) encoded.tokens = DocumentTokens(encoded.text, tokenizer);
+      } else {
+        TERN_CHECK_INPUT(IsJson(batch.format), where, ": ",
+                         RecordKindName(options.instruction.kind),
+                         " are read from JSON; want jsonl or json");
+        encoded = EncodeInstruction(record.text, options.instruction, tokenizer, where);
+      }
       std::string().swap(record.text);
-      if (text.empty()) continue;
-      document.text_bytes = static_cast<int64_t>(text.size());
+      if (encoded.text.empty()) continue;
+      document.text_bytes = static_cast<int64_t>(encoded.text.size());
       if (options.validation_fraction > 0 &&
-          HashOf(text, options.seed) < options.validation_fraction)
+          HashOf(encoded.text, options.seed) < options.validation_fraction)
         document.split = Split::kValidation;
-      document.tokens = DocumentTokens(text, tokenizer);
+      document.tokens = std::move(encoded.tokens);
+      document.labels = std::move(encoded.labels);
     }
     return out;
+  }
+
+  static bool IsJson(RecordFormat format) {
+    return format == RecordFormat::kJsonl || format == RecordFormat::kJson;
   }
 
   Job* NextJob() {

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "data/instruction.h"
 #include "data/record_file.h"
 #include "data/token_source.h"
 #include "text/tokenizer.h"
@@ -24,6 +25,7 @@ struct RecordBatch {
 struct EncodedDocument {
   Split split = Split::kTrain;
   std::vector<int32_t> tokens;  // Empty: the record had no text
+  std::vector<uint8_t> labels;  // As LabelledTokens
   int64_t text_bytes = 0;
 };
 
@@ -37,6 +39,7 @@ struct EncodeOptions {
   double validation_fraction = 0;
   uint64_t seed = 0;
   int threads = 1;
+  InstructionOptions instruction;
 };
 
 class EncodePool {

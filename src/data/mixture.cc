@@ -150,7 +150,7 @@ std::vector<double> WeightsOf(const std::vector<TokenPart>& parts) {
 MixtureSampler::MixtureSampler(std::vector<TokenPart> parts, int64_t sequence_length, uint64_t seed)
     : parts_(std::move(parts)), order_(WeightsOf(parts_)) {
   for (const TokenPart& part : parts_)
-    samplers_.emplace_back(part.tokens, sequence_length, seed, part.name);
+    samplers_.emplace_back(part.tokens, sequence_length, seed, part.name, part.aligned);
 }
 
 int64_t MixtureSampler::WindowStart(int64_t index) const {

@@ -13,9 +13,11 @@ namespace tern::data {
 class Sampler {
  public:
   // Windows have sequence_length + 1 tokens: inputs and next-token targets; neighbours share the
-  // border token. `name` is for messages. Throws InputError when not even one window fits.
+  // border token. `name` is for messages. `aligned`: windows begin at multiples of sequence_length
+  // in every epoch, and the token behind the last one is there, too. Throws InputError when not
+  // even one window fits.
   Sampler(int64_t num_tokens, int64_t sequence_length, uint64_t seed,
-          const std::string& name = "the training text");
+          const std::string& name = "the training text", bool aligned = false);
 
   // First token of sample `index` (>= 0); start + sequence_length < num_tokens.
   int64_t WindowStart(int64_t index) const;
@@ -26,6 +28,7 @@ class Sampler {
  private:
   int64_t num_tokens_, sequence_length_, windows_;
   uint64_t seed_;
+  bool aligned_;
 };
 
 }  // namespace tern::data

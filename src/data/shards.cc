@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/progress.h"
+#include "base/sha256.h"
 #include "base/stop_signal.h"
 #include "data/corpus.h"
 #include "data/encode_pool.h"
@@ -27,6 +28,8 @@ namespace fs = std::filesystem;
 
 constexpr int64_t kBatchBytes = int64_t{1} << 20;  // Of records; a longer one is a batch alone
 constexpr int64_t kBatchRecords = 4096;
+constexpr const char* kLabels = ".labels";  // Behind a shard's name
+constexpr int64_t kLabelKinds = 2;
 
 struct SourceFile {
   std::string path;
@@ -54,11 +57,25 @@ std::string MadeFrom(const std::vector<SourceFile>& files, const ShardOptions& o
       {"seed", options.seed},
       {"shard_tokens", options.shard_tokens},
       {"files", nlohmann::ordered_json::array()}};
+  const InstructionOptions& instruction = options.instruction;
+  if (instruction.kind != RecordKind::kText) {  // Else as manifests have always been
+    json["record"] = {{"kind", RecordKindName(instruction.kind)},
+                      {"labels", !instruction.prompts_count},
+                      {"messages_field", instruction.messages_field},
+                      {"prompt_field", instruction.prompt_field},
+                      {"completion_field", instruction.completion_field}};
+    if (instruction.chat) json["record"]["chat_template"] = Sha256Hex(instruction.chat->source());
+  }
   for (const SourceFile& file : files) {
     json["files"].push_back(
         {{"path", file.path}, {"size_bytes", file.size_bytes}, {"changed_ns", file.changed_ns}});
   }
   return json.dump();
+}
+
+bool HasLabels(const std::string& made_from) {
+  const auto json = nlohmann::ordered_json::parse(made_from);
+  return json.contains("record") && json["record"].value("labels", false);
 }
 
 // The first member that differs between two made_from, for a message.
@@ -141,13 +158,15 @@ class Writer {
       return;
     }
     const auto split = static_cast<size_t>(document.split);
-    if (!writers_[split]) {
-      const auto index = static_cast<int64_t>(manifest_->shards.size());
-      writers_[split] = std::make_unique<MegatronWriter>(
-          folder_ + "/" + ShardName(index, document.split), manifest_->vocab_size);
-    }
+    if (!writers_[split]) Open(document.split);
     const auto count = static_cast<int64_t>(document.tokens.size());
     writers_[split]->AddDocument(document.tokens.data(), count);
+    if (labels_[split]) {
+      TERN_CHECK(document.labels.size() == document.tokens.size(), document.labels.size(),
+                 " labels of ", count);
+      const std::vector<int32_t> labels(document.labels.begin(), document.labels.end());
+      labels_[split]->AddDocument(labels.data(), count);
+    }
     ShardSplit& part = shard_.splits[split];
     part.tokens += count;
     part.documents += 1;
@@ -158,9 +177,11 @@ class Writer {
 
   // `complete`: all is read. A shard of nothing but empty records is kept only then.
   void Finish(bool complete) {
-    for (auto& writer : writers_) {
-      if (writer) writer->Commit();
-      writer.reset();
+    for (auto* writers : {&labels_, &writers_}) {
+      for (auto& writer : *writers) {
+        if (writer) writer->Commit();
+        writer.reset();
+      }
     }
     if (tokens_ > 0 || shard_.empty_records > 0) manifest_->shards.push_back(shard_);
     manifest_->complete = complete;
@@ -170,11 +191,20 @@ class Writer {
   }
 
  private:
+  void Open(Split split) {
+    const auto index = static_cast<int64_t>(manifest_->shards.size());
+    const std::string prefix = folder_ + "/" + ShardName(index, split);
+    const auto i = static_cast<size_t>(split);
+    writers_[i] = std::make_unique<MegatronWriter>(prefix, manifest_->vocab_size);
+    if (HasLabels(manifest_->made_from))
+      labels_[i] = std::make_unique<MegatronWriter>(prefix + kLabels, kLabelKinds);
+  }
+
   const std::string folder_;
   const int64_t shard_tokens_;
   ShardManifest* manifest_;
   Shard shard_;
-  std::array<std::unique_ptr<MegatronWriter>, 2> writers_;
+  std::array<std::unique_ptr<MegatronWriter>, 2> writers_, labels_;
   int64_t tokens_ = 0;
 };
 
@@ -223,8 +253,9 @@ void Tokenize(const std::string& folder, const std::vector<SourceFile>& files,
               const ShardOptions& options, const text::Tokenizer& tokenizer,
               ShardManifest* manifest) {
   const int processors = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-  EncodePool pool(tokenizer, {options.text_field, options.validation_fraction, options.seed,
-                              options.threads > 0 ? options.threads : processors});
+  EncodePool pool(tokenizer,
+                  {options.text_field, options.validation_fraction, options.seed,
+                   options.threads > 0 ? options.threads : processors, options.instruction});
   Reader reader(files, options,
                 manifest->shards.empty() ? ShardPosition{} : manifest->shards.back().end);
   Writer writer(folder, options.shard_tokens, manifest);
@@ -254,6 +285,38 @@ void Tokenize(const std::string& folder, const std::vector<SourceFile>& files,
   progress.Finish();
 }
 
+// Tokens with labels in a file of their own.
+class LabelledShard : public TokenSource {
+ public:
+  LabelledShard(std::unique_ptr<TokenSource> tokens, std::unique_ptr<TokenSource> labels)
+      : tokens_(std::move(tokens)), labels_(std::move(labels)) {}
+  int64_t NumTokens(Split split) const override { return tokens_->NumTokens(split); }
+  void Copy(Split split, int64_t begin, int64_t count, int32_t* out) const override {
+    tokens_->Copy(split, begin, count, out);
+  }
+  void CopyLabels(Split split, int64_t begin, int64_t count, uint8_t* out) const override {
+    std::vector<int32_t> labels(static_cast<size_t>(count));
+    labels_->Copy(split, begin, count, labels.data());
+    std::copy(labels.begin(), labels.end(), out);
+  }
+  std::vector<int64_t> DocumentsIn(Split split, int64_t begin, int64_t end) const override {
+    return tokens_->DocumentsIn(split, begin, end);
+  }
+  int64_t TextBytes(Split split) const override { return tokens_->TextBytes(split); }
+
+ private:
+  std::unique_ptr<TokenSource> tokens_, labels_;
+};
+
+// Throws FormatError when there are not as many labels as tokens.
+std::unique_ptr<TokenSource> WithLabels(std::unique_ptr<TokenSource> tokens,
+                                        const std::string& prefix, Split split) {
+  auto labels = OpenMegatron(prefix + kLabels, split, kLabelKinds);
+  TERN_CHECK_FORMAT(labels->NumTokens(split) == tokens->NumTokens(split), prefix, kLabels, " has ",
+                    labels->NumTokens(split), " labels; the tokens are ", tokens->NumTokens(split));
+  return std::make_unique<LabelledShard>(std::move(tokens), std::move(labels));
+}
+
 // A source that knows how many bytes of text are behind it.
 class ShardedText : public TokenSource {
  public:
@@ -265,6 +328,9 @@ class ShardedText : public TokenSource {
   }
   std::vector<int64_t> DocumentsIn(Split split, int64_t begin, int64_t end) const override {
     return tokens_->DocumentsIn(split, begin, end);
+  }
+  void CopyLabels(Split split, int64_t begin, int64_t count, uint8_t* out) const override {
+    tokens_->CopyLabels(split, begin, count, out);
   }
   int64_t TextBytes(Split split) const override { return text_bytes_[static_cast<size_t>(split)]; }
 
@@ -311,6 +377,8 @@ std::unique_ptr<TokenSource> OpenShards(const std::string& folder,
       TERN_CHECK_FORMAT(sources.back()->NumTokens(split) == part.tokens, prefix, " has ",
                         sources.back()->NumTokens(split), " tokens; the manifest tells of ",
                         part.tokens);
+      if (HasLabels(manifest.made_from))
+        sources.back() = WithLabels(std::move(sources.back()), prefix, split);
       text_bytes[static_cast<size_t>(split)] += part.text_bytes;
     }
   }

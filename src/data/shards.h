@@ -2,7 +2,8 @@
 // (docs/formats/shards.md). Texts are read as a stream, encoded on several threads and written in
 // the order of files and records, so the bytes of the result depend on texts, tokenizer and options
 // alone, not on threads or on how often the work was killed: a finished shard is never done twice,
-// an unfinished one is done again. Memory: some MiB a thread and the longest document.
+// an unfinished one is done again. Labels of instruction data lie beside the tokens, as a second
+// pair of files of 0 and 1. Memory: some MiB a thread and the longest document.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "data/instruction.h"
 #include "data/record_file.h"
 #include "data/token_source.h"
 #include "text/tokenizer.h"
@@ -26,6 +28,7 @@ struct ShardOptions {
   uint64_t seed = 42;
   int64_t shard_tokens = 100'000'000;  // A shard ends with the document that reaches this
   int threads = 0;                     // Encoders; 0: one a processor
+  InstructionOptions instruction;      // Instead of text_field, when its kind is not kText
 };
 
 struct ShardTotals {

@@ -29,16 +29,17 @@ class JoinedSources : public TokenSource {
   int64_t NumTokens(Split split) const override { return Begins(split).back(); }
 
   void Copy(Split split, int64_t begin, int64_t count, int32_t* out) const override {
-    TERN_CHECK(begin >= 0 && count >= 0 && begin <= NumTokens(split) - count, "tokens [", begin,
-               ", ", begin + count, ") of ", NumTokens(split));
-    for (size_t i = IndexOf(split, begin); count > 0; ++i) {
-      const int64_t at = begin - Begins(split)[i];
-      const int64_t here = std::min(count, Begins(split)[i + 1] - begin);
-      sources_[i]->Copy(split, at, here, out);
-      begin += here;
+    ForSources(split, begin, count, [&](const TokenSource& source, int64_t at, int64_t here) {
+      source.Copy(split, at, here, out);
       out += here;
-      count -= here;
-    }
+    });
+  }
+
+  void CopyLabels(Split split, int64_t begin, int64_t count, uint8_t* out) const override {
+    ForSources(split, begin, count, [&](const TokenSource& source, int64_t at, int64_t here) {
+      source.CopyLabels(split, at, here, out);
+      out += here;
+    });
   }
 
   std::vector<int64_t> DocumentsIn(Split split, int64_t begin, int64_t end) const override {
@@ -76,6 +77,19 @@ class JoinedSources : public TokenSource {
   }
 
  private:
+  // Calls body(source, first token in it, count) for what tokens [begin, begin + count) lie in.
+  template <class Body>
+  void ForSources(Split split, int64_t begin, int64_t count, const Body& body) const {
+    TERN_CHECK(begin >= 0 && count >= 0 && begin <= NumTokens(split) - count, "tokens [", begin,
+               ", ", begin + count, ") of ", NumTokens(split));
+    for (size_t i = IndexOf(split, begin); count > 0; ++i) {
+      const int64_t here = std::min(count, Begins(split)[i + 1] - begin);
+      body(*sources_[i], begin - Begins(split)[i], here);
+      begin += here;
+      count -= here;
+    }
+  }
+
   const std::vector<int64_t>& Begins(Split split) const {
     return begins_[static_cast<size_t>(split)];
   }
@@ -114,6 +128,10 @@ Split SplitFromName(const std::string& name) {
 
 std::vector<TokenPart> TokenSource::Parts(Split split) const {
   return {{"the training text", 1.0, 0, NumTokens(split)}};
+}
+
+void TokenSource::CopyLabels(Split, int64_t, int64_t count, uint8_t* out) const {
+  std::fill_n(out, count, uint8_t{1});
 }
 
 std::unique_ptr<TokenSource> JoinSources(std::vector<std::unique_ptr<TokenSource>> sources,

@@ -22,6 +22,7 @@ struct TokenPart {
   double weight = 1;  // Share of the samples, relative to the other parts'
   int64_t begin = 0;  // First token in the split
   int64_t tokens = 0;
+  bool aligned = false;  // Windows begin at multiples of their length (packed_samples.h)
 };
 
 class TokenSource {
@@ -32,6 +33,9 @@ class TokenSource {
   // Copies tokens [begin, begin + count) of the split. REQUIRES: in range. Throws FormatError for
   // an id outside of the vocabulary, when that was not checked before.
   virtual void Copy(Split split, int64_t begin, int64_t count, int32_t* out) const = 0;
+  // Whether tokens [begin, begin + count) count as targets: 1, or 0 (prompts, padding). Here: all
+  // do. REQUIRES: in range.
+  virtual void CopyLabels(Split split, int64_t begin, int64_t count, uint8_t* out) const;
   // First tokens of the documents that begin in [begin, end), ascending.
   virtual std::vector<int64_t> DocumentsIn(Split split, int64_t begin, int64_t end) const = 0;
   // Bytes of text behind the split, for bits per byte; 0 when unknown.

@@ -24,7 +24,7 @@ struct TeacherStoreKey {
   int64_t sequence_length = 0;  // T
   int64_t k = 0;
   double temperature = 1;
-  std::string packing;  // "stream" or "documents": what a token's context is
+  std::string packing;  // "stream", "documents" or "samples": what a token's context is
   int64_t SamplesPerShard() const;
 };
 

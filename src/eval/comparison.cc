@@ -63,6 +63,7 @@ Comparison Compare(const model::Decoder& decoder, const model::Decoder& referenc
             &sums);
     if (options.progress) options.progress(first + size, count);
   }
+  CheckPredicted(sums.tokens, options.split);
   const auto predicted = static_cast<double>(sums.tokens);
   sums.loss /= predicted;
   sums.reference_loss /= predicted;

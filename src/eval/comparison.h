@@ -19,7 +19,8 @@ struct Comparison {
 };
 
 // Reads the windows that Perplexity reads, with the same loss; of `options` it takes no group and
-// no source. Throws InputError when the vocabularies have other sizes or the split is too short.
+// no source. Throws InputError when the vocabularies have other sizes, the split is too short or no
+// token that is read has a label.
 Comparison Compare(const model::Decoder& decoder, const model::Decoder& reference,
                    const data::TokenSource& tokens, const PerplexityOptions& options);
 

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <vector>
 
+#include "base/error.h"
 #include "base/stop_signal.h"
 #include "data/batch.h"
 #include "model/batch_input.h"
@@ -67,7 +68,26 @@ double JoinPasses(const Shares& mine, int64_t passes, parallel::Group& group, bo
   return sum;
 }
 
+// Tokens that were predicted: borders of documents, prompts and padding were not.
+int64_t CountTargets(const data::TokenSource& tokens, const PerplexityOptions& options,
+                     const std::vector<data::EvalWindow>& windows) {
+  int64_t targets = 0;
+  for (int64_t i = 0; i < static_cast<int64_t>(windows.size()); ++i) {
+    const data::Batch batch = data::MakeEvalBatch(tokens, options.split, windows, i, 1,
+                                                  options.sequence_length, options.packing);
+    targets += std::count_if(batch.targets.begin(), batch.targets.end(),
+                             [](int32_t target) { return target >= 0; });
+  }
+  return targets;
+}
+
 }  // namespace
+
+void CheckPredicted(int64_t targets, data::Split split) {
+  TERN_CHECK_INPUT(targets > 0, "no token of the ", data::SplitName(split),
+                   " text that is read has a label; the masks of the data hide everything. Give "
+                   "answers that count (prompts_count, a longer sequence_length) or read more");
+}
 
 std::vector<data::EvalWindow> WindowsToRead(const data::TokenSource& tokens,
                                             const PerplexityOptions& options) {
@@ -99,7 +119,8 @@ PerplexityResult Perplexity(const model::Decoder& decoder, const data::TokenSour
     sum = JoinPasses(shares, passes, *options.group, &result.complete);
   }
   if (!result.complete) return result;
-  for (const data::EvalWindow& window : windows) result.tokens += window.targets;
+  result.tokens = CountTargets(tokens, options, windows);
+  CheckPredicted(result.tokens, options.split);
   result.loss = sum / static_cast<double>(result.tokens);
   result.perplexity = std::exp(result.loss);
   return result;

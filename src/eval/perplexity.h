@@ -1,8 +1,9 @@
 // Perplexity of a decoder on a split: exp of the mean negative log-likelihood. Protocol: the split
 // is cut into consecutive windows of T + 1 tokens that overlap by one, so that every token but the
 // first is predicted exactly once, with the tokens of its own window before it as context (packed
-// documents: of its own document); the last window may be shorter. Everything in fp32, with the
-// quantized forward that is shipped.
+// documents: of its own document); the last window may be shorter. Tokens without a label (prompts,
+// padding, with packed documents the first of each) are context and not predicted. Everything in
+// fp32, with the quantized forward that is shipped.
 #pragma once
 
 #include <cstdint>
@@ -19,8 +20,8 @@ namespace tern::eval {
 struct PerplexityOptions {
   data::Split split = data::Split::kValidation;
   int64_t sequence_length = 256;  // T
-  int64_t max_tokens = 0;  // Predicted tokens at most, in whole windows (one at least); 0: all
-  int64_t batch = 8;       // Windows a forward pass; has no influence on the result but rounding
+  int64_t max_tokens = 0;         // Tokens at most, in whole windows (one at least); 0: all
+  int64_t batch = 8;  // Windows a forward pass; has no influence on the result but rounding
   data::Packing packing = data::Packing::kStream;  // kDocuments: context stops at document borders
   std::function<void(int64_t done, int64_t all)> progress;  // Optional, in windows
   // Not null: the ranks take the forward passes in turn, and all return the same result, with the
@@ -29,19 +30,22 @@ struct PerplexityOptions {
   nn::WeightSource* source = nullptr;  // Of a decoder whose matrices are spread over ranks
 };
 
-// The windows that are read: those whose targets together stay within max_tokens, one at least.
-// Throws InputError when the split holds fewer than two tokens.
+// The windows that are read: those whose targets, with a label or not, together stay within
+// max_tokens, one at least. Throws InputError when the split holds fewer than two tokens.
 std::vector<data::EvalWindow> WindowsToRead(const data::TokenSource& tokens,
                                             const PerplexityOptions& options);
 
 struct PerplexityResult {
   double loss = 0;        // Mean negative log-likelihood, nats a token
   double perplexity = 0;  // exp(loss)
-  int64_t tokens = 0;     // Predicted tokens
+  int64_t tokens = 0;     // Predicted tokens, those with a label
   bool complete = true;   // False: a stop signal ended it early
 };
 
-// Throws as WindowsToRead.
+// Throws InputError when `targets`, the predicted tokens of a split, are none.
+void CheckPredicted(int64_t targets, data::Split split);
+
+// Throws as WindowsToRead, and InputError when no token that is read has a label.
 PerplexityResult Perplexity(const model::Decoder& decoder, const data::TokenSource& tokens,
                             const PerplexityOptions& options);
 

@@ -41,6 +41,24 @@ const data::TokenSource& Context::Tokens() {
   return *tokens_;
 }
 
+const data::TokenSource& Context::TokensFor(int64_t sequence_length) {
+  const data::TokenSource& tokens = Tokens();
+  if (recipe().data.packing != recipe::Packing::kSamples) return tokens;
+  const auto [found, is_new] = packed_.try_emplace(sequence_length, tokens, sequence_length);
+  if (!is_new) return found->second;
+  for (const data::Split split : data::kSplits) {
+    const data::PackedTotals& totals = found->second.totals(split);
+    if (totals.samples == 0) continue;
+    LogInfo(data::SplitName(split), ": ", totals.documents, " documents in ", totals.samples,
+            " samples of ", sequence_length, " tokens, ", totals.padding, " of padding");
+    if (totals.cut_documents > 0) {
+      LogWarn(data::SplitName(split), ": ", totals.cut_documents, " documents are longer than ",
+              sequence_length, " tokens and lose their ends, ", totals.cut_tokens, " tokens");
+    }
+  }
+  return found->second;
+}
+
 std::string CheckpointFolder(Context& context, const std::string& which) {
   std::string id;
   for (const recipe::Stage& stage : context.recipe().stages) {

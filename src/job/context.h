@@ -8,6 +8,7 @@
 #include <string>
 
 #include "data/dataset.h"
+#include "data/packed_samples.h"
 #include "data/token_source.h"
 #include "metrics/journal.h"
 #include "parallel/group.h"
@@ -40,10 +41,14 @@ struct Context {
   // Opened on first use. REQUIRES: the prepare stage is done.
   const text::Tokenizer& Tokenizer();
   const data::TokenSource& Tokens();
+  // What is read in samples of this length: Tokens(), or with packing samples a PackedSamples of
+  // it.
+  const data::TokenSource& TokensFor(int64_t sequence_length);
 
  private:
   std::optional<text::Tokenizer> tokenizer_;
   std::unique_ptr<data::TokenSource> tokens_;
+  std::map<int64_t, data::PackedSamples> packed_;  // By length
 };
 
 // Folder of the last (or best) valid checkpoint of the last train stage before the end of the

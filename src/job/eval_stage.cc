@@ -10,6 +10,7 @@
 #include "job/stages.h"
 #include "job/start.h"
 #include "qat/quantized_model.h"
+#include "train/step.h"
 
 namespace tern::job {
 namespace {
@@ -27,16 +28,15 @@ eval::PerplexityOptions OptionsOf(const Context& context, const recipe::EvalStag
   options.split = data::SplitFromName(stage.split);
   options.sequence_length = decoder.config().context_length;
   options.max_tokens = stage.tokens;
-  options.packing = context.recipe().data.packing == recipe::Packing::kDocuments
-                        ? data::Packing::kDocuments
-                        : data::Packing::kStream;
+  options.packing = train::PackingOf(context.recipe().data.packing);
   return options;
 }
 
 eval::Comparison CompareOrStop(Context& context, const recipe::EvalStage& stage,
                                const model::Decoder& decoder, const model::Decoder& reference) {
+  const eval::PerplexityOptions options = OptionsOf(context, stage, decoder);
   const eval::Comparison result =
-      eval::Compare(decoder, reference, context.Tokens(), OptionsOf(context, stage, decoder));
+      eval::Compare(decoder, reference, context.TokensFor(options.sequence_length), options);
   if (!result.complete) ThrowStopped(stage.id);
   return result;
 }
@@ -53,7 +53,8 @@ void AddRecovery(Context& context, const recipe::EvalStage& stage, const model::
   (*result)["mean_kl"] = trained.mean_kl;
   eval::PerplexityOptions few = OptionsOf(context, stage, decoder);
   few.max_tokens = kBlockTokens;
-  (*result)["block_errors"] = eval::BlockErrors(decoder, reference, context.Tokens(), few);
+  (*result)["block_errors"] =
+      eval::BlockErrors(decoder, reference, context.TokensFor(few.sequence_length), few);
   if (recipe.start.from.empty()) return;
   const eval::Comparison before = CompareOrStop(context, stage, UntrainedStart(context), reference);
   (*result)["start_loss"] = before.loss;
@@ -77,7 +78,8 @@ nlohmann::json RunStage(Context& context, const recipe::EvalStage& stage) {
     progress.emplace(stage.id, "windows", ProgressLine::Options{});
     options.progress = [&](int64_t done, int64_t) { progress->Update(done); };
   }
-  const eval::PerplexityResult perplexity = eval::Perplexity(decoder, context.Tokens(), options);
+  const eval::PerplexityResult perplexity =
+      eval::Perplexity(decoder, context.TokensFor(options.sequence_length), options);
   if (progress) progress->Finish();
   if (!perplexity.complete) ThrowStopped(stage.id);
   nlohmann::json result = {{"split", stage.split},

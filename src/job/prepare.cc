@@ -3,9 +3,11 @@
 #include <filesystem>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "data/corpus.h"
 #include "data/token_file.h"
+#include "engine/model_source.h"
 #include "job/process.h"
 #include "job/stages.h"
 #include "job/start.h"
@@ -97,6 +99,37 @@ std::optional<data::TokenFormat> TokensFormat(recipe::SourceFormat format) {
   }
 }
 
+// data.chat_template, or that of the model whose tokenizer is used. Throws InputError.
+text::ChatTemplate TemplateOf(const Context& context) {
+  const std::string& file = context.recipe().data.chat_template;
+  const recipe::SourceModel* model = TokenizerModel(context.recipe());
+  if (file.empty()) {
+    std::optional<text::ChatTemplate> found;
+    if (model != nullptr) found = engine::OpenModel(model->from)->ChatTemplate();
+    TERN_CHECK_INPUT(found.has_value(), model == nullptr ? "the tokenizer" : model->from,
+                     " has no chat template that is read, and messages need one; set "
+                     "data.chat_template");
+    return *found;
+  }
+  const text::Tokenizer tokenizer = GivenTokenizer(context);
+  const auto spelled = [&](int32_t id) { return id < 0 ? std::string() : tokenizer.piece(id); };
+  return text::ChatTemplate(ReadFile(file), spelled(tokenizer.bos_id()),
+                            spelled(tokenizer.eos_id()));
+}
+
+data::InstructionOptions InstructionOf(const Context& context, const recipe::SourceConfig& source) {
+  data::InstructionOptions options;
+  options.kind = source.record == recipe::SourceRecord::kText       ? data::RecordKind::kText
+                 : source.record == recipe::SourceRecord::kMessages ? data::RecordKind::kMessages
+                                                                    : data::RecordKind::kCompletion;
+  options.messages_field = source.messages_field;
+  options.prompt_field = source.prompt_field;
+  options.completion_field = source.completion_field;
+  options.prompts_count = source.prompts_count;
+  if (options.kind == data::RecordKind::kMessages) options.chat = TemplateOf(context);
+  return options;
+}
+
 std::optional<data::Split> SplitOf(recipe::SourceSplit split) {
   if (split == recipe::SourceSplit::kAuto) return std::nullopt;
   return split == recipe::SourceSplit::kTrain ? data::Split::kTrain : data::Split::kValidation;
@@ -139,7 +172,8 @@ data::DatasetOptions DatasetOf(const Context& context) {
   for (const recipe::SourceConfig& source : config.sources) {
     options.sources.push_back({source.name, ResolveFiles(context, source.files),
                                TextFormat(source.format), TokensFormat(source.format),
-                               source.text_field, SplitOf(source.split), source.weight});
+                               source.text_field, SplitOf(source.split), source.weight,
+                               InstructionOf(context, source)});
   }
   return options;
 }

@@ -188,7 +188,7 @@ std::optional<distill::TeacherStore> OpenTeacherStore(Context& context,
                                                       const recipe::TrainStage& stage) {
   const recipe::Recipe& recipe = context.recipe();
   if (recipe.teacher_store.empty() || !recipe::UsesTeacher(stage.losses)) return std::nullopt;
-  const bool documents = recipe.data.packing == recipe::Packing::kDocuments;
+  const data::TokenSource& tokens = context.TokensFor(stage.sequence_length);
   distill::TeacherStoreKey key;
   key.teacher_sha256 = recipe.teacher.sha256;
   key.tokenizer_sha256 = context.Tokenizer().sha256();
@@ -196,15 +196,17 @@ std::optional<distill::TeacherStore> OpenTeacherStore(Context& context,
   key.sequence_length = stage.sequence_length;
   key.k = stage.losses.topk_k;
   key.temperature = stage.losses.topk_kl.temperature;
-  key.packing = documents ? "documents" : "stream";
+  key.packing = recipe.data.packing == recipe::Packing::kStream      ? "stream"
+                : recipe.data.packing == recipe::Packing::kDocuments ? "documents"
+                                                                     : "samples";
   data::LoaderOptions options;
   options.sequence_length = stage.sequence_length;
   options.seed = static_cast<uint64_t>(recipe.seed);
-  options.packing = documents ? data::Packing::kDocuments : data::Packing::kStream;
+  options.packing = train::PackingOf(recipe.data.packing);
   const auto batches = [&](int64_t first, int64_t count) {
     options.sequences_per_step = count;
     TERN_CHECK(first % count == 0, first, " and ", count);
-    return data::BatchOfStep(context.Tokens(), options, first / count);
+    return data::BatchOfStep(tokens, options, first / count);
   };
   std::optional<model::Decoder> teacher;
   const auto asked = [&]() -> const model::Decoder& {

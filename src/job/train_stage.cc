@@ -46,7 +46,7 @@ void CheckMachine(const recipe::TrainStage& stage) {
 }
 
 nlohmann::json RunStage(Context& context, const recipe::TrainStage& stage) {
-  const data::TokenSource& tokens = context.Tokens();
+  const data::TokenSource& tokens = context.TokensFor(stage.sequence_length);
   NoteShares(context, stage, tokens);
   if (context.gemm_flops == 0) context.gemm_flops = plan::MeasureGemmPeak();
   if (context.group != nullptr)  // One number, so that all ranks judge the budget alike

@@ -85,11 +85,30 @@ class Checker {
       if (source.files.empty())
         throw RecipeError(StrCat(at, "files: found nothing; want at least one file"));
       CheckFetched((at + "files").c_str(), source.files);
+      CheckRecord(data, source, at);
       trains |= source.split != SourceSplit::kValidation;
     }
     if (!trains) {
       throw RecipeError(StrCat("data.sources.", data.sources.front().name,
                                ".split: found no source to train on; want train or auto for one"));
+    }
+  }
+
+  void CheckRecord(const DataConfig& data, const SourceConfig& source,
+                   const std::string& at) const {
+    if (source.record == SourceRecord::kText) return;
+    if (source.format != SourceFormat::kAuto && source.format != SourceFormat::kJsonl &&
+        source.format != SourceFormat::kJson) {
+      throw RecipeError(
+          StrCat(at,
+                 "record: found messages or completion in files that are not JSON; want "
+                 "format: jsonl or json"));
+    }
+    if (data.packing == Packing::kStream) {
+      throw RecipeError(
+          StrCat(at,
+                 "record: found messages or completion with data.packing: stream, in which a "
+                 "conversation sees the one before it; want samples, or documents"));
     }
   }
 

@@ -35,6 +35,12 @@ std::vector<std::string> CheckLosses(const Recipe& recipe, const TrainStage& sta
     throw RecipeError(
         StrCat(at, "cross_entropy.weight: found 0 and no other loss; want one above 0"));
   }
+  if (UsesTeacher(l) && l.rows == LossRows::kAll && recipe.data.packing == Packing::kSamples) {
+    throw RecipeError(StrCat(at,
+                             "rows: found all with data.packing: samples, whose padding would "
+                             "count; want labels (with prompts_count: true in data.sources prompts "
+                             "have one), or packing: documents"));
+  }
   const bool features = IsUsed(l.hidden.weight) || IsUsed(l.relations.weight);
   if (features && stage.activation_checkpointing == ActivationCheckpointing::kBlock) {
     throw RecipeError(StrCat(stage.id,

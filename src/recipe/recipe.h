@@ -24,7 +24,11 @@ struct TokenizerConfig {
 enum class Packing {
   kStream,     // Windows of the concatenated documents; attention may look across a border
   kDocuments,  // As kStream, but attention and positions stop at document borders
+  kSamples,    // As kDocuments, and no sample has a part of a document (data/packed_samples.h)
 };
+
+// What a record of JSON is; kText: text_field.
+enum class SourceRecord { kText, kMessages, kCompletion };
 
 // What the files of a source are; kAuto: by their names.
 enum class SourceFormat {
@@ -45,6 +49,9 @@ struct SourceConfig {
   std::vector<std::string> files;
   SourceFormat format = SourceFormat::kAuto;
   std::string text_field = "text";
+  SourceRecord record = SourceRecord::kText;
+  std::string messages_field = "messages", prompt_field = "prompt", completion_field = "completion";
+  bool prompts_count = false;              // Prompts count in the loss, too
   SourceSplit split = SourceSplit::kAuto;  // kAuto: train, and held-out documents or split if any
   double weight = 1.0;                     // Share of the samples, relative to the others'
 };
@@ -60,6 +67,7 @@ struct DataConfig {
   std::vector<std::string> validation_files;  // Globs that name the held-out documents instead;
                                               // then the share is ignored
   TokenizerConfig tokenizer;
+  std::string chat_template;  // Jinja file for messages; empty: that of the tokenizer's model
   Packing packing = Packing::kStream;
 };
 

@@ -20,7 +20,8 @@ constexpr const char* kLinears[] = {"dense", "bitlinear"};
 constexpr const char* kSourceFormats[] = {"auto",   "text",   "jsonl",    "json", "parquet",
                                           "shards", "tokens", "megatron", "llmc"};
 constexpr const char* kSourceSplits[] = {"auto", "train", "validation"};
-constexpr const char* kPackings[] = {"stream", "documents"};
+constexpr const char* kPackings[] = {"stream", "documents", "samples"};
+constexpr const char* kRecords[] = {"text", "messages", "completion"};
 constexpr const char* kPrecisions[] = {"fp32", "bf16", "fp16"};
 constexpr const char* kSchedules[] = {"two_stage", "cosine", "linear", "wsd", "constant"};
 constexpr const char* kScalings[] = {"off", "static", "dynamic"};
@@ -265,6 +266,15 @@ void DescribeSource(FieldVisitor& v, SourceConfig& s) {
   Choice(v, "format", s.format, kSourceFormats,
          {"What the files are; auto: by their names. shards: a manifest.json; tokens: .tokens.h5"});
   v.Text("text_field", s.text_field, {"Key or column that holds the text (JSON, Parquet)"});
+  Choice(
+      v, "record", s.record, kRecords,
+      {"What a JSON object is: a text, a conversation for the chat template, or a prompt and its "
+       "completion"});
+  v.Text("messages_field", s.messages_field, {"messages: key of the list of {role, content}"});
+  v.Text("prompt_field", s.prompt_field, {"completion: key of the prompt"});
+  v.Text("completion_field", s.completion_field, {"completion: key of what follows it"});
+  v.Flag("prompts_count", s.prompts_count,
+         {"messages, completion: all tokens count in the loss, not the answers alone"});
   Choice(v, "split", s.split, kSourceSplits,
          {"Side of token files; auto: train, and of text the held-out documents"});
   v.Real("weight", s.weight,
@@ -317,7 +327,11 @@ void DescribeData(FieldVisitor& v, Recipe& r) {
           {"Pieces of a trained tokenizer, 256 bytes included", "pieces", 260, 1 << 20});
     v.Leave();
   }
-  Choice(v, "packing", d.packing, kPackings, {"documents: attention stops at document borders"});
+  v.Text("chat_template", d.chat_template,
+         {"Jinja file that writes messages; empty: the template of the tokenizer's model"});
+  Choice(v, "packing", d.packing, kPackings,
+         {"documents: attention stops at document borders; samples: and whole documents are packed "
+          "into samples"});
 }
 
 void Describe(FieldVisitor& v, Recipe& r) {

@@ -22,6 +22,10 @@ nn::ComputeType ComputeTypeOf(recipe::Precision precision) {
   __builtin_unreachable();
 }
 
+data::Packing PackingOf(recipe::Packing packing) {
+  return packing == recipe::Packing::kStream ? data::Packing::kStream : data::Packing::kDocuments;
+}
+
 double ForwardBackward(const model::Decoder& decoder, const data::Batch& batch,
                        const StepOptions& options) {
   TERN_CHECK(batch.batch % (options.ranks * options.micro_batch) == 0, batch.batch,
@@ -33,6 +37,8 @@ double ForwardBackward(const model::Decoder& decoder, const data::Batch& batch,
   loss_options.grad_scale = options.loss_scale;
   loss_options.count = static_cast<double>(std::count_if(
       batch.targets.begin(), batch.targets.end(), [](int32_t target) { return target >= 0; }));
+  TERN_CHECK_INPUT(loss_options.count > 0,
+                   "no token of a step has a label; the masks of the data hide everything");
   const model::ForwardOptions forward{
       options.compute,         options.checkpoint_blocks,
       options.observer,        nullptr,

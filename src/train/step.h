@@ -14,6 +14,8 @@
 namespace tern::train {
 
 nn::ComputeType ComputeTypeOf(recipe::Precision precision);
+// How batches are cut; samples are cut by their source (data/packed_samples.h), then as documents.
+data::Packing PackingOf(recipe::Packing packing);
 
 struct StepOptions {
   nn::ComputeType compute = nn::ComputeType::kFp32;
@@ -31,7 +33,7 @@ struct StepOptions {
 
 // Negative log-likelihood of this process's targets, divided by the number of the whole step's
 // (nats a token): the sum over the ranks is the step's loss. Gradients of loss * loss_scale are
-// added to .grad.
+// added to .grad. Throws InputError when no token of the step has a label.
 double ForwardBackward(const model::Decoder& decoder, const data::Batch& batch,
                        const StepOptions& options);
 

@@ -33,11 +33,6 @@ double Now() {
 
 bool Due(int64_t step, int64_t every) { return every > 0 && step % every == 0; }
 
-data::Packing PackingOf(const recipe::Recipe& recipe) {
-  return recipe.data.packing == recipe::Packing::kDocuments ? data::Packing::kDocuments
-                                                            : data::Packing::kStream;
-}
-
 // Cross-entropy alone, with weight 1.
 bool IsPlain(const recipe::LossesConfig& losses) {
   return !recipe::UsesTeacher(losses) && losses.cross_entropy.first == 1 &&
@@ -153,7 +148,7 @@ std::unique_ptr<data::BatchLoader> Trainer::MakeLoader() const {
   options.sequence_length = stage_.sequence_length;
   options.sequences_per_step = stage_.tokens_per_step / stage_.sequence_length;
   options.seed = static_cast<uint64_t>(job_.recipe.seed);
-  options.packing = PackingOf(job_.recipe);
+  options.packing = PackingOf(job_.recipe.data.packing);
   options.first_step = state_.step + state_.data_offset;
   return std::make_unique<data::BatchLoader>(job_.tokens, options);
 }
@@ -372,7 +367,7 @@ void Trainer::Evaluate() {
   options.sequence_length = stage_.sequence_length;
   options.max_tokens = stage_.eval_tokens;
   options.batch = plan::MicroBatch(stage_, ranks());
-  options.packing = PackingOf(job_.recipe);
+  options.packing = PackingOf(job_.recipe.data.packing);
   options.group = job_.group;
   options.source = state_.sharding.source();
   state_.sharding.PrepareForward();

@@ -30,6 +30,11 @@ class MadeUpTokens : public data::TokenSource {
     return begin == 0 ? std::vector<int64_t>{0} : std::vector<int64_t>{};
   }
   int64_t TextBytes(data::Split) const override { return 0; }
+  void CopyLabels(data::Split, int64_t begin, int64_t count, uint8_t* out) const override {
+    for (int64_t i = 0; i < count; ++i) out[i] = begin + i < prompt ? 0 : 1;
+  }
+
+  int64_t prompt = 0;  // As many first tokens have no label
 
  private:
   std::vector<int32_t> tokens_;
@@ -84,6 +89,27 @@ TEST(ComparisonTest, HasTheLossesOfPerplexityAndTheKlOfTheLogits) {
   }
   EXPECT_GT(kl / 74, 0.1);
   EXPECT_NEAR(got.mean_kl, kl / 74, 1e-5);
+}
+
+// Means are over the tokens with a label; what is before them stays their context.
+TEST(ComparisonTest, PromptsAreReadAndNotPredicted) {
+  const at::NoGradGuard no_grad;
+  MadeUpTokens tokens(33);  // Two windows of 16
+  const model::Decoder a = MadeUp(Config(), 1);
+  const double all = Perplexity(a, tokens, Options()).loss * 32;
+  PerplexityOptions first = Options();
+  first.max_tokens = 16;
+  const double of_first = Perplexity(a, tokens, first).loss * 16;
+  tokens.prompt = 17;  // All that the first window predicts
+  const PerplexityResult answers = Perplexity(a, tokens, Options());
+  EXPECT_EQ(answers.tokens, 16);
+  EXPECT_NEAR(answers.loss, (all - of_first) / 16, 1e-5);  // Sums of 32 fp32 losses of about 10
+  const Comparison compared = Compare(a, a, tokens, Options());
+  EXPECT_EQ(compared.tokens, 16);
+  EXPECT_NEAR(compared.loss, answers.loss, 1e-5);
+  tokens.prompt = 33;
+  EXPECT_THROW(Perplexity(a, tokens, Options()), InputError);
+  EXPECT_THROW(Compare(a, a, tokens, Options()), InputError);
 }
 
 TEST(ComparisonTest, OfAModelWithItselfIsZero) {

@@ -223,6 +223,36 @@ TEST(CheckTest, SourcesNeedATokenizerAndSomethingToTrainOn) {
   EXPECT_TRUE(FingerprintOf(good, PrepareStage{}).contains("data.sources.b.weight"));
 }
 
+TEST(CheckTest, InstructionsAreJsonOfTheirOwnContext) {
+  Recipe good = Good();
+  MixTwo(good);
+  good.data.sources[0].record = SourceRecord::kMessages;
+  good.data.packing = Packing::kSamples;
+  EXPECT_EQ(Refusal(good), "");
+  const auto refused = [&](const std::function<void(Recipe&)>& change,
+                           std::initializer_list<const char*> words) {
+    ExpectRefused(
+        [&](Recipe& r) {
+          r = good;
+          change(r);
+        },
+        words);
+  };
+  refused([](Recipe& r) { r.data.sources[0].format = SourceFormat::kParquet; },
+          {"data.sources.a.record", "not JSON", "jsonl"});
+  refused([](Recipe& r) { r.data.packing = Packing::kStream; },
+          {"data.sources.a.record", "data.packing: stream", "samples"});
+  const auto taught = [](Recipe& r) {
+    r.teacher.from = "model";
+    Train(r).losses.forward_kl.weight.first = 1;
+    Train(r).losses.rows = LossRows::kAll;
+  };
+  refused(taught, {"train.losses.rows", "padding", "prompts_count"});
+  taught(good);
+  good.data.packing = Packing::kDocuments;
+  EXPECT_EQ(Refusal(good), "");
+}
+
 TEST(FingerprintTest, AStageDependsOnItsOwnPartOnly) {
   EXPECT_EQ(Changes({"train.steps=7", "seed=1", "model.num_layers=3"}, 3), Lines{});
   EXPECT_EQ(Changes({"generate.tokens=9"}, 0), Lines{});

@@ -19,7 +19,7 @@ DEPLOY_LAYERS = {
     "formats": ["base"],
     "arch": ["base"],
     "text": ["base", "formats"],
-    "data": ["base", "h5", "text"],
+    "data": ["base", "h5", "formats", "text"],
     "checkpoint": ["base", "h5"],
     "metrics": ["base"],
     "recipe": ["base", "arch"],

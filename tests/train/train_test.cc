@@ -197,5 +197,54 @@ TEST_F(TrainTest, PackedDocumentsTrain) {
   EXPECT_TRUE(std::isfinite(Run(TinyStage()).validation_loss));
 }
 
+// Of which the first `prompt` tokens have no label.
+class Masked : public data::TokenSource {
+ public:
+  Masked(const data::TokenSource& tokens, int64_t prompt) : tokens_(tokens), prompt_(prompt) {}
+  int64_t NumTokens(data::Split split) const override { return tokens_.NumTokens(split); }
+  void Copy(data::Split split, int64_t begin, int64_t count, int32_t* out) const override {
+    tokens_.Copy(split, begin, count, out);
+  }
+  void CopyLabels(data::Split, int64_t begin, int64_t count, uint8_t* out) const override {
+    for (int64_t i = 0; i < count; ++i) out[i] = begin + i < prompt_ ? 0 : 1;
+  }
+  std::vector<int64_t> DocumentsIn(data::Split split, int64_t begin, int64_t end) const override {
+    return tokens_.DocumentsIn(split, begin, end);
+  }
+  int64_t TextBytes(data::Split split) const override { return tokens_.TextBytes(split); }
+
+ private:
+  const data::TokenSource& tokens_;
+  const int64_t prompt_;
+};
+
+TEST_F(TrainTest, MasksThatHideEverythingAreAnErrorNotALossOfNaN) {
+  Journal journal(folder_ / "journal.jsonl");
+  const auto run = [&](const Masked& tokens, const recipe::TrainStage& stage) {
+    return Train(
+        {recipe_, stage, folder_ / "train", folder_.path(), tokens, journal, "recipe text", 0});
+  };
+  const auto refused = [&](const recipe::TrainStage& stage) {
+    try {
+      run(Masked(tokens_, tokens_.NumTokens(data::Split::kTrain)), stage);
+    } catch (const InputError& error) {
+      return std::string(error.what());
+    }
+    return std::string("accepted");
+  };
+  EXPECT_NE(refused(TinyStage()).find("has a label; the masks of the data hide everything"),
+            std::string::npos);
+  recipe::TrainStage learns = TinyStage();
+  learns.losses.cross_entropy.first = 2;  // By the objective of several losses
+  EXPECT_NE(refused(learns).find("has a label; the masks of the data hide everything"),
+            std::string::npos);
+  // Micro-batches without a label are no error: the loss is a mean over those of the step.
+  Clear();
+  recipe::TrainStage alone = TinyStage();
+  alone.micro_batch = 1;
+  const TrainResult result = run(Masked(tokens_, 75), alone);  // Half of the validation text, too
+  EXPECT_TRUE(std::isfinite(result.loss) && std::isfinite(result.validation_loss));
+}
+
 }  // namespace
 }  // namespace tern::train
