@@ -244,10 +244,9 @@ struct EvalStage {
 };
 struct ExportStage {
   std::string id = "export";
-  std::vector<std::string>
-      formats;  // gguf/tq2_0, gguf/tq1_0, gguf/f16, hf/bitnet, hf/autobitnet, hf/bf16
-  std::string embedding = "f16";    // Type of embedding and head in GGUF: f16 | f32 | q8_0
-  std::string checkpoint = "last";  // last | best
+  std::vector<std::string> formats;  // gguf/tq2_0, hf/bitnet, ...: arch/format_rules.cc has all
+  std::string embedding = "f16";     // Type of embedding and head in GGUF: f16 | f32 | q8_0
+  std::string checkpoint = "last";   // last | best
 };
 struct VerifyStage {
   std::string id = "verify";

@@ -186,7 +186,8 @@ void DescribeStage(FieldVisitor& v, EvalStage& s) {
 }
 void DescribeStage(FieldVisitor& v, ExportStage& s) {
   v.Texts("formats", s.formats,
-          {.why = "gguf/tq2_0, gguf/tq1_0, gguf/i2_s, gguf/f16, hf/bitnet, hf/autobitnet, hf/bf16",
+          {.why = "gguf/tq2_0, gguf/tq1_0, gguf/i2_s, gguf/f32, gguf/f16, gguf/bf16, hf/bitnet, "
+                  "hf/autobitnet, hf/compressed_tensors, hf/f32, hf/f16, hf/bf16",
            .required = true});
   Word(v, "embedding", s.embedding, kEmbeddings, {"Type of embedding and head in GGUF"});
   Word(v, "checkpoint", s.checkpoint, kExported, {"Which checkpoint of the training is shipped"});
