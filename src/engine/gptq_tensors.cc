@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "engine/layer_tensors.h"
 #include "engine/weight_table.h"
 #include "formats/bit_pack.h"
 #include "formats/half.h"
@@ -24,20 +25,17 @@ class Layer {
  public:
   Layer(const SafetensorsReader& tensors, const ScaledScheme& scheme, const ParameterSpec& spec,
         const std::string& folder, std::set<std::string>* used)
-      : tensors_(tensors),
+      : files_(tensors, spec, folder, used),
         scheme_(scheme),
-        base_(spec.name.substr(0, spec.name.size() - std::string("weight").size())),
-        folder_(folder),
-        used_(used),
         n_(spec.shape[0]),
         k_(spec.shape[1]),
         group_(scheme.block_k == 0 ? k_ : scheme.block_k),
         groups_(k_ / group_) {
-    TERN_CHECK_FORMAT(k_ % group_ == 0, folder_, ": rows of ", base_, "weight have ", k_,
-                      " weights; want a multiple of the group's ", group_);
+    TERN_CHECK_FORMAT(k_ % group_ == 0, files_.folder(), ": rows of ", files_.Name("weight"),
+                      " have ", k_, " weights; want a multiple of the group's ", group_);
     for (const int64_t size : {n_, k_}) {
-      TERN_CHECK_FORMAT(size * scheme.bits % 32 == 0, folder_, ": ", base_, "weight is ",
-                        ShapeText(spec.shape), ", whose codes do not fill whole words");
+      TERN_CHECK_FORMAT(size * scheme.bits % 32 == 0, files_.folder(), ": ", files_.Name("weight"),
+                        " is ", ShapeText(spec.shape), ", whose codes do not fill whole words");
     }
   }
 
@@ -59,25 +57,15 @@ class Layer {
             static_cast<float>(code - zero) * scales_GN[at];
       }
     }
-    CheckFinite(out.values, StrCat(folder_, ": ", base_, "weight"));
+    CheckFinite(out.values, StrCat(files_.folder(), ": ", files_.Name("weight")));
     return out;
   }
 
  private:
-  const SafetensorsTensor& Take(const char* part, const std::string& dtype, const Shape& shape) {
-    const std::string name = base_ + part;
-    const SafetensorsTensor& tensor = tensors_.Get(name);
-    TERN_CHECK_FORMAT(tensor.dtype == dtype && tensor.shape == shape, folder_, ": ", name, " is ",
-                      tensor.dtype, " ", ShapeText(tensor.shape), "; want ", dtype, " ",
-                      ShapeText(shape));
-    used_->insert(name);
-    return tensor;
-  }
-
   // Codes [K, N] of streams that run down the inputs, one an output.
   std::vector<uint8_t> Down() {
     const int64_t words = formats::PackedWords(k_, scheme_.bits);
-    const auto bytes = Take("qweight", "I32", {words, n_}).bytes;
+    const auto bytes = files_.Take("qweight", "I32", {words, n_}).bytes;
     std::vector<uint8_t> out(static_cast<size_t>(n_ * k_)), codes(static_cast<size_t>(k_));
     std::vector<uint32_t> stream(static_cast<size_t>(words));
     for (int64_t row = 0; row < n_; ++row) {
@@ -93,7 +81,7 @@ class Layer {
   // [rows, N] of streams that run over the outputs, in AWQ's order where it is AWQ's.
   std::vector<uint8_t> Along(const char* part, int64_t rows) {
     const int64_t words = formats::PackedWords(n_, scheme_.bits);
-    const auto bytes = Take(part, "I32", {rows, words}).bytes;
+    const auto bytes = files_.Take(part, "I32", {rows, words}).bytes;
     std::vector<uint8_t> out(static_cast<size_t>(rows * n_)), codes(static_cast<size_t>(n_));
     std::vector<uint32_t> stream(static_cast<size_t>(words));
     const bool awq = scheme_.packing == Packing::kAwq;
@@ -108,10 +96,10 @@ class Layer {
   }
 
   std::vector<float> Scales() {  // [G, N]
-    const std::string dtype = tensors_.Get(base_ + "scales").dtype;
-    TERN_CHECK_FORMAT(dtype == "F16" || dtype == "BF16", folder_, ": ", base_, "scales is ", dtype,
-                      "; want F16 or BF16");
-    const auto bytes = Take("scales", dtype, {groups_, n_}).bytes;
+    const std::string dtype = files_.Get("scales").dtype;
+    TERN_CHECK_FORMAT(dtype == "F16" || dtype == "BF16", files_.folder(), ": ",
+                      files_.Name("scales"), " is ", dtype, "; want F16 or BF16");
+    const auto bytes = files_.Take("scales", dtype, {groups_, n_}).bytes;
     std::vector<float> out(static_cast<size_t>(groups_ * n_));
     for (size_t i = 0; i < out.size(); ++i) {
       uint16_t bits;
@@ -124,24 +112,20 @@ class Layer {
   // The group of each input: adjacent ones, unless g_idx says otherwise.
   std::vector<int64_t> GroupIndex() {
     std::vector<int64_t> out(static_cast<size_t>(k_));
-    const bool given =
-        scheme_.packing != Packing::kAwq && tensors_.tensors().contains(base_ + "g_idx");
-    const std::byte* bytes = given ? Take("g_idx", "I32", {k_}).bytes.data() : nullptr;
+    const bool given = scheme_.packing != Packing::kAwq && files_.Has("g_idx");
+    const std::byte* bytes = given ? files_.Take("g_idx", "I32", {k_}).bytes.data() : nullptr;
     for (int64_t i = 0; i < k_; ++i) {
       int32_t group = static_cast<int32_t>(i / group_);
       if (given) std::memcpy(&group, bytes + 4 * i, 4);
-      TERN_CHECK_FORMAT(group >= 0 && group < groups_, folder_, ": ", base_, "g_idx holds ", group,
-                        " at ", i, "; want 0 to ", groups_ - 1);
+      TERN_CHECK_FORMAT(group >= 0 && group < groups_, files_.folder(), ": ", files_.Name("g_idx"),
+                        " holds ", group, " at ", i, "; want 0 to ", groups_ - 1);
       out[static_cast<size_t>(i)] = group;
     }
     return out;
   }
 
-  const SafetensorsReader& tensors_;
+  const LayerTensors files_;
   const ScaledScheme& scheme_;
-  std::string base_;
-  const std::string& folder_;
-  std::set<std::string>* used_;
   int64_t n_, k_, group_, groups_;
 };
 

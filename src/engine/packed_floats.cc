@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "engine/layer_tensors.h"
 #include "engine/weight_table.h"
 #include "formats/bit_pack.h"
 #include "formats/half.h"
@@ -24,36 +25,23 @@ class Layer {
  public:
   Layer(const SafetensorsReader& tensors, const ScaledScheme& scheme, const ParameterSpec& spec,
         const std::string& folder, std::set<std::string>* used)
-      : tensors_(tensors),
+      : files_(tensors, spec, folder, used),
         scheme_(scheme),
-        base_(spec.name.substr(0, spec.name.size() - std::string("weight").size())),
-        folder_(folder),
-        used_(used),
         n_(spec.shape[0]),
         k_(spec.shape[1]),
         group_(scheme.block_k == 0 ? k_ : scheme.block_k) {}
 
   DenseMatrix Read() {
-    TERN_CHECK_FORMAT(k_ % group_ == 0, folder_, ": rows of ", base_, "weight have ", k_,
-                      " weights; want a multiple of the group's ", group_);
+    TERN_CHECK_FORMAT(k_ % group_ == 0, files_.folder(), ": rows of ", files_.Name("weight"),
+                      " have ", k_, " weights; want a multiple of the group's ", group_);
     DenseMatrix out{std::vector<float>(static_cast<size_t>(n_ * k_)), n_, k_};
     const std::vector<float> scales = Scales();
     scheme_.packing == Packing::kBits ? Integers(scales, &out) : Fp4(scales, &out);
-    CheckFinite(out.values, StrCat(folder_, ": ", base_, "weight"));
+    CheckFinite(out.values, StrCat(files_.folder(), ": ", files_.Name("weight")));
     return out;
   }
 
  private:
-  const SafetensorsTensor& Take(const char* part, const std::string& dtype, const Shape& shape) {
-    const std::string name = base_ + part;
-    const SafetensorsTensor& tensor = tensors_.Get(name);
-    TERN_CHECK_FORMAT(tensor.dtype == dtype && tensor.shape == shape, folder_, ": ", name, " is ",
-                      tensor.dtype, " ", ShapeText(tensor.shape), "; want ", dtype, " ",
-                      ShapeText(shape));
-    used_->insert(name);
-    return tensor;
-  }
-
   int64_t Groups() const { return k_ / group_; }
 
   // [n, groups], as what the codes are multiplied with.
@@ -66,20 +54,22 @@ class Layer {
     };
     if (scheme_.packing == Packing::kNvfp4) {
       float global = 0;
-      std::memcpy(&global, Take("weight_global_scale", "F32", {1}).bytes.data(), sizeof global);
-      TERN_CHECK_FORMAT(std::isfinite(global) && global > 0, folder_, ": ", base_,
-                        "weight_global_scale is ", global, "; want a number above 0");
-      fill(Take("weight_scale", "F8_E4M3", shape), [=](const uint8_t* bytes, size_t i) {
+      std::memcpy(&global, files_.Take("weight_global_scale", "F32", {1}).bytes.data(),
+                  sizeof global);
+      TERN_CHECK_FORMAT(std::isfinite(global) && global > 0, files_.folder(), ": ",
+                        files_.Name("weight_global_scale"), " is ", global,
+                        "; want a number above 0");
+      fill(files_.Take("weight_scale", "F8_E4M3", shape), [=](const uint8_t* bytes, size_t i) {
         return kernels::E4M3ToFp32Ref(bytes[i]) / global;
       });
     } else if (scheme_.packing == Packing::kMxfp4) {
-      fill(Take("weight_scale", "U8", shape),
+      fill(files_.Take("weight_scale", "U8", shape),
            [](const uint8_t* bytes, size_t i) { return std::ldexp(1.0f, bytes[i] - 127); });
     } else {
-      const std::string dtype = tensors_.Get(base_ + "weight_scale").dtype;
-      TERN_CHECK_FORMAT(dtype == "BF16" || dtype == "F16", folder_, ": ", base_, "weight_scale is ",
-                        dtype, "; want BF16 or F16");
-      fill(Take("weight_scale", dtype, shape), [&](const uint8_t* bytes, size_t i) {
+      const std::string dtype = files_.Get("weight_scale").dtype;
+      TERN_CHECK_FORMAT(dtype == "BF16" || dtype == "F16", files_.folder(), ": ",
+                        files_.Name("weight_scale"), " is ", dtype, "; want BF16 or F16");
+      fill(files_.Take("weight_scale", dtype, shape), [&](const uint8_t* bytes, size_t i) {
         const uint16_t bits = formats::LoadHalfBits(bytes + 2 * i);
         return dtype == "BF16" ? formats::Bf16ToFp32(bits) : formats::Fp16ToFp32(bits);
       });
@@ -104,7 +94,7 @@ class Layer {
   // first.
   std::vector<uint8_t> ZeroPoints() {
     const int64_t words = formats::PackedWords(n_, scheme_.bits), groups = Groups();
-    const SafetensorsTensor& tensor = Take("weight_zero_point", "I32", {words, groups});
+    const SafetensorsTensor& tensor = files_.Take("weight_zero_point", "I32", {words, groups});
     std::vector<std::byte> turned(tensor.bytes.size());
     for (int64_t word = 0; word < words; ++word)
       for (int64_t group = 0; group < groups; ++group)
@@ -115,11 +105,11 @@ class Layer {
 
   void Integers(const std::vector<float>& scales, DenseMatrix* out) {
     const Shape stored = {n_, k_};
-    const SafetensorsTensor& shape = Take("weight_shape", "I64", {2});
-    TERN_CHECK_FORMAT(std::memcmp(shape.bytes.data(), stored.data(), 16) == 0, folder_, ": ", base_,
-                      "weight_shape is not ", ShapeText(stored));
-    const std::vector<uint8_t> codes =
-        Unpack(Take("weight_packed", "I32", {n_, formats::PackedWords(k_, scheme_.bits)}), n_, k_);
+    const SafetensorsTensor& shape = files_.Take("weight_shape", "I64", {2});
+    TERN_CHECK_FORMAT(std::memcmp(shape.bytes.data(), stored.data(), 16) == 0, files_.folder(),
+                      ": ", files_.Name("weight_shape"), " is not ", ShapeText(stored));
+    const std::vector<uint8_t> codes = Unpack(
+        files_.Take("weight_packed", "I32", {n_, formats::PackedWords(k_, scheme_.bits)}), n_, k_);
     const std::vector<uint8_t> zeros = scheme_.symmetric ? std::vector<uint8_t>() : ZeroPoints();
     const int half = 1 << (scheme_.bits - 1);
     for (int64_t row = 0; row < n_; ++row) {
@@ -134,19 +124,16 @@ class Layer {
   }
 
   void Fp4(const std::vector<float>& scales, DenseMatrix* out) {
-    const auto* bytes =
-        reinterpret_cast<const uint8_t*>(Take("weight_packed", "U8", {n_, k_ / 2}).bytes.data());
+    const auto* bytes = reinterpret_cast<const uint8_t*>(
+        files_.Take("weight_packed", "U8", {n_, k_ / 2}).bytes.data());
     for (int64_t i = 0; i < n_ * k_; ++i) {
       const int code = bytes[i / 2] >> (i % 2 == 0 ? 0 : 4) & 15;
       out->values[static_cast<size_t>(i)] = kFp4[code] * scales[static_cast<size_t>(i / group_)];
     }
   }
 
-  const SafetensorsReader& tensors_;
+  const LayerTensors files_;
   const ScaledScheme& scheme_;
-  std::string base_;
-  const std::string& folder_;
-  std::set<std::string>* used_;
   int64_t n_, k_, group_;
 };
 

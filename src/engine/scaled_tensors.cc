@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "engine/layer_tensors.h"
 
 namespace tern::engine {
 namespace {
@@ -21,59 +22,44 @@ class Layer {
  public:
   Layer(const SafetensorsReader& tensors, const HfQuantization& quantization,
         const ParameterSpec& spec, const std::string& folder, std::set<std::string>* used)
-      : tensors_(tensors),
+      : files_(tensors, spec, folder, used),
         quantization_(quantization),
-        base_(spec.name.substr(0, spec.name.size() - std::string(".weight").size())),
-        folder_(folder),
-        used_(used),
         n_(spec.shape[0]),
         k_(spec.shape[1]) {}
 
   std::optional<ScaledMatrix> Read() {
     ScaledMatrix matrix;
-    matrix.owner = tensors_.mapping();
+    matrix.owner = files_.reader().mapping();
     matrix.n = n_;
     matrix.k = k_;
-    if (Has("weight_packed")) {
+    if (files_.Has("weight_packed")) {
       matrix.code = ScaledCode::kInt4;
-      matrix.codes = Take("weight_packed", "I32", {n_, CeilDiv(k_, kPerWord)}).bytes;
+      matrix.codes = files_.Take("weight_packed", "I32", {n_, CeilDiv(k_, kPerWord)}).bytes;
       CheckStoredShape();
     } else {
-      if (!Has("weight")) return std::nullopt;  // The reader of plain floats says so
-      const std::string dtype = tensors_.Get(Name("weight")).dtype;
+      if (!files_.Has("weight")) return std::nullopt;  // The reader of plain floats says so
+      const std::string dtype = files_.Get("weight").dtype;
       if (dtype != "I8" && dtype != "F8_E4M3") return std::nullopt;
       matrix.code = dtype == "I8" ? ScaledCode::kInt8 : ScaledCode::kFp8E4m3;
-      matrix.codes = Take("weight", dtype, {n_, k_}).bytes;
+      matrix.codes = files_.Take("weight", dtype, {n_, k_}).bytes;
     }
     ReadScales(&matrix);
     for (const char* part : {"input_scale", "input_zero_point"}) {
-      if (Has(part)) used_->insert(Name(part));  // Of activations, which stay floats
+      if (files_.Has(part)) files_.Skip(part);  // Of activations, which stay floats
     }
-    CheckFinite(matrix, StrCat(folder_, ": ", Name("weight")));
+    CheckFinite(matrix, StrCat(files_.folder(), ": ", files_.Name("weight")));
     return matrix;
   }
 
  private:
-  std::string Name(const std::string& part) const { return StrCat(base_, ".", part); }
-  bool Has(const std::string& part) const { return tensors_.tensors().contains(Name(part)); }
-
-  const SafetensorsTensor& Take(const std::string& part, const std::string& dtype,
-                                const Shape& shape) {
-    const SafetensorsTensor& tensor = tensors_.Get(Name(part));
-    TERN_CHECK_FORMAT(tensor.dtype == dtype && tensor.shape == shape, folder_, ": ", Name(part),
-                      " is ", tensor.dtype, " ", ShapeText(tensor.shape), "; want ", dtype, " ",
-                      ShapeText(shape));
-    used_->insert(Name(part));
-    return tensor;
-  }
-
   // The sizes before packing, which the padding of the words hides.
   void CheckStoredShape() {
     int64_t sizes[2];
-    const SafetensorsTensor& tensor = Take("weight_shape", "I64", {2});
+    const SafetensorsTensor& tensor = files_.Take("weight_shape", "I64", {2});
     std::memcpy(sizes, tensor.bytes.data(), sizeof sizes);
-    TERN_CHECK_FORMAT(sizes[0] == n_ && sizes[1] == k_, folder_, ": ", Name("weight_shape"), " is ",
-                      ShapeText({sizes[0], sizes[1]}), "; want ", ShapeText({n_, k_}));
+    TERN_CHECK_FORMAT(sizes[0] == n_ && sizes[1] == k_, files_.folder(), ": ",
+                      files_.Name("weight_shape"), " is ", ShapeText({sizes[0], sizes[1]}),
+                      "; want ", ShapeText({n_, k_}));
   }
 
   // Shape of the scales of a scheme; of one for the whole matrix, [1].
@@ -86,7 +72,7 @@ class Layer {
 
   bool Fits(const ScaledScheme& scheme, const ScaledMatrix& matrix, const Shape& scales) const {
     if (scheme.packing != ScaledScheme::Packing::kNone || scheme.code != matrix.code ||
-        scheme.symmetric == Has("weight_zero_point"))
+        scheme.symmetric == files_.Has("weight_zero_point"))
       return false;
     // Groups that do not fill a row are written by no tool, so what they mean is not known.
     if (scheme.block_n == 1 && scheme.block_k > 0 && k_ % scheme.block_k != 0) return false;
@@ -96,10 +82,11 @@ class Layer {
 
   void ReadScales(ScaledMatrix* matrix) {
     const std::string& part = quantization_.scale_name;
-    const SafetensorsTensor& scales = tensors_.Get(Name(part));
-    used_->insert(Name(part));
+    const SafetensorsTensor& scales = files_.Get(part);
+    files_.Skip(part);
     TERN_CHECK_FORMAT(scales.dtype == "F32" || scales.dtype == "F16" || scales.dtype == "BF16",
-                      folder_, ": ", Name(part), " is ", scales.dtype, "; want F32, F16 or BF16");
+                      files_.folder(), ": ", files_.Name(part), " is ", scales.dtype,
+                      "; want F32, F16 or BF16");
     matrix->scale_type = scales.dtype == "F32"   ? ScaleType::kF32
                          : scales.dtype == "F16" ? ScaleType::kF16
                                                  : ScaleType::kBf16;
@@ -115,20 +102,19 @@ class Layer {
       matrix->block_k = scheme.block_k == 0 ? k_ : scheme.block_k;
       if (!scheme.symmetric) {
         matrix->zero_points =
-            Take("weight_zero_point", "I32", {CeilDiv(n_, kPerWord), scales.shape.back()}).bytes;
+            files_.Take("weight_zero_point", "I32", {CeilDiv(n_, kPerWord), scales.shape.back()})
+                .bytes;
       }
       return;
     }
-    throw FormatError(StrCat(folder_, ": ", Name("weight"), " has scales ", ShapeText(scales.shape),
-                             Has("weight_zero_point") ? " and zero points" : "",
+    throw FormatError(StrCat(files_.folder(), ": ", files_.Name("weight"), " has scales ",
+                             ShapeText(scales.shape),
+                             files_.Has("weight_zero_point") ? " and zero points" : "",
                              ", which no group of quantization_config describes; want ", wanted));
   }
 
-  const SafetensorsReader& tensors_;
+  const LayerTensors files_;
   const HfQuantization& quantization_;
-  std::string base_;
-  const std::string& folder_;
-  std::set<std::string>* used_;
   int64_t n_, k_;
 };
 
