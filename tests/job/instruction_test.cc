@@ -16,7 +16,7 @@ data: {sources: {chats: {files: [TEXTS/chats.jsonl], record: messages}}, validat
        chat_template: TEXTS/chat.jinja, packing: samples}
 stages:
   - train: {steps: 8, tokens_per_step: 128, sequence_length: 32, precision: fp32, eval_tokens: 0,
-            eval_every: 0, checkpoint_every: 2, schedule: {kind: constant, peak_lr: 1.0e-3}}
+            eval_every: 0, checkpoint_every: 2, optimizer: {weight_decay: 0}, schedule: {kind: constant, peak_lr: 1.0e-3, warmup_steps: 0}}
   - eval: {perplexity: {split: validation}}
 )";
 
@@ -65,7 +65,7 @@ TEST(InstructionRunTest, TrainsOnAnswersAndResumesToTheSameBits) {
 TEST(InstructionRunTest, RefusesAStreamAndATemplateThatIsMissing) {
   const InstructionRun run;
   EXPECT_THROW(run.Run({"data.packing=stream"}), RecipeError);
-  EXPECT_THROW(run.Run({"data.chat_template="}), InputError);  // The model brings none
+  EXPECT_THROW(run.Run({"data.chat_template=''"}), InputError);  // The model brings none
 }
 
 }  // namespace
