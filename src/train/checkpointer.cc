@@ -20,7 +20,7 @@ void Checkpointer::Save(const TrainState& state, const nlohmann::json& quantize,
       state, SaveOptions{job_.stage_folder, job_.resolved_recipe, job_.recipe.seed, job_.group,
                          quantize, /*copy=*/background});
   if (background) {
-    writing_ = std::async(std::launch::async, [this] { saving_->Write(); });
+    writing_ = std::async(std::launch::async, [saving = saving_.get()] { saving->Write(); });
     return;
   }
   saving_->Write();
