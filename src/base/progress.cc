@@ -7,6 +7,8 @@
 #include <array>
 #include <chrono>
 #include <cmath>
+#include <iomanip>
+#include <sstream>
 #include <utility>
 
 #include "base/error.h"
@@ -65,6 +67,12 @@ std::string FormatSi(double value) {
   if (value < 0) return StrCat("-", FormatSi(-value));
   if (value > 0 && value < 1) return Printf("%.3g", value);
   return Scaled(value, 1000.0, std::array<const char*, 7>{"", "k", "M", "G", "T", "P", "E"});
+}
+
+std::string FormatFixed(double value, int digits) {
+  std::ostringstream out;
+  out << std::fixed << std::setprecision(digits) << value;
+  return out.str();
 }
 
 std::string FormatBytes(double size_bytes) {

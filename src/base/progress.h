@@ -17,6 +17,8 @@ namespace tern {
 std::string FormatDuration(double seconds);
 // Three digits and an SI prefix: "0", "7", "999", "1.86 k", "12.3 M", "4.00 G"; below 1: "0.125".
 std::string FormatSi(double value);
+// With so many digits behind the point.
+std::string FormatFixed(double value, int digits);
 // Bytes in binary units: "512 B", "1.50 KiB", "3.20 GiB".
 std::string FormatBytes(double size_bytes);
 

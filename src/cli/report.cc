@@ -1,6 +1,5 @@
 // tern report RUN: the report of a run folder; of several: a table of settings and their curves.
 #include <CLI/CLI.hpp>
-#include <filesystem>
 #include <iostream>
 
 #include "base/error.h"

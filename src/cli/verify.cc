@@ -65,9 +65,9 @@ void VerifyExport(const Flags& flags) {
   const double bound = transfer::MaxMeanKl(decoder.config(), format);
   const transfer::WeightReport w = transfer::CompareWeights(decoder, weights, format);
   transfer::CompareTokenizers(model.tokenizer ? &*model.tokenizer : nullptr, weights);
-  const transfer::LogitsReport l =
-      transfer::CompareLogits(decoder, std::move(weights), ptq::ProbeTokens(nullptr, decoder.config()),
-                              static_cast<int>(flags.threads), bound);
+  const transfer::LogitsReport l = transfer::CompareLogits(
+      decoder, std::move(weights), ptq::ProbeTokens(nullptr, decoder.config()),
+      static_cast<int>(flags.threads), bound);
   std::cout << file << ": " << w.codes << " ternary weights and " << w.floats
             << " other values equal; logits of " << l.tokens << " tokens: mean KL " << l.mean_kl
             << " (bound " << bound << "), top-1 agreement " << 100 * l.top1_agreement << " %\n";

@@ -23,9 +23,8 @@ constexpr int64_t kAwqPlace[8] = {0, 4, 1, 5, 2, 6, 3, 7};
 
 class Layer {
  public:
-  Layer(const SafetensorsReader& tensors, const ScaledScheme& scheme, const ParameterSpec& spec,
-        const std::string& folder, std::set<std::string>* used)
-      : files_(tensors, spec, folder, used),
+  Layer(const LayerTensors& files, const ScaledScheme& scheme, const ParameterSpec& spec)
+      : files_(files),
         scheme_(scheme),
         n_(spec.shape[0]),
         k_(spec.shape[1]),
@@ -124,7 +123,7 @@ class Layer {
     return out;
   }
 
-  const LayerTensors files_;
+  const LayerTensors& files_;
   const ScaledScheme& scheme_;
   int64_t n_, k_, group_, groups_;
 };
@@ -135,13 +134,12 @@ std::optional<DenseMatrix> ReadGptqMatrix(const SafetensorsReader& tensors,
                                           const HfQuantization& quantization,
                                           const ParameterSpec& spec, const std::string& folder,
                                           std::set<std::string>* used) {
-  const std::string name =
-      spec.name.substr(0, spec.name.size() - std::string("weight").size()) + "qweight";
-  if (!tensors.tensors().contains(name)) return std::nullopt;
+  const LayerTensors files(tensors, spec, folder, used);
+  if (!files.Has("qweight")) return std::nullopt;
   for (const ScaledScheme& scheme : quantization.schemes) {
     if (scheme.packing == Packing::kGptqV1 || scheme.packing == Packing::kGptqV2 ||
         scheme.packing == Packing::kAwq)
-      return Layer(tensors, scheme, spec, folder, used).Read();
+      return Layer(files, scheme, spec).Read();
   }
   return std::nullopt;
 }

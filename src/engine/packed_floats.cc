@@ -23,9 +23,8 @@ constexpr float kFp4[16] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6, -0.0f, -0.5f, -1, -1.5
 
 class Layer {
  public:
-  Layer(const SafetensorsReader& tensors, const ScaledScheme& scheme, const ParameterSpec& spec,
-        const std::string& folder, std::set<std::string>* used)
-      : files_(tensors, spec, folder, used),
+  Layer(const LayerTensors& files, const ScaledScheme& scheme, const ParameterSpec& spec)
+      : files_(files),
         scheme_(scheme),
         n_(spec.shape[0]),
         k_(spec.shape[1]),
@@ -132,34 +131,30 @@ class Layer {
     }
   }
 
-  const LayerTensors files_;
+  const LayerTensors& files_;
   const ScaledScheme& scheme_;
   int64_t n_, k_, group_;
 };
-
-}  // namespace
-
-namespace {
 
 bool HasCodesOf(const ScaledScheme& scheme, const SafetensorsTensor& packed, int64_t k) {
   if (scheme.packing == Packing::kNone) return false;
   const bool words = scheme.packing == Packing::kBits;
   const int64_t width = words ? formats::PackedWords(k, scheme.bits) : k / 2;
-  return packed.dtype == (words ? "I32" : "U8") && packed.shape.back() == width;
+  return packed.dtype == (words ? "I32" : "U8") && !packed.shape.empty() &&
+         packed.shape.back() == width;
 }
 
 // Tells groups apart whose codes look the same.
-bool HasScalesOf(const ScaledScheme& scheme, const SafetensorsReader& tensors,
-                 const std::string& base, const Shape& weight) {
-  const auto scale = tensors.tensors().find(base + "weight_scale");
-  if (scale == tensors.tensors().end()) return false;
-  const std::string& dtype = scale->second.dtype;
+bool HasScalesOf(const ScaledScheme& scheme, const LayerTensors& files, const Shape& weight) {
+  if (!files.Has("weight_scale")) return false;
+  const SafetensorsTensor& scale = files.Get("weight_scale");
+  const std::string& dtype = scale.dtype;
   const bool fp8 = dtype == "F8_E4M3", exponents = dtype == "U8";
   const int64_t group = scheme.block_k == 0 ? weight[1] : scheme.block_k;
   return fp8 == (scheme.packing == Packing::kNvfp4) &&
          exponents == (scheme.packing == Packing::kMxfp4) &&
-         scale->second.shape == Shape{weight[0], weight[1] / group} &&
-         tensors.tensors().contains(base + "weight_zero_point") == !scheme.symmetric;
+         scale.shape == Shape{weight[0], weight[1] / group} &&
+         files.Has("weight_zero_point") == !scheme.symmetric;
 }
 
 }  // namespace
@@ -168,19 +163,18 @@ std::optional<DenseMatrix> ReadPackedFloats(const SafetensorsReader& tensors,
                                             const HfQuantization& quantization,
                                             const ParameterSpec& spec, const std::string& folder,
                                             std::set<std::string>* used) {
-  const std::string base = spec.name.substr(0, spec.name.size() - std::string("weight").size());
-  const auto packed = tensors.tensors().find(base + "weight_packed");
-  if (packed == tensors.tensors().end()) return std::nullopt;
+  const LayerTensors files(tensors, spec, folder, used);
+  if (!files.Has("weight_packed")) return std::nullopt;
   const ScaledScheme* chosen = nullptr;
   for (const ScaledScheme& scheme : quantization.schemes) {
-    if (!HasCodesOf(scheme, packed->second, spec.shape[1])) continue;
-    const bool fits = HasScalesOf(scheme, tensors, base, spec.shape);
+    if (!HasCodesOf(scheme, files.Get("weight_packed"), spec.shape[1])) continue;
+    const bool fits = HasScalesOf(scheme, files, spec.shape);
     // Without one that fits, the first says what it would have wanted.
     if (fits || chosen == nullptr) chosen = &scheme;
     if (fits) break;
   }
   if (chosen == nullptr) return std::nullopt;
-  return Layer(tensors, *chosen, spec, folder, used).Read();
+  return Layer(files, *chosen, spec).Read();
 }
 
 }  // namespace tern::engine

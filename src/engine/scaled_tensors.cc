@@ -101,9 +101,10 @@ class Layer {
       matrix->block_n = scheme.block_n == 0 ? n_ : scheme.block_n;
       matrix->block_k = scheme.block_k == 0 ? k_ : scheme.block_k;
       if (!scheme.symmetric) {
-        matrix->zero_points =
-            files_.Take("weight_zero_point", "I32", {CeilDiv(n_, kPerWord), scales.shape.back()})
-                .bytes;
+        matrix->zero_points = files_
+                                  .Take("weight_zero_point", "I32",
+                                        {CeilDiv(n_, kPerWord), ScaleShape(scheme).back()})
+                                  .bytes;
       }
       return;
     }

@@ -21,6 +21,7 @@ constexpr int64_t kChunkRows = 512;  // Rows of logits held at once
 // What one rank has done of an evaluation.
 struct Shares {
   std::vector<double> losses;  // Sum of negative log-likelihoods of each of its passes, in order
+  int64_t targets = 0;         // Predicted in them: not borders of documents, prompts, padding
   bool complete = true;        // False: a stop signal ended it early
 };
 
@@ -41,6 +42,8 @@ Shares MyPasses(const model::Decoder& decoder, const data::TokenSource& tokens,
     const int64_t size = std::min(options.batch, count - first);
     const data::Batch batch = data::MakeEvalBatch(tokens, options.split, windows, first, size,
                                                   options.sequence_length, options.packing);
+    shares.targets += std::count_if(batch.targets.begin(), batch.targets.end(),
+                                    [](int32_t target) { return target >= 0; });
     nn::LossOptions loss;
     loss.count = 1;  // The sum, divided once at the end.
     loss.chunk_rows = kChunkRows;
@@ -53,32 +56,24 @@ Shares MyPasses(const model::Decoder& decoder, const data::TokenSource& tokens,
   return shares;
 }
 
-// The passes' losses in their order, added up on every rank alike.
-double JoinPasses(const Shares& mine, int64_t passes, parallel::Group& group, bool* complete) {
+// All ranks' shares as one: the passes' losses in their order, on every rank alike.
+Shares JoinPasses(const Shares& mine, int64_t passes, parallel::Group& group) {
   const int64_t ranks = group.size(), most = (passes + ranks - 1) / ranks;
-  std::vector<double> sent = {mine.complete ? 1.0 : 0.0};
+  std::vector<double> sent = {mine.complete ? 1.0 : 0.0, static_cast<double>(mine.targets)};
+  const auto head = static_cast<int64_t>(sent.size());
   sent.insert(sent.end(), mine.losses.begin(), mine.losses.end());
-  sent.resize(static_cast<size_t>(most + 1));
+  sent.resize(static_cast<size_t>(head + most));
   const auto all = group.GatherNumbers(sent);
-  for (const auto& numbers : all) *complete = *complete && numbers[0] != 0;
-  double sum = 0;
+  Shares joined;
+  for (const auto& numbers : all) {
+    joined.complete = joined.complete && numbers[0] != 0;
+    joined.targets += static_cast<int64_t>(numbers[1]);
+  }
   for (int64_t pass = 0; pass < passes; ++pass) {
-    sum += all[static_cast<size_t>(pass % ranks)][static_cast<size_t>(1 + pass / ranks)];
+    joined.losses.push_back(
+        all[static_cast<size_t>(pass % ranks)][static_cast<size_t>(head + pass / ranks)]);
   }
-  return sum;
-}
-
-// Tokens that were predicted: borders of documents, prompts and padding were not.
-int64_t CountTargets(const data::TokenSource& tokens, const PerplexityOptions& options,
-                     const std::vector<data::EvalWindow>& windows) {
-  int64_t targets = 0;
-  for (int64_t i = 0; i < static_cast<int64_t>(windows.size()); ++i) {
-    const data::Batch batch = data::MakeEvalBatch(tokens, options.split, windows, i, 1,
-                                                  options.sequence_length, options.packing);
-    targets += std::count_if(batch.targets.begin(), batch.targets.end(),
-                             [](int32_t target) { return target >= 0; });
-  }
-  return targets;
+  return joined;
 }
 
 }  // namespace
@@ -108,20 +103,18 @@ PerplexityResult Perplexity(const model::Decoder& decoder, const data::TokenSour
                             const PerplexityOptions& options) {
   const at::NoGradGuard no_grad;
   const std::vector<data::EvalWindow> windows = WindowsToRead(tokens, options);
-  const Shares shares = MyPasses(decoder, tokens, options, windows);
-  PerplexityResult result;
-  const int64_t passes = (static_cast<int64_t>(windows.size()) + options.batch - 1) / options.batch;
-  double sum = 0;
-  if (options.group == nullptr) {
-    result.complete = shares.complete;
-    for (const double loss : shares.losses) sum += loss;
-  } else {
-    sum = JoinPasses(shares, passes, *options.group, &result.complete);
+  Shares shares = MyPasses(decoder, tokens, options, windows);
+  if (options.group != nullptr) {
+    const auto count = static_cast<int64_t>(windows.size());
+    shares = JoinPasses(shares, (count + options.batch - 1) / options.batch, *options.group);
   }
+  PerplexityResult result;
+  result.complete = shares.complete;
   if (!result.complete) return result;
-  result.tokens = CountTargets(tokens, options, windows);
-  CheckPredicted(result.tokens, options.split);
-  result.loss = sum / static_cast<double>(result.tokens);
+  CheckPredicted(shares.targets, options.split);
+  result.tokens = shares.targets;
+  for (const double loss : shares.losses) result.loss += loss;
+  result.loss /= static_cast<double>(result.tokens);
   result.perplexity = std::exp(result.loss);
   return result;
 }

@@ -1,5 +1,6 @@
 // The eval stage: perplexity of what the training ships; with `recovery` beside it the model that
 // it is to be like, and the start of the training, quantized and not trained.
+#include <algorithm>
 #include <optional>
 
 #include "base/error.h"
@@ -15,7 +16,8 @@
 namespace tern::job {
 namespace {
 
-constexpr int64_t kBlockTokens = 2048;  // On which block outputs are compared
+// On which block outputs are compared, and how many at once: every block's inner tensors are held.
+constexpr int64_t kBlockTokens = 2048, kBlockWindow = 512;
 
 [[noreturn]] void ThrowStopped(const std::string& id) {
   throw StoppedError(StrCat("stopped by ", SignalName(StopSignal()), " during ", id,
@@ -53,6 +55,7 @@ void AddRecovery(Context& context, const recipe::EvalStage& stage, const model::
   (*result)["mean_kl"] = trained.mean_kl;
   eval::PerplexityOptions few = OptionsOf(context, stage, decoder);
   few.max_tokens = kBlockTokens;
+  few.sequence_length = std::min(few.sequence_length, kBlockWindow);
   (*result)["block_errors"] =
       eval::BlockErrors(decoder, reference, context.TokensFor(few.sequence_length), few);
   if (recipe.start.from.empty()) return;

@@ -16,12 +16,6 @@
 namespace tern::job {
 namespace {
 
-std::string Fixed(double value, int digits) {
-  std::ostringstream out;
-  out << std::fixed << std::setprecision(digits) << value;
-  return out.str();
-}
-
 std::string Short(double value) {
   std::ostringstream out;
   out << std::setprecision(2) << value;
@@ -33,26 +27,27 @@ std::string Lines(const recipe::PrepareStage&, const nlohmann::json& r) {
                 " validation tokens, vocabulary ", r["vocab_size"], "\n");
 }
 std::string Lines(const recipe::TrainStage& stage, const nlohmann::json& r) {
-  return StrCat("- ", stage.id, ": ", r["steps"], " steps, loss ", Fixed(r["loss"], 4),
-                ", validation loss ", Fixed(r["validation_loss"], 4), ", ",
+  return StrCat("- ", stage.id, ": ", r["steps"], " steps, loss ", FormatFixed(r["loss"], 4),
+                ", validation loss ", FormatFixed(r["validation_loss"], 4), ", ",
                 FormatSi(r["tokens_per_second"]), " tokens/s (",
-                Fixed(100 * r["share_of_gemm_peak"].get<double>(), 0),
+                FormatFixed(100 * r["share_of_gemm_peak"].get<double>(), 0),
                 " % of the fp32 GEMM peak), peak memory ", FormatBytes(r["peak_memory_bytes"]),
                 " (planned ", FormatBytes(r["predicted_memory_bytes"]), ")\n");
 }
 // Of an eval stage with `recovery`.
 std::string RecoveryLines(const nlohmann::json& r) {
   std::string text = StrCat("  - ", r["reference"].get<std::string>(), ": perplexity ",
-                            Fixed(std::exp(r["reference_loss"].get<double>()), 2), "; KL to it ",
-                            Fixed(r["mean_kl"], 4), " nats a token\n");
+                            FormatFixed(std::exp(r["reference_loss"].get<double>()), 2),
+                            "; KL to it ", FormatFixed(r["mean_kl"], 4), " nats a token\n");
   if (r.contains("start_loss")) {
-    text += StrCat(
-        "  - quantized and not trained: perplexity ",
-        Fixed(std::exp(r["start_loss"].get<double>()), 2), ", KL ", Fixed(r["start_mean_kl"], 4),
-        r.contains("recovered")
-            ? StrCat("; training won back ", Fixed(100 * r["recovered"].get<double>(), 1),
-                     " % of the lost log-perplexity\n")
-            : "\n");
+    text +=
+        StrCat("  - quantized and not trained: perplexity ",
+               FormatFixed(std::exp(r["start_loss"].get<double>()), 2), ", KL ",
+               FormatFixed(r["start_mean_kl"], 4),
+               r.contains("recovered") ? StrCat("; training won back ",
+                                                FormatFixed(100 * r["recovered"].get<double>(), 1),
+                                                " % of the lost log-perplexity\n")
+                                       : "\n");
   }
   const auto errors = r["block_errors"].get<std::vector<double>>();
   if (errors.empty()) return text;
@@ -63,9 +58,9 @@ std::string RecoveryLines(const nlohmann::json& r) {
                        Short(100 * *worst), " %\n");
 }
 std::string Lines(const recipe::EvalStage& stage, const nlohmann::json& r) {
-  return StrCat("- ", stage.id, ": perplexity ", Fixed(r["perplexity"], 2), " on ", r["tokens"],
-                " ", r["split"].get<std::string>(), " tokens, windows of ", r["sequence_length"],
-                "\n") +
+  return StrCat("- ", stage.id, ": perplexity ", FormatFixed(r["perplexity"], 2), " on ",
+                r["tokens"], " ", r["split"].get<std::string>(), " tokens, windows of ",
+                r["sequence_length"], "\n") +
          (r.contains("reference") ? RecoveryLines(r) : "");
 }
 std::string Lines(const recipe::ExportStage& stage, const nlohmann::json& r) {
@@ -82,7 +77,7 @@ std::string Lines(const recipe::VerifyStage& stage, const nlohmann::json& r) {
     text += StrCat("- ", stage.id, ": ", file["format"].get<std::string>(), ": ",
                    file["ternary_weights"], " ternary weights equal, logits of ", file["tokens"],
                    " tokens: mean KL ", Short(file["mean_kl"]), ", top-1 agreement ",
-                   Fixed(100 * file["top1_agreement"].get<double>(), 1), " %\n");
+                   FormatFixed(100 * file["top1_agreement"].get<double>(), 1), " %\n");
   }
   return text;
 }
@@ -137,8 +132,8 @@ std::string CheckExpectations(const Context& context) {
                               ", the recipe expects below ", limit,
                               " (expect.validation_perplexity_below)"));
   }
-  return StrCat("expectation held: validation perplexity ", Fixed(perplexity, 2), " is below ",
-                limit);
+  return StrCat("expectation held: validation perplexity ", FormatFixed(perplexity, 2),
+                " is below ", limit);
 }
 
 nlohmann::json RunStage(Context& context, const recipe::ReportStage&) {

@@ -5,11 +5,9 @@
 #include <array>
 #include <cmath>
 #include <filesystem>
-#include <iomanip>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <sstream>
 #include <utility>
 
 #include "base/error.h"
@@ -96,12 +94,6 @@ std::vector<Setting> ReadSettings(const std::vector<std::string>& folders) {
   return settings;
 }
 
-std::string Fixed(double value, int digits) {
-  std::ostringstream out;
-  out << std::fixed << std::setprecision(digits) << value;
-  return out.str();
-}
-
 // "1.234 ± 0.012": mean and half-width of the interval at 95 %; of one run its value; "" when a run
 // lacks the number.
 std::string MeanOf(const Setting& setting, const std::string& key, double factor, int digits) {
@@ -114,12 +106,12 @@ std::string MeanOf(const Setting& setting, const std::string& key, double factor
   const auto n = static_cast<double>(values.size());
   double mean = 0, squares = 0;
   for (const double value : values) mean += value / n;
-  if (values.size() == 1) return Fixed(mean, digits);
+  if (values.size() == 1) return FormatFixed(mean, digits);
   for (const double value : values) squares += (value - mean) * (value - mean);
   const size_t freedom = values.size() - 1;
   const double t = freedom <= kStudentT.size() ? kStudentT[freedom - 1] : kNormal;
-  return StrCat(Fixed(mean, digits), " ± ",
-                Fixed(t * std::sqrt(squares / static_cast<double>(freedom) / n), digits));
+  return StrCat(FormatFixed(mean, digits), " ± ",
+                FormatFixed(t * std::sqrt(squares / static_cast<double>(freedom) / n), digits));
 }
 
 std::string Row(const Setting& setting) {
@@ -131,8 +123,8 @@ std::string Row(const Setting& setting) {
     tokens += static_cast<double>(run.tokens) / n;
   }
   return StrCat("| ", setting.name, " | ", setting.runs.size(), " | ", FormatSi(tokens), " | ",
-                Fixed(seconds / 60, 1), " | ", MeanOf(setting, "loss", 1, 4), " | ",
-                Fixed(std::exp(loss), 2), " | ", MeanOf(setting, "mean_kl", 1, 4), " | ",
+                FormatFixed(seconds / 60, 1), " | ", MeanOf(setting, "loss", 1, 4), " | ",
+                FormatFixed(std::exp(loss), 2), " | ", MeanOf(setting, "mean_kl", 1, 4), " | ",
                 MeanOf(setting, "recovered", 100, 1), " |\n");
 }
 

@@ -8,8 +8,6 @@
 
 #include "base/error.h"
 #include "ptq/bit_budget.h"
-#include "ptq/float_model.h"
-#include "ptq/sensitivity.h"
 
 namespace tern::ptq {
 namespace {
@@ -64,13 +62,12 @@ double PredictedKl(const at::Tensor& w_NK, GgmlType type, const std::vector<doub
   return all > 0 ? 0.5 * std::accumulate(lost.begin(), lost.end(), 0.0) / all : 0.0;
 }
 
-std::vector<MatrixOptions> CostsOf(const QuantizeOptions& options, const Sensitivity& sensitivity,
+std::vector<MatrixOptions> CostsOf(FloatModel* model, const Sensitivity& sensitivity,
                                    const Importance& importance) {
-  FloatModel model(options.source, options.tokenizer, options.allow_requantize);
   std::vector<MatrixOptions> out;
-  for (const ParameterSpec& spec : ParameterTable(model.config())) {
+  for (const ParameterSpec& spec : ParameterTable(model->config())) {
     if (spec.shape.size() != 2) continue;
-    const at::Tensor w_NK = model.Read(spec).contiguous();
+    const at::Tensor w_NK = model->Read(spec).contiguous();
     const auto columns = importance.find(spec.name);
     MatrixOptions& of = out.emplace_back();
     of.spec = spec;
@@ -118,10 +115,9 @@ int64_t GgufTensorBytes(GgmlType type, const std::vector<int64_t>& shape) {
   return (bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
 
-GgufPlan PlanGguf(const QuantizeOptions& options, const SizeTarget& target, int64_t other_bytes,
-                  const at::Tensor& tokens_BT, const Importance& importance) {
-  const std::vector<MatrixOptions> matrices = CostsOf(
-      options, MeasureSensitivity(options.source, options.tokenizer, tokens_BT), importance);
+GgufPlan PlanGguf(FloatModel* model, const SizeTarget& target, int64_t other_bytes,
+                  const Sensitivity& sensitivity, const Importance& importance) {
+  const std::vector<MatrixOptions> matrices = CostsOf(model, sensitivity, importance);
   int64_t weights = 0;
   std::vector<std::vector<BitOption>> costs;
   for (const MatrixOptions& matrix : matrices) {

@@ -9,8 +9,9 @@
 #include <vector>
 
 #include "formats/block_codec.h"
+#include "ptq/float_model.h"
 #include "ptq/importance.h"
-#include "ptq/quantize_model.h"
+#include "ptq/sensitivity.h"
 
 namespace tern::ptq {
 
@@ -31,10 +32,10 @@ struct GgufPlan {
   uint32_t file_type = 0;    // llama_ftype of the type with the most weights
 };
 
-// `other_bytes`: of the file beside its matrices. tokens_BT: of the calibration. Throws InputError
-// when the target is below the smallest file, which it names.
-GgufPlan PlanGguf(const QuantizeOptions& options, const SizeTarget& target, int64_t other_bytes,
-                  const at::Tensor& tokens_BT, const Importance& importance);
+// `other_bytes`: of the file beside its matrices. Throws InputError when the target is below the
+// smallest file, which it names.
+GgufPlan PlanGguf(FloatModel* model, const SizeTarget& target, int64_t other_bytes,
+                  const Sensitivity& sensitivity, const Importance& importance);
 
 // Bytes of a tensor in the file: its rows, padded.
 int64_t GgufTensorBytes(formats::GgmlType type, const std::vector<int64_t>& shape);

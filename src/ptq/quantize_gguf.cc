@@ -302,8 +302,9 @@ QuantizeReport QuantizeGgufToSize(const QuantizeOptions& options, const SizeTarg
   if (options.pure) throw UsageError("--pure is one type; --to-size and --to-bits mix types");
   return QuantizeWith(options, [&](FloatModel* model, const Inputs& inputs, const std::string& path,
                                    QuantizeReport* report, std::vector<nlohmann::json>* ledger) {
-    *plan = PlanGguf(options, target, OtherBytes(*model, path), inputs.calibration->tokens_BT,
-                     inputs.importance);
+    const Sensitivity sensitivity =
+        MeasureSensitivity(options.source, options.tokenizer, inputs.calibration->tokens_BT);
+    *plan = PlanGguf(model, target, OtherBytes(*model, path), sensitivity, inputs.importance);
     const TypeOf type_of = [&](const ParameterSpec& spec) {
       return GgufTypeChoice{plan->types.at(spec.name), ""};
     };

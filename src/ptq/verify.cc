@@ -123,14 +123,13 @@ VerifyReport VerifyQuantized(const VerifyOptions& options) {
   }
   report.traps = CheckTraps(options.output);
   if (options.source.empty()) return report;
+  std::vector<int32_t> tokens;
   {
     const engine::ModelWeights weights = engine::LoadModel(options.output);
     CompareMatrices(options, weights, ledger, &report);
-    report.divergence = CompareWithSource(
-        options.source, options.output,
-        ProbeTokens(weights.tokenizer ? &*weights.tokenizer : nullptr, weights.config),
-        options.threads);
-  }
+    tokens = ProbeTokens(weights.tokenizer ? &*weights.tokenizer : nullptr, weights.config);
+  }  // The models of the comparison are in memory one after the other
+  report.divergence = CompareWithSource(options.source, options.output, tokens, options.threads);
   if (!(report.divergence.mean_kl <= options.max_kl))
     throw NumericError(StrCat(options.output, ": the mean KL to ", options.source, " is ",
                               report.divergence.mean_kl, " over ", report.divergence.tokens,

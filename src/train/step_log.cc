@@ -2,8 +2,6 @@
 #include "train/step_log.h"
 
 #include <cmath>
-#include <iomanip>
-#include <sstream>
 #include <vector>
 
 #include "base/error.h"
@@ -16,12 +14,6 @@ ProgressLine::Options ProgressOptions(const StepLogOptions& options) {
   progress.total = options.total_steps;
   progress.start = options.first_step;
   return progress;
-}
-
-std::string Fixed(double value, int digits) {
-  std::ostringstream out;
-  out << std::fixed << std::setprecision(digits) << value;
-  return out.str();
 }
 
 // Numbers of nested objects as "health/q_proj/zeros".
@@ -90,10 +82,10 @@ void StepLog::Step(int64_t step, const StepRecord& record) {
   events_.Add(step, {named.begin(), named.end()});
 
   std::string note =
-      StrCat("loss ", Fixed(record.loss, 4), " · ", FormatSi(TokensPerSecond()), " tokens/s");
+      StrCat("loss ", FormatFixed(record.loss, 4), " · ", FormatSi(TokensPerSecond()), " tokens/s");
   if (options_.gemm_flops > 0) {
     const double share = TokensPerSecond() * options_.flops_per_token / options_.gemm_flops;
-    note += StrCat(" · ", Fixed(100 * share, 0), " % of GEMM peak");
+    note += StrCat(" · ", FormatFixed(100 * share, 0), " % of GEMM peak");
   }
   progress_.Update(step, note);
 }

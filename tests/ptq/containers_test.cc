@@ -11,7 +11,6 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "data/mapped_tokens.h"
 #include "engine/engine.h"
 #include "engine/model_source.h"
 #include "engine/weight_table.h"
@@ -22,6 +21,7 @@
 #include "ptq/quantize_model.h"
 #include "ptq/verify.h"
 #include "tests/engine/tiny_files.h"
+#include "tests/ptq/tiny_source.h"
 #include "tests/testing/temp_folder.h"
 
 namespace tern::ptq {
@@ -108,19 +108,8 @@ TEST(PackAwqTest, OrderOfOutputs) {
 class ContainersTest : public ::testing::Test {
  protected:
   ContainersTest() {
-    at::set_num_threads(1);
-    testing::WriteHfFolder(
-        testing::MakeTinyModel(testing::TinyConfig(ArchName::kLlama, LinearKind::kDense), 3),
-        folder_ / "source");
-    const std::vector<int32_t> ids = testing::RandomTokens(1000, 40, 5);
-    data::MegatronWriter writer(folder_ / "text", 40);
-    writer.AddDocument(ids.data(), 1000);
-    writer.Commit();
-    options_.source = folder_ / "source";
-    options_.output = folder_ / "out";
-    options_.sequence = 32;
-    options_.calibration_tokens = 320;
-    options_.threads = 1;
+    WriteTinySource(folder_);
+    options_ = TinyOptions(folder_, "int4", "out");
     options_.min_max = true;
   }
   TempFolder folder_;

@@ -13,11 +13,11 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/random.h"
-#include "data/mapped_tokens.h"
 #include "ptq/ledger.h"
 #include "ptq/quantize_model.h"
 #include "ptq/verify.h"
 #include "tests/engine/tiny_files.h"
+#include "tests/ptq/tiny_source.h"
 #include "tests/testing/file_size_limit.h"
 #include "tests/testing/temp_folder.h"
 
@@ -29,26 +29,12 @@ using testing::TempFolder;
 
 class Disturbed {
  public:
-  Disturbed() {
-    at::set_num_threads(1);
-    testing::WriteHfFolder(
-        testing::MakeTinyModel(testing::TinyConfig(ArchName::kLlama, LinearKind::kDense), 3),
-        folder_ / "source");
-    const std::vector<int32_t> ids = testing::RandomTokens(1000, 40, 5);
-    data::MegatronWriter writer(folder_ / "text", 40);
-    writer.AddDocument(ids.data(), 1000);
-    writer.Commit();
-  }
+  Disturbed() { WriteTinySource(folder_); }
 
   QuantizeOptions Options(const std::string& to, const std::string& name) const {
-    QuantizeOptions options;
-    options.source = folder_ / "source";
+    QuantizeOptions options = TinyOptions(folder_, to, name);
     options.calibration = folder_ / "text.idx";
-    options.output = folder_ / name;
-    options.to = to;
-    options.sequence = 32;
     options.calibration_tokens = 288;
-    options.threads = 1;
     options.min_max = true;
     return options;
   }

@@ -8,11 +8,11 @@
 #include <set>
 
 #include "base/error.h"
-#include "data/mapped_tokens.h"
 #include "engine/model_source.h"
 #include "ptq/bit_budget.h"
 #include "ptq/quantize_gguf.h"
 #include "tests/engine/tiny_files.h"
+#include "tests/ptq/tiny_source.h"
 #include "tests/testing/temp_folder.h"
 
 namespace tern::ptq {
@@ -64,21 +64,9 @@ TEST(BitBudgetTest, IsTheBestOfAllCombinations) {
 class MixedBitsTest : public ::testing::Test {
  protected:
   MixedBitsTest() {
-    at::set_num_threads(1);
-    testing::WriteHfFolder(
-        testing::MakeTinyModel(testing::TinyConfig(ArchName::kLlama, LinearKind::kDense), 3),
-        folder_ / "source");
-    options_.source = folder_ / "source";
-    options_.output = folder_ / "out.gguf";
-    options_.to = "mixed types";
-    options_.sequence = 32;
-    options_.calibration_tokens = 320;
+    WriteTinySource(folder_);
+    options_ = TinyOptions(folder_, "mixed types", "out.gguf");
     options_.calibration = folder_ / "text.idx";
-    options_.threads = 1;
-    const std::vector<int32_t> ids = testing::RandomTokens(1000, 40, 5);
-    data::MegatronWriter writer(folder_ / "text", 40);
-    writer.AddDocument(ids.data(), 1000);
-    writer.Commit();
   }
 
   GgufPlan Make(const SizeTarget& target, QuantizeReport* report) {

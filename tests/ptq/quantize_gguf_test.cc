@@ -12,13 +12,13 @@
 #include "arch/gguf_names.h"
 #include "base/error.h"
 #include "base/file.h"
-#include "data/mapped_tokens.h"
 #include "engine/model_source.h"
 #include "engine/weight_table.h"
 #include "formats/gguf.h"
 #include "ptq/gguf_mix.h"
 #include "ptq/importance.h"
 #include "tests/engine/tiny_files.h"
+#include "tests/ptq/tiny_source.h"
 #include "tests/testing/temp_folder.h"
 
 namespace tern::ptq {
@@ -98,20 +98,8 @@ TEST(GgufMixTest, TablesAndRowsThatDoNotDivide) {
 class QuantizeGgufTest : public ::testing::Test {
  protected:
   QuantizeGgufTest() {
-    at::set_num_threads(1);
-    testing::WriteHfFolder(
-        testing::MakeTinyModel(testing::TinyConfig(ArchName::kLlama, LinearKind::kDense), 3),
-        folder_ / "source");
-    options_.source = folder_ / "source";
-    options_.output = folder_ / "out.gguf";
-    options_.to = "q4_k_m";
-    options_.sequence = 32;
-    options_.calibration_tokens = 320;
-    options_.threads = 1;
-    const std::vector<int32_t> ids = testing::RandomTokens(1000, 40, 5);
-    data::MegatronWriter writer(folder_ / "text", 40);
-    writer.AddDocument(ids.data(), 1000);
-    writer.Commit();
+    WriteTinySource(folder_);
+    options_ = TinyOptions(folder_, "q4_k_m", "out.gguf");
   }
   TempFolder folder_;
   QuantizeOptions options_;
