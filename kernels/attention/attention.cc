@@ -29,6 +29,11 @@ int64_t ElementBytes(KvType type) {
   return type == KvType::kF32 ? 4 : type == KvType::kF16 ? 2 : 1;
 }
 
+// Rows next to each other in the call and in their sequence, all with the same last segment.
+struct Block {
+  int64_t row = 0, rows = 1;
+};
+
 // One call of PagedAttention.
 struct Job {
   const float* q;
@@ -48,43 +53,68 @@ struct Job {
   int64_t EndSegment(int64_t row) const {
     return rows.positions[row] / kAttentionSegmentTokens + 1;
   }
-  // Floats of a SegmentState, and a view of them.
-  int64_t StateFloats() const { return group * (padded + 2); }
-  SegmentState StateAt(float* p) const {
-    return {p + group * padded, p + group * padded + group, p};
+
+  bool Continues(const Block& block, int64_t row) const {
+    return BlockTable(rows, row) == BlockTable(rows, block.row) &&
+           rows.positions[row] == rows.positions[row - 1] + 1 &&
+           EndSegment(row) == EndSegment(block.row) && First(row) == 0;
+  }
+  std::vector<Block> Blocks() const {
+    int64_t most = 8;  // More would gain little: the keys are widened once for kHeads queries.
+    while (most > 1 && most * group > kQueryBlock) most /= 2;
+    std::vector<Block> blocks;
+    for (int64_t row = 0; row < rows.m; ++row) {
+      if (!blocks.empty() && blocks.back().rows < most && Continues(blocks.back(), row)) {
+        ++blocks.back().rows;
+      } else {
+        blocks.push_back({row, 1});
+      }
+    }
+    return blocks;
   }
 
-  // The queries of a kv head as AttendSegment wants them: [group, padded].
-  void CopyQueries(int64_t row, int64_t kv_head, float* to) const {
+  // Floats of a SegmentState of so many rows, and a view of them.
+  int64_t StateFloats(int64_t count) const { return count * group * (padded + 2); }
+  SegmentState StateAt(float* p, int64_t count) const {
+    const int64_t queries = count * group;
+    return {p + queries * padded, p + queries * padded + queries, p};
+  }
+
+  // The queries of a kv head as AttendSegment wants them: [rows, group, padded].
+  void CopyQueries(const Block& block, int64_t kv_head, float* to) const {
     const int64_t e = shape.head_width;
-    for (int64_t h = 0; h < group; ++h) {
-      std::copy_n(q + row * ldq + (kv_head * group + h) * e, e, to + h * padded);
-      std::fill(to + h * padded + e, to + (h + 1) * padded, 0.0f);
+    for (int64_t i = 0; i < block.rows * group; ++i) {
+      const int64_t row = block.row + i / group, head = kv_head * group + i % group;
+      std::copy_n(q + row * ldq + head * e, e, to + i * padded);
+      std::fill(to + i * padded + e, to + (i + 1) * padded, 0.0f);
     }
   }
 
-  void Segment(int64_t row, int64_t kv_head, int64_t segment, const float* queries,
+  void Segment(const Block& block, int64_t kv_head, int64_t segment, const float* queries,
                float* state) const {
     const int64_t begin = segment * kAttentionSegmentTokens;
+    const int64_t seen = rows.positions[block.row] + int64_t{1};
     SegmentArgs args;
     args.cache = cache;
-    args.pages = BlockTable(rows, row);
+    args.pages = BlockTable(rows, block.row);
     args.q = queries;
+    args.rows = block.rows;
     args.group = group;
     args.head_width = shape.head_width;
     args.padded = padded;
     args.kv_head = kv_head;
-    args.end = rows.positions[row] + int64_t{1};
-    args.first = std::max(begin, First(row));
-    args.last = std::min(begin + kAttentionSegmentTokens, args.end);
+    args.end = seen + block.rows - 1;
+    args.first = std::max(begin, First(block.row));
+    args.last = std::min(begin + kAttentionSegmentTokens, seen);
+    args.grows = segment + 1 == EndSegment(block.row);
     args.scale = shape.scale;
-    AttendSegment(args, StateAt(state));
+    AttendSegment(args, StateAt(state, block.rows));
   }
 
   // Step 4: `total` takes the segment after it.
-  void Join(float* total, float* next) const {
-    const SegmentState a = StateAt(total), b = StateAt(next);
-    for (int64_t h = 0; h < group; ++h) {
+  void Join(int64_t count, float* total, float* next) const {
+    const SegmentState a = StateAt(total, count), b = StateAt(next, count);
+    for (int64_t h = 0; h < count * group; ++h) {
       const float max = a.max[h] < b.max[h] ? b.max[h] : a.max[h];
       const float f = Exp(a.max[h] - max), g = Exp(b.max[h] - max);
       a.max[h] = max;
@@ -96,33 +126,37 @@ struct Job {
   }
 
   // Step 5.
-  void Finish(int64_t row, int64_t kv_head, float* total) const {
-    const SegmentState state = StateAt(total);
+  void Finish(const Block& block, int64_t kv_head, float* total) const {
+    const SegmentState state = StateAt(total, block.rows);
     const int64_t e = shape.head_width;
-    for (int64_t h = 0; h < group; ++h) {
-      float* to = out + row * ldo + (kv_head * group + h) * e;
-      for (int64_t i = 0; i < e; ++i) to[i] = state.acc[h * padded + i] / state.sum[h];
+    for (int64_t i = 0; i < block.rows * group; ++i) {
+      const int64_t row = block.row + i / group, head = kv_head * group + i % group;
+      float* to = out + row * ldo + head * e;
+      for (int64_t j = 0; j < e; ++j) to[j] = state.acc[i * padded + j] / state.sum[i];
     }
   }
 };
 
 // Items go kv head by kv head, so that neighbouring rows of a sequence find its keys in the cache.
 void AttendWhole(const Job& job, const ParallelFor& parallel) {
-  const int64_t m = job.rows.m;
-  parallel(m * job.shape.kv_heads, 1, [&](int64_t begin, int64_t end) {
-    std::vector<float> scratch(static_cast<size_t>(job.group * job.padded + 2 * job.StateFloats()));
+  const std::vector<Block> blocks = job.Blocks();
+  const auto count = static_cast<int64_t>(blocks.size());
+  parallel(count * job.shape.kv_heads, 1, [&](int64_t begin, int64_t end) {
+    const int64_t most = std::max(kQueryBlock, job.group);
+    std::vector<float> scratch(static_cast<size_t>(most * (3 * job.padded + 4)));
     float* queries = scratch.data();
-    float* total = queries + job.group * job.padded;
-    float* next = total + job.StateFloats();
+    float* total = queries + most * job.padded;
+    float* next = total + most * (job.padded + 2);
     for (int64_t item = begin; item < end; ++item) {
-      const int64_t row = item % m, kv_head = item / m, first = job.FirstSegment(row);
-      job.CopyQueries(row, kv_head, queries);
-      job.Segment(row, kv_head, first, queries, total);
-      for (int64_t s = first + 1; s < job.EndSegment(row); ++s) {
-        job.Segment(row, kv_head, s, queries, next);
-        job.Join(total, next);
+      const Block& block = blocks[static_cast<size_t>(item % count)];
+      const int64_t kv_head = item / count, first = job.FirstSegment(block.row);
+      job.CopyQueries(block, kv_head, queries);
+      job.Segment(block, kv_head, first, queries, total);
+      for (int64_t s = first + 1; s < job.EndSegment(block.row); ++s) {
+        job.Segment(block, kv_head, s, queries, next);
+        job.Join(block.rows, total, next);
       }
-      job.Finish(row, kv_head, total);
+      job.Finish(block, kv_head, total);
     }
   });
 }
@@ -142,15 +176,15 @@ void AttendSplit(const Job& job, const ParallelFor& parallel) {
     }
   }
   first_item.push_back(items.size());
-  const int64_t count = static_cast<int64_t>(items.size()), floats = job.StateFloats();
+  const int64_t count = static_cast<int64_t>(items.size()), floats = job.StateFloats(1);
   std::vector<float> queries(static_cast<size_t>(m * heads * q_floats));
   std::vector<float> states(static_cast<size_t>(count * floats));
   for (int64_t i = 0; i < m * heads; ++i)
-    job.CopyQueries(i / heads, i % heads, queries.data() + i * q_floats);
+    job.CopyQueries({i / heads}, i % heads, queries.data() + i * q_floats);
   parallel(count, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const auto& [row, head, segment] = items[static_cast<size_t>(i)];
-      job.Segment(row, head, segment, queries.data() + (row * heads + head) * q_floats,
+      job.Segment({row}, head, segment, queries.data() + (row * heads + head) * q_floats,
                   states.data() + i * floats);
     }
   });
@@ -158,8 +192,8 @@ void AttendSplit(const Job& job, const ParallelFor& parallel) {
     const auto first = static_cast<int64_t>(first_item[static_cast<size_t>(i)]);
     const auto last = static_cast<int64_t>(first_item[static_cast<size_t>(i + 1)]);
     float* total = states.data() + first * floats;
-    for (int64_t s = first + 1; s < last; ++s) job.Join(total, states.data() + s * floats);
-    job.Finish(i / heads, i % heads, total);
+    for (int64_t s = first + 1; s < last; ++s) job.Join(1, total, states.data() + s * floats);
+    job.Finish({i / heads}, i % heads, total);
   }
 }
 

@@ -9,23 +9,30 @@
 
 namespace tern::kernels {
 
-inline constexpr float kKvFloor = 1e-30f;  // Smallest amax: 127 / amax stays finite.
+inline constexpr int64_t kQueryBlock = 16;  // Queries whose scores are kept at once
+inline constexpr float kKvFloor = 1e-30f;   // Smallest amax: 127 / amax stays finite.
 
-// One segment of one row, for the query heads of one kv head.
+// One segment of neighbouring rows of a sequence, for the query heads of one kv head.
 struct SegmentArgs {
   const KvPages* cache;
-  const int32_t* pages;  // Block table of the row's sequence
-  const float* q;        // [group, padded], zero beyond head_width
+  const int32_t* pages;  // Block table of the sequence
+  const float* q;        // [rows, group, padded], zero beyond head_width
+  int64_t rows;          // Above 1: rows * group is at most kQueryBlock
   int64_t group;         // Query heads of the kv head
   int64_t head_width;
   int64_t padded;  // head_width rounded up to kLanes
   int64_t kv_head;
-  int64_t first, last;  // Visible tokens [first, last): at least one, all of one segment
-  int64_t end;          // Of the row's visible tokens: what may be read ahead of time
+  int64_t first, last;  // Tokens that the first row sees: at least one, all of one segment
+  bool grows;           // The segment ends with the rows: each sees one token more than the last
+  int64_t end;          // Of the rows' visible tokens: what may be read ahead of time
   float scale;
+
+  // Tokens of this segment that query q sees.
+  int64_t Tokens(int64_t query) const { return last - first + (grows ? query / group : 0); }
 };
 
-// What step 3 gives: max and sum [group], acc [group, padded] (beyond head_width unspecified).
+// What step 3 gives: max and sum [rows * group], acc [rows * group, padded] (beyond head_width
+// unspecified).
 struct SegmentState {
   float* max;
   float* sum;

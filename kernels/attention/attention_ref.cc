@@ -39,12 +39,13 @@ void AttendSegmentRef(const SegmentArgs& args, const SegmentState& out) {
     return args.pages[t / kKvPageTokens] * cache.scale_page_stride +
            args.kv_head * cache.scale_head_stride + t % kKvPageTokens;
   };
-  for (int64_t head = 0; head < args.group; ++head) {
-    const float* q = args.q + head * args.padded;
-    float* acc = out.acc + head * args.padded;
+  for (int64_t query = 0; query < args.rows * args.group; ++query) {
+    const float* q = args.q + query * args.padded;
+    float* acc = out.acc + query * args.padded;
+    const int64_t last = args.first + args.Tokens(query);
     std::vector<float> scores;
     float max = -std::numeric_limits<float>::infinity();
-    for (int64_t t = args.first; t < args.last; ++t) {
+    for (int64_t t = args.first; t < last; ++t) {
       float lanes[kLanes] = {};
       for (int64_t i = 0; i < e; ++i)
         lanes[i % kLanes] =
@@ -56,15 +57,15 @@ void AttendSegmentRef(const SegmentArgs& args, const SegmentState& out) {
     }
     float lanes[kLanes] = {};
     std::fill_n(acc, args.padded, 0.0f);
-    for (int64_t t = args.first; t < args.last; ++t) {
+    for (int64_t t = args.first; t < last; ++t) {
       float p = Exp(scores[static_cast<size_t>(t - args.first)] - max);
       lanes[(t - args.first) % kLanes] += p;
       if (scaled) p *= cache.value_scales[scale_of(t)];
       for (int64_t i = 0; i < e; ++i)
         acc[i] = std::fma(p, Element(cache.type, cache.values, row_of(t) + i), acc[i]);
     }
-    out.max[head] = max;
-    out.sum[head] = JoinLanes(lanes);
+    out.max[query] = max;
+    out.sum[query] = JoinLanes(lanes);
   }
 }
 

@@ -1,7 +1,8 @@
 // Attention over a paged cache on vectors of W floats, for attention_avx2.cc, attention_avx512.cc
 // and attention_neon.cc.
 //   Scores: a tile of kHeads heads x kTokens tokens keeps its 16 partial sums a dot product in
-//   registers, so a key is widened once a tile and a query loaded once for kTokens keys. The sums
+//   registers, so a key is widened once a tile and a query loaded once for kTokens keys. Heads of
+//   neighbouring rows are of one tile, as those of one kv head are too few for it. The sums
 //   of W tokens are then joined together by transposing, which adds in the order of common/lanes.h.
 //   Values: a tile of kHeads heads x kColumns registers of the result stays in registers over the
 //   tokens of a page, which is in the first-level cache by then.
@@ -26,7 +27,6 @@ struct AttentionVec {
   static constexpr int kTokens = W / 4;            // Of a tile of scores
   static constexpr int kQuarters = W / kTokens;    // Tiles whose products are joined at once
   static constexpr int kColumns = W == 4 ? 2 : 4;  // Registers of values of a tile
-  static constexpr int kHeadBlock = 8;             // Heads whose scores are kept at once
   static constexpr int kScores = static_cast<int>(kAttentionSegmentTokens) + W;
   using F = VecF<W>;
   using U = typename Vec<W>::U;
@@ -270,23 +270,26 @@ struct AttentionVec {
            t % kKvPageTokens * cache.token_stride;
   }
 
+  // Tokens [first, last) of the segment.
   template <class Body>
-  static TERN_ATTENTION_INLINE void ForPages(const SegmentArgs& args, const Body& body) {
+  static TERN_ATTENTION_INLINE void ForPages(const SegmentArgs& args, int64_t first, int64_t last,
+                                             const Body& body) {
     const KvPages& cache = *args.cache;
-    for (int64_t t = args.first; t < args.last;) {
+    for (int64_t t = first; t < last;) {
       const int64_t page = args.pages[t / kKvPageTokens], slot = t % kKvPageTokens;
-      const int64_t room = kKvPageTokens - slot, wanted = args.last - t;
+      const int64_t room = kKvPageTokens - slot, wanted = last - t;
       const int64_t tokens = room < wanted ? room : wanted;
-      body(Part{RowOf(args, t), t + tokens < args.last ? RowOf(args, t + tokens) : -1,
+      body(Part{RowOf(args, t), t + tokens < last ? RowOf(args, t + tokens) : -1,
                 page * cache.scale_page_stride + args.kv_head * cache.scale_head_stride + slot,
                 tokens, t - args.first});
       t += tokens;
     }
   }
 
-  // Multiplies row h of the scores by the tokens' scales.
-  static void MultiplyScales(const SegmentArgs& args, const float* scales, float* scores) {
-    ForPages(args, [&](const Part& part) {
+  // Multiplies the scores of the first n tokens by the tokens' scales.
+  static void MultiplyScales(const SegmentArgs& args, int64_t n, const float* scales,
+                             float* scores) {
+    ForPages(args, args.first, args.first + n, [&](const Part& part) {
       for (int64_t t = 0; t < part.tokens; ++t) scores[part.begin + t] *= scales[part.scales + t];
     });
   }
@@ -298,6 +301,44 @@ struct AttentionVec {
     if constexpr (H > 1) ForHeads<H / 2>(h, heads, body);
   }
 
+  // acc[h] of heads [h, heads) += what the tokens of `part` have for them.
+  template <class Row>
+  static TERN_ATTENTION_INLINE void AddPart(const SegmentArgs& args, const Part& part,
+                                            const Row* next, int64_t first_head, int64_t heads,
+                                            const float* scores, float* acc) {
+    const Row* from = static_cast<const Row*>(args.cache->values) + part.offset;
+    ForHeads<kHeads>(first_head, heads, [&]<int H>(int64_t h) {
+      AddHeads<H>(from, h == first_head ? next : from, args.cache->token_stride, part.tokens,
+                  scores + h * kScores + part.begin, acc + h * args.padded, args.padded,
+                  args.head_width);
+    });
+  }
+
+  template <class Row>
+  static TERN_ATTENTION_INLINE void AddValues(const SegmentArgs& args, int64_t heads,
+                                              const float* scores, float* acc) {
+    const KvPages& cache = *args.cache;
+    const Row* values = static_cast<const Row*>(cache.values);
+    for (int64_t i = 0; i < heads * args.padded; ++i) acc[i] = 0.0f;
+    const bool more = args.last < args.end;
+    ForPages(args, args.first, args.last, [&](const Part& part) {
+      const Row* next = values + part.offset;
+      if (part.next >= 0) {
+        next = values + part.next;
+      } else if (more) {
+        next = static_cast<const Row*>(cache.keys) + RowOf(args, args.last);
+      }
+      AddPart(args, part, next, 0, heads, scores, acc);
+    });
+    if (!args.grows) return;
+    for (int64_t row = 1; row < args.rows; ++row) {  // The token that this row is the first to see
+      const int64_t t = args.last + row - 1;
+      ForPages(args, t, t + 1, [&](const Part& part) {
+        AddPart(args, part, values + part.offset, row * args.group, heads, scores, acc);
+      });
+    }
+  }
+
   template <class Row>
   static void AttendHeads(const SegmentArgs& args, int64_t heads, const float* q, float* max,
                           float* sum, float* acc) {
@@ -305,12 +346,12 @@ struct AttentionVec {
     const Row* keys = static_cast<const Row*>(cache.keys);
     const Row* values = static_cast<const Row*>(cache.values);
     const int64_t e = args.head_width, padded = args.padded, stride = cache.token_stride;
-    const int64_t n = args.last - args.first;
     constexpr bool kScaled = sizeof(Row) == 1;
-    float scores[kHeadBlock * kScores];
+    float scores[kQueryBlock * kScores];
     // What is read next goes to the first-level cache meanwhile; the hardware does not foresee
-    // pages.
-    ForPages(args, [&](const Part& part) {
+    // pages. Scores of tokens that a row does not see are not used.
+    const int64_t last = args.grows ? args.last + args.rows - 1 : args.last;
+    ForPages(args, args.first, last, [&](const Part& part) {
       const Row* next = part.next >= 0 ? keys + part.next : values + RowOf(args, args.first);
       ForHeads<kHeads>(0, heads, [&]<int H>(int64_t h) {
         const Row* from = keys + part.offset;
@@ -320,31 +361,19 @@ struct AttentionVec {
     });
     for (int64_t h = 0; h < heads; ++h) {
       float* row = scores + h * kScores;
-      if constexpr (kScaled) MultiplyScales(args, cache.key_scales, row);
+      const int64_t n = args.Tokens(h);
+      if constexpr (kScaled) MultiplyScales(args, n, cache.key_scales, row);
       for (int64_t i = 0; i < n; ++i) row[i] *= args.scale;
       Softmax(row, n, max + h, sum + h);
-      if constexpr (kScaled) MultiplyScales(args, cache.value_scales, row);
+      if constexpr (kScaled) MultiplyScales(args, n, cache.value_scales, row);
     }
-    for (int64_t i = 0; i < heads * padded; ++i) acc[i] = 0.0f;
-    const bool more = args.last < args.end;
-    ForPages(args, [&](const Part& part) {
-      const Row* from = values + part.offset;
-      const Row* next = from;
-      if (part.next >= 0) {
-        next = values + part.next;
-      } else if (more) {
-        next = keys + RowOf(args, args.last);
-      }
-      ForHeads<kHeads>(0, heads, [&]<int H>(int64_t h) {
-        AddHeads<H>(from, h == 0 ? next : from, stride, part.tokens,
-                    scores + h * kScores + part.begin, acc + h * padded, padded, e);
-      });
-    });
+    AddValues<Row>(args, heads, scores, acc);
   }
 
   static void Attend(const SegmentArgs& args, const SegmentState& out) {
-    for (int64_t h = 0; h < args.group; h += kHeadBlock) {
-      const int64_t heads = args.group - h < kHeadBlock ? args.group - h : kHeadBlock;
+    const int64_t queries = args.rows * args.group;
+    for (int64_t h = 0; h < queries; h += kQueryBlock) {
+      const int64_t heads = queries - h < kQueryBlock ? queries - h : kQueryBlock;
       const float* q = args.q + h * args.padded;
       float* acc = out.acc + h * args.padded;
       if (args.cache->type == KvType::kF32) {

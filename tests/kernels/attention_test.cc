@@ -241,6 +241,28 @@ TEST(AttentionTest, BatchAndCutOfThePromptDoNotShow) {
   }
 }
 
+// Neighbouring rows are done at once where their heads fit: a row has the bits of a call of its
+// own.
+TEST(AttentionTest, NeighboursDoNotShow) {
+  for (KvType type : {KvType::kF32, KvType::kF16, KvType::kInt8}) {
+    for (int64_t group : {1, 2, 3, 5, 8, 9, 16, 17}) {
+      for (int64_t window : {0, 270}) {
+        Sequences s(With(type, group, 1, 24, window), {282, 70});
+        s.SetAllRows();
+        SetActiveIsa(Isa::kScalar);
+        std::vector<float> want;
+        for (int64_t row = 0; row < s.m(); ++row) {
+          const auto one = s.Attend(row, row + 1, SerialFor);
+          want.insert(want.end(), one.begin(), one.end());
+        }
+        ForEachIsa([&](Isa isa) {
+          EXPECT_EQ(s.Attend(UnevenFor), want) << ToString(isa) << " group " << group;
+        });
+      }
+    }
+  }
+}
+
 TEST(AttentionTest, OfOneTokenIsItsValue) {
   Sequences s(With(KvType::kF16, 2, 2, 16), {1});
   s.SetAllRows();
