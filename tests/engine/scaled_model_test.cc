@@ -233,21 +233,13 @@ TEST_F(RefusedScaledTest, TensorsThatAreNoneOfTheFormat) {
       "weight_zero_point", 2);
   Refuse([&](auto& f) { f.tensors[q_ + "weight_zero_point"] = MakeRaw<int32_t>("I32", {1}, {0}); },
          "zero points");
-  // Numbers without a shape, where the last axis is looked at.
+  // A number without a shape, where the last axis is looked at.
   Refuse(
       [&](auto& f) {
         f.config["quantization_config"]["config_groups"]["group_0"]["weights"]["num_bits"] = 3;
         f.tensors.at(q_ + "weight_packed") = MakeRaw<int32_t>("I32", {}, {0});
       },
       "weight");
-  Refuse(
-      [&](auto& f) {
-        json& weights = f.config["quantization_config"]["config_groups"]["group_0"]["weights"];
-        weights["strategy"] = "tensor";
-        weights.erase("group_size");
-        f.tensors.at(q_ + "weight_scale") = MakeRaw<float>("F32", {}, {1});
-      },
-      "weight_zero_point", 2);
   Refuse([&](auto& f) { f.config.erase("quantization_config"); }, "weight");
   Refuse([&](auto& f) { f.config.erase("quantization_config"); }, "is I8", 5);
 }
