@@ -5,7 +5,6 @@
 #include <CLI/CLI.hpp>
 #include <filesystem>
 #include <iostream>
-#include <map>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -13,8 +12,7 @@
 #include "base/sha256.h"
 #include "base/stop_signal.h"
 #include "data/record_file.h"
-#include "engine/model_source.h"
-#include "engine/weight_table.h"
+#include "engine_cli/model_options.h"
 #include "tasks/compare.h"
 #include "tasks/evaluate.h"
 #include "tasks/import.h"
@@ -38,12 +36,7 @@ struct Flags {
 
 struct EngineModel {
   EngineModel(const std::string& path, const EvalModelOptions& options)
-      : engine(Load(path, options.exact), options.threads), scorer(engine, options.scorer) {}
-  static engine::ModelWeights Load(const std::string& path, bool exact) {
-    engine::ModelWeights weights = engine::LoadModel(path);
-    if (exact) engine::DecodeToFloat(&weights);
-    return weights;
-  }
+      : engine(LoadWeights(path, options.exact), options.threads), scorer(engine, options.scorer) {}
   engine::Engine engine;
   tasks::EngineScorer scorer;
 };
@@ -195,9 +188,7 @@ void Evaluate(const Flags& flags, const OpenModel& other) {
 
 void AddModelOptions(CLI::App* command, Flags* flags) {
   command->add_option("--threads", flags->open.threads, "0: all processors")->capture_default_str();
-  command->add_flag("--exact", flags->open.exact,
-                    "Decode weights of 2 to 6 bits to fp32: products of floats instead of 16-bit "
-                    "activations; more memory and time");
+  AddExactOption(command, &flags->open.exact);
   command
       ->add_option("--batch-tokens", flags->open.scorer.batch_tokens,
                    "Tokens of a batch, about; has no influence on results")
@@ -207,14 +198,7 @@ void AddModelOptions(CLI::App* command, Flags* flags) {
                    "Tokens of the longest text; longer ones lose their beginning. 0: the model's "
                    "context, at most 8192")
       ->capture_default_str();
-  command
-      ->add_option("--cache", flags->open.scorer.cache,
-                   "Numbers of keys and values: f32 (as trained), f16, int8")
-      ->transform(CLI::CheckedTransformer(
-          std::map<std::string, kernels::KvType>{{"f32", kernels::KvType::kF32},
-                                                 {"f16", kernels::KvType::kF16},
-                                                 {"int8", kernels::KvType::kInt8}}))
-      ->default_str("f32");
+  AddCacheOption(command, &flags->open.scorer.cache);
   command
       ->add_option("--bos", flags->bos,
                    "Texts begin with BOS: auto (as the model's tokenizer says), yes, no")

@@ -3,12 +3,12 @@
 
 #include <CLI/CLI.hpp>
 #include <iostream>
-#include <map>
 #include <nlohmann/json.hpp>
 
 #include "base/progress.h"
 #include "engine/model_source.h"
 #include "engine_cli/commands.h"
+#include "engine_cli/model_options.h"
 
 namespace tern::engine_cli {
 namespace {
@@ -17,7 +17,7 @@ struct Flags {
   std::string model, prompt, device = "cpu";
   engine::GenerateOptions options;
   int threads = 0;
-  bool json = false;
+  bool exact = false, json = false;
 };
 
 const char* Explain(engine::EndReason reason) {
@@ -37,9 +37,10 @@ const char* Explain(engine::EndReason reason) {
 engine::GenerateResult Generate(const Flags& flags,
                                 const std::function<void(std::string_view)>& stream) {
   if (flags.device == "cpu") {
-    const engine::Engine engine(engine::LoadModel(flags.model), flags.threads);
+    const engine::Engine engine(LoadWeights(flags.model, flags.exact), flags.threads);
     return engine::Generate(engine, flags.prompt, flags.options, stream);
   }
+  CheckExact(flags.exact, flags.device);
   // The device first: where there is none, nothing is read.
   const std::unique_ptr<kernels::Device> device = kernels::Device::Open(flags.device);
   const engine::ModelWeights weights = engine::LoadModel(flags.model);
@@ -114,14 +115,8 @@ void AddGenerateCommand(CLI::App& app) {
       ->add_option("--stop", flags->options.stop,
                    "End before this text; may be given several times (a line end: $'\\n')")
       ->allow_extra_args(false);
-  command
-      ->add_option("--cache", flags->options.cache,
-                   "Numbers of keys and values: f32 (as trained), f16, int8")
-      ->transform(CLI::CheckedTransformer(
-          std::map<std::string, kernels::KvType>{{"f32", kernels::KvType::kF32},
-                                                 {"f16", kernels::KvType::kF16},
-                                                 {"int8", kernels::KvType::kInt8}}))
-      ->default_str("f16");
+  AddCacheOption(command, &flags->options.cache);
+  AddExactOption(command, &flags->exact);
   command->add_option("--threads", flags->threads, "0: all processors")->capture_default_str();
   command->add_option("--device", flags->device, kDeviceHelp)->capture_default_str();
   command->add_flag("--json", flags->json, "One JSON object instead of streamed text");

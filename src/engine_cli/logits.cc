@@ -9,8 +9,8 @@
 #include "engine/engine.h"
 #include "engine/model_source.h"
 #include "engine/session.h"
-#include "engine/weight_table.h"
 #include "engine_cli/commands.h"
+#include "engine_cli/model_options.h"
 #include "engine_cli/token_ids.h"
 
 namespace tern::engine_cli {
@@ -30,19 +30,17 @@ void AddLogitsCommand(CLI::App& app) {
       ->required();
   command->add_option("-o,--output", flags->output, "File to write, little-endian")->required();
   command->add_option("--threads", flags->threads, "0: all processors");
-  command->add_flag("--exact", flags->exact,
-                    "On the CPU: decode weights of 2 to 6 bits to fp32 first (as in eval)");
+  AddExactOption(command, &flags->exact);
   command->add_option("--device", flags->device, kDeviceHelp)->capture_default_str();
   command->callback([flags] {
     const std::vector<int32_t> ids = ParseTokenIds(ReadFile(flags->tokens), flags->tokens);
     const auto length = static_cast<int64_t>(ids.size());
     std::vector<float> logits;
     if (flags->device == "cpu") {
-      engine::ModelWeights weights = engine::LoadModel(flags->model);
-      if (flags->exact) engine::DecodeToFloat(&weights);
-      const engine::Engine engine(std::move(weights), flags->threads);
+      const engine::Engine engine(LoadWeights(flags->model, flags->exact), flags->threads);
       logits = engine::Session(engine, length).Append(ids, engine::LogitsOf::kAll);
     } else {
+      CheckExact(flags->exact, flags->device);
       const std::unique_ptr<kernels::Device> device = kernels::Device::Open(flags->device);
       const engine::ModelWeights weights = engine::LoadModel(flags->model);
       const engine::DeviceModel model(weights, *device);

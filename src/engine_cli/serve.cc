@@ -3,14 +3,13 @@
 #include <cstdlib>
 #include <filesystem>
 #include <iostream>
-#include <map>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/stop_signal.h"
-#include "engine/model_source.h"
 #include "engine_cli/commands.h"
+#include "engine_cli/model_options.h"
 #include "serve/http_server.h"
 
 namespace tern::engine_cli {
@@ -21,6 +20,7 @@ struct Flags {
   serve::HttpOptions http;
   serve::SchedulerOptions scheduler;
   int threads = 0;
+  bool exact = false;
   int64_t cache_mib = 2048;
   double request_seconds = 600, drain_seconds = 30, idle_seconds = 15, read_seconds = 30,
          write_seconds = 20;
@@ -65,7 +65,7 @@ void Run(Flags flags) {
   flags.http.limits.idle = Milliseconds(flags.idle_seconds);
   flags.http.limits.request = Milliseconds(flags.read_seconds);
   flags.http.limits.write = Milliseconds(flags.write_seconds);
-  const engine::Engine engine(engine::LoadModel(flags.model), flags.threads);
+  const engine::Engine engine(LoadWeights(flags.model, flags.exact), flags.threads);
   flags.scheduler.pages = CachePages(flags, engine.config());
   serve::Metrics metrics;
   serve::Scheduler scheduler(engine, flags.scheduler, &metrics);
@@ -137,14 +137,8 @@ void AddServeCommand(CLI::App& app) {
   command->add_option("--context", flags->scheduler.context, "Tokens of a sequence; 0: the model's")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  command
-      ->add_option("--cache", flags->scheduler.cache,
-                   "Numbers of keys and values: f32 (as trained), f16, int8")
-      ->transform(CLI::CheckedTransformer(
-          std::map<std::string, kernels::KvType>{{"f32", kernels::KvType::kF32},
-                                                 {"f16", kernels::KvType::kF16},
-                                                 {"int8", kernels::KvType::kInt8}}))
-      ->default_str("f16");
+  AddCacheOption(command, &flags->scheduler.cache);
+  AddExactOption(command, &flags->exact);
   command->add_option("--threads", flags->threads, "0: all processors")->capture_default_str();
   AddLimits(command, flags.get());
   command->callback([flags] { Run(*flags); });

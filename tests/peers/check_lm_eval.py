@@ -6,7 +6,7 @@
 --hf: a folder that transformers loads; tern serves MODEL of the same weights, or the folder itself.
 --gguf: transformers dequantizes the file, tern serves it. The tasks are local files that this
 script writes: multiple choice (acc, acc_norm) and log-likelihood of last words. The keys and values
-of tern's cache are fp32 here, as transformers' are. Exit 0 all hold, 4 one does not.
+of tern's cache are fp32 here and codes are decoded to it, as transformers do. Exit 0 all hold, 4 one does not.
 Limits: both sum in fp32 in another order, so log-likelihoods of a few tokens differ by less than
 --max-diff; a score must be equal, since no choice here is that close to another.
 """
@@ -130,7 +130,7 @@ def main():
             ).save_pretrained(tokenizer)
         else:
             tokenizer = args.hf
-        with Server(args.engine, served, "--name", "checked", "--cache", "f32") as server:
+        with Server(args.engine, served, "--name", "checked", "--cache", "f32", "--exact") as server:
             ours = evaluate(folder, "local-completions", {
                 "model": "checked", "base_url": server.url + "/v1/completions",
                 "tokenizer": str(tokenizer), "num_concurrent": 4, "max_length": 256,
