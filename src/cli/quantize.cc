@@ -121,8 +121,8 @@ void AddMethodOptions(CLI::App* command, Flags* flags) {
   ptq::QuantizeOptions& o = flags->options;
   command->add_option(
       "--method", o.method,
-      "rtn (round to nearest) | gptq; of GGUF rtn | imatrix; default: the second with "
-      "--calibration, else rtn");
+      "rtn (round to nearest) | hqq (fits scales and zero points to the weights, integers only) | "
+      "gptq (the default with --calibration); of GGUF rtn | imatrix (the same)");
   command->add_option(
       "--calibration", o.calibration,
       "Text, JSONL, Parquet, *.tokens.h5 or Megatron *.idx of the kind that the model "

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/sha256.h"
 #include "ptq/channel_scales.h"
+#include "ptq/hqq.h"
 
 namespace tern::ptq {
 namespace {
@@ -147,6 +148,12 @@ void LayerQuantizer::QuantizeMatrix(const std::string& name, at::Tensor* w_NK, c
       line["method"] = "rtn";
       line["fallback"] = result.fallback;
     }
+  } else if (options_.method == "hqq") {
+    HqqResult result =
+        Hqq(*w_NK, rounded, range, measured ? h_KK.diagonal().contiguous() : at::Tensor());
+    weight = std::move(result.weight);
+    line["groups"] = result.groups;
+    line["groups_improved"] = result.improved;
   } else {
     weight = std::move(rounded);
   }

@@ -17,6 +17,7 @@
 #include "ptq/float_model.h"
 #include "ptq/gguf_mix.h"
 #include "ptq/ledger.h"
+#include "ptq/method.h"
 #include "ptq/quantize_gguf.h"
 #include "ptq/quantize_layer.h"
 #include "ptq/work_folder.h"
@@ -54,7 +55,8 @@ class Job {
       : options_(std::move(options)),
         model_(options_.source, options_.tokenizer, options_.allow_requantize),
         scheme_(SchemeByName(options_.to, options_.group, model_.config(), options_.container)) {
-    ChooseMethod();
+    if (options_.method.empty()) options_.method = options_.calibration.empty() ? "rtn" : "gptq";
+    CheckMethod(scheme_, options_);
     options_.sequence = std::min(options_.sequence, model_.config().context_length);
     transfer::HfConfigJson(model_.config(),
                            scheme_.float_dtype());  // Refuses shapes that no class has.
@@ -81,20 +83,6 @@ class Job {
   }
 
  private:
-  void ChooseMethod() {
-    if (options_.method.empty()) options_.method = options_.calibration.empty() ? "rtn" : "gptq";
-    if (options_.method != "rtn" && options_.method != "gptq")
-      throw UsageError(StrCat("--method ", options_.method, "; want rtn or gptq"));
-    if (options_.method == "gptq" && options_.calibration.empty())
-      throw UsageError("--method gptq needs --calibration, a text of the kind the model will read");
-    if (options_.channel_scales && options_.calibration.empty())
-      throw UsageError("--channel-scales needs --calibration");
-    if (scheme_.static_activations && options_.calibration.empty())
-      throw UsageError(
-          StrCat("--to ", scheme_.name,
-                 " needs --calibration, for the scales of the inputs; fp8 does without"));
-  }
-
   // All that the bits of the result depend on.
   nlohmann::json JobJson() const {
     return {{"source", fs::absolute(options_.source).lexically_normal().string()},

@@ -19,7 +19,7 @@ struct QuantizeOptions {
   std::string to = "int4";  // scheme.h
   int64_t group = -1;       // -1: the scheme's own
   std::string container;    // scheme.h; empty: compressed-tensors
-  std::string method;    // rtn | gptq, of GGUF rtn | imatrix; empty: the second with a calibration
+  std::string method;  // method.h, of GGUF rtn | imatrix; empty: gptq or imatrix with a calibration
   bool min_max = false;  // Ranges from the largest weights, no search
   std::string calibration;  // calibration.h; empty: none
   std::string field = "text";
