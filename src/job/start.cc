@@ -235,6 +235,7 @@ void InitializeDecoder(Context& context, const recipe::TrainStage& stage, model:
   decoder->Initialize(static_cast<uint64_t>(recipe.seed));
   if (recipe.start.from.empty()) return;
   const transfer::OpenedModel opened = transfer::OpenDecoder(recipe.start.from);
+  transfer::CheckPlainInputs(opened.decoder, "model.from: " + recipe.start.from);
   CopyParameters(opened.decoder, decoder);
   LogInfo(stage.id, ": starts from ", recipe.start.from);
   if (recipe.model.sub_norms && !opened.decoder.config().sub_norms)
@@ -254,7 +255,7 @@ model::Decoder UntrainedStart(Context& context) {
   model::Decoder decoder(recipe.model);
   InitializeDecoder(context, *first, &decoder);
   const qat::QuantizedModel quantized(*last, recipe.model, static_cast<uint64_t>(recipe.seed));
-  quantized.InitializeScales(decoder);
+  quantized.Start(decoder);
   return quantized.Shipped(decoder);
 }
 

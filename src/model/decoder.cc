@@ -6,6 +6,7 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/embedding.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/ones.h>
 
 #include "base/error.h"
 #include "base/random.h"
@@ -27,10 +28,29 @@ void FillNormal(at::Tensor x, uint64_t seed, const std::string& name, float std,
   });
 }
 
-at::Tensor PositionsOf(const DecoderInput& input) {
+at::Tensor PositionsOf(const DecoderInput& input, int64_t first) {
   if (input.positions_BT.defined()) return input.positions_BT.reshape({-1});
   const int64_t batch = input.tokens_BT.size(0), tokens = input.tokens_BT.size(1);
-  return at::arange(tokens, at::kInt).repeat({batch});
+  return at::arange(first, first + tokens, at::kInt).repeat({batch});
+}
+
+void CheckCache(const DecoderInput& input, const ForwardOptions& options) {
+  const KeyValueCache& cache = *options.cache;
+  TERN_CHECK(!at::GradMode::is_enabled() && !options.checkpoint_blocks &&
+                 !input.positions_BT.defined() && !input.document_ids_BT.defined(),
+             "a cache is for plain sequences without gradients");
+  const int64_t tokens = input.tokens_BT.size(1);
+  TERN_CHECK((tokens == 1 || cache.length == 0) && cache.length + tokens <= cache.capacity, tokens,
+             " tokens after ", cache.length, " of ", cache.capacity);
+}
+
+// Puts new keys or values behind those in `kept` (made when it is undefined); returns all.
+at::Tensor Append(const at::Tensor& x_BTJE, const KeyValueCache& cache, at::Tensor* kept) {
+  const int64_t tokens = x_BTJE.size(1);
+  if (!kept->defined())
+    *kept = at::empty({x_BTJE.size(0), cache.capacity, x_BTJE.size(2), x_BTJE.size(3)}, at::kFloat);
+  kept->narrow(1, cache.length, tokens).copy_(x_BTJE);
+  return kept->narrow(1, 0, cache.length + tokens);
 }
 
 }  // namespace
@@ -54,16 +74,20 @@ void Decoder::MakeLayers() {
     const auto get = [&](const char* name, bool present = true) {
       return present ? Get(StrCat(prefix, name, ".weight")) : at::Tensor();
     };
+    const auto matrix = [&](const char* name) {
+      const auto found = inputs_.find(StrCat(prefix, name, ".weight"));
+      return Matrix{get(name), found == inputs_.end() ? nn::InputTransform{} : found->second};
+    };
     const auto bias = [&](const char* name) {
       return config.qkv_bias ? Get(StrCat(prefix, "self_attn.", name, "_proj.bias")) : at::Tensor();
     };
-    layers_.push_back({get("input_layernorm"), get("self_attn.q_proj"), get("self_attn.k_proj"),
-                       get("self_attn.v_proj"), get("self_attn.q_norm", config.qk_norm),
-                       get("self_attn.k_norm", config.qk_norm),
-                       get("self_attn.attn_sub_norm", config.sub_norms), get("self_attn.o_proj"),
-                       get("post_attention_layernorm"), get("mlp.gate_proj"), get("mlp.up_proj"),
-                       get("mlp.ffn_sub_norm", config.sub_norms), get("mlp.down_proj"), bias("q"),
-                       bias("k"), bias("v")});
+    layers_.push_back(
+        {get("input_layernorm"), matrix("self_attn.q_proj"), matrix("self_attn.k_proj"),
+         matrix("self_attn.v_proj"), get("self_attn.q_norm", config.qk_norm),
+         get("self_attn.k_norm", config.qk_norm), get("self_attn.attn_sub_norm", config.sub_norms),
+         matrix("self_attn.o_proj"), get("post_attention_layernorm"), matrix("mlp.gate_proj"),
+         matrix("mlp.up_proj"), get("mlp.ffn_sub_norm", config.sub_norms), matrix("mlp.down_proj"),
+         bias("q"), bias("k"), bias("v")});
   }
 }
 
@@ -79,6 +103,14 @@ Decoder Decoder::With(const std::map<std::string, at::Tensor>& values) const {
     ++used;
   }
   TERN_CHECK(used == values.size(), used, " of ", values.size(), " names are parameters");
+  other.MakeLayers();
+  return other;
+}
+
+Decoder Decoder::WithInputs(std::map<std::string, nn::InputTransform> inputs) const {
+  Decoder other = *this;
+  for (const auto& [name, transform] : inputs) other.Get(name);  // That it is there
+  other.inputs_ = std::move(inputs);
   other.MakeLayers();
   return other;
 }
@@ -116,15 +148,24 @@ const at::Tensor& Decoder::HeadWeight() const {
   return config_.tied_head ? parameters_.front().value : parameters_.back().value;
 }
 
-std::vector<at::Tensor> Decoder::Linear(const at::Tensor& x_MK, const std::vector<at::Tensor>& w_NK,
+std::vector<at::Tensor> Decoder::Linear(const at::Tensor& x_MK, const std::vector<Matrix>& matrices,
                                         const char* group, const ForwardOptions& options) const {
-  if (config_.linear == LinearKind::kBitLinear) {
-    return nn::BitLinear(
-        x_MK, w_NK,
-        {options.compute, options.observer, group, options.quantized_share, options.source});
-  }
   std::vector<at::Tensor> y;
-  for (const at::Tensor& w : w_NK) y.push_back(nn::DenseLinear(x_MK, w, options.compute));
+  for (size_t i = 0; i < matrices.size();) {  // Runs of matrices with one transform
+    const nn::InputTransform& inputs = matrices[i].inputs;
+    std::vector<at::Tensor> w_NK;
+    for (; i < matrices.size() && matrices[i].inputs == inputs; ++i)
+      w_NK.push_back(matrices[i].w_NK);
+    if (config_.linear == LinearKind::kBitLinear) {
+      for (at::Tensor& out : nn::BitLinear(x_MK, w_NK,
+                                           {options.compute, options.observer, group,
+                                            options.quantized_share, options.source, inputs}))
+        y.push_back(std::move(out));
+      continue;
+    }
+    const at::Tensor in_MK = nn::TransformInputs(x_MK, inputs, options.quantized_share);
+    for (const at::Tensor& w : w_NK) y.push_back(nn::DenseLinear(in_MK, w, options.compute));
+  }
   return y;
 }
 
@@ -147,10 +188,16 @@ at::Tensor Decoder::Attention(const Layer& layer, const at::Tensor& n_MD, const 
   const auto sequences = [&](const at::Tensor& x_MHE) {
     return x_MHE.view({input.batch, input.tokens, x_MHE.size(1), e});
   };
-  const at::Tensor out_BTK = nn::CausalAttention(
-      sequences(nn::Rope(q_MHE, input.positions_M, rope_)),
-      sequences(nn::Rope(k_MJE, input.positions_M, rope_)),
-      sequences(heads(qkv[2], config_.num_kv_heads)), input.mask_B1TT, options.compute);
+  at::Tensor k_BTJE = sequences(nn::Rope(k_MJE, input.positions_M, rope_));
+  at::Tensor v_BTJE = sequences(heads(qkv[2], config_.num_kv_heads));
+  if (options.cache != nullptr) {
+    const auto layer_index = static_cast<size_t>(input.layer);
+    k_BTJE = Append(k_BTJE, *options.cache, &options.cache->k_BTJE[layer_index]);
+    v_BTJE = Append(v_BTJE, *options.cache, &options.cache->v_BTJE[layer_index]);
+  }
+  const at::Tensor out_BTK =
+      nn::CausalAttention(sequences(nn::Rope(q_MHE, input.positions_M, rope_)), k_BTJE, v_BTJE,
+                          input.mask_B1TT, options.compute);
   at::Tensor out_MK = out_BTK.view({rows, config_.num_heads * e});
   if (features != nullptr) features->o_input_MD = out_MK;
   if (config_.sub_norms) out_MK = nn::RmsNorm(out_MK, layer.attn_sub_norm, config_.norm_eps);
@@ -172,28 +219,46 @@ at::Tensor Decoder::Block(const Layer& layer, const at::Tensor& x_MD, const Bloc
   const at::Tensor h_MD = x_MD + Attention(layer, n_MD, input, options, features);
   at::Tensor y_MD = h_MD + FeedForward(layer, nn::RmsNorm(h_MD, layer.post_norm, config_.norm_eps),
                                        options, features);
-  if (features != nullptr) features->hidden_MD = y_MD;
+  if (features != nullptr) {
+    features->input_MD = x_MD;
+    features->hidden_MD = y_MD;
+  }
   return y_MD;
 }
 
-at::Tensor Decoder::Hidden(const DecoderInput& input, const ForwardOptions& options) const {
+Decoder::BlockInput Decoder::Begin(const DecoderInput& input, const ForwardOptions& options) const {
   BlockInput block;
   block.batch = input.tokens_BT.size(0);
   block.tokens = input.tokens_BT.size(1);
-  TERN_CHECK_INPUT(block.tokens <= config_.context_length, "a sequence of ", block.tokens,
-                   " tokens is longer than the model's context of ", config_.context_length,
-                   "; shorten it or raise model.context_length");
-  block.positions_M = PositionsOf(input);
-  if (input.document_ids_BT.defined()) block.mask_B1TT = nn::DocumentMask(input.document_ids_BT);
-  at::Tensor x_MD = at::embedding(parameters_.front().value, input.tokens_BT.reshape({-1}));
+  const int64_t past = options.cache != nullptr ? options.cache->length : 0;
+  TERN_CHECK_INPUT(past + block.tokens <= config_.context_length, "a sequence of ",
+                   past + block.tokens, " tokens is longer than the model's context of ",
+                   config_.context_length, "; shorten it or raise model.context_length");
   TERN_CHECK(options.capture == nullptr || !options.checkpoint_blocks, "capture in blocks");
+  block.positions_M = PositionsOf(input, past);
+  if (input.document_ids_BT.defined()) block.mask_B1TT = nn::DocumentMask(input.document_ids_BT);
+  if (options.cache == nullptr) return block;
+  CheckCache(input, options);
+  options.cache->k_BTJE.resize(layers_.size());
+  options.cache->v_BTJE.resize(layers_.size());
+  // The new token sees all before it.
+  if (past > 0) block.mask_B1TT = at::ones({1, 1, 1, past + 1}, at::kBool);
+  return block;
+}
+
+at::Tensor Decoder::Hidden(const DecoderInput& input, const ForwardOptions& options) const {
+  BlockInput block = Begin(input, options);
+  at::Tensor x_MD = at::embedding(parameters_.front().value, input.tokens_BT.reshape({-1}));
   for (size_t l = 0; l < layers_.size(); ++l) {
     const Layer& layer = layers_[l];
+    block.layer = static_cast<int64_t>(l);
     if (!options.checkpoint_blocks) {
-      const auto index = static_cast<int64_t>(l);
-      const bool wanted = options.capture != nullptr && options.capture->layers.contains(index);
-      x_MD =
-          Block(layer, x_MD, block, options, wanted ? &options.capture->features[index] : nullptr);
+      const bool wanted =
+          options.capture != nullptr && options.capture->layers.contains(block.layer);
+      if (wanted && options.capture->differentiates_inputs && !x_MD.requires_grad())
+        x_MD = x_MD.detach().set_requires_grad(true);
+      x_MD = Block(layer, x_MD, block, options,
+                   wanted ? &options.capture->features[block.layer] : nullptr);
       continue;
     }
     x_MD = nn::CheckpointBlock(x_MD,
@@ -204,6 +269,7 @@ at::Tensor Decoder::Hidden(const DecoderInput& input, const ForwardOptions& opti
                                  return Block(layer, x, block, now, nullptr);
                                });
   }
+  if (options.cache != nullptr) options.cache->length += block.tokens;
   const size_t final_norm = parameters_.size() - (config_.tied_head ? 1 : 2);
   return nn::RmsNorm(x_MD, parameters_[final_norm].value, config_.norm_eps);
 }

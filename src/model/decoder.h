@@ -14,13 +14,15 @@
 #include "arch/model_config.h"
 #include "nn/bit_linear.h"
 #include "nn/fused_ops.h"
+#include "nn/input_transform.h"
 #include "nn/precision.h"
 
 namespace tern::model {
 
 struct Parameter {
   ParameterSpec spec;
-  at::Tensor value;  // fp32, leaf, requires a gradient
+  at::Tensor value;      // fp32, leaf, requires a gradient
+  double lr_factor = 1;  // Its learning rate / the schedule's
 };
 
 // B sequences of T tokens; M = B * T rows.
@@ -37,10 +39,21 @@ struct LayerFeatures {
   at::Tensor o_input_MD;        // [M, H * E]: attention's output before its sub-norm
   at::Tensor down_input_MF;     // act(gate) * up before its sub-norm
   at::Tensor hidden_MD;         // The block's output
+  at::Tensor input_MD;          // And its input
 };
 struct Capture {
-  std::set<int64_t> layers;                   // Whose features are wanted
+  std::set<int64_t> layers;  // Whose features are wanted
+  // input_MD has a gradient also where nothing before the block is trained.
+  bool differentiates_inputs = false;
   std::map<int64_t, LayerFeatures> features;  // Filled by the forward pass
+};
+
+// Keys (after RoPE) and values of the tokens that have been run, for writing text token by token.
+// All sequences of a batch have as many.
+struct KeyValueCache {
+  std::vector<at::Tensor> k_BTJE, v_BTJE;  // A layer each, with room for `capacity` tokens
+  int64_t length = 0;
+  int64_t capacity = 0;
 };
 
 struct ForwardOptions {
@@ -48,8 +61,11 @@ struct ForwardOptions {
   bool checkpoint_blocks = false;  // Keep only each block's input, run it again in backward
   nn::BitLinearObserver* observer = nullptr;
   Capture* capture = nullptr;
-  double quantized_share = 1;          // Of BitLinear; see nn/bit_linear.h
+  double quantized_share = 1;          // Of BitLinear and of quantized inputs; nn/bit_linear.h
   nn::WeightSource* source = nullptr;  // Not null: BitLinear matrices are spread over ranks
+  // Not null: the input goes on where the cache ends, and is added to it. Without gradients; one
+  // token a sequence unless the cache is empty; no documents.
+  KeyValueCache* cache = nullptr;
 };
 
 class Decoder {
@@ -70,6 +86,9 @@ class Decoder {
   // The same decoder with other tensors in place of these parameters (by name, of their shapes):
   // what a fake quantizer makes of them. All other tensors are shared.
   Decoder With(const std::map<std::string, at::Tensor>& values) const;
+  // The same decoder whose layers (names of their matrices) transform their inputs so.
+  Decoder WithInputs(std::map<std::string, nn::InputTransform> inputs) const;
+  const std::map<std::string, nn::InputTransform>& inputs() const { return inputs_; }
 
   const ModelConfig& config() const { return config_; }
   const std::vector<Parameter>& parameters() const { return parameters_; }
@@ -80,17 +99,29 @@ class Decoder {
   const at::Tensor& HeadWeight() const;  // [V, D]; the embedding when tied
 
  private:
+  struct Matrix {
+    at::Tensor w_NK;
+    nn::InputTransform inputs;
+  };
   struct Layer {
-    at::Tensor input_norm, q, k, v, q_norm, k_norm, attn_sub_norm, o;
-    at::Tensor post_norm, gate, up, ffn_sub_norm, down;
+    at::Tensor input_norm;
+    Matrix q, k, v;
+    at::Tensor q_norm, k_norm, attn_sub_norm;
+    Matrix o;
+    at::Tensor post_norm;
+    Matrix gate, up;
+    at::Tensor ffn_sub_norm;
+    Matrix down;
     at::Tensor q_bias, k_bias, v_bias;
   };
   struct BlockInput {
     int64_t batch, tokens;
     at::Tensor positions_M;  // int32
     at::Tensor mask_B1TT;    // Undefined: plain causal
+    int64_t layer = 0;
   };
 
+  BlockInput Begin(const DecoderInput& input, const ForwardOptions& options) const;
   // Layers hold the tensors of parameters_.
   void MakeLayers();
   // `features`: where this block's go, or null.
@@ -100,11 +131,13 @@ class Decoder {
                        const ForwardOptions& options, LayerFeatures* features) const;
   at::Tensor FeedForward(const Layer& layer, const at::Tensor& n_MD, const ForwardOptions& options,
                          LayerFeatures* features) const;
-  std::vector<at::Tensor> Linear(const at::Tensor& x_MK, const std::vector<at::Tensor>& w_NK,
+  // Products with matrices of one input.
+  std::vector<at::Tensor> Linear(const at::Tensor& x_MK, const std::vector<Matrix>& matrices,
                                  const char* group, const ForwardOptions& options) const;
 
   ModelConfig config_;
   std::vector<Parameter> parameters_;
+  std::map<std::string, nn::InputTransform> inputs_;  // By matrix; none: as they are
   std::vector<Layer> layers_;
   nn::RopeTables rope_;
 };

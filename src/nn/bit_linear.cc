@@ -60,7 +60,7 @@ void AddInputGradient(const at::Tensor& dy_MN, const quant::TernaryWeight& w, Co
 struct BitLinearFunction : torch::autograd::Function<BitLinearFunction> {
   static variable_list forward(AutogradContext* ctx, const at::Tensor& x_MK, at::TensorList w_NK,
                                const BitLinearOptions& options) {
-    const quant::Int8Rows x = quant::QuantizeRows(x_MK.contiguous());
+    const quant::Int8Rows x = EncodeInputs(x_MK.contiguous(), options.inputs.codes);
     if (options.observer != nullptr) options.observer->OnActivations(options.group, x);
     variable_list outputs, saved = {x.q_MK, x.gamma_M, x.sum_M};
     std::vector<double> betas;
@@ -115,7 +115,7 @@ at::Tensor Blend(const at::Tensor& x, const at::Tensor& quantized, double share)
 std::vector<at::Tensor> BlendedBitLinear(const at::Tensor& x_MK,
                                          const std::vector<at::Tensor>& w_NK,
                                          const BitLinearOptions& options) {
-  const quant::Int8Rows x = quant::QuantizeRows(x_MK.detach().contiguous());
+  const quant::Int8Rows x = EncodeInputs(x_MK.detach().contiguous(), options.inputs.codes);
   if (options.observer != nullptr) options.observer->OnActivations(options.group, x);
   const at::Tensor blended_MK = Blend(x_MK, quant::Dequantize(x), options.share);
   std::vector<at::Tensor> y;
@@ -132,8 +132,9 @@ std::vector<at::Tensor> BlendedBitLinear(const at::Tensor& x_MK,
 std::vector<at::Tensor> BitLinear(const at::Tensor& x_MK, const std::vector<at::Tensor>& w_NK,
                                   const BitLinearOptions& options) {
   TERN_CHECK(!w_NK.empty(), "no weight matrix");
-  if (options.share < 1) return BlendedBitLinear(x_MK, w_NK, options);
-  return BitLinearFunction::apply(x_MK, at::TensorList(w_NK), options);
+  const at::Tensor in_MK = options.inputs.hadamard ? Rotate(x_MK) : x_MK;
+  if (options.share < 1) return BlendedBitLinear(in_MK, w_NK, options);
+  return BitLinearFunction::apply(in_MK, at::TensorList(w_NK), options);
 }
 
 }  // namespace tern::nn

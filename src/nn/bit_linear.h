@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "nn/input_transform.h"
 #include "nn/precision.h"
 #include "nn/weight_source.h"
 #include "quant/ternary.h"
@@ -33,6 +34,8 @@ struct BitLinearOptions {
   // Not null: the matrices are elsewhere (other ranks hold some of their rows). It must live until
   // the backward pass is over, and gets the gradients instead of the latents' .grad.
   WeightSource* source = nullptr;
+  // Of all the matrices: codes other than int8, inputs rotated first.
+  InputTransform inputs;
 };
 
 // x_MK: fp32 [M, K]; each w_NK: fp32 latents [N_i, K]. Returns y_i [M, N_i].

@@ -33,6 +33,7 @@ FloatModel::FloatModel(const std::string& path, const std::string& tokenizer, bo
     : path_(path), allow_requantize_(allow_requantize) {
   if (transfer::IsCheckpoint(path)) {
     transfer::OpenedModel opened = transfer::OpenDecoder(path, tokenizer);
+    transfer::CheckPlainInputs(opened.decoder, path + ": the output");
     config_ = opened.decoder.config();
     tokenizer_ = std::move(opened.tokenizer);
     files_ = std::move(opened.files);

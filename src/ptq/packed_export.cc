@@ -14,6 +14,7 @@
 #include "ptq/scheme.h"
 #include "qat/quantized_model.h"
 #include "transfer/hf_export.h"
+#include "transfer/import.h"
 
 namespace tern::ptq {
 namespace {
@@ -104,6 +105,7 @@ void ExportPacked(const checkpoint::CheckpointReader& checkpoint, const model::D
   const std::string format(kPackedFormat);
   const std::string why = WhyFormatCannotHold(shipped.config(), format);
   if (!why.empty()) throw RecipeError(why);
+  transfer::CheckPlainInputs(shipped, format);
   const Codes codes = qat::LoadCodes(checkpoint);
   if (codes.empty()) {
     throw RecipeError(StrCat(checkpoint.folder(),

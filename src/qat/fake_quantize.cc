@@ -71,21 +71,28 @@ std::optional<LearnedQuantizer> LearnedOf(const recipe::QuantizeRule& rule) {
 }
 
 at::Tensor FakeQuantize(const recipe::QuantizeRule& rule, const at::Tensor& w_NK,
-                        const at::Tensor& scale_N1) {
+                        const at::Tensor& scale_N1, const quant::Noise* noise) {
+  if (rule.weights == WeightQuantizer::kNone) return w_NK;
+  if (rule.rounding == recipe::Rounding::kNearest) noise = nullptr;
   if (const auto learned = LearnedOf(rule)) {
+    TERN_CHECK(noise == nullptr, "CheckQuantize lets no learned scale through with noise");
     TERN_CHECK(scale_N1.defined(), "a learned scale");
     return QuantizeLearned(*learned, w_NK, scale_N1);
   }
   const at::Tensor values_NK = w_NK.detach();
   if (rule.weights == WeightQuantizer::kTernary) {
+    if (noise != nullptr)
+      return nn::StraightThrough(w_NK, quant::FakeTernaryStochastic(values_NK, *noise));
     const quant::TernaryWeight q = quant::QuantizeTernary(values_NK);
     return nn::StraightThrough(w_NK, quant::Dequantize(q, q.beta));
   }
   const auto format = FormatOf(rule);
   TERN_CHECK(format.has_value(), "rules of none are taken out");
   at::Tensor inside_NK;
+  at::Tensor* inside = rule.clipped_gradient ? &inside_NK : nullptr;
   const at::Tensor quantized_NK =
-      quant::FakeQuantize(values_NK, *format, {}, rule.clipped_gradient ? &inside_NK : nullptr);
+      noise != nullptr ? quant::FakeQuantizeStochastic(values_NK, *format, *noise, inside)
+                       : quant::FakeQuantize(values_NK, *format, {}, inside);
   return nn::StraightThrough(w_NK, quantized_NK, inside_NK);
 }
 
@@ -102,10 +109,23 @@ quant::QuantizedWeight Encode(const recipe::QuantizeRule& rule, const at::Tensor
   return quant::Quantize(w_NK, *format);
 }
 
-std::string Describe(const recipe::QuantizeRule& rule) {
+namespace {
+
+std::string DescribeWeights(const recipe::QuantizeRule& rule) {
   if (LearnedOf(rule)) return StrCat(NameOf(rule.weights), ", a learned scale a row");
   if (const auto format = FormatOf(rule)) return format->Describe();
   return rule.weights == WeightQuantizer::kTernary ? "ternary, one scale a matrix" : "none";
+}
+
+}  // namespace
+
+std::string Describe(const recipe::QuantizeRule& rule) {
+  std::string text = DescribeWeights(rule);
+  if (rule.rounding == recipe::Rounding::kStochastic) text += ", rounded stochastically";
+  if (rule.hadamard) text += "; inputs rotated";
+  if (rule.inputs != recipe::InputQuantizer::kNone)
+    text += StrCat(rule.hadamard ? ", " : "; inputs ", NameOf(rule.inputs));
+  return text;
 }
 
 }  // namespace tern::qat

@@ -20,17 +20,18 @@ std::optional<quant::WeightFormat> FormatOf(const recipe::QuantizeRule& rule);
 // Nothing when the rule's scales are not learned.
 std::optional<LearnedQuantizer> LearnedOf(const recipe::QuantizeRule& rule);
 
-// w_NK: fp32 latents. scale_N1: of LearnedOf's, else undefined. With gradients. Throws NumericError
-// when w holds NaN or Inf.
+// w_NK: fp32 latents, which a rule of none leaves as they are. scale_N1: of LearnedOf's, else
+// undefined. With gradients. `noise`: what a rule of stochastic rounding rounds with; null: to the
+// nearest, whatever the rule says. Throws NumericError when w holds NaN or Inf.
 at::Tensor FakeQuantize(const recipe::QuantizeRule& rule, const at::Tensor& w_NK,
-                        const at::Tensor& scale_N1);
+                        const at::Tensor& scale_N1, const quant::Noise* noise = nullptr);
 
 // The same values as codes and scales. Throws NumericError as FakeQuantize. REQUIRES:
 // FormatOf(rule).
 quant::QuantizedWeight Encode(const recipe::QuantizeRule& rule, const at::Tensor& w_NK,
                               const at::Tensor& scale_N1);
 
-// "int4, a bf16 scale for 1 x 64 weights", "lsq3, a learned scale a row".
+// "int4, a bf16 scale for 1 x 64 weights", "lsq3, a learned scale a row; inputs int4_absmean".
 std::string Describe(const recipe::QuantizeRule& rule);
 
 }  // namespace tern::qat

@@ -9,12 +9,15 @@
 #include "base/error.h"
 #include "base/progress.h"
 #include "qat/fake_quantize.h"
+#include "quant/hadamard.h"
 #include "quant/weight_format.h"
 
 namespace tern::qat {
 namespace {
 
 constexpr std::string_view kWeight = ".weight";
+// Smaller blocks mix too few inputs to spread an outlier.
+constexpr int64_t kLeastHadamard = 16;
 
 bool Matches(const std::string& pattern, const std::string& parameter) {
   const std::string layer = parameter.substr(0, parameter.size() - kWeight.size());
@@ -42,6 +45,42 @@ void CheckDivides(const recipe::QuantizeRule& rule, const ParameterSpec& spec,
   }
 }
 
+void CheckRotates(const recipe::QuantizeRule& rule, const ParameterSpec& spec,
+                  const std::string& at) {
+  const int64_t block = quant::HadamardBlock(spec.shape[1]);
+  if (!rule.hadamard || block >= kLeastHadamard) return;
+  throw RecipeError(StrCat(at, ".hadamard: ", spec.name, " has ", spec.shape[1],
+                           " inputs, which divide into blocks of ", block,
+                           " at most; want a multiple of ", kLeastHadamard, ", or false"));
+}
+
+// A BitLinear's weights and int8 inputs are its own; a rule may change the inputs.
+void CheckBitLinear(const recipe::QuantizeRule& rule, const std::string& at) {
+  if (rule.weights != recipe::WeightQuantizer::kNone) {
+    throw RecipeError(StrCat(at, ".weights: found ", NameOf(rule.weights),
+                             ", and model.linear is bitlinear, which quantizes every linear layer "
+                             "itself; want none, or model.linear: dense"));
+  }
+  if (rule.inputs != recipe::InputQuantizer::kInt8) return;
+  throw RecipeError(StrCat(at,
+                           ".inputs: found int8, which is what model.linear: bitlinear does; "
+                           "want none, int4_absmean or int4_absmax"));
+}
+
+bool DoesNothing(const recipe::QuantizeRule& rule) {
+  return rule.weights == recipe::WeightQuantizer::kNone &&
+         rule.inputs == recipe::InputQuantizer::kNone && !rule.hadamard;
+}
+
+// Index of a name in a table of the schema.
+template <class Names>
+size_t IndexOf(const Names& names, const std::string& name) {
+  for (size_t i = 0; i < names.size(); ++i) {
+    if (name == names[i]) return i;
+  }
+  throw FormatError(StrCat("found the quantizer \"", name, "\", which this version does not know"));
+}
+
 }  // namespace
 
 const char* NameOf(recipe::WeightQuantizer weights) {
@@ -49,11 +88,37 @@ const char* NameOf(recipe::WeightQuantizer weights) {
 }
 
 recipe::WeightQuantizer QuantizerFromName(const std::string& name) {
-  const auto names = recipe::WeightQuantizerNames();
-  for (size_t i = 0; i < names.size(); ++i) {
-    if (name == names[i]) return static_cast<recipe::WeightQuantizer>(i);
+  return static_cast<recipe::WeightQuantizer>(IndexOf(recipe::WeightQuantizerNames(), name));
+}
+
+const char* NameOf(recipe::InputQuantizer inputs) {
+  return recipe::InputQuantizerNames()[static_cast<size_t>(inputs)];
+}
+
+recipe::InputQuantizer InputQuantizerFromName(const std::string& name) {
+  return static_cast<recipe::InputQuantizer>(IndexOf(recipe::InputQuantizerNames(), name));
+}
+
+std::map<std::string, nn::InputTransform> InputsOf(const LayerRules& rules) {
+  std::map<std::string, nn::InputTransform> inputs;
+  for (const auto& [name, rule] : rules) {
+    nn::InputTransform transform{nn::InputCodes::kNone, rule.hadamard};
+    switch (rule.inputs) {
+      case recipe::InputQuantizer::kNone:
+        break;
+      case recipe::InputQuantizer::kInt8:
+        transform.codes = nn::InputCodes::kInt8;
+        break;
+      case recipe::InputQuantizer::kInt4Absmean:
+        transform.codes = nn::InputCodes::kInt4Absmean;
+        break;
+      case recipe::InputQuantizer::kInt4Absmax:
+        transform.codes = nn::InputCodes::kInt4Absmax;
+        break;
+    }
+    if (transform != nn::InputTransform{}) inputs.emplace(name, transform);
   }
-  throw FormatError(StrCat("found the quantizer \"", name, "\", which this version does not know"));
+  return inputs;
 }
 
 std::vector<ParameterSpec> MatchLayers(const std::vector<std::string>& patterns,
@@ -77,16 +142,14 @@ LayerRules MatchRules(const recipe::QuantizeConfig& config, const ModelConfig& m
   LayerRules rules;
   if (config.rules.empty()) return rules;
   const std::string at = stage_id + ".quantize.rules";
-  if (model.linear == LinearKind::kBitLinear) {
-    throw RecipeError(StrCat(at,
-                             ": found rules, and model.linear is bitlinear, which quantizes "
-                             "every linear layer itself; want model.linear: dense"));
-  }
   for (const recipe::QuantizeRule& rule : config.rules) {
     const std::string key = StrCat(at, ".", rule.name);
+    if (model.linear == LinearKind::kBitLinear) CheckBitLinear(rule, key);
     for (const ParameterSpec& spec : MatchLayers(rule.layers, model, key + ".layers")) {
       CheckDivides(rule, spec, key);
+      CheckRotates(rule, spec, key);
       for (const std::string& rung : config.progressive) {
+        if (rule.weights == recipe::WeightQuantizer::kNone) break;
         recipe::QuantizeRule before = rule;
         before.weights = QuantizerFromName(rung);
         CheckDivides(before, spec, key);
@@ -94,9 +157,7 @@ LayerRules MatchRules(const recipe::QuantizeConfig& config, const ModelConfig& m
       rules[spec.name] = rule;
     }
   }
-  std::erase_if(rules, [](const auto& entry) {
-    return entry.second.weights == recipe::WeightQuantizer::kNone;
-  });
+  std::erase_if(rules, [](const auto& entry) { return DoesNothing(entry.second); });
   return rules;
 }
 

@@ -12,6 +12,7 @@
 #include "model/checkpoint_io.h"
 #include "nn/straight_through.h"
 #include "qat/fake_quantize.h"
+#include "quant/hadamard.h"
 
 namespace tern::qat {
 namespace {
@@ -42,6 +43,8 @@ double QuantizedShare(const recipe::QuantizeConfig& config, int64_t step) {
 QuantizedModel::QuantizedModel(const recipe::TrainStage& stage, const ModelConfig& model,
                                uint64_t seed)
     : config_(stage.quantize),
+      stage_id_(stage.id),
+      seed_(seed),
       steps_(stage.steps),
       rules_(MatchRules(stage.quantize, model, stage.id)),
       adapters_(stage.lora, model, stage.id, seed) {
@@ -50,7 +53,8 @@ QuantizedModel::QuantizedModel(const recipe::TrainStage& stage, const ModelConfi
     if (rule == rules_.end() || !LearnedOf(rule->second)) continue;
     scale_index_[spec.name] = scales_.size();
     scales_.push_back({{ScaleName(spec.name), {spec.shape[0], 1}, ParameterRole::kNorm},
-                       NewScale(spec.shape[0]).set_requires_grad(true)});
+                       NewScale(spec.shape[0]).set_requires_grad(true),
+                       stage.optimizer.scale_lr_factor});
   }
 }
 
@@ -60,9 +64,10 @@ const at::Tensor& QuantizedModel::ScaleOf(const std::string& parameter) const {
   return found == scale_index_.end() ? kNone : scales_[found->second].value;
 }
 
-void QuantizedModel::InitializeScales(const model::Decoder& decoder) const {
+void QuantizedModel::Start(const model::Decoder& decoder) const {
   const at::NoGradGuard no_grad;
   for (const auto& [name, rule] : rules_) {
+    if (rule.hadamard) decoder.Get(name).copy_(quant::Hadamard(decoder.Get(name)));
     const auto learned = LearnedOf(rule);
     if (learned)
       ScaleOf(name).copy_(InitialScale(*learned, adapters_.Merged(name, decoder.Get(name))));
@@ -70,6 +75,7 @@ void QuantizedModel::InitializeScales(const model::Decoder& decoder) const {
 }
 
 recipe::QuantizeRule QuantizedModel::RuleAt(const recipe::QuantizeRule& rule, int64_t step) const {
+  if (rule.weights == recipe::WeightQuantizer::kNone) return rule;
   const std::vector<std::string>& ladder = config_.progressive;
   const double until = config_.progressive_until * static_cast<double>(steps_);
   if (ladder.empty() || static_cast<double>(step) >= until) return rule;
@@ -89,18 +95,21 @@ std::vector<model::Parameter> QuantizedModel::parameters() const {
 std::vector<std::string> QuantizedModel::Names() const {
   std::vector<std::string> names = adapters_.names();
   for (const auto& [name, rule] : rules_) {
+    if (rule.weights == recipe::WeightQuantizer::kNone) continue;
     if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
   }
   return names;
 }
 
 at::Tensor QuantizedModel::Effective(const std::string& name, const at::Tensor& latent_NK,
-                                     int64_t step, double share) const {
+                                     int64_t step, double share, bool trains) const {
   const at::Tensor merged_NK = adapters_.Merged(name, latent_NK);
   const auto rule = rules_.find(name);
   if (rule == rules_.end()) return merged_NK;
+  const quant::Noise noise{RandomStream(seed_, StrCat("rounding/", stage_id_, "/", name)),
+                           static_cast<uint64_t>(step) * static_cast<uint64_t>(merged_NK.numel())};
   const at::Tensor quantized_NK =
-      FakeQuantize(RuleAt(rule->second, step), merged_NK, ScaleOf(name));
+      FakeQuantize(RuleAt(rule->second, step), merged_NK, ScaleOf(name), trains ? &noise : nullptr);
   return share < 1 ? merged_NK * (1 - share) + quantized_NK * share : quantized_NK;
 }
 
@@ -111,12 +120,12 @@ model::Decoder QuantizedModel::Begin(const model::Decoder& decoder, int64_t step
   graph_.clear();
   leaves_.clear();
   for (const std::string& name : Names()) {
-    graph_.push_back(Effective(name, decoder.Get(name), step, share));
+    graph_.push_back(Effective(name, decoder.Get(name), step, share, true));
     // Beside adapters, other layers are frozen.
     leaves_.push_back(graph_.back().detach().set_requires_grad(graph_.back().requires_grad()));
     values[name] = leaves_.back();
   }
-  return decoder.With(values);
+  return decoder.With(values).WithInputs(InputsOf(rules_));
 }
 
 void QuantizedModel::End() {
@@ -135,8 +144,8 @@ model::Decoder QuantizedModel::Shipped(const model::Decoder& decoder) const {
   const at::NoGradGuard no_grad;
   std::map<std::string, at::Tensor> values;
   for (const std::string& name : Names())
-    values[name] = Effective(name, decoder.Get(name), steps_, 1).detach().contiguous();
-  return decoder.With(values);
+    values[name] = Effective(name, decoder.Get(name), steps_, 1, false).detach().contiguous();
+  return decoder.With(values).WithInputs(InputsOf(rules_));
 }
 
 nlohmann::json QuantizedModel::ToJson() const {
@@ -144,6 +153,8 @@ nlohmann::json QuantizedModel::ToJson() const {
   for (const auto& [name, rule] : rules_) {
     rules[name] = {
         {"weights", NameOf(rule.weights)}, {"group", rule.group}, {"symmetric", rule.symmetric}};
+    if (rule.inputs != recipe::InputQuantizer::kNone) rules[name]["inputs"] = NameOf(rule.inputs);
+    if (rule.hadamard) rules[name]["hadamard"] = true;
   }
   return {{"rules", rules}, {"lora", adapters_.ToJson()}};
 }
@@ -169,12 +180,25 @@ model::Decoder Merge(const checkpoint::CheckpointReader& reader, const model::De
 
 }  // namespace
 
-model::Decoder LoadLatents(const checkpoint::CheckpointReader& reader) {
-  const at::NoGradGuard no_grad;
-  return Merge(reader, model::LoadDecoder(reader));
-}
-
 namespace {
+
+LayerRules StoredRules(const checkpoint::CheckpointReader& reader) {
+  LayerRules rules;
+  const nlohmann::json all = StoredState(reader, "rules");
+  for (const auto& [name, stored] : all.items()) {
+    recipe::QuantizeRule& rule = rules[name];
+    try {
+      rule.weights = QuantizerFromName(stored.at("weights").get<std::string>());
+      rule.group = stored.at("group").get<int64_t>();
+      rule.symmetric = stored.at("symmetric").get<bool>();
+      rule.inputs = InputQuantizerFromName(stored.value("inputs", std::string("none")));
+      rule.hadamard = stored.value("hadamard", false);
+    } catch (const nlohmann::json::exception& error) {
+      throw FormatError(StrCat(reader.folder(), ": state.quantize.", name, ": ", error.what()));
+    }
+  }
+  return rules;
+}
 
 // A matrix that a rule of the checkpoint quantizes.
 struct RuledMatrix {
@@ -182,21 +206,15 @@ struct RuledMatrix {
   at::Tensor latent_NK, scale_N1;  // The second undefined unless it is learned
 };
 
+// `merged`: as trained, rotated matrices included.
 std::map<std::string, RuledMatrix> RuledMatrices(const checkpoint::CheckpointReader& reader,
-                                                 const model::Decoder& latents) {
+                                                 const model::Decoder& merged) {
   std::map<std::string, RuledMatrix> matrices;
-  const nlohmann::json rules = StoredState(reader, "rules");
-  for (const auto& [name, stored] : rules.items()) {
+  for (const auto& [name, rule] : StoredRules(reader)) {
     RuledMatrix& matrix = matrices[name];
-    try {
-      matrix.rule.weights = QuantizerFromName(stored.at("weights").get<std::string>());
-      matrix.rule.group = stored.at("group").get<int64_t>();
-      matrix.rule.symmetric = stored.at("symmetric").get<bool>();
-    } catch (const nlohmann::json::exception& error) {
-      throw FormatError(StrCat(reader.folder(), ": state.quantize.", name, ": ", error.what()));
-    }
-    matrix.latent_NK = latents.Get(name).detach();
-    if (!LearnedOf(matrix.rule)) continue;
+    matrix.rule = rule;
+    matrix.latent_NK = merged.Get(name).detach();
+    if (!LearnedOf(rule)) continue;
     matrix.scale_N1 = NewScale(matrix.latent_NK.size(0));
     model::ReadInto(reader, StrCat(kExtraGroup, ScaleName(name)), matrix.scale_N1);
   }
@@ -205,20 +223,31 @@ std::map<std::string, RuledMatrix> RuledMatrices(const checkpoint::CheckpointRea
 
 }  // namespace
 
+model::Decoder LoadLatents(const checkpoint::CheckpointReader& reader) {
+  const at::NoGradGuard no_grad;
+  const model::Decoder merged = Merge(reader, model::LoadDecoder(reader));
+  std::map<std::string, at::Tensor> values;
+  for (const auto& [name, rule] : StoredRules(reader)) {
+    if (rule.hadamard) values[name] = quant::Hadamard(merged.Get(name).detach());
+  }
+  return merged.With(values);
+}
+
 model::Decoder LoadShipped(const checkpoint::CheckpointReader& reader) {
   const at::NoGradGuard no_grad;
-  const model::Decoder decoder = LoadLatents(reader);
+  const model::Decoder merged = Merge(reader, model::LoadDecoder(reader));
   std::map<std::string, at::Tensor> values;
-  for (const auto& [name, matrix] : RuledMatrices(reader, decoder))
+  for (const auto& [name, matrix] : RuledMatrices(reader, merged))
     values[name] = FakeQuantize(matrix.rule, matrix.latent_NK, matrix.scale_N1).detach();
-  return decoder.With(values);
+  return merged.With(values).WithInputs(InputsOf(StoredRules(reader)));
 }
 
 std::map<std::string, quant::QuantizedWeight> LoadCodes(
     const checkpoint::CheckpointReader& reader) {
   const at::NoGradGuard no_grad;
+  const model::Decoder merged = Merge(reader, model::LoadDecoder(reader));
   std::map<std::string, quant::QuantizedWeight> codes;
-  for (const auto& [name, matrix] : RuledMatrices(reader, LoadLatents(reader))) {
+  for (const auto& [name, matrix] : RuledMatrices(reader, merged)) {
     if (!FormatOf(matrix.rule)) {
       throw RecipeError(StrCat(name, " was trained with ", Describe(matrix.rule),
                                ", whose levels no packed format has; want hf/f32 or gguf/f32"));

@@ -25,7 +25,7 @@ double QuantizedShare(const recipe::QuantizeConfig& config, int64_t step);
 
 class QuantizedModel {
  public:
-  // Throws RecipeError as MatchRules.
+  // seed: of adapters and stochastic rounding. Throws RecipeError as MatchRules.
   QuantizedModel(const recipe::TrainStage& stage, const ModelConfig& model, uint64_t seed = 0);
 
   bool empty() const { return rules_.empty() && adapters_.empty(); }
@@ -34,8 +34,10 @@ class QuantizedModel {
   // Learned scales [N, 1], named "quantize.<parameter>", then adapters; to be trained and saved
   // with the decoder, or with adapters instead of it.
   std::vector<model::Parameter> parameters() const;
-  // Scales as the quantizers start with these latents.
-  void InitializeScales(const model::Decoder& decoder) const;
+  // Makes latents of a plain decoder those of this model, once, before the first step: the matrices
+  // whose inputs are rotated become W H, so that W H (H x) is W x as before; learned scales get
+  // their initial values.
+  void Start(const model::Decoder& decoder) const;
 
   // The decoder to run step `step` with; its quantized matrices collect gradients until End.
   model::Decoder Begin(const model::Decoder& decoder, int64_t step);
@@ -43,7 +45,8 @@ class QuantizedModel {
   // Entirely quantized, without gradients: what is evaluated and shipped.
   model::Decoder Shipped(const model::Decoder& decoder) const;
 
-  // For the checkpoint: {"rules": {parameter: {"weights", "group", "symmetric"}}, "lora": {...}}.
+  // For the checkpoint: {"rules": {parameter: {"weights", "group", "symmetric", and if they are not
+  // none and false: "inputs", "hadamard"}}, "lora": {...}}.
   nlohmann::json ToJson() const;
 
  private:
@@ -52,11 +55,13 @@ class QuantizedModel {
   std::vector<std::string> Names() const;
   // What layer `name` runs with: its latents with the adapter, quantized by its rule at `step`.
   at::Tensor Effective(const std::string& name, const at::Tensor& latent_NK, int64_t step,
-                       double share) const;
+                       double share, bool trains) const;
   // The rule at a step: fewer bits as a progressive schedule goes on.
   recipe::QuantizeRule RuleAt(const recipe::QuantizeRule& rule, int64_t step) const;
 
   recipe::QuantizeConfig config_;
+  std::string stage_id_;
+  uint64_t seed_;
   int64_t steps_;
   LayerRules rules_;
   Adapters adapters_;
@@ -65,15 +70,16 @@ class QuantizedModel {
   std::vector<at::Tensor> graph_, leaves_;  // Between Begin and End
 };
 
-// The decoder that the checkpoint ships: its parameters, quantized as they were trained. Throws
-// FormatError.
+// The decoder that the checkpoint ships: its parameters, quantized as they were trained, with what
+// is done to inputs (Decoder::inputs). Throws FormatError.
 model::Decoder LoadShipped(const checkpoint::CheckpointReader& reader);
 
 // The matrices that rules quantize, by parameter name, as codes and scales; Dequantize of each is
 // LoadShipped's value. Throws FormatError; RecipeError for a rule whose levels no format has.
 std::map<std::string, quant::QuantizedWeight> LoadCodes(const checkpoint::CheckpointReader& reader);
 
-// Its latents instead: adapters merged, nothing quantized. What a later training starts from.
+// Its latents instead: adapters merged, nothing quantized, rotated matrices turned back. What a
+// later training starts from.
 model::Decoder LoadLatents(const checkpoint::CheckpointReader& reader);
 
 inline constexpr const char* kQuantizeState = "quantize";  // Key of the checkpoint's state

@@ -49,6 +49,17 @@ inline float RoundToGrid(const Grid& grid, float x) {
   return std::copysign(RoundHalfEven(x / quantum) * quantum, x);
 }
 
+// The grid's value below or above |x|, the upper one when `uniform` < (|x| - lower) / (upper -
+// lower): of a uniform number in [0, 1) the expectation is x. REQUIRES: x is no NaN.
+inline float RoundStochastic(const Grid& grid, float x, float uniform) {
+  x = std::min(std::max(x, grid.lo), grid.hi);
+  const float quantum = grid.integer ? 1.0f
+                                     : PowerBelow(x, grid.min_exponent) *
+                                           (1.0f / static_cast<float>(1 << grid.fraction_bits));
+  const float steps = std::fabs(x) / quantum, lower = std::floor(steps);  // Exact: a power of two
+  return std::copysign((steps - lower > uniform ? lower + 1 : lower) * quantum, x);
+}
+
 // Bits of a small float: sign, exponent, fraction from the left, in the low bits of a byte; the
 // sign of E2M1 is bit 3. REQUIRES: value is on the grid.
 inline uint8_t FloatBits(const Grid& grid, float value) {

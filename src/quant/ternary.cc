@@ -11,6 +11,7 @@
 #include "kernels/ternary_gemm/ternary_gemm.h"
 #include "kernels/ternary_pack/t2.h"
 #include "kernels/ternary_quantize/ternary_quantize.h"
+#include "quant/grid.h"
 #include "quant/torch_parallel.h"
 
 namespace tern::quant {
@@ -55,6 +56,19 @@ TernaryWeight QuantizeTernary(const at::Tensor& w_NK, const at::Tensor& previous
   out.zeros = counts.zeros;
   out.flips = counts.flips;
   return out;
+}
+
+at::Tensor FakeTernaryStochastic(const at::Tensor& w_NK, const Noise& noise) {
+  const float beta = QuantizeTernary(w_NK).beta, r = 1.0f / beta;
+  constexpr Grid kLevels = {-1, 1, 0, 0, true};
+  at::Tensor out_NK = at::empty_like(w_NK);
+  const float* w = w_NK.const_data_ptr<float>();
+  float* out = out_NK.mutable_data_ptr<float>();
+  at::parallel_for(0, w_NK.numel(), kRowGrain * w_NK.size(1), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i)
+      out[i] = beta * RoundStochastic(kLevels, w[i] * r, noise.At(i));
+  });
+  return out_NK;
 }
 
 Int8Rows QuantizeRows(const at::Tensor& x_MK) {

@@ -9,6 +9,8 @@
 
 #include <cstdint>
 
+#include "quant/noise.h"
+
 namespace tern::quant {
 
 struct TernaryWeight {
@@ -23,11 +25,16 @@ struct TernaryWeight {
 // undefined. Throws NumericError when the scale is not finite (w_NK holds NaN or Inf).
 TernaryWeight QuantizeTernary(const at::Tensor& w_NK, const at::Tensor& previous_NC = {});
 
+// beta * codes in fp32 [N, K] with QuantizeTernary's scale, and codes rounded up or down at random
+// so that the expectation is w, clipped to +-beta. Throws as QuantizeTernary.
+at::Tensor FakeTernaryStochastic(const at::Tensor& w_NK, const Noise& noise);
+
 struct Int8Rows {
   at::Tensor q_MK;     // int8 [M, T2PaddedK(K)], zero padded
   at::Tensor gamma_M;  // fp32 [M]: max(amax|x|, 1e-5)
   at::Tensor sum_M;    // int32 [M]: sum of the codes of a row
   int64_t k = 0;
+  int top = 127;  // The largest code; int4_rows.h has 7
 };
 
 // x_MK: fp32 [M, K], contiguous.

@@ -93,8 +93,12 @@ at::Tensor Dequantize(const QuantizedWeight& w) {
   return out_NK;
 }
 
-at::Tensor FakeQuantizeWith(const at::Tensor& w_NK, const WeightFormat& format,
-                            const BlockScales& scales, at::Tensor* inside_NK) {
+namespace {
+
+// `round`(w / s + zero, index of the element) gives the grid's value.
+template <class Round>
+at::Tensor RoundWith(const at::Tensor& w_NK, const WeightFormat& format, const BlockScales& scales,
+                     at::Tensor* inside_NK, const Round& round) {
   CheckMatrix(w_NK);
   const int64_t n = w_NK.size(0), k = w_NK.size(1);
   const Grid grid = format.grid();
@@ -109,7 +113,7 @@ at::Tensor FakeQuantizeWith(const at::Tensor& w_NK, const WeightFormat& format,
   ForEachPiece(n, k, format, scales,
                [&](int64_t row, int64_t begin, int64_t end, float s, float zero) {
                  for (int64_t i = row * k + begin; i < row * k + end; ++i)
-                   out[i] = (RoundToGrid(grid, w[i] / s + zero) - zero) * s;
+                   out[i] = (round(grid, w[i] / s + zero, i) - zero) * s;
                  if (inside == nullptr) return;
                  for (int64_t i = row * k + begin; i < row * k + end; ++i) {
                    const float x = w[i] / s + zero;
@@ -117,6 +121,21 @@ at::Tensor FakeQuantizeWith(const at::Tensor& w_NK, const WeightFormat& format,
                  }
                });
   return out_NK;
+}
+
+}  // namespace
+
+at::Tensor FakeQuantizeWith(const at::Tensor& w_NK, const WeightFormat& format,
+                            const BlockScales& scales, at::Tensor* inside_NK) {
+  return RoundWith(w_NK, format, scales, inside_NK,
+                   [](const Grid& grid, float x, int64_t) { return RoundToGrid(grid, x); });
+}
+
+at::Tensor FakeQuantizeStochastic(const at::Tensor& w_NK, const WeightFormat& format,
+                                  const Noise& noise, at::Tensor* inside_NK) {
+  return RoundWith(
+      w_NK, format, FindScales(w_NK, format, {}), inside_NK,
+      [&](const Grid& grid, float x, int64_t i) { return RoundStochastic(grid, x, noise.At(i)); });
 }
 
 at::Tensor FakeQuantize(const at::Tensor& w_NK, const WeightFormat& format,

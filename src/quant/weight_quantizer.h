@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "quant/noise.h"
 #include "quant/weight_format.h"
 
 namespace tern::quant {
@@ -82,6 +83,12 @@ at::Tensor FakeQuantize(const at::Tensor& w_NK, const WeightFormat& format,
 // The same with given scales.
 at::Tensor FakeQuantizeWith(const at::Tensor& w_NK, const WeightFormat& format,
                             const BlockScales& scales, at::Tensor* inside_NK = nullptr);
+
+// FakeQuantize, but a weight between two levels becomes one of them at random so that the
+// expectation is the weight, clipped to the levels' range (to 2^-24 of their distance). The scales
+// are those of FakeQuantize.
+at::Tensor FakeQuantizeStochastic(const at::Tensor& w_NK, const WeightFormat& format,
+                                  const Noise& noise, at::Tensor* inside_NK = nullptr);
 
 // What a scale multiplies with: scale / global in fp32. [R, C]
 at::Tensor EffectiveScales(const BlockScales& scales);

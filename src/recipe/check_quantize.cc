@@ -43,10 +43,36 @@ bool HasCodes(WeightQuantizer weights) {
   __builtin_unreachable();
 }
 
+bool LearnsScales(WeightQuantizer weights) { return weights >= WeightQuantizer::kLsq8; }
+
+const char* NameOf(const QuantizeRule& rule) {
+  return WeightQuantizerNames()[static_cast<size_t>(rule.weights)];
+}
+
+void CheckRounding(const QuantizeRule& rule, const std::string& at) {
+  if (rule.rounding == Rounding::kNearest) return;
+  if (rule.weights != WeightQuantizer::kNone && !LearnsScales(rule.weights)) return;
+  throw RecipeError(
+      StrCat(at, "rules.", rule.name, ".rounding: found stochastic with weights: ", NameOf(rule),
+             rule.weights == WeightQuantizer::kNone
+                 ? ", which rounds nothing"
+                 : ", the gradient of whose learned scale is that of rounding to the nearest",
+             "; want nearest, or weights: ternary, int8 to int2, fp8, nvfp4, mxfp4"));
+}
+
 bool Quantizes(const TrainStage& stage) {
   return std::any_of(
       stage.quantize.rules.begin(), stage.quantize.rules.end(),
       [](const QuantizeRule& rule) { return rule.weights != WeightQuantizer::kNone; });
+}
+
+// The first rule that does something to its layers' inputs.
+const QuantizeRule* TransformsInputs(const TrainStage& stage) {
+  const auto& rules = stage.quantize.rules;
+  const auto found = std::find_if(rules.begin(), rules.end(), [](const QuantizeRule& rule) {
+    return rule.inputs != InputQuantizer::kNone || rule.hadamard;
+  });
+  return found == rules.end() ? nullptr : &*found;
 }
 
 const TrainStage* LastTrain(const Recipe& recipe) {
@@ -65,18 +91,35 @@ void CheckPacked(const ExportStage& exported, const TrainStage& stage) {
   }
   for (const QuantizeRule& rule : stage.quantize.rules) {
     if (HasCodes(rule.weights)) continue;
-    const char* name = WeightQuantizerNames()[static_cast<size_t>(rule.weights)];
-    throw RecipeError(StrCat(exported.id, ".formats: ", kPackedFormat, " cannot hold ", name,
-                             " of ", stage.id, ".quantize.rules.", rule.name,
+    throw RecipeError(StrCat(exported.id, ".formats: ", kPackedFormat, " cannot hold ",
+                             NameOf(rule), " of ", stage.id, ".quantize.rules.", rule.name,
                              ": its levels are not integers ",
                              "times a scale in bf16; want hf/f32 or gguf/f32"));
   }
+}
+
+// No format says of a layer that its inputs are to be rotated or quantized, but for int8 of
+// BitLinear, and a program that reads the file would run it with other numbers.
+void CheckInputsHeld(const ExportStage& exported, const TrainStage& stage) {
+  const QuantizeRule* rule = TransformsInputs(stage);
+  if (rule == nullptr || exported.formats.empty()) return;
+  const bool codes = rule->inputs != InputQuantizer::kNone;
+  throw RecipeError(StrCat(
+      exported.id, ".formats: ", exported.formats.front(), " cannot hold ",
+      codes ? StrCat("inputs: ", InputQuantizerNames()[static_cast<size_t>(rule->inputs)]) : "",
+      codes && rule->hadamard ? " and " : "", rule->hadamard ? "hadamard: true" : "", " of ",
+      stage.id, ".quantize.rules.", rule->name,
+      ": no format here has a place for what is done to a layer's inputs, so another program would "
+      "compute other numbers; want ",
+      codes ? "inputs: none" : "", codes && rule->hadamard ? " and " : "",
+      rule->hadamard ? "hadamard: false" : "", ", or no export"));
 }
 
 void CheckExports(const Recipe& recipe, const TrainStage& stage) {
   for (const Stage& other : recipe.stages) {
     const auto* exported = std::get_if<ExportStage>(&other);
     if (exported == nullptr) continue;
+    CheckInputsHeld(*exported, stage);
     for (const std::string& format : exported->formats) {
       if (format == kPackedFormat) CheckPacked(*exported, stage);
       if (format == kPackedFormat || Has(kExactFormats, format) || !Quantizes(stage)) continue;
@@ -100,7 +143,17 @@ void CheckQuantize(const Recipe& recipe, const TrainStage& stage) {
   }
   if (!q.progressive.empty() && q.rules.empty())
     throw RecipeError(StrCat(at, "progressive: found a list and no rules; want rules"));
-  const bool quantizes = Quantizes(stage);
+  for (const QuantizeRule& rule : q.rules) CheckRounding(rule, at);
+  const bool learns = std::any_of(q.rules.begin(), q.rules.end(), [](const QuantizeRule& rule) {
+    return LearnsScales(rule.weights);
+  });
+  if (stage.optimizer.scale_lr_factor != 1 && !learns) {
+    throw RecipeError(
+        StrCat(stage.id, ".optimizer.scale_lr_factor = ", stage.optimizer.scale_lr_factor,
+               ", and no quantize.rules learn a scale; want 1, or weights: lsq8, lsq4, "
+               "lsq3, seq2, seq_ternary or sign"));
+  }
+  const bool quantizes = Quantizes(stage) || TransformsInputs(stage) != nullptr;
   if (q.warmup_steps > 0 && !quantizes && recipe.model.linear != LinearKind::kBitLinear) {
     throw RecipeError(StrCat(at, "warmup_steps = ", q.warmup_steps,
                              ", and nothing is quantized; want rules, or model.linear: bitlinear"));

@@ -47,6 +47,13 @@ Fingerprint WithNewKeys(const Fingerprint& before, const Fingerprint& now, const
   Stage defaults =
       std::visit([](const auto& s) { return Stage(std::remove_cvref_t<decltype(s)>{}); }, stage);
   IdOf(defaults) = IdOf(stage);
+  if (auto* train = std::get_if<TrainStage>(&defaults)) {
+    for (const QuantizeRule& rule : std::get<TrainStage>(stage).quantize.rules) {
+      const bool was_there =
+          before.contains(StrCat(IdOf(stage), ".quantize.rules.", rule.name, ".weights"));
+      if (was_there) train->quantize.rules.emplace_back().name = rule.name;
+    }
+  }
   Fingerprint out = before;
   for (const auto& [key, value] : FingerprintOf(Recipe{}, defaults)) {
     if (now.contains(key)) out.emplace(key, value);

@@ -82,6 +82,8 @@ enum class LossRows { kLabels, kAll };
 enum class HiddenDistance { kMse, kCosine };
 enum class HiddenLayers { kLast, kAll };
 enum class RelationReduction { kMean, kBatch };
+enum class BalanceBy { kNone, kGradientNorm };
+enum class GeneratedBy { kNone, kStudent, kTeacher };
 enum class FaultAction { kStop, kSkip, kRollback };
 
 struct OptimizerConfig {  // AdamW (arXiv 1711.05101), libtorch's fused step
@@ -92,6 +94,7 @@ struct OptimizerConfig {  // AdamW (arXiv 1711.05101), libtorch's fused step
   double weight_decay_until =
       0.5;                 // Share of the steps after which it is 0 (b1.58: the switch); 1 keeps it
   double clip_norm = 1.0;  // Global gradient norm; 0 switches clipping off
+  double scale_lr_factor = 1.0;  // Rate of the quantizers' learned scales / the schedule's
 };
 
 struct ScheduleConfig {
@@ -146,6 +149,21 @@ struct RelationLossConfig {
   bool normalize = false;
   RelationReduction reduction = RelationReduction::kMean;
 };
+// Weights that follow the losses' gradients (distill/balance.h).
+struct BalanceConfig {
+  BalanceBy by = BalanceBy::kNone;
+  int64_t every = 10;      // Steps between two measurements
+  double smoothing = 0.9;  // Share of the old mean that a measurement leaves
+  double limit = 1000;     // Factors stay within 1 / limit and limit
+};
+// Steps that train on continuations written by a model instead of the text (distill/generate.h).
+struct GeneratedConfig {
+  GeneratedBy by = GeneratedBy::kNone;
+  double share = 0.5;         // Of the steps
+  int64_t prompt_tokens = 0;  // Of each sequence; 0: up to its first label
+  int64_t tokens = 0;         // Written at most; 0: to the end of the sequence
+  double temperature = 1;     // 0: the most probable token
+};
 struct LossesConfig {
   LossRows rows = LossRows::kLabels;
   LossWeight cross_entropy{1, -1};
@@ -154,6 +172,9 @@ struct LossesConfig {
   int64_t topk_k = 64;
   HiddenLossConfig hidden;
   RelationLossConfig relations;
+  int64_t log_gradients_every = 0;  // Steps; 0: never
+  BalanceConfig balance;
+  GeneratedConfig generated;
 };
 
 // Fake quantizers in the linear layers (src/qat). Order: that of kWeightQuantizers in
@@ -177,6 +198,10 @@ enum class WeightQuantizer {
   kSign,
 };
 std::span<const char* const> WeightQuantizerNames();
+std::span<const char* const> InputQuantizerNames();
+
+enum class Rounding { kNearest, kStochastic };
+enum class InputQuantizer { kNone, kInt8, kInt4Absmean, kInt4Absmax };
 
 struct QuantizeRule {
   std::string name;                         // Its key under quantize.rules
@@ -184,7 +209,10 @@ struct QuantizeRule {
   WeightQuantizer weights = WeightQuantizer::kInt4;
   int64_t group = 64;  // Weights that share a scale, of integers; 0: a row
   bool symmetric = true;
-  bool clipped_gradient = false;  // No gradient to a weight beyond the last level
+  bool clipped_gradient = false;           // No gradient to a weight beyond the last level
+  Rounding rounding = Rounding::kNearest;  // In training; what is evaluated and shipped: nearest
+  InputQuantizer inputs = InputQuantizer::kNone;  // Of BitLinear kNone is its own int8
+  bool hadamard = false;                          // Inputs are rotated first (BitNet v2)
 };
 
 enum class QuantizeWarmup { kLinear, kExponential, kSigmoid };
@@ -306,6 +334,17 @@ struct SourceModel {
   bool gives_tokenizer = false;  // The data is made with its tokenizer
 };
 
+inline constexpr const char* kCrossEntropy = "cross_entropy";
+struct NamedWeight {
+  std::string name;  // Its key under losses
+  LossWeight weight;
+};
+// The losses with a weight above 0 at the first or the last step, in the schema's order but
+// cross-entropy last of those over the vocabulary.
+std::vector<NamedWeight> UsedLosses(const LossesConfig& losses);
+// Whether a loss compares with the teacher.
+bool ComparesWithTeacher(const LossesConfig& losses);
+// Whether a teacher is needed at all: it is compared with, or writes text.
 bool UsesTeacher(const LossesConfig& losses);
 
 struct Recipe {

@@ -74,6 +74,9 @@ void DescribeOptimizer(FieldVisitor& v, OptimizerConfig& o) {
           "share of steps", 0, 1});
   v.Real("clip_norm", o.clip_norm,
          {"Gradients longer than this are shortened to it; 0 switches clipping off", "", 0, 1e9});
+  v.Real("scale_lr_factor", o.scale_lr_factor,
+         {"Learning rate of learned scales (quantize.rules: lsq, seq, sign) over the schedule's",
+          "", 0, 1e6});
 }
 
 void DescribeSchedule(FieldVisitor& v, ScheduleConfig& s) {

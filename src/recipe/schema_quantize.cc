@@ -8,6 +8,9 @@ constexpr const char* kWeightQuantizers[] = {
     "none",  "ternary", "int8", "int4", "int3", "int2", "fp8",         "fp8_block",
     "nvfp4", "mxfp4",   "lsq8", "lsq4", "lsq3", "seq2", "seq_ternary", "sign"};
 static_assert(std::size(kWeightQuantizers) == static_cast<size_t>(WeightQuantizer::kSign) + 1);
+constexpr const char* kInputQuantizers[] = {"none", "int8", "int4_absmean", "int4_absmax"};
+static_assert(std::size(kInputQuantizers) == static_cast<size_t>(InputQuantizer::kInt4Absmax) + 1);
+constexpr const char* kRoundings[] = {"nearest", "stochastic"};
 constexpr const char* kWarmups[] = {"linear", "exponential", "sigmoid"};
 
 void DescribeRule(FieldVisitor& v, QuantizeRule& r) {
@@ -15,12 +18,23 @@ void DescribeRule(FieldVisitor& v, QuantizeRule& r) {
           {"Globs over layers (model.layers.0.mlp.up_proj) or their last part (down_proj); one "
            "that matches nothing is an error"});
   Choice(v, "weights", r.weights, kWeightQuantizers,
-         {"Quantizer; none leaves the layers as they are. lsq, seq and sign learn a scale a row"});
+         {"Quantizer; none leaves the weights as they are. lsq, seq and sign learn a scale a row"});
   v.Int("group", r.group,
         {"int8 to int2: weights that share a scale; 0: a row", "weights", 0, 1 << 20});
   v.Flag("symmetric", r.symmetric, {"int8 to int2: without zero points"});
   v.Flag("clipped_gradient", r.clipped_gradient,
          {"No gradient to weights beyond the last level; else straight through"});
+  Choice(
+      v, "rounding", r.rounding, kRoundings,
+      {"stochastic: in training a weight goes to the level below or above at random, so that its "
+       "mean is the weight; what is evaluated and shipped is rounded to the nearest"});
+  Choice(
+      v, "inputs", r.inputs, kInputQuantizers,
+      {"Quantizer of the layers' inputs, a scale a token; int4_absmean is BitNet a4.8's. No export "
+       "format holds one"});
+  v.Flag("hadamard", r.hadamard,
+         {"Rotate the layers' inputs by a Hadamard transform before they are quantized, and the "
+          "weights at the start (BitNet v2: o_proj, down_proj). No export format holds it"});
 }
 
 void DescribeRules(FieldVisitor& v, std::vector<QuantizeRule>& rules) {
@@ -43,6 +57,7 @@ void DescribeRules(FieldVisitor& v, std::vector<QuantizeRule>& rules) {
 }  // namespace
 
 std::span<const char* const> WeightQuantizerNames() { return kWeightQuantizers; }
+std::span<const char* const> InputQuantizerNames() { return kInputQuantizers; }
 
 void DescribeQuantize(FieldVisitor& v, QuantizeConfig& q) {
   DescribeRules(v, q.rules);

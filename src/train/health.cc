@@ -34,7 +34,7 @@ std::string LayerKind(const std::string& parameter_name) {
 void ClipCounter::OnActivations(std::string_view group, const quant::Int8Rows& x) {
   const auto codes = x.q_MK.narrow(1, 0, x.k);
   Count& count = counts_.try_emplace(std::string(group)).first->second;
-  count.clipped += ((codes == 127) | (codes <= -127)).sum().item<int64_t>();
+  count.clipped += ((codes == x.top) | (codes <= -x.top)).sum().item<int64_t>();
   count.all += codes.numel();
 }
 

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "base/error.h"
 
@@ -64,16 +65,21 @@ void AdamW::Step(double learning_rate, double weight_decay, double grad_norm, do
   const double divisor = clips ? loss_scale * grad_norm / config_.clip_norm : loss_scale;
   const at::Tensor grad_scale = at::full({}, divisor, at::kFloat);
   ++num_updates_;
-  StepGroup(/*decays=*/true, learning_rate, weight_decay, grad_scale);
-  StepGroup(/*decays=*/false, learning_rate, 0.0, grad_scale);
+  std::set<double> factors;
+  for (const model::Parameter& parameter : parameters_) factors.insert(parameter.lr_factor);
+  for (const double factor : factors) {
+    StepGroup(/*decays=*/true, factor, learning_rate, weight_decay, grad_scale);
+    StepGroup(/*decays=*/false, factor, learning_rate, 0.0, grad_scale);
+  }
 }
 
-void AdamW::StepGroup(bool decays, double learning_rate, double weight_decay,
+void AdamW::StepGroup(bool decays, double lr_factor, double learning_rate, double weight_decay,
                       const at::Tensor& grad_scale) {
   std::vector<at::Tensor> values, grads, exp_avg, exp_avg_sq, steps;
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const model::Parameter& parameter = parameters_[i];
-    if (Decays(parameter) != decays || !parameter.value.grad().defined()) continue;
+    if (Decays(parameter) != decays || parameter.lr_factor != lr_factor) continue;
+    if (!parameter.value.grad().defined()) continue;
     values.push_back(parameter.value);
     grads.push_back(parameter.value.grad());
     exp_avg.push_back(exp_avg_[i]);
@@ -84,7 +90,8 @@ void AdamW::StepGroup(bool decays, double learning_rate, double weight_decay,
   const at::Tensor found_inf =
       at::zeros({}, at::kFloat);  // The caller has looked: the norm is finite.
   at::_fused_adamw_(values, grads, exp_avg, exp_avg_sq, /*max_exp_avg_sqs=*/{}, steps,
-                    learning_rate, config_.beta1, config_.beta2, weight_decay, config_.epsilon,
+                    learning_rate * lr_factor, config_.beta1, config_.beta2, weight_decay,
+                    config_.epsilon,
                     /*amsgrad=*/false, /*maximize=*/false, grad_scale, found_inf);
 }
 

@@ -1,7 +1,8 @@
 // AdamW (Loshchilov & Hutter, arXiv 1711.05101) over fp32 latents by libtorch's fused step. Two
 // groups: matrices of linear layers and an untied head decay; norms and embeddings (a tied head
-// with them) do not. Unscaling and clipping are folded into the fused step, so a gradient is read
-// twice in all: once for its norm, once for the update.
+// with them) do not; within them those of one learning rate are a group. Unscaling and clipping are
+// folded into the fused step, so a gradient is read twice in all: once for its norm, once for the
+// update.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -41,7 +42,8 @@ class AdamW {
   void set_num_updates(int64_t updates) { num_updates_ = updates; }
 
  private:
-  void StepGroup(bool decays, double learning_rate, double weight_decay,
+  // Parameters that decay or not, and have one lr_factor.
+  void StepGroup(bool decays, double lr_factor, double learning_rate, double weight_decay,
                  const at::Tensor& grad_scale);
 
   std::vector<model::Parameter> parameters_;

@@ -196,7 +196,7 @@ void Trainer::Initialize() {
                               state_.sharding.FirstElements());
   }
   state_.sharding.ValuesLoaded();
-  quantized_.InitializeScales(state_.decoder);
+  quantized_.Start(state_.decoder);
   for (const std::string& line : qat::Describe(quantized_.rules(), job_.recipe.model)) {
     if (!quantized_.empty()) LogInfo(stage_.id, ": ", line);
   }

@@ -12,6 +12,7 @@
 #include "engine/model_source.h"
 #include "transfer/gguf_export.h"
 #include "transfer/hf_export.h"
+#include "transfer/import.h"
 #include "transfer/verify.h"
 
 namespace tern::transfer {
@@ -61,6 +62,7 @@ void Export(const model::Decoder& decoder, const ExportText& text, const ExportO
             const std::string& path) {
   const std::string why = WhyFormatCannotHold(decoder.config(), options.format);
   if (!why.empty()) throw RecipeError(why);
+  CheckPlainInputs(decoder, options.format);
   if (options.format == kPackedFormat) {
     throw RecipeError(StrCat(kPackedFormat,
                              " holds the codes of a checkpoint that was trained with ",

@@ -36,8 +36,8 @@ struct ExportText {
 };
 
 // Writes `path` (a file, or a folder for hf/...). Throws RecipeError when the format cannot hold
-// the model, NumericError when the file read again differs, ResourceError when it cannot be
-// written.
+// the model (none holds quantized or rotated inputs), NumericError when the file read again
+// differs, ResourceError when it cannot be written.
 void Export(const model::Decoder& decoder, const ExportText& text, const ExportOptions& options,
             const std::string& path);
 

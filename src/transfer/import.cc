@@ -173,6 +173,14 @@ bool IsCheckpoint(const std::string& path) {
                                 : fs::exists(fs::path(path).parent_path() / "manifest.json");
 }
 
+void CheckPlainInputs(const model::Decoder& decoder, const std::string& what) {
+  if (decoder.inputs().empty()) return;
+  throw RecipeError(StrCat(what, " cannot hold that inputs of ", decoder.inputs().begin()->first,
+                           " and ", decoder.inputs().size() - 1,
+                           " more matrices are rotated or quantized, as quantize.rules (inputs, "
+                           "hadamard) trained them; only a checkpoint says so"));
+}
+
 OpenedModel OpenDecoder(const std::string& path, const std::string& tokenizer) {
   if (!IsCheckpoint(path)) {
     OpenedModel opened = ReadDecoder(*engine::OpenModel(path));

@@ -28,6 +28,10 @@ struct OpenedModel {
 // Throws InputError, FormatError, NumericError (LatentsOf).
 OpenedModel OpenDecoder(const std::string& path, const std::string& tokenizer = "");
 
+// Throws RecipeError, which begins with `what`, when the decoder rotates or quantizes inputs beyond
+// BitLinear's int8 (Decoder::inputs): nothing but a checkpoint says so.
+void CheckPlainInputs(const model::Decoder& decoder, const std::string& what);
+
 // What a model is, without its tensors.
 struct ModelInfo {
   ModelConfig config;

@@ -123,6 +123,114 @@ TEST_F(QatTest, LearnedScalesResumeToTheSameBits) {
   EXPECT_EQ(Result(once, "train")["validation_loss"], Result(twice, "train")["validation_loss"]);
 }
 
+// Stochastic rounding belongs to the step, and scales learn at a rate of their own: the same bits
+// across a stop, and other ones than without.
+TEST_F(QatTest, StochasticRoundingResumesToTheSameBits) {
+  const std::string rules =
+      "train.quantize.rules={body: {weights: int2, group: 32, rounding: stochastic}, down: "
+      "{layers: "
+      "[down_proj], weights: lsq3}, up: {layers: [up_proj], weights: ternary, rounding: "
+      "stochastic}}";
+  const auto run = [&](const SmallRun& run, const char* steps, const char* factor = "0.1") {
+    Run(run, {rules, std::string("train.steps=") + steps,
+              std::string("train.optimizer.scale_lr_factor=") + factor});
+    return Result(run, "train")["validation_loss"].get<double>();
+  };
+  const SmallRun once(Tuned()), twice(Tuned()), nearest(Tuned()), fast(Tuned());
+  const double want = run(once, "12");
+  run(twice, "5");
+  EXPECT_EQ(run(twice, "12"), want);
+  EXPECT_NE(run(fast, "12", "1"), want);
+  Run(nearest,
+      {"train.quantize.rules={body: {weights: int2, group: 32}, down: {layers: [down_proj], "
+       "weights: lsq3}, up: {layers: [up_proj], weights: ternary}}",
+       "train.steps=12", "train.optimizer.scale_lr_factor=0.1"});
+  EXPECT_NE(Result(nearest, "train")["validation_loss"].get<double>(), want);
+  // What ships is rounded to the nearest: the stage's evaluation sees the exported model.
+  EXPECT_NEAR(Result(once, "eval")["loss"].get<double>(), want, 1e-5);
+  EXPECT_LT(Result(once, "verify")["files"][0]["mean_kl"].get<double>(), 1e-6);
+}
+
+constexpr const char* kRotated =
+    "train.quantize.rules={body: {weights: ternary, inputs: int4_absmean}, late: {layers: [o_proj, "
+    "down_proj], weights: ternary, inputs: int4_absmax, hadamard: true}}";
+
+// W1.58A4 with rotated inputs through training, a stop, evaluation and a second stage; no file
+// holds it.
+TEST_F(QatTest, RotatedFourBitInputsAreTrainedAndEvaluated) {
+  std::string yaml = Tuned();
+  yaml.resize(yaml.find("  - export"));
+  const SmallRun once(yaml), twice(yaml);
+  Run(once, {kRotated, "train.steps=12"});
+  Run(twice, {kRotated, "train.steps=5"});
+  Run(twice, {kRotated, "train.steps=12"});
+  EXPECT_EQ(Result(once, "train")["validation_loss"], Result(twice, "train")["validation_loss"]);
+  // The checkpoint's decoder quantizes and rotates as training did.
+  EXPECT_NEAR(Result(once, "eval")["loss"].get<double>(),
+              Result(once, "train")["validation_loss"].get<double>(), 1e-5);
+  const auto opened = transfer::OpenDecoder(once.Path("train/step-00000012"));
+  EXPECT_EQ(opened.decoder.inputs().size(), 14u);
+  EXPECT_THROW(transfer::CheckPlainInputs(opened.decoder, "hf/f32"), RecipeError);
+  const SmallRun exported(Tuned());
+  try {
+    Run(exported, {kRotated});
+    ADD_FAILURE();
+  } catch (const RecipeError& error) {
+    EXPECT_NE(std::string(error.what()).find("cannot hold inputs: int4_absmean"), std::string::npos)
+        << error.what();
+    EXPECT_FALSE(fs::exists(exported.runs()));
+  }
+}
+
+// Rotation alone, of float inputs and weights: the start computes what the model did, and so does a
+// stage without it that follows (of a training that changes nothing).
+TEST_F(QatTest, ARotatedStartIsTheModel) {
+  std::string yaml = Tuned();
+  yaml.resize(yaml.find("  - export"));
+  yaml +=
+      "  - train: {id: second, steps: 1, tokens_per_step: 256, sequence_length: 32, precision: "
+      "fp32, eval_tokens: 0, schedule: {kind: constant, peak_lr: 1.0e-10}, optimizer: "
+      "{weight_decay: 0}}\n";
+  const std::vector<std::string> still = {"train.steps=1", "train.schedule.peak_lr=1e-10"};
+  std::vector<std::string> rotated = still;
+  rotated.push_back(
+      "train.quantize.rules={late: {layers: [o_proj, down_proj], weights: none, "
+      "hadamard: true}}");
+  const SmallRun plain(yaml), turned(yaml);
+  Run(plain, still);
+  Run(turned, rotated);
+  for (const char* id : {"train", "second"}) {
+    EXPECT_NEAR(Result(turned, id)["validation_loss"].get<double>(),
+                Result(plain, id)["validation_loss"].get<double>(), 1e-5)
+        << id;
+  }
+}
+
+// BitLinear keeps its weights; a rule changes what its inputs become.
+TEST_F(QatTest, BitLinearTakesFourBitInputs) {
+  std::string yaml = Tuned();
+  yaml.resize(yaml.find("  - export"));
+  const SmallRun eight(yaml), four(yaml);
+  Run(eight, {"model.linear=bitlinear"});
+  Run(four, {"model.linear=bitlinear",
+             "train.quantize.rules={all: {weights: none, inputs: int4_absmean, hadamard: true}}"});
+  EXPECT_NE(Result(eight, "eval")["loss"], Result(four, "eval")["loss"]);
+  EXPECT_NEAR(Result(four, "eval")["loss"].get<double>(),
+              Result(four, "train")["validation_loss"].get<double>(), 1e-5);
+  const auto refused = [&](const char* rule) {
+    const SmallRun run(yaml);
+    try {
+      Run(run, {"model.linear=bitlinear", std::string("train.quantize.rules={all: ") + rule + "}"});
+    } catch (const RecipeError& error) {
+      return std::string(error.what());
+    }
+    return std::string("accepted");
+  };
+  EXPECT_NE(refused("{weights: int4}").find("model.linear is bitlinear"), std::string::npos);
+  EXPECT_NE(refused("{weights: none, inputs: int8}").find("which is what model.linear"),
+            std::string::npos);
+}
+
 // Adapters under BitLinear: the merged latents are quantized, shipped and verified; a later stage
 // goes on from them.
 TEST_F(QatTest, AdaptersUnderTernaryLayersAreMergedAndShipped) {

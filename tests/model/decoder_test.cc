@@ -7,6 +7,7 @@
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/variable.h>
 
+#include "base/error.h"
 #include "nn/loss.h"
 
 namespace tern::model {
@@ -123,6 +124,31 @@ TEST_P(DecoderTest, RecomputedBlocksGiveTheSameGradients) {
   for (size_t i = 0; i < grads[0].size(); ++i) {
     EXPECT_TRUE(at::equal(grads[0][i], grads[1][i])) << decoder.parameters()[i].spec.name;
   }
+}
+
+// Token by token behind a prompt of 5: the logits of one pass over all, for batches of three.
+TEST_P(DecoderTest, KeptKeysAndValuesGiveTheSameLogits) {
+  Decoder decoder(GetParam().config);
+  decoder.Initialize(1);
+  const at::NoGradGuard no_grad;
+  const at::Tensor tokens = RandomTokens(3, 11, 3);
+  const at::Tensor whole = decoder.Logits({tokens, {}, {}}, {}).view({3, 11, 61});
+  KeyValueCache cache;
+  cache.capacity = 11;
+  ForwardOptions options;
+  options.cache = &cache;
+  const at::Tensor prompt =
+      decoder.Logits({tokens.narrow(1, 0, 5), {}, {}}, options).view({3, 5, 61});
+  // As above: another order of sums, which BitLinear can turn into a step.
+  const double step = GetParam().config.linear == LinearKind::kBitLinear ? 2.0 / 127 : 1e-4;
+  const double bound = step * whole.abs().max().item<double>();
+  EXPECT_LE((prompt - whole.narrow(1, 0, 5)).abs().max().item<double>(), bound);
+  for (int64_t t = 5; t < 11; ++t) {
+    const at::Tensor next = decoder.Logits({tokens.narrow(1, t, 1), {}, {}}, options);
+    EXPECT_LE((next - whole.select(1, t)).abs().max().item<double>(), bound) << t;
+  }
+  EXPECT_EQ(cache.length, 11);
+  EXPECT_THROW(decoder.Logits({tokens.narrow(1, 0, 1), {}, {}}, options), BugError);  // Full
 }
 
 INSTANTIATE_TEST_SUITE_P(Variants, DecoderTest, testing::ValuesIn(Variants()),

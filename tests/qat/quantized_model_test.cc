@@ -156,7 +156,7 @@ TEST(QuantizedModelTest, StepsSendGradientsToLatentsAndScales) {
   QuantizedModel quantized(Stage({Rule("body", {"*"}, WeightQuantizer::kInt4),
                                   Rule("low", {"up_proj"}, WeightQuantizer::kSeq2)}),
                            Config());
-  quantized.InitializeScales(decoder);
+  quantized.Start(decoder);
   ASSERT_EQ(quantized.parameters().size(), 2u);
   const model::Decoder step = quantized.Begin(decoder, 0);
   model::DecoderInput input;
@@ -200,6 +200,77 @@ TEST(QuantizedModelTest, WarmupBlendsAndTheLadderTakesTurns) {
                                    {49, WeightQuantizer::kInt4},
                                    {50, WeightQuantizer::kInt2}})
     EXPECT_TRUE(at::equal(ladder.Begin(decoder, step).Get(name), quantize(want))) << step;
+}
+
+// A step's values are its own, whoever asks again; what is shipped is rounded to the nearest.
+TEST(QuantizedModelTest, StochasticRoundingIsOfTheStep) {
+  model::Decoder decoder(Config());
+  decoder.Initialize(5);
+  recipe::TrainStage stage = Stage({Rule("body", {"*"}, WeightQuantizer::kInt4)});
+  stage.quantize.rules[0].rounding = recipe::Rounding::kStochastic;
+  const std::string name = "model.layers.0.mlp.down_proj.weight";
+  QuantizedModel quantized(stage, Config(), 1), again(stage, Config(), 1),
+      other(stage, Config(), 2);
+  const at::Tensor at_3 = quantized.Begin(decoder, 3).Get(name).detach();
+  EXPECT_TRUE(at::equal(again.Begin(decoder, 3).Get(name), at_3));
+  EXPECT_FALSE(at::equal(again.Begin(decoder, 4).Get(name), at_3));
+  EXPECT_FALSE(at::equal(other.Begin(decoder, 3).Get(name), at_3));
+  EXPECT_FALSE(
+      at::equal(quantized.Begin(decoder, 3).Get("model.layers.1.mlp.down_proj.weight"), at_3));
+  const recipe::QuantizeRule nearest = Rule("body", {"*"}, WeightQuantizer::kInt4);
+  EXPECT_TRUE(at::equal(quantized.Shipped(decoder).Get(name),
+                        FakeQuantize(nearest, decoder.Get(name).detach(), {})));
+}
+
+// Learned scales have their own rate; nothing else has.
+TEST(QuantizedModelTest, ScalesCarryTheirLearningRate) {
+  recipe::TrainStage stage = Stage({Rule("low", {"up_proj"}, WeightQuantizer::kSeq2)});
+  stage.optimizer.scale_lr_factor = 0.2;
+  stage.lora.rank = 2;
+  stage.lora.layers = {"down_proj"};
+  for (const model::Parameter& parameter : QuantizedModel(stage, Config()).parameters()) {
+    const bool is_scale = parameter.spec.name.starts_with("quantize.");
+    EXPECT_EQ(parameter.lr_factor, is_scale ? 0.2 : 1.0) << parameter.spec.name;
+  }
+}
+
+// Float weights, rotated: W H (H x) is W x. fp32 sums of 128 terms.
+TEST(QuantizedModelTest, ARotatedStartComputesTheSame) {
+  model::Decoder plain(Config()), decoder(Config());
+  plain.Initialize(5);
+  decoder.Initialize(5);
+  recipe::TrainStage stage = Stage({Rule("late", {"o_proj", "down_proj"}, WeightQuantizer::kNone)});
+  stage.quantize.rules[0].hadamard = true;
+  const QuantizedModel quantized(stage, Config());
+  quantized.Start(decoder);
+  const std::string name = "model.layers.0.mlp.down_proj.weight";
+  EXPECT_FALSE(at::allclose(decoder.Get(name), plain.Get(name)));
+  const at::NoGradGuard no_grad;
+  model::DecoderInput input;
+  input.tokens_BT = at::arange(16, at::kLong).view({2, 8});
+  const model::Decoder shipped = quantized.Shipped(decoder);
+  EXPECT_EQ(shipped.inputs().size(), 4u);
+  const at::Tensor want = plain.Logits(input, {});
+  EXPECT_LT((shipped.Logits(input, {}) - want).abs().max().item<float>(), 1e-5);
+  EXPECT_GT((decoder.Logits(input, {}) - want).abs().max().item<float>(), 1e-3);  // Without H x
+}
+
+TEST(LayerRulesTest, RefusesRotationsOfOddRowsAndCodesThatBitLinearHas) {
+  ModelConfig odd = Config();
+  odd.intermediate_size = 120;  // Blocks of 8
+  recipe::TrainStage stage = Stage({Rule("a", {"down_proj"}, WeightQuantizer::kTernary)});
+  stage.quantize.rules[0].hadamard = true;
+  EXPECT_EQ(Refused(stage), "");
+  EXPECT_NE(Refused(stage, odd).find("train.quantize.rules.a.hadamard"), std::string::npos);
+  EXPECT_NE(Refused(stage, odd).find("blocks of 8"), std::string::npos);
+  ModelConfig ternary = Config();
+  ternary.linear = LinearKind::kBitLinear;
+  stage = Stage({Rule("a", {"*"}, WeightQuantizer::kNone)});
+  stage.quantize.rules[0].inputs = recipe::InputQuantizer::kInt4Absmean;
+  EXPECT_EQ(Refused(stage, ternary), "");
+  stage.quantize.rules[0].inputs = recipe::InputQuantizer::kInt8;
+  EXPECT_NE(Refused(stage, ternary).find("int8, which is what"), std::string::npos);
+  EXPECT_EQ(Refused(stage), "");  // Of a dense layer it is W16A8
 }
 
 TEST(QuantizedModelTest, WarmupCurvesGoFromZeroToOne) {
@@ -276,7 +347,7 @@ TEST(QuantizedModelTest, ACheckpointShipsWhatWasTrained) {
     at::Tensor value = parameter.value;
     if (parameter.spec.name.starts_with("lora_b")) value.fill_(0.02);
   }
-  quantized.InitializeScales(decoder);
+  quantized.Start(decoder);
   checkpoint::CheckpointMeta meta;
   meta.state = {{"model", ToJson(Config())}, {kQuantizeState, quantized.ToJson()}};
   std::vector<checkpoint::TensorView> tensors;

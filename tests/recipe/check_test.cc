@@ -253,6 +253,65 @@ TEST(CheckTest, InstructionsAreJsonOfTheirOwnContext) {
   EXPECT_EQ(Refusal(good), "");
 }
 
+// A dense model with one rule and no export.
+void Quantize(Recipe& r, WeightQuantizer weights) {
+  r.model.linear = LinearKind::kDense;
+  r.stages.resize(2);
+  Train(r).quantize.rules.emplace_back().name = "body";
+  Train(r).quantize.rules[0].weights = weights;
+}
+
+TEST(CheckTest, RoundingAndScaleRatesNeedWhatTheyActOn) {
+  Recipe good = Good();
+  Quantize(good, WeightQuantizer::kInt4);
+  Train(good).quantize.rules[0].rounding = Rounding::kStochastic;
+  EXPECT_EQ(Refusal(good), "");
+  for (const WeightQuantizer weights : {WeightQuantizer::kLsq4, WeightQuantizer::kSeq2,
+                                        WeightQuantizer::kSign, WeightQuantizer::kNone}) {
+    ExpectRefused(
+        [&](Recipe& r) {
+          Quantize(r, weights);
+          Train(r).quantize.rules[0].rounding = Rounding::kStochastic;
+        },
+        {"train.quantize.rules.body.rounding", "stochastic", "want nearest"});
+  }
+  const auto factor = [](WeightQuantizer weights) {
+    return [=](Recipe& r) {
+      Quantize(r, weights);
+      Train(r).optimizer.scale_lr_factor = 0.1;
+    };
+  };
+  ExpectRefused(factor(WeightQuantizer::kInt4),
+                {"train.optimizer.scale_lr_factor = 0.1", "learn a scale", "want 1"});
+  Recipe learned = Good();
+  factor(WeightQuantizer::kSeqTernary)(learned);
+  EXPECT_EQ(Refusal(learned), "");
+}
+
+// Whatever the format: none says what is done to inputs.
+TEST(CheckTest, NoExportHoldsTransformedInputs) {
+  for (const char* format : {"hf/f32", "gguf/f32", "hf/compressed_tensors"}) {
+    for (const bool hadamard : {false, true}) {
+      ExpectRefused(
+          [&](Recipe& r) {
+            const Stage exported = r.stages[2];
+            Quantize(r, WeightQuantizer::kInt4);
+            r.model.sub_norms = false;
+            r.stages.push_back(exported);
+            std::get<ExportStage>(r.stages[2]).formats = {format};
+            Train(r).quantize.rules[0].hadamard = hadamard;
+            if (!hadamard) Train(r).quantize.rules[0].inputs = InputQuantizer::kInt4Absmean;
+          },
+          {format, "cannot hold", hadamard ? "hadamard: true" : "inputs: int4_absmean",
+           "train.quantize.rules.body", "no format here"});
+    }
+  }
+  Recipe trained = Good();
+  Quantize(trained, WeightQuantizer::kInt4);
+  Train(trained).quantize.rules[0].hadamard = true;
+  EXPECT_EQ(Refusal(trained), "") << "without an export there is nothing to hold";
+}
+
 TEST(FingerprintTest, AStageDependsOnItsOwnPartOnly) {
   EXPECT_EQ(Changes({"train.steps=7", "seed=1", "model.num_layers=3"}, 3), Lines{});
   EXPECT_EQ(Changes({"generate.tokens=9"}, 0), Lines{});
@@ -280,6 +339,20 @@ TEST(FingerprintTest, ANewKeyAtItsDefaultIsNoDifference) {
   before["eval.perplexity.tokens"] = "1";  // What was written stays
   EXPECT_EQ(Differences(WithNewKeys(before, now, eval), now),
             Lines{"eval.perplexity.tokens: was 1, now 512"});
+}
+
+// Of a rule, too: but not a rule that is new as a whole.
+TEST(FingerprintTest, ANewKeyOfARuleAtItsDefaultIsNoDifference) {
+  Recipe recipe = Good();
+  Quantize(recipe, WeightQuantizer::kInt3);
+  const Stage& stage = recipe.stages[0];
+  const Fingerprint now = FingerprintOf(recipe, stage);
+  Fingerprint before = now;
+  ASSERT_EQ(before.erase("train.quantize.rules.body.rounding"), 1u);
+  EXPECT_EQ(Differences(WithNewKeys(before, now, stage), now), Lines{});
+  for (auto key = before.begin(); key != before.end();)
+    key = key->first.starts_with("train.quantize.rules.") ? before.erase(key) : std::next(key);
+  EXPECT_NE(Differences(WithNewKeys(before, now, stage), now), Lines{});
 }
 
 TEST(FingerprintTest, KeysThatComeAndGoAreDifferences) {

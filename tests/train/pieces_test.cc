@@ -164,5 +164,30 @@ TEST(AdamWTest, FollowsTheFormulaWithClippingAndScaling) {
   }
 }
 
+// A factor of a parameter is that of its rate: the bits of a training at that rate. 0 keeps it.
+TEST(AdamWTest, ALearningRateFactorIsThatOfOneParameter) {
+  const auto trained = [](double factor, double lr) {
+    std::vector<model::Parameter> parameters;
+    for (const double own : {1.0, factor}) {
+      parameters.push_back({{"p", {3}, ParameterRole::kNorm},
+                            at::tensor({1.0f, -2.0f, 3.0f}).set_requires_grad(true),
+                            own});
+    }
+    AdamW optimizer(parameters, {});
+    for (int step = 0; step < 3; ++step) {
+      for (auto& parameter : parameters)
+        parameter.value.mutable_grad() = at::tensor({0.5f, -1.5f, 2.0f}) * (step + 1);
+      optimizer.Step(lr, 0.1, 0.5, 1);
+      optimizer.ZeroGrad();
+    }
+    return std::pair(parameters[0].value.detach(), parameters[1].value.detach());
+  };
+  const auto [plain, scaled] = trained(0.25, 0.01);
+  EXPECT_TRUE(at::equal(scaled, trained(1, 0.0025).second));
+  EXPECT_TRUE(at::equal(plain, trained(1, 0.01).first));
+  EXPECT_FALSE(at::equal(plain, scaled));
+  EXPECT_TRUE(at::equal(trained(0, 0.01).second, at::tensor({1.0f, -2.0f, 3.0f})));
+}
+
 }  // namespace
 }  // namespace tern::train

@@ -1,0 +1,63 @@
+// See int4_rows.h.
+#include "quant/int4_rows.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "kernels/ternary_pack/t2.h"
+#include "quant/grid.h"
+
+namespace tern::quant {
+namespace {
+
+constexpr int64_t kRowGrain = 16;       // Rows a thread takes at least
+constexpr float kScaleFloor = 1e-5f;    // Of mean and maximum, as of BitLinear's int8
+constexpr float kTop = 7, kLeast = -8;  // Codes
+constexpr float kSqrtTop = 2.6457513f;  // sqrt(7)
+
+float ScaleOf(const float* x, int64_t k, Int4Scale scale) {
+  if (scale == Int4Scale::kAbsmax) {
+    float most = 0;
+    for (int64_t i = 0; i < k; ++i) most = std::max(most, std::fabs(x[i]));
+    return std::max(most, kScaleFloor) / kTop;
+  }
+  double sum = 0;
+  for (int64_t i = 0; i < k; ++i) sum += std::fabs(double{x[i]});
+  return std::max(static_cast<float>(sum / static_cast<double>(k)), kScaleFloor) / kSqrtTop;
+}
+
+}  // namespace
+
+Int8Rows QuantizeRowsInt4(const at::Tensor& x_MK, Int4Scale scale) {
+  TERN_CHECK(x_MK.dim() == 2 && x_MK.scalar_type() == at::kFloat && x_MK.is_contiguous() &&
+                 x_MK.device().is_cpu(),
+             "x_MK is ", x_MK.scalar_type(), " ", x_MK.sizes());
+  const int64_t m = x_MK.size(0), k = x_MK.size(1), padded = kernels::T2PaddedK(k);
+  Int8Rows out{at::zeros({m, padded}, at::kChar), at::empty({m}, at::kFloat),
+               at::empty({m}, at::kInt), k, static_cast<int>(kTop)};
+  const float* x = x_MK.const_data_ptr<float>();
+  int8_t* q = out.q_MK.mutable_data_ptr<int8_t>();
+  float* gamma = out.gamma_M.mutable_data_ptr<float>();
+  int32_t* sums = out.sum_M.mutable_data_ptr<int32_t>();
+  at::parallel_for(0, m, kRowGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const float s = ScaleOf(x + row * k, k, scale);
+      int32_t sum = 0;
+      for (int64_t i = 0; i < k; ++i) {
+        const float code = RoundHalfEven(std::min(std::max(x[row * k + i] / s, kLeast), kTop));
+        q[row * padded + i] = static_cast<int8_t>(code);
+        sum += static_cast<int32_t>(code);
+      }
+      gamma[row] = 127.0f * s;
+      sums[row] = sum;
+    }
+  });
+  return out;
+}
+
+}  // namespace tern::quant
