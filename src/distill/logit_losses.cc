@@ -6,6 +6,7 @@
 #include <ATen/ops/log_softmax.h>
 #include <ATen/ops/scalar_tensor.h>
 #include <ATen/ops/topk.h>
+#include <ATen/ops/where.h>
 #include <ATen/ops/zeros_like.h>
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -44,8 +45,8 @@ RowLosses Jsd(const at::Tensor& log_s_CV, const at::Tensor& log_t_CV, double bet
   const at::Tensor log_m_CV = (beta * t_CV + (1 - beta) * s_CV).log();
   const at::Tensor g_CV = log_s_CV - log_m_CV;
   // 0 log 0 is 0: a probability that underflows has no share.
-  const at::Tensor t_part_CV = (t_CV * (log_t_CV - log_m_CV)).nan_to_num(0.0, 0.0, 0.0);
-  const at::Tensor s_part_CV = (s_CV * g_CV).nan_to_num(0.0, 0.0, 0.0);
+  const at::Tensor t_part_CV = at::where(t_CV == 0, 0.0, t_CV * (log_t_CV - log_m_CV));
+  const at::Tensor s_part_CV = at::where(s_CV == 0, 0.0, s_CV * g_CV);
   return {beta * t_part_CV.sum(1) + (1 - beta) * s_part_CV.sum(1),
           (1 - beta) * (s_part_CV - s_CV * s_part_CV.sum(1, /*keepdim=*/true))};
 }
@@ -67,6 +68,7 @@ RowLosses TopKKl(const at::Tensor& log_s_CV, const at::Tensor& top_CK, const at:
 void CheckTeacher(const TeacherChunk& teacher, int64_t begin) {
   const at::Tensor& given =
       teacher.logits_CV.defined() ? teacher.logits_CV : teacher.top_log_probs_CK;
+  if (std::isfinite(given.sum().item<double>())) return;  // One pass without a mask of its size
   const at::Tensor bad_C = given.isfinite().all(1).logical_not();
   if (!bad_C.any().item<bool>()) return;
   throw NumericError(StrCat("the teacher's logits of row ",
@@ -82,9 +84,10 @@ class ChunkLosses {
               const LogitLossOptions& options)
       : terms_(terms), teacher_(teacher), options_(options) {}
 
-  // Sums of the terms over the rows, each divided by its count.
+  // Sums of the terms over the rows, each divided by its count. `parts`, when given: the terms of
+  // the gradient.
   at::Tensor operator()(const at::Tensor& logits_CV, const at::Tensor& targets_C, int64_t begin,
-                        std::vector<double>* values) const {
+                        std::vector<double>* values, std::vector<at::Tensor>* parts) const {
     at::Tensor gradient_CV;
     TeacherChunk teacher;
     const at::Tensor rows_C =
@@ -98,20 +101,31 @@ class ChunkLosses {
         (*values)[i] += nn::CrossEntropyRows(part_CV, targets_C, factor) / options_.target_count;
       } else {
         if (!teacher.logits_CV.defined() && !teacher.top_indices_CK.defined())
-          teacher = teacher_(begin, logits_CV.size(0));
+          teacher = Ask(begin, logits_CV.size(0));
         RowLosses row = TeacherLoss(term, logits_CV, teacher);
         const double sum = (row.loss_C * rows_C).sum(at::kDouble).item<double>();
-        if (!std::isfinite(sum)) CheckTeacher(teacher, begin);
         (*values)[i] += sum / options_.teacher_count;
         const double factor = term.weight * options_.grad_scale / options_.teacher_count;
         part_CV = row.dlogits_CV.mul_((rows_C * factor).unsqueeze(1));
       }
-      gradient_CV = gradient_CV.defined() ? gradient_CV.add_(part_CV) : part_CV;
+      if (parts != nullptr) parts->push_back(part_CV);
+      const bool is_first = !gradient_CV.defined();
+      if (is_first) {
+        gradient_CV = parts != nullptr ? part_CV.clone() : part_CV;
+      } else {
+        gradient_CV.add_(part_CV);
+      }
     }
     return gradient_CV;
   }
 
  private:
+  TeacherChunk Ask(int64_t begin, int64_t count) const {
+    TeacherChunk teacher = teacher_(begin, count);
+    CheckTeacher(teacher, begin);
+    return teacher;
+  }
+
   const std::vector<LogitTerm>& terms_;
   const TeacherRows& teacher_;
   const LogitLossOptions& options_;
@@ -125,12 +139,23 @@ struct LogitLossFunction : torch::autograd::Function<LogitLossFunction> {
     const int64_t rows = h_MD.size(0);
     at::Tensor dh_MD = at::empty_like(h_MD), dhead_VD = at::zeros_like(head_VD);
     std::vector<double> sums(weights.size(), 0.0);
+    std::vector<at::Tensor>* terms = options.term_gradients;
+    if (terms != nullptr) {
+      terms->assign(weights.size(), at::Tensor());
+      for (size_t i = 0; i < weights.size(); ++i)
+        if (weights[i] > 0) (*terms)[i] = at::empty_like(h_MD);
+    }
     for (int64_t begin = 0; begin < rows; begin += options.chunk_rows) {
       const int64_t count = std::min(options.chunk_rows, rows - begin);
       const at::Tensor h_CD = h_MD.narrow(0, begin, count);
       const at::Tensor logits_CV = nn::MatMul(h_CD, head_VD.t(), options.compute);
-      const at::Tensor dlogits_CV =
-          losses(logits_CV, targets_M.narrow(0, begin, count), begin, &sums);
+      std::vector<at::Tensor> parts;
+      const at::Tensor dlogits_CV = losses(logits_CV, targets_M.narrow(0, begin, count), begin,
+                                           &sums, terms != nullptr ? &parts : nullptr);
+      for (size_t i = 0; i < parts.size(); ++i) {
+        if (weights[i] > 0)
+          (*terms)[i].narrow(0, begin, count).copy_(nn::MatMul(parts[i], head_VD, options.compute));
+      }
       dh_MD.narrow(0, begin, count).copy_(nn::MatMul(dlogits_CV, head_VD, options.compute));
       nn::AddMatMul(dlogits_CV.t(), h_CD, options.compute, &dhead_VD);
     }

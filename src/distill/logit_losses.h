@@ -58,6 +58,8 @@ struct LogitLossOptions {
   double teacher_count = 0;  // The others: a sum over rows / this
   bool all_rows = false;     // The others count rows without a target, too (prompts)
   double grad_scale = 1.0;   // Gradients are those of grad_scale * loss
+  // Not null: gets each term's share of the gradient by h, [M, D]; undefined for a weight of 0.
+  std::vector<at::Tensor>* term_gradients = nullptr;
 };
 
 // h_MD: fp32 [M, D]; head_VD: fp32 [V, D]; targets_M: int32, -1 is none. Returns sum of weight *

@@ -3,15 +3,19 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/ones.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <optional>
 
 #include "base/error.h"
 #include "base/random.h"
 #include "distill/feature_losses.h"
+#include "distill/generate.h"
 #include "model/batch_input.h"
 
 namespace tern::distill {
@@ -43,6 +47,9 @@ struct Objective::StepPlan {
   std::vector<LossValue> values;  // Those of the terms first, then hidden and relations
   LogitLossOptions logits;
   model::Capture ours, theirs;
+  bool measures = false, trains = true;
+  std::vector<at::Tensor> term_gradients;  // Of a micro-batch, by h
+  std::vector<double> squares;             // Of the values' gradients, at weight 1
 };
 
 double WeightAt(const recipe::LossWeight& weight, int64_t step, int64_t steps) {
@@ -53,7 +60,7 @@ double WeightAt(const recipe::LossWeight& weight, int64_t step, int64_t steps) {
 
 Objective::Objective(const recipe::TrainStage& stage, const ModelConfig& student,
                      const model::Decoder* teacher, const TeacherStore* store, uint64_t seed)
-    : stage_(stage), student_(student), teacher_(teacher), store_(store) {
+    : stage_(stage), student_(student), teacher_(teacher), store_(store), seed_(seed) {
   if (!recipe::UsesTeacher(stage.losses) || store != nullptr) return;
   TERN_CHECK(teacher_ != nullptr, "CheckLosses lets no such loss through without a teacher");
   CheckFits(student);
@@ -117,12 +124,16 @@ void Objective::AddProjections(const ModelConfig& student, uint64_t seed) {
   }
 }
 
-std::vector<LogitTerm> Objective::TermsAt(int64_t step, std::vector<LossValue>* values) const {
+std::vector<LogitTerm> Objective::TermsAt(int64_t step, const LossBalance* balance,
+                                          std::vector<LossValue>* values) const {
   const recipe::LossesConfig& l = stage_.losses;
   std::vector<LogitTerm> terms;
+  const auto weight_of = [&](const char* name, const recipe::LossWeight& weight) {
+    return WeightAt(weight, step, stage_.steps) * (balance != nullptr ? balance->Factor(name) : 1);
+  };
   const auto add = [&](const char* name, LogitLoss kind, const recipe::DivergenceConfig& d) {
     if (!IsUsed(d.weight)) return;
-    const double weight = WeightAt(d.weight, step, stage_.steps);
+    const double weight = weight_of(name, d.weight);
     terms.push_back({kind, weight, d.temperature, d.tau_squared, l.jsd_beta, l.topk_k});
     values->push_back({name, 0, weight});
   };
@@ -131,21 +142,27 @@ std::vector<LogitTerm> Objective::TermsAt(int64_t step, std::vector<LossValue>* 
   add("reverse_kl", LogitLoss::kReverseKl, l.reverse_kl);
   add("jsd", LogitLoss::kJsd, l.jsd);
   add("topk_kl", LogitLoss::kTopKKl, l.topk_kl);
-  const double weight = WeightAt(l.cross_entropy, step, stage_.steps);
+  const double weight = weight_of(recipe::kCrossEntropy, l.cross_entropy);
   terms.push_back({LogitLoss::kCrossEntropy, weight, 1, false, l.jsd_beta, l.topk_k});
-  values->push_back({"cross_entropy", 0, weight});
+  values->push_back({recipe::kCrossEntropy, 0, weight});
   return terms;
 }
 
-at::Tensor Objective::FeatureLosses(const at::Tensor& rows_M, int64_t batch, int64_t tokens,
-                                    double share, StepPlan* plan) const {
+Objective::IndexedLosses Objective::FeatureLosses(const at::Tensor& rows_M, int64_t batch,
+                                                  int64_t tokens, double share,
+                                                  StepPlan* plan) const {
   const recipe::LossesConfig& l = stage_.losses;
-  at::Tensor total;
+  IndexedLosses losses;
   const auto add = [&](const char* name, const at::Tensor& loss) {
-    LossValue& value = *std::find_if(plan->values.begin(), plan->values.end(),
-                                     [&](const LossValue& v) { return v.name == name; });
-    value.value += loss.item<double>();
-    total = total.defined() ? total + value.weight * loss : value.weight * loss;
+    const auto value = std::find_if(plan->values.begin(), plan->values.end(),
+                                    [&](const LossValue& v) { return v.name == name; });
+    const auto index = static_cast<size_t>(value - plan->values.begin());
+    value->value += loss.item<double>();
+    if (losses.empty() || losses.back().first != index) {
+      losses.emplace_back(index, loss);
+    } else {
+      losses.back().second = losses.back().second + loss;
+    }
   };
   if (IsUsed(l.hidden.weight)) {
     const auto pairs = HiddenPairs();
@@ -172,24 +189,31 @@ at::Tensor Objective::FeatureLosses(const at::Tensor& rows_M, int64_t batch, int
         share * RelationLoss(plan->ours.features.at(ours), plan->theirs.features.at(theirs), batch,
                              tokens, options));
   }
-  return total;
+  return losses;
 }
 
 Objective::StepPlan Objective::MakePlan(const data::Batch& batch, int64_t step,
-                                        const PassOptions& options) const {
+                                        const PassOptions& options, bool is_generated) const {
   const recipe::LossesConfig& l = stage_.losses;
   StepPlan plan;
   plan.step = step;
-  plan.terms = TermsAt(step, &plan.values);
+  plan.terms = TermsAt(step, options.balance, &plan.values);
+  // What the student wrote is no example to learn from.
+  if (is_generated && l.generated.by == recipe::GeneratedBy::kStudent)
+    plan.terms.back().weight = plan.values.back().weight = 0;
+  const auto add = [&](const char* name, const recipe::LossWeight& weight) {
+    const double factor = options.balance != nullptr ? options.balance->Factor(name) : 1;
+    plan.values.push_back({name, 0, WeightAt(weight, step, stage_.steps) * factor});
+  };
   if (IsUsed(l.hidden.weight)) {
-    plan.values.push_back({"hidden", 0, WeightAt(l.hidden.weight, step, stage_.steps)});
+    add("hidden", l.hidden.weight);
     for (const auto& [ours, theirs] : HiddenPairs()) {
       plan.ours.layers.insert(ours);
       plan.theirs.layers.insert(theirs);
     }
   }
   if (IsUsed(l.relations.weight)) {
-    plan.values.push_back({"relations", 0, WeightAt(l.relations.weight, step, stage_.steps)});
+    add("relations", l.relations.weight);
     plan.ours.layers.insert(LayerIndex(l.relations.student_layer, student_.num_layers, ""));
     plan.theirs.layers.insert(
         LayerIndex(l.relations.teacher_layer, teacher_->config().num_layers, ""));
@@ -197,7 +221,7 @@ Objective::StepPlan Objective::MakePlan(const data::Batch& batch, int64_t step,
   plan.logits.compute = options.compute;
   plan.logits.chunk_rows = options.chunk_rows;
   plan.logits.grad_scale = options.loss_scale;
-  plan.logits.all_rows = l.rows == recipe::LossRows::kAll;
+  plan.logits.all_rows = l.rows == recipe::LossRows::kAll && !is_generated;
   plan.logits.target_count = static_cast<double>(std::count_if(
       batch.targets.begin(), batch.targets.end(), [](int32_t target) { return target >= 0; }));
   if (plan.logits.target_count == 0) {
@@ -213,7 +237,7 @@ TeacherRows Objective::Ask(const data::Batch& batch, int64_t begin,
                            const model::DecoderInput& input, const PassOptions& options,
                            StepPlan* plan) const {
   const at::NoGradGuard no_grad;
-  if (!recipe::UsesTeacher(stage_.losses)) return nullptr;
+  if (!recipe::ComparesWithTeacher(stage_.losses)) return nullptr;
   if (store_ != nullptr) {
     const TeacherChunk all = store_->Rows(batch, begin, options.micro_batch, options.first_sample);
     return [all](int64_t first, int64_t count) {
@@ -225,6 +249,10 @@ TeacherRows Objective::Ask(const data::Batch& batch, int64_t begin,
   const bool features = !plan->theirs.layers.empty();
   const at::Tensor h_MD = teacher_->Hidden(
       input, {options.compute, false, nullptr, features ? &plan->theirs : nullptr});
+  if (!std::isfinite(h_MD.sum().item<double>())) {
+    throw NumericError(StrCat("the teacher's hidden states of step ", plan->step + 1,
+                              " hold NaN or Inf; check the teacher (teacher.from) with tern eval"));
+  }
   const at::Tensor head_VD = teacher_->HeadWeight().detach();
   return [h_MD, head_VD, compute = options.compute](int64_t first, int64_t count) {
     return TeacherChunk{nn::MatMul(h_MD.narrow(0, first, count), head_VD.t(), compute), {}, {}};
@@ -244,36 +272,149 @@ void Objective::RunMicroBatch(const model::Decoder& student, const data::Batch& 
   const at::Tensor loss = ChunkedLogitLosses(h_MD, student.HeadWeight(), targets_M, plan->terms,
                                              teacher, plan->logits, &sums);
   for (size_t i = 0; i < sums.size(); ++i) plan->values[i].value += sums[i];
-  if (!features) return torch::autograd::backward({loss}, {});
-  const double share = static_cast<double>(options.micro_batch) / static_cast<double>(batch.batch);
-  const at::Tensor of_features = FeatureLosses(RowsThatCount(targets_M, plan->logits.all_rows),
-                                               options.micro_batch, batch.tokens, share, plan);
-  torch::autograd::backward({loss, of_features * options.loss_scale}, {});
+  IndexedLosses of_features;
+  if (features) {
+    const double share =
+        static_cast<double>(options.micro_batch) / static_cast<double>(batch.batch);
+    of_features = FeatureLosses(RowsThatCount(targets_M, plan->logits.all_rows),
+                                options.micro_batch, batch.tokens, share, plan);
+  }
+  if (plan->measures) Measure(h_MD, of_features, plan);
+  if (!plan->trains) return;
+  std::vector<at::Tensor> losses = {loss};
+  at::Tensor total;
+  for (const auto& [index, feature] : of_features) {
+    const at::Tensor weighted = plan->values[index].weight * feature;
+    total = total.defined() ? total + weighted : weighted;
+  }
+  if (total.defined()) losses.push_back(total * options.loss_scale);
+  torch::autograd::backward(losses, {});
 }
 
-std::vector<LossValue> Objective::ForwardBackward(const model::Decoder& student,
-                                                  const data::Batch& batch, int64_t step,
-                                                  const PassOptions& options) const {
+void Objective::Measure(const at::Tensor& h_MD, const IndexedLosses& features,
+                        StepPlan* plan) const {
+  const double scale = plan->logits.grad_scale;
+  const at::Tensor shared =
+      features.empty() ? h_MD : plan->ours.features.at(*plan->ours.layers.begin()).input_MD;
+  const auto add = [&](size_t index, const at::Tensor& gradient, double times) {
+    if (!gradient.defined()) return;  // The loss is far from what is shared
+    plan->squares[index] += gradient.square().sum(at::kDouble).item<double>() / (times * times);
+  };
+  const auto back = [&](const at::Tensor& from, const at::Tensor& gradient) {
+    return torch::autograd::grad({from}, {shared}, {gradient}, /*retain_graph=*/true,
+                                 /*create_graph=*/false, /*allow_unused=*/true)[0];
+  };
+  for (size_t i = 0; i < plan->term_gradients.size(); ++i) {
+    const at::Tensor& by_h_MD = plan->term_gradients[i];
+    if (!by_h_MD.defined()) continue;
+    add(i, features.empty() ? by_h_MD : back(h_MD, by_h_MD), plan->values[i].weight * scale);
+  }
+  for (const auto& [index, loss] : features)
+    add(index, back(loss, at::full({}, scale, loss.options())), scale);
+}
+
+void Objective::RunMicroBatches(const model::Decoder& student, const data::Batch& batch,
+                                const PassOptions& options, StepPlan* plan) const {
+  plan->logits.term_gradients = plan->measures ? &plan->term_gradients : nullptr;
+  plan->ours.differentiates_inputs = plan->measures;
+  plan->squares.assign(plan->values.size(), 0.0);
+  for (int64_t begin = 0; begin < batch.batch; begin += options.micro_batch)
+    RunMicroBatch(student, batch, begin, options, plan);
+  if (!plan->measures) return;
+  for (size_t i = 0; i < plan->values.size(); ++i) {
+    LossValue& value = plan->values[i];
+    if (value.weight > 0) value.grad_norm = std::sqrt(plan->squares[i]);
+  }
+}
+
+StepLosses Objective::ForwardBackward(const model::Decoder& student, const data::Batch& batch,
+                                      int64_t step, const PassOptions& options) const {
+  StepLosses out;
+  if (!IsGenerated(stage_.losses.generated, seed_, stage_.id, step)) {
+    out.values = Minimise(student, batch, step, options, false);
+    return out;
+  }
+  const data::Batch written = Generate(student, batch, step, options, &out);
+  out.values = Minimise(student, written, step, options, true);
+  return out;
+}
+
+data::Batch Objective::Generate(const model::Decoder& student, const data::Batch& batch,
+                                int64_t step, const PassOptions& options, StepLosses* out) const {
+  const recipe::GeneratedConfig& config = stage_.losses.generated;
+  const bool by_student = config.by == recipe::GeneratedBy::kStudent;
+  std::vector<int64_t> prompts;
+  for (int64_t row = 0; row < batch.batch; ++row)
+    prompts.push_back(PromptTokens(config, batch, row));
+  data::Batch written =
+      Continue(by_student ? student : *teacher_, batch, prompts,
+               {options.compute, by_student ? options.quantized_share : 1, config.temperature,
+                config.tokens, options.stop_token, "sampling/" + stage_.id, seed_, step});
+  out->written_by = by_student ? "student" : "teacher";
+  out->written_tokens = std::count_if(written.targets.begin(), written.targets.end(),
+                                      [](int32_t target) { return target >= 0; });
+  out->written_hash = written.Hash();
+  return written;
+}
+
+std::vector<LossValue> Objective::Minimise(const model::Decoder& student, const data::Batch& batch,
+                                           int64_t step, const PassOptions& options,
+                                           bool is_generated) const {
   TERN_CHECK(batch.batch % options.micro_batch == 0, batch.batch, " sequences in micro-batches of ",
              options.micro_batch);
-  StepPlan plan = MakePlan(batch, step, options);
-  for (int64_t begin = 0; begin < batch.batch; begin += options.micro_batch)
-    RunMicroBatch(student, batch, begin, options, &plan);
+  StepPlan plan = MakePlan(batch, step, options, is_generated);
+  LossBalance* balance = options.balance;
+  bool observes = balance != nullptr && balance->IsDue(step);
+  if (balance != nullptr && balance->Lacks(plan.values)) {  // Once: before a loss first counts
+    plan.measures = true;
+    plan.trains = false;
+    PassOptions unseen = options;
+    unseen.observer = nullptr;
+    RunMicroBatches(student, batch, unseen, &plan);
+    balance->Observe(plan.values);
+    plan = MakePlan(batch, step, options, is_generated);
+    observes = false;
+  }
+  plan.measures = options.measures_gradients || observes;
+  RunMicroBatches(student, batch, options, &plan);
+  if (observes) balance->Observe(plan.values);
   return plan.values;
 }
 
-std::string WhyUnbalanced(const std::vector<LossValue>& values) {
+namespace {
+
+// The largest and the least above 0 of `size`, when they are kUnbalanced apart.
+using Extremes = std::pair<const LossValue*, const LossValue*>;
+std::optional<Extremes> FarApart(const std::vector<LossValue>& values,
+                                 const std::function<double(const LossValue&)>& size) {
   const LossValue *most = nullptr, *least = nullptr;
-  const auto weighted = [](const LossValue& v) { return v.weight * std::fabs(v.value); };
   for (const LossValue& value : values) {
-    if (weighted(value) <= 0) continue;
-    if (most == nullptr || weighted(value) > weighted(*most)) most = &value;
-    if (least == nullptr || weighted(value) < weighted(*least)) least = &value;
+    if (!(size(value) > 0)) continue;
+    if (most == nullptr || size(value) > size(*most)) most = &value;
+    if (least == nullptr || size(value) < size(*least)) least = &value;
   }
-  if (most == nullptr || weighted(*most) < kUnbalanced * weighted(*least)) return "";
-  return StrCat("losses.", most->name, " (", most->weight, " x ", most->value, ") is ",
-                weighted(*most) / weighted(*least), " times losses.", least->name, " (",
-                least->weight, " x ", least->value, "), which hardly counts");
+  if (most == nullptr || size(*most) < kUnbalanced * size(*least)) return std::nullopt;
+  return Extremes(most, least);
+}
+
+}  // namespace
+
+std::string WhyUnbalanced(const std::vector<LossValue>& values, bool is_balanced) {
+  const auto by_value = [](const LossValue& v) { return v.weight * std::fabs(v.value); };
+  const auto by_gradient = [](const LossValue& v) { return v.weight * v.grad_norm; };
+  if (const auto apart = FarApart(values, by_value); apart && !is_balanced) {
+    const auto& [most, least] = *apart;
+    return StrCat("losses.", most->name, " (", most->weight, " x ", most->value, ") is ",
+                  by_value(*most) / by_value(*least), " times losses.", least->name, " (",
+                  least->weight, " x ", least->value, "), which hardly counts");
+  }
+  const auto apart = FarApart(values, by_gradient);
+  if (!apart) return "";
+  const auto& [most, least] = *apart;
+  return StrCat("the gradient of losses.", most->name, " (", most->weight, " x ", most->grad_norm,
+                ") is ", by_gradient(*most) / by_gradient(*least), " times that of losses.",
+                least->name, " (", least->weight, " x ", least->grad_norm,
+                "), which hardly counts");
 }
 
 }  // namespace tern::distill

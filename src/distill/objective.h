@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "data/batch.h"
+#include "distill/balance.h"
 #include "distill/logit_losses.h"
 #include "distill/teacher_store.h"
 #include "model/decoder.h"
@@ -19,12 +20,6 @@ namespace tern::distill {
 // Weight of the update that makes step `step` into step + 1 of `steps`.
 double WeightAt(const recipe::LossWeight& weight, int64_t step, int64_t steps);
 
-struct LossValue {
-  std::string name;
-  double value = 0;   // Unweighted
-  double weight = 0;  // At this step
-};
-
 struct PassOptions {
   nn::ComputeType compute = nn::ComputeType::kFp32;
   bool checkpoint_blocks = false;
@@ -34,6 +29,20 @@ struct PassOptions {
   nn::BitLinearObserver* observer = nullptr;
   double quantized_share = 1;  // Of the student's BitLinear
   int64_t first_sample = 0;    // Number of the batch's first row in the sampler's order
+  // Measure each loss's gradient: LossValue::grad_norm.
+  bool measures_gradients = false;
+  // Not null: multiplies the weights, and gets what is measured when it is due.
+  LossBalance* balance = nullptr;
+  int32_t stop_token = -1;  // That ends a generated text
+};
+
+// What a step minimised, and on what.
+struct StepLosses {
+  std::vector<LossValue> values;  // The losses used, in a fixed order
+  // Of a step on generated text, "student" or "teacher" wrote it; else empty.
+  std::string written_by;
+  int64_t written_tokens = 0;
+  uint64_t written_hash = 0;  // data::Batch::Hash
 };
 
 class Objective {
@@ -50,37 +59,60 @@ class Objective {
 
   // One step's forward and backward passes at step `step`: gradients of loss_scale * sum of weight
   // * loss are added to .grad. Losses count rows of the whole step, so that micro-batches change
-  // rounding only (relations: mean over micro-batches). Returns the losses used, in a fixed order.
-  std::vector<LossValue> ForwardBackward(const model::Decoder& student, const data::Batch& batch,
-                                         int64_t step, const PassOptions& options) const;
+  // rounding only (relations: mean over micro-batches). On a step of generated text (generate.h)
+  // the batch's prompts are continued first, and losses count where something was written.
+  //
+  // Gradients are measured with respect to what all losses share: the input of the lowest block
+  // that a hidden or relations loss looks at, else the last norm's output. Rows of a step are
+  // different elements of it, so the norm over the step is exact whatever the micro-batches. It
+  // costs a product with the head for each loss over the vocabulary, and, with a hidden or
+  // relations loss, a backward pass from the top down to that block for each loss.
+  StepLosses ForwardBackward(const model::Decoder& student, const data::Batch& batch, int64_t step,
+                             const PassOptions& options) const;
 
  private:
   struct StepPlan;
   void AddProjections(const ModelConfig& student, uint64_t seed);
   void CheckFits(const ModelConfig& student) const;
-  StepPlan MakePlan(const data::Batch& batch, int64_t step, const PassOptions& options) const;
+  StepPlan MakePlan(const data::Batch& batch, int64_t step, const PassOptions& options,
+                    bool is_generated) const;
+  // The batch's prompts continued by whom the recipe says; fills what the step tells of it.
+  data::Batch Generate(const model::Decoder& student, const data::Batch& batch, int64_t step,
+                       const PassOptions& options, StepLosses* out) const;
+  std::vector<LossValue> Minimise(const model::Decoder& student, const data::Batch& batch,
+                                  int64_t step, const PassOptions& options,
+                                  bool is_generated) const;
   void RunMicroBatch(const model::Decoder& student, const data::Batch& batch, int64_t begin,
                      const PassOptions& options, StepPlan* plan) const;
   // What the teacher says of the rows of a micro-batch.
   TeacherRows Ask(const data::Batch& batch, int64_t begin, const model::DecoderInput& input,
                   const PassOptions& options, StepPlan* plan) const;
-  // Weighted sum of the feature losses of a micro-batch that is `share` of the step's sequences.
-  at::Tensor FeatureLosses(const at::Tensor& rows_M, int64_t batch, int64_t tokens, double share,
-                           StepPlan* plan) const;
+  // Adds the feature losses of a micro-batch that is `share` of the step's sequences to the plan's
+  // values; returns them, unweighted, with their indices there.
+  using IndexedLosses = std::vector<std::pair<size_t, at::Tensor>>;
+  IndexedLosses FeatureLosses(const at::Tensor& rows_M, int64_t batch, int64_t tokens, double share,
+                              StepPlan* plan) const;
+  // Adds the squares of the losses' gradients in a micro-batch whose graph is whole.
+  void Measure(const at::Tensor& h_MD, const IndexedLosses& features, StepPlan* plan) const;
+  void RunMicroBatches(const model::Decoder& student, const data::Batch& batch,
+                       const PassOptions& options, StepPlan* plan) const;
   // Student block -> teacher block of the hidden loss.
   std::vector<std::pair<int64_t, int64_t>> HiddenPairs() const;
-  std::vector<LogitTerm> TermsAt(int64_t step, std::vector<LossValue>* values) const;
+  std::vector<LogitTerm> TermsAt(int64_t step, const LossBalance* balance,
+                                 std::vector<LossValue>* values) const;
   int64_t RelationHeads() const;
 
   recipe::TrainStage stage_;
   ModelConfig student_;
   const model::Decoder* teacher_;
   const TeacherStore* store_;
+  uint64_t seed_;
   std::vector<model::Parameter> projections_;  // One a hidden pair, or none
 };
 
-// "forward_kl is 1000 times the rest" in words when a weighted loss is 1,000 times another's or
-// more; empty otherwise.
-std::string WhyUnbalanced(const std::vector<LossValue>& values);
+// "forward_kl is 1000 times the rest" in words when a weighted loss, or its weighted gradient where
+// that is measured, is 1,000 times another's or more; empty otherwise.
+// is_balanced: weights follow gradients, so that values of other scales are no fault.
+std::string WhyUnbalanced(const std::vector<LossValue>& values, bool is_balanced = false);
 
 }  // namespace tern::distill

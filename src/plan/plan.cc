@@ -26,6 +26,10 @@ constexpr double kExpectedPeakShare = 0.7;
 // libtorch, its threads and what the allocator keeps: the quickstart takes 505 MiB in all.
 constexpr double kProcessBytes = 360e6;
 
+// A pass that writes one token a sequence reads every weight once: bytes a second of fp32 matrices
+// times a few rows, the weights out of memory. Two cores of a server do 5 to 10e9.
+constexpr double kReadBytesPerSecond = 6e9;
+
 double MatrixWeights(const ModelConfig& model) {
   double weights = 0;
   for (const ParameterSpec& spec : ParameterTable(model)) {
@@ -129,6 +133,32 @@ std::vector<MemoryLine> SentLines(const recipe::Recipe& recipe, double ranks, do
   return lines;
 }
 
+// Tokens that a sequence of a generated step gets at most.
+int64_t WrittenTokens(const recipe::TrainStage& stage) {
+  const recipe::GeneratedConfig& g = stage.losses.generated;
+  const int64_t room = stage.sequence_length + 1 - std::max<int64_t>(g.prompt_tokens, 1);
+  return g.tokens > 0 ? std::min(g.tokens, room) : room;
+}
+
+// What losses keep beside the model.
+std::vector<MemoryLine> LossLines(const ModelConfig& model, const recipe::TrainStage& stage,
+                                  double rows) {
+  const recipe::LossesConfig& l = stage.losses;
+  std::vector<MemoryLine> lines;
+  if (l.log_gradients_every > 0 || l.balance.by != recipe::BalanceBy::kNone) {
+    lines.push_back(
+        {"gradients of single losses", kFloat * rows * static_cast<double>(model.hidden_size) *
+                                           static_cast<double>(recipe::UsedLosses(l).size() + 1)});
+  }
+  if (l.generated.by != recipe::GeneratedBy::kNone) {
+    lines.push_back({"keys and values of what is written",
+                     2 * kFloat * static_cast<double>(stage.tokens_per_step) *
+                         static_cast<double>(model.num_layers * model.num_kv_heads) *
+                         static_cast<double>(model.HeadDim())});
+  }
+  return lines;
+}
+
 std::vector<MemoryLine> MemoryLines(const recipe::Recipe& recipe, const recipe::TrainStage& stage,
                                     int64_t ranks) {
   const ModelConfig& model = recipe.model;
@@ -152,6 +182,7 @@ std::vector<MemoryLine> MemoryLines(const recipe::Recipe& recipe, const recipe::
     lines.push_back({"copy for the checkpoint",
                      3 * kFloat * CountKinds(model).all / static_cast<double>(ranks)});
   }
+  for (MemoryLine& line : LossLines(model, stage, rows)) lines.push_back(std::move(line));
   lines.insert(lines.end(), {{"activations kept for backward", activations},
                              {"logits of one chunk", logits},
                              {"workspace", workspace},
@@ -229,13 +260,25 @@ TrainPlan PlanTraining(const recipe::Recipe& recipe, const recipe::TrainStage& s
         SentLines(recipe, static_cast<double>(ranks), static_cast<double>(plan.micro_batches));
   }
   plan.flops = FlopsPerToken(model, stage.sequence_length) * static_cast<double>(plan.tokens);
+  const recipe::GeneratedConfig& generated = stage.losses.generated;
+  if (generated.by != recipe::GeneratedBy::kNone) {
+    plan.written_steps = generated.share * static_cast<double>(stage.steps);
+    plan.written_tokens = WrittenTokens(stage);
+    const double share = plan.written_steps / static_cast<double>(stage.steps);
+    plan.flops *= 1 + share / 3;  // A forward pass more, by a writer of the student's size
+  }
   plan.memory = MemoryLines(recipe, stage, ranks);
   for (const MemoryLine& line : plan.memory) plan.memory_bytes += line.bytes;
   plan.checkpoint_bytes = stage.lora.rank > 0 ? kFloat * (static_cast<double>(plan.parameters) +
                                                           3 * AdapterCount(model, stage.lora.rank))
                                               : 3 * kFloat * static_cast<double>(plan.parameters);
-  if (gemm_flops > 0)
-    plan.seconds = plan.flops / (gemm_flops * kExpectedPeakShare * static_cast<double>(ranks));
+  plan.gemm_flops = gemm_flops * static_cast<double>(ranks);
+  if (gemm_flops > 0) {
+    const double read_bytes = plan.written_steps * static_cast<double>(plan.written_tokens) *
+                              kFloat * MatrixWeights(model);
+    plan.seconds =
+        plan.flops / (plan.gemm_flops * kExpectedPeakShare) + read_bytes / kReadBytesPerSecond;
+  }
   return plan;
 }
 
@@ -270,10 +313,17 @@ std::string FormatPlan(const recipe::Recipe& recipe, const recipe::TrainStage& s
       << "  work         " << FormatSi(plan.flops) << "FLOP";
   if (plan.seconds > 0) {
     out << ", about " << FormatDuration(plan.seconds) << " on " << at::get_num_threads()
-        << " threads" << (plan.ranks > 1 ? " a rank" : "") << " ("
-        << FormatSi(plan.flops / plan.seconds / kExpectedPeakShare) << "FLOP/s measured GEMM peak)";
+        << " threads" << (plan.ranks > 1 ? " a rank" : "") << " (" << FormatSi(plan.gemm_flops)
+        << "FLOP/s measured GEMM peak)";
   }
   out << "\n";
+  if (plan.written_steps > 0) {
+    const bool by_student = stage.losses.generated.by == recipe::GeneratedBy::kStudent;
+    out << "  generated    " << Percent(stage.losses.generated.share) << " of the steps, by the "
+        << (by_student ? "student" : "teacher") << ": up to " << plan.written_tokens
+        << " passes of " << stage.tokens_per_step / stage.sequence_length
+        << " sequences, a token each\n";
+  }
   if (plan.ranks > 1) {
     out << "  ranks        " << plan.ranks
         << ", parallel.shard: " << ShardName(recipe.parallel.shard) << "\n";

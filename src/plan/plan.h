@@ -39,6 +39,9 @@ struct TrainPlan {
   double memory_bytes = 0;         // Their sum
   double checkpoint_bytes = 0;     // On disk, one checkpoint
   double seconds = 0;              // At `gemm_flops`; 0 when that is 0
+  double gemm_flops = 0;           // Of all ranks; 0: not measured
+  double written_steps = 0;        // Of the stage, on text that a model writes (losses.generated)
+  int64_t written_tokens = 0;      // Of a sequence then, at most: so many passes over the weights
   int64_t ranks = 1;               // Memory, micro_batches and sent are those of one of them
   std::vector<MemoryLine> sent;    // Bytes that a rank sends in a step, by kind; empty for one rank
 };

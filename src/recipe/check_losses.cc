@@ -10,28 +10,64 @@ namespace {
 
 bool IsUsed(const LossWeight& weight) { return weight.first > 0 || weight.last > 0; }
 
-struct Named {
-  const char* name;
-  const LossWeight* weight;
-};
+// What compares losses wants several.
+void CheckGradients(const LossesConfig& l, const std::string& at) {
+  if (UsedLosses(l).size() >= 2) return;
+  const bool balances = l.balance.by != BalanceBy::kNone;
+  if (!balances && l.log_gradients_every == 0) return;
+  throw RecipeError(StrCat(at,
+                           balances ? "balance.by: found gradient_norm"
+                                    : StrCat("log_gradients_every = ", l.log_gradients_every),
+                           " and a single loss, with nothing to compare it with; want two losses "
+                           "with a weight, or ",
+                           balances ? "none" : "0"));
+}
+
+void CheckGenerated(const Recipe& recipe, const TrainStage& stage, const std::string& losses) {
+  const GeneratedConfig& g = stage.losses.generated;
+  if (g.by == GeneratedBy::kNone) return;
+  const std::string at = losses + "generated.";
+  const char* by = g.by == GeneratedBy::kStudent ? "student" : "teacher";
+  if (recipe.teacher.from.empty()) {
+    throw RecipeError(StrCat(at, "by: found ", by, " and no teacher; want teacher: {from: MODEL}"));
+  }
+  if (!recipe.teacher_store.empty()) {
+    throw RecipeError(StrCat(at, "by: found ", by,
+                             " beside teacher.store, which knows the training data only; want a "
+                             "teacher in memory: no store"));
+  }
+  if (g.by == GeneratedBy::kStudent && !ComparesWithTeacher(stage.losses)) {
+    throw RecipeError(
+        StrCat(at,
+               "by: found student and no loss against the teacher, who scores what "
+               "the student writes; want a weight for reverse_kl, jsd or forward_kl"));
+  }
+  if (g.share == 0) {
+    throw RecipeError(StrCat(at, "share: found 0 with by: ", by, "; want above 0, or by: none"));
+  }
+  if (g.prompt_tokens > stage.sequence_length) {
+    throw RecipeError(StrCat(at, "prompt_tokens = ", g.prompt_tokens, " is above ", stage.id,
+                             ".sequence_length = ", stage.sequence_length));
+  }
+  if (g.prompt_tokens == 0 && recipe.data.packing == Packing::kStream) {
+    throw RecipeError(StrCat(at,
+                             "prompt_tokens: found 0 with data.packing: stream, where every token "
+                             "has a label; want how many tokens of a sequence are its prompt"));
+  }
+}
 
 }  // namespace
 
 std::vector<std::string> CheckLosses(const Recipe& recipe, const TrainStage& stage) {
   const LossesConfig& l = stage.losses;
   const std::string at = stage.id + ".losses.";
-  const Named losses[] = {{"forward_kl", &l.forward_kl.weight},
-                          {"reverse_kl", &l.reverse_kl.weight},
-                          {"jsd", &l.jsd.weight},
-                          {"topk_kl", &l.topk_kl.weight},
-                          {"hidden", &l.hidden.weight},
-                          {"relations", &l.relations.weight}};
-  for (const Named& loss : losses) {
-    if (!IsUsed(*loss.weight) || !recipe.teacher.from.empty()) continue;
-    throw RecipeError(StrCat(at, loss.name, ".weight: found ", loss.weight->first,
+  const std::vector<NamedWeight> losses = UsedLosses(l);
+  for (const NamedWeight& loss : losses) {
+    if (loss.name == kCrossEntropy || !recipe.teacher.from.empty()) continue;
+    throw RecipeError(StrCat(at, loss.name, ".weight: found ", loss.weight.first,
                              " and no teacher to compare with; want teacher: {from: MODEL}"));
   }
-  if (!UsesTeacher(l) && !IsUsed(l.cross_entropy)) {
+  if (losses.empty()) {
     throw RecipeError(
         StrCat(at, "cross_entropy.weight: found 0 and no other loss; want one above 0"));
   }
@@ -41,6 +77,8 @@ std::vector<std::string> CheckLosses(const Recipe& recipe, const TrainStage& sta
                              "count; want labels (with prompts_count: true in data.sources prompts "
                              "have one), or packing: documents"));
   }
+  CheckGradients(l, at);
+  CheckGenerated(recipe, stage, at);
   const bool features = IsUsed(l.hidden.weight) || IsUsed(l.relations.weight);
   if (features && stage.activation_checkpointing == ActivationCheckpointing::kBlock) {
     throw RecipeError(StrCat(stage.id,
@@ -53,9 +91,9 @@ std::vector<std::string> CheckLosses(const Recipe& recipe, const TrainStage& sta
                              recipe.model.vocab_size, "; want forward_kl, or a smaller k"));
   }
   if (!recipe.teacher_store.empty()) {
-    for (const Named& loss : losses) {
-      if (!IsUsed(*loss.weight) || loss.weight == &l.topk_kl.weight) continue;
-      throw RecipeError(StrCat(at, loss.name, ".weight: found ", loss.weight->first,
+    for (const NamedWeight& loss : losses) {
+      if (loss.name == kCrossEntropy || loss.name == "topk_kl") continue;
+      throw RecipeError(StrCat(at, loss.name, ".weight: found ", loss.weight.first,
                                " beside teacher.store, which keeps the teacher's top k only; want "
                                "topk_kl, or no store"));
     }

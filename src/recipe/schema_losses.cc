@@ -1,4 +1,6 @@
 // The keys of a train stage's losses (schema.h).
+#include <algorithm>
+
 #include "recipe/schema_parts.h"
 
 namespace tern::recipe {
@@ -8,6 +10,8 @@ constexpr const char* kRows[] = {"labels", "all"};
 constexpr const char* kDistances[] = {"mse", "cosine"};
 constexpr const char* kLayers[] = {"last", "all"};
 constexpr const char* kReductions[] = {"mean", "batch"};
+constexpr const char* kWriters[] = {"none", "student", "teacher"};
+constexpr const char* kBalances[] = {"none", "gradient_norm"};
 
 void DescribeWeight(FieldVisitor& v, LossWeight& w) {
   v.Real("weight", w.first,
@@ -63,14 +67,57 @@ void DescribeRelations(FieldVisitor& v, RelationLossConfig& r) {
           "BitDistill's code"});
 }
 
+void DescribeGenerated(FieldVisitor& v, GeneratedConfig& g) {
+  Choice(v, "by", g.by, kWriters,
+         {"Who writes: student (on-policy, GKD; scored by the teacher, without cross-entropy) or "
+          "teacher (sequence-level, Kim and Rush)"});
+  v.Real("share", g.share,
+         {"Of the steps, drawn by the seed (GKD's lambda)", "share of steps", 0, 1});
+  v.Int("prompt_tokens", g.prompt_tokens,
+        {"Of each sequence's first document, kept as the prompt; 0: up to its first label (the "
+         "answer of instruction data)",
+         "tokens", 0, 1 << 24});
+  v.Int("tokens", g.tokens,
+        {"Written at most; 0: to the end of the sequence", "tokens", 0, 1 << 24});
+  v.Real("temperature", g.temperature, {"Of sampling; 0: the most probable token", "", 0, 100});
+}
+
+void DescribeBalance(FieldVisitor& v, BalanceConfig& b) {
+  Choice(v, "by", b.by, kBalances,
+         {"gradient_norm: weights are sizes of gradients in units of cross-entropy's (or the first "
+          "loss's), whatever the losses' own scales"});
+  v.Int("every", b.every, {"Between two measurements of the gradients", "steps", 1, 1e9});
+  v.Real(
+      "smoothing", b.smoothing,
+      {"Share that the running mean of a gradient's norm keeps at a measurement", "", 0, 0.9999});
+  v.Real("limit", b.limit,
+         {"Weights are multiplied with 1 / limit at least, limit at most", "", 1, 1e12});
+}
+
 }  // namespace
 
-bool UsesTeacher(const LossesConfig& l) {
-  for (const LossWeight& w : {l.forward_kl.weight, l.reverse_kl.weight, l.jsd.weight,
-                              l.topk_kl.weight, l.hidden.weight, l.relations.weight}) {
-    if (w.first > 0 || w.last > 0) return true;
+std::vector<NamedWeight> UsedLosses(const LossesConfig& l) {
+  std::vector<NamedWeight> used;
+  for (NamedWeight& loss : std::vector<NamedWeight>{{"forward_kl", l.forward_kl.weight},
+                                                    {"reverse_kl", l.reverse_kl.weight},
+                                                    {"jsd", l.jsd.weight},
+                                                    {"topk_kl", l.topk_kl.weight},
+                                                    {kCrossEntropy, l.cross_entropy},
+                                                    {"hidden", l.hidden.weight},
+                                                    {"relations", l.relations.weight}}) {
+    if (loss.weight.first > 0 || loss.weight.last > 0) used.push_back(std::move(loss));
   }
-  return false;
+  return used;
+}
+
+bool ComparesWithTeacher(const LossesConfig& losses) {
+  const std::vector<NamedWeight> used = UsedLosses(losses);
+  return std::any_of(used.begin(), used.end(),
+                     [](const NamedWeight& loss) { return loss.name != kCrossEntropy; });
+}
+
+bool UsesTeacher(const LossesConfig& losses) {
+  return ComparesWithTeacher(losses) || losses.generated.by == GeneratedBy::kTeacher;
 }
 
 void DescribeLosses(FieldVisitor& v, LossesConfig& l) {
@@ -85,6 +132,15 @@ void DescribeLosses(FieldVisitor& v, LossesConfig& l) {
   Section(v, "hidden", l.hidden, "Distance of hidden states", DescribeHidden);
   Section(v, "relations", l.relations, "Relations of queries, keys and values (MiniLMv2)",
           DescribeRelations);
+  v.Int(
+      "log_gradients_every", l.log_gradients_every,
+      {"Between two records of each loss's gradient norm and share; 0: none. A record costs up to "
+       "a backward pass a loss",
+       "steps", 0, 1e9, true});
+  Section(v, "balance", l.balance, "Weights that follow the losses' gradients", DescribeBalance);
+  Section(v, "generated", l.generated,
+          "Steps that train on continuations of their prompts, written by a model",
+          DescribeGenerated);
 }
 
 }  // namespace tern::recipe

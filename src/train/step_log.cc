@@ -1,6 +1,7 @@
 // See step_log.h.
 #include "train/step_log.h"
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -29,15 +30,22 @@ void Flatten(const nlohmann::json& json, const std::string& prefix,
   }
 }
 
-// {"forward_kl": {"value", "weight", "share": of the sum of |weight * value|}, ...}.
+// {"forward_kl": {"value", "weight", "share": of the sum of |weight * value|}, ...}; where
+// gradients were measured also "grad_norm" and "grad_share": of the sum of weight * grad_norm.
 nlohmann::json LossesJson(const std::vector<distill::LossValue>& parts) {
   nlohmann::json json = nlohmann::json::object();
-  double sum = 0;
-  for (const distill::LossValue& part : parts) sum += std::fabs(part.weight * part.value);
+  double sum = 0, gradients = 0;
+  for (const distill::LossValue& part : parts) {
+    sum += std::fabs(part.weight * part.value);
+    gradients += part.weight * std::max(part.grad_norm, 0.0);
+  }
   for (const distill::LossValue& part : parts) {
     const double weighted = std::fabs(part.weight * part.value);
     json[part.name] = {
         {"value", part.value}, {"weight", part.weight}, {"share", sum > 0 ? weighted / sum : 0.0}};
+    if (part.grad_norm < 0) continue;
+    json[part.name]["grad_norm"] = part.grad_norm;
+    json[part.name]["grad_share"] = gradients > 0 ? part.weight * part.grad_norm / gradients : 0.0;
   }
   return json;
 }
@@ -65,8 +73,13 @@ void StepLog::Step(int64_t step, const StepRecord& record) {
   if (record.skipped) json["skipped"] = true;
   if (record.validation_loss) json["validation_loss"] = *record.validation_loss;
   if (!record.health.is_null()) json["health"] = record.health;
-  const nlohmann::json losses = LossesJson(record.parts);
+  const nlohmann::json losses = LossesJson(record.losses.values);
   if (!losses.empty()) json["losses"] = losses;
+  if (!record.losses.written_by.empty()) {
+    json["generated"] = {{"by", record.losses.written_by},
+                         {"tokens", record.losses.written_tokens},
+                         {"hash", record.losses.written_hash}};
+  }
   metrics_.Append(step, json);
 
   std::vector<std::pair<std::string, double>> named = {

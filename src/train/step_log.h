@@ -23,7 +23,7 @@ struct StepRecord {
   bool skipped = false;                   // No update: overflow or fault
   std::optional<double> validation_loss;  // When an evaluation followed the update
   nlohmann::json health;                  // Null when not measured
-  std::vector<distill::LossValue> parts;  // Of the loss, when it has several
+  distill::StepLosses losses;             // Parts of the loss, when it has several
 };
 
 struct StepLogOptions {

@@ -227,15 +227,20 @@ void Trainer::ForwardBackwardPasses(const data::Batch& batch, nn::BitLinearObser
   if (!objective_) {
     record->loss = ForwardBackward(decoder, batch, options);
   } else {
-    record->parts = objective_->ForwardBackward(
+    record->losses = objective_->ForwardBackward(
         decoder, batch, state_.step,
         {options.compute, options.checkpoint_blocks, options.micro_batch, options.loss_chunk_tokens,
          options.loss_scale, options.observer, options.quantized_share,
-         (state_.step + state_.data_offset) * batch.batch});
+         (state_.step + state_.data_offset) * batch.batch,
+         stage_.losses.log_gradients_every > 0 &&
+             state_.step % stage_.losses.log_gradients_every == 0,
+         &state_.balance, job_.stop_token});
   }
   quantized_.End();
-  for (const distill::LossValue& part : record->parts) record->loss += part.weight * part.value;
-  const std::string unbalanced = distill::WhyUnbalanced(record->parts);
+  for (const distill::LossValue& part : record->losses.values)
+    record->loss += part.weight * part.value;
+  const std::string unbalanced =
+      distill::WhyUnbalanced(record->losses.values, state_.balance.enabled());
   if (unbalanced.empty() || warned_) return;
   warned_ = true;  // Once a process: it holds for many steps
   LogWarn(stage_.id, ", step ", state_.step + 1, ": ", unbalanced);

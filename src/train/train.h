@@ -38,6 +38,7 @@ struct TrainJob {
   const distill::TeacherStore* teacher_store = nullptr;
   // Not null: all ranks call Train together; the root keeps the logs, all write checkpoints.
   parallel::Group* group = nullptr;
+  int32_t stop_token = -1;  // That ends a generated text; -1: none
 };
 
 // Why this stage cannot be trained by several ranks (key and reason); empty when it can.

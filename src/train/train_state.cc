@@ -13,6 +13,9 @@
 namespace tern::train {
 namespace {
 
+// Gradient norms of the losses; absent in checkpoints of versions that measured none.
+constexpr const char* kBalance = "balance";
+
 std::string Moment(std::string_view group, const model::Parameter& parameter) {
   return StrCat(group, parameter.spec.name);
 }
@@ -96,7 +99,8 @@ TrainState::TrainState(const recipe::Recipe& recipe, const recipe::TrainStage& s
       sharding(group, recipe.parallel, &decoder),
       optimizer(Trained(), stage.optimizer, stage.lora.rank > 0 ? decoder.parameters().size() : 0),
       scaler(stage.loss_scaling),
-      faults(stage.faults) {}
+      faults(stage.faults),
+      balance(stage.losses) {}
 
 std::vector<model::Parameter> TrainState::Trained() const {
   std::vector<model::Parameter> all = sharding.owned();
@@ -111,6 +115,7 @@ Saving::Saving(const TrainState& state, const SaveOptions& options)
   meta_.state = {{"model", tern::ToJson(state.decoder.config())},
                  {"scaler", state.scaler.Save()},
                  {"faults", state.faults.Save()},
+                 {kBalance, state.balance.Save()},
                  {"num_updates", state.optimizer.num_updates()},
                  {"data_offset", state.data_offset},
                  {"loss", state.loss},
@@ -189,6 +194,8 @@ void LoadTrainState(const checkpoint::CheckpointReader& reader, TrainState* stat
   state->optimizer.set_num_updates(Field<int64_t>(json, "num_updates", path));
   state->scaler.Load(Field<nlohmann::json>(json, "scaler", path));
   state->faults.Load(Field<nlohmann::json>(json, "faults", path));
+  using Norms = std::map<std::string, double>;
+  state->balance.Load(json.contains(kBalance) ? Field<Norms>(json, kBalance, path) : Norms{});
   state->step = reader.meta().step;
   state->data_offset = Field<int64_t>(json, "data_offset", path);
   state->loss = Field<double>(json, "loss", path);

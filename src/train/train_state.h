@@ -7,6 +7,7 @@
 #include <string>
 
 #include "checkpoint/checkpoint.h"
+#include "distill/balance.h"
 #include "model/decoder.h"
 #include "recipe/recipe.h"
 #include "train/faults.h"
@@ -30,6 +31,7 @@ struct TrainState {
   AdamW optimizer;
   LossScaler scaler;
   FaultMonitor faults;
+  distill::LossBalance balance;
   int64_t step = 0;             // Updates done, skipped ones included
   int64_t data_offset = 0;      // Steps of data passed over by roll-backs
   double loss = 0;              // Of the last step

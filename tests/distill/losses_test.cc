@@ -173,6 +173,77 @@ TEST(ChunkedTest, ATeacherWithNanIsNamed) {
   }
 }
 
+// Of every loss, a row without a label included; not hidden as a loss of 0.
+TEST(ChunkedTest, NoLossHidesATeacherWithNan) {
+  for (const LogitLoss kind :
+       {LogitLoss::kForwardKl, LogitLoss::kReverseKl, LogitLoss::kJsd, LogitLoss::kTopKKl}) {
+    for (const int64_t row : {0, 1, 5}) {
+      for (const double bad : {NAN, INFINITY}) {
+        Chunked c = MakeChunked();
+        c.teacher[row][5] = bad;
+        std::vector<double> values(1, 0.0);
+        LogitLossOptions options;
+        options.chunk_rows = 2;
+        EXPECT_THROW(c.Loss({{kind, 1, 1, true, 0.5, 8}}, options, &values), NumericError)
+            << static_cast<int>(kind) << " row " << row;
+      }
+    }
+  }
+}
+
+// A student that has become NaN shows in the loss, of which the fault monitor takes note.
+TEST(ChunkedTest, AStudentWithNanHasALossOfNan) {
+  for (const LogitLoss kind :
+       {LogitLoss::kForwardKl, LogitLoss::kReverseKl, LogitLoss::kJsd, LogitLoss::kTopKKl}) {
+    at::Tensor z = Random({3, 40}, 2).to(at::kFloat);
+    z[1][7] = NAN;
+    const RowLosses got =
+        TeacherLoss({kind, 1, 1, true, 0.5, 8}, z, {Random({3, 40}, 1).to(at::kFloat), {}, {}});
+    EXPECT_TRUE(std::isnan(got.loss_C[1].item<double>())) << static_cast<int>(kind);
+    EXPECT_TRUE(std::isfinite(got.loss_C[0].item<double>()));
+  }
+}
+
+// A probability that underflows has no share in the divergence, and no NaN.
+TEST(JsdTest, ProbabilitiesThatUnderflow) {
+  const auto rows = [](std::initializer_list<float> values) {
+    return at::tensor(std::vector<float>(values)).view({2, 3});
+  };
+  const at::Tensor z = rows({0, -200, -300, -300, 0, -200});
+  const at::Tensor t = rows({0, -300, -200, 0, -300, -200});
+  const RowLosses got = TeacherLoss({LogitLoss::kJsd, 1, 1, true, 0.5, 8}, z, {t, {}, {}});
+  EXPECT_NEAR(got.loss_C[0].item<double>(), 0, 1e-6);
+  EXPECT_NEAR(got.loss_C[1].item<double>(), std::log(2.0), 1e-6);  // Disjoint
+  EXPECT_TRUE(got.dlogits_CV.isfinite().all().item<bool>());
+}
+
+// Each term's part of the gradient, and their sum, the whole.
+TEST(ChunkedTest, TermGradientsAddUpToTheGradient) {
+  const std::vector<LogitTerm> terms = {{LogitLoss::kForwardKl, 2.0, 2.0, true, 0.5, 8},
+                                        {LogitLoss::kReverseKl, 0.0, 1.0, true, 0.5, 8},
+                                        {LogitLoss::kCrossEntropy, 0.5, 1.0, false, 0.5, 8}};
+  Chunked c = MakeChunked(), plain = MakeChunked();
+  std::vector<double> values(3, 0.0), same(3, 0.0);
+  std::vector<at::Tensor> parts;
+  LogitLossOptions options;
+  options.chunk_rows = 4;
+  plain.Loss(terms, options, &same);
+  options.term_gradients = &parts;
+  c.Loss(terms, options, &values);
+  EXPECT_TRUE(at::equal(c.h.grad(), plain.h.grad()));  // Looking changes nothing
+  EXPECT_EQ(values, same);
+  ASSERT_EQ(parts.size(), 3u);
+  EXPECT_FALSE(parts[1].defined());
+  EXPECT_LT((parts[0] + parts[2] - c.h.grad()).abs().max().item<double>(), kTolerance);
+  for (const size_t i : {size_t{0}, size_t{2}}) {
+    Chunked alone = MakeChunked();
+    std::vector<double> value(1, 0.0);
+    LogitLossOptions whole;
+    alone.Loss({terms[i]}, whole, &value);
+    EXPECT_LT((parts[i] - alone.h.grad()).abs().max().item<double>(), kTolerance) << i;
+  }
+}
+
 TEST(HiddenLossTest, ValuesAndGradients) {
   at::Tensor s = Random({4, 3}, 1).set_requires_grad(true);
   at::Tensor p = Random({5, 3}, 2).set_requires_grad(true);

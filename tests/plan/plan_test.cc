@@ -64,5 +64,36 @@ TEST(PlanTest, AnAsynchronousCheckpointIsACopy) {
   EXPECT_EQ(Memory(stage).at("copy for the checkpoint"), 12 * kParameters);
 }
 
+// Two losses and what they share, of a micro-batch of 8 x 64 rows of 64.
+TEST(PlanTest, MeasuredGradientsAreKept) {
+  recipe::TrainStage stage = Stage();
+  EXPECT_FALSE(Memory(stage).contains("gradients of single losses"));
+  stage.losses.forward_kl.weight.first = 1;
+  stage.losses.log_gradients_every = 10;
+  EXPECT_EQ(Memory(stage).at("gradients of single losses"), 4 * 512 * 64 * 3);
+}
+
+// A quarter of the steps, 64 tokens of which 16 are the prompt: 49 passes, the last of which has
+// no target behind it but is the last token's. A forward pass is a third of a step's work.
+TEST(PlanTest, GeneratedTextCostsPassesAndACache) {
+  recipe::TrainStage stage = Stage();
+  stage.steps = 100;
+  const TrainPlan plain = PlanTraining(Recipe(), stage, 1e9);
+  stage.losses.generated.by = recipe::GeneratedBy::kStudent;
+  stage.losses.generated.share = 0.25;
+  stage.losses.generated.prompt_tokens = 16;
+  const TrainPlan plan = PlanTraining(Recipe(), stage, 1e9);
+  EXPECT_EQ(plan.written_steps, 25);
+  EXPECT_EQ(plan.written_tokens, 49);
+  EXPECT_NEAR(plan.flops, plain.flops * (1 + 0.25 / 3), 1e-9 * plan.flops);
+  EXPECT_GT(plan.seconds, plain.seconds * (1 + 0.25 / 3));
+  // 2 blocks, 2 heads of 16, keys and values of 1,024 tokens.
+  EXPECT_EQ(Memory(stage).at("keys and values of what is written"), 2 * 4 * 1024 * 2 * 2 * 16);
+  EXPECT_NE(FormatPlan(Recipe(), stage, plan).find("25 % of the steps, by the student"),
+            std::string::npos);
+  stage.losses.generated.tokens = 8;
+  EXPECT_EQ(PlanTraining(Recipe(), stage, 1e9).written_tokens, 8);
+}
+
 }  // namespace
 }  // namespace tern::plan

@@ -312,6 +312,76 @@ TEST(CheckTest, NoExportHoldsTransformedInputs) {
   EXPECT_EQ(Refusal(trained), "") << "without an export there is nothing to hold";
 }
 
+void Teach(Recipe& r) {
+  r.teacher.from = "model";
+  Train(r).losses.forward_kl.weight.first = 1;
+}
+
+TEST(CheckTest, GradientsOfLossesWantTwo) {
+  ExpectRefused([](Recipe& r) { Train(r).losses.log_gradients_every = 10; },
+                {"train.losses.log_gradients_every = 10", "a single loss", "want two"});
+  ExpectRefused(
+      [](Recipe& r) {
+        Teach(r);
+        Train(r).losses.cross_entropy.first = 0;
+        Train(r).losses.balance.by = BalanceBy::kGradientNorm;
+      },
+      {"train.losses.balance.by", "gradient_norm", "a single loss"});
+  Recipe good = Good();
+  Teach(good);
+  Train(good).losses.log_gradients_every = 10;
+  Train(good).losses.balance.by = BalanceBy::kGradientNorm;
+  EXPECT_EQ(Refusal(good), "");
+}
+
+TEST(CheckTest, GeneratedTextNeedsAWriterAndAJudge) {
+  const auto by = [](GeneratedBy who) {
+    return [=](Recipe& r) {
+      Teach(r);
+      Train(r).losses.generated.by = who;
+      Train(r).losses.generated.prompt_tokens = 64;
+    };
+  };
+  for (const GeneratedBy who : {GeneratedBy::kStudent, GeneratedBy::kTeacher}) {
+    Recipe good = Good();
+    by(who)(good);
+    EXPECT_EQ(Refusal(good), "");
+    const auto refused = [&](const std::function<void(Recipe&)>& change,
+                             std::initializer_list<const char*> words) {
+      ExpectRefused(
+          [&](Recipe& r) {
+            by(who)(r);
+            change(r);
+          },
+          words);
+    };
+    refused([](Recipe& r) { r.teacher_store = "store"; }, {"train.losses.", "teacher.store"});
+    refused([](Recipe& r) { Train(r).losses.generated.share = 0; },
+            {"train.losses.generated.share", "found 0"});
+    refused([](Recipe& r) { Train(r).losses.generated.prompt_tokens = 257; },
+            {"train.losses.generated.prompt_tokens = 257", "sequence_length = 256"});
+    refused([](Recipe& r) { Train(r).losses.generated.prompt_tokens = 0; },
+            {"train.losses.generated.prompt_tokens", "packing: stream"});
+  }
+  ExpectRefused(
+      [&](Recipe& r) {
+        by(GeneratedBy::kStudent)(r);
+        Train(r).losses.forward_kl.weight.first = 0;
+      },
+      {"train.losses.generated.by", "student", "reverse_kl"});
+  ExpectRefused(
+      [](Recipe& r) {
+        Train(r).losses.generated.by = GeneratedBy::kTeacher;
+        Train(r).losses.generated.prompt_tokens = 64;
+      },
+      {"train.losses.generated.by", "teacher: {from: MODEL}"});
+  Recipe alone = Good();  // Cross-entropy on what the teacher writes
+  by(GeneratedBy::kTeacher)(alone);
+  Train(alone).losses.forward_kl.weight.first = 0;
+  EXPECT_EQ(Refusal(alone), "");
+  EXPECT_TRUE(UsesTeacher(Train(alone).losses));
+}
+
 TEST(FingerprintTest, AStageDependsOnItsOwnPartOnly) {
   EXPECT_EQ(Changes({"train.steps=7", "seed=1", "model.num_layers=3"}, 3), Lines{});
   EXPECT_EQ(Changes({"generate.tokens=9"}, 0), Lines{});
@@ -349,6 +419,7 @@ TEST(FingerprintTest, ANewKeyOfARuleAtItsDefaultIsNoDifference) {
   const Fingerprint now = FingerprintOf(recipe, stage);
   Fingerprint before = now;
   ASSERT_EQ(before.erase("train.quantize.rules.body.rounding"), 1u);
+  ASSERT_EQ(before.erase("train.losses.balance.every"), 1u);
   EXPECT_EQ(Differences(WithNewKeys(before, now, stage), now), Lines{});
   for (auto key = before.begin(); key != before.end();)
     key = key->first.starts_with("train.quantize.rules.") ? before.erase(key) : std::next(key);
