@@ -145,7 +145,8 @@ void CheckJob(const recipe::LoadedRecipe& loaded, int ranks) {
       qat::MatchRules(train->quantize, loaded.recipe.model, train->id);
       const std::string why = ranks > 1 ? tern::train::WhyNotByRanks(loaded.recipe, *train) : "";
       if (!why.empty()) throw RecipeError(why + ". Run it without --ranks");
-      plan::CheckBudget(loaded.recipe, plan::PlanTraining(loaded.recipe, *train, 0, ranks));
+      plan::CheckBudget(loaded.recipe,
+                        plan::PlanTraining(loaded.recipe, *train, 0, {.ranks = ranks}));
     }
   }
 }

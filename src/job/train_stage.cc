@@ -52,7 +52,7 @@ nlohmann::json RunStage(Context& context, const recipe::TrainStage& stage) {
   if (context.group != nullptr)  // One number, so that all ranks judge the budget alike
     context.gemm_flops = context.group->GatherNumbers({context.gemm_flops})[0][0];
   const plan::TrainPlan plan =
-      plan::PlanTraining(context.recipe(), stage, context.gemm_flops, context.ranks());
+      plan::PlanTraining(context.recipe(), stage, context.gemm_flops, {.ranks = context.ranks()});
   if (context.is_root()) std::cerr << plan::FormatPlan(context.recipe(), stage, plan);
   plan::CheckBudget(context.recipe(), plan);
   const std::optional<distill::TeacherStore> store = OpenTeacherStore(context, stage);

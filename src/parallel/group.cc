@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "parallel/fake_backend.h"
 #include "parallel/gloo.h"
 #include "parallel/handshake.h"
 #include "parallel/liveness.h"
@@ -52,13 +53,13 @@ void Pending::Wait() {
 struct Group::Impl {
   Topology topology;
   GroupOptions options;
-  c10::intrusive_ptr<c10d::Store> store;
-  std::unique_ptr<Liveness> liveness;
+  c10::intrusive_ptr<c10d::Store> store;  // Null: the others are faked
+  std::unique_ptr<Liveness> liveness;     // As store
   c10::intrusive_ptr<c10d::ProcessGroup> process_group;
-  std::map<std::string, double> sent_bytes;
+  TrafficByKind traffic;
   int64_t root_works = 0;
 
-  int size() const { return topology.world; }
+  RankLayout layout() const { return {topology.world, topology.local_world}; }
   c10d::Backend& backend() { return *process_group->getBackend(c10::DeviceType::CPU); }
 };
 
@@ -78,6 +79,15 @@ Group::Group(const Topology& topology, const GroupOptions& options)
   });
 }
 
+Group::Group(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+std::unique_ptr<Group> Group::Fake(const Topology& topology) {
+  auto impl = std::make_unique<Impl>();
+  impl->topology = topology;
+  impl->process_group = MakeFakeGroup(topology.rank, topology.world);
+  return std::unique_ptr<Group>(new Group(std::move(impl)));
+}
+
 // The rank that serves the store goes last, so that the others still read its last words.
 Group::~Group() {
   if (!impl_->liveness) return;
@@ -88,15 +98,15 @@ Group::~Group() {
 
 int Group::rank() const { return impl_->topology.rank; }
 int Group::size() const { return impl_->topology.world; }
+RankLayout Group::layout() const { return impl_->layout(); }
 const c10::intrusive_ptr<c10d::ProcessGroup>& Group::process_group() const {
   return impl_->process_group;
 }
-const std::map<std::string, double>& Group::sent_bytes() const { return impl_->sent_bytes; }
-void Group::ResetTraffic() { impl_->sent_bytes.clear(); }
+const TrafficByKind& Group::traffic() const { return impl_->traffic; }
+void Group::ResetTraffic() { impl_->traffic.clear(); }
 
-void Group::CountAllReduce(int64_t bytes, const char* kind) {
-  const double n = static_cast<double>(size());
-  impl_->sent_bytes[kind] += 2 * (n - 1) / n * static_cast<double>(bytes);
+void Group::CountSum(int64_t bytes, const char* kind) {
+  impl_->traffic[kind] += SumTraffic(impl_->layout(), bytes);
 }
 
 void Group::Guard(const std::function<void()>& work) {
@@ -123,7 +133,9 @@ void Group::Guard(const std::function<void()>& work) {
   }
 }
 
-void Group::PostFailure(const std::string& reason) { impl_->liveness->PostFailure(reason); }
+void Group::PostFailure(const std::string& reason) {
+  if (impl_->liveness) impl_->liveness->PostFailure(reason);
+}
 
 Pending Group::AllReduceSum(const at::Tensor& sum, const char* kind) {
   TERN_CHECK(sum.is_contiguous(), kind);
@@ -132,7 +144,7 @@ Pending Group::AllReduceSum(const at::Tensor& sum, const char* kind) {
   pending.impl_->group = this;
   pending.impl_->tensors = {sum};
   Guard([&] { pending.impl_->work = impl_->backend().allreduce(pending.impl_->tensors); });
-  CountAllReduce(static_cast<int64_t>(sum.nbytes()), kind);
+  CountSum(static_cast<int64_t>(sum.nbytes()), kind);
   return pending;
 }
 
@@ -147,7 +159,7 @@ Pending Group::AllGather(const at::Tensor& mine, const at::Tensor& all, const ch
     pending.impl_->work =
         impl_->backend().all_gather_single(pending.impl_->tensors[1], pending.impl_->tensors[0]);
   });
-  impl_->sent_bytes[kind] += static_cast<double>(mine.nbytes()) * (size() - 1);
+  impl_->traffic[kind] += GatherTraffic(impl_->layout(), static_cast<int64_t>(mine.nbytes()));
   return pending;
 }
 
@@ -155,8 +167,10 @@ Pending Group::AllToAll(const at::Tensor& send, std::vector<int64_t> send_rows,
                         const at::Tensor& receive, std::vector<int64_t> receive_rows,
                         const char* kind) {
   TERN_CHECK(send.is_contiguous() && receive.is_contiguous(), kind);
-  const int64_t kept = send_rows.at(static_cast<size_t>(rank()));
   const int64_t rows = send.size(0);
+  const int64_t row_bytes = rows == 0 ? 0 : static_cast<int64_t>(send.nbytes()) / rows;
+  std::vector<int64_t> bytes_to;
+  for (const int64_t to : send_rows) bytes_to.push_back(to * row_bytes);
   Pending pending;
   pending.impl_ = std::make_unique<Pending::Impl>();
   pending.impl_->group = this;
@@ -165,10 +179,7 @@ Pending Group::AllToAll(const at::Tensor& send, std::vector<int64_t> send_rows,
     pending.impl_->work = impl_->backend().all_to_all_single(
         pending.impl_->tensors[1], pending.impl_->tensors[0], receive_rows, send_rows);
   });
-  if (rows > 0) {
-    impl_->sent_bytes[kind] += static_cast<double>(send.nbytes()) *
-                               static_cast<double>(rows - kept) / static_cast<double>(rows);
-  }
+  impl_->traffic[kind] += ExchangeTraffic(impl_->layout(), rank(), bytes_to);
   return pending;
 }
 
@@ -203,12 +214,14 @@ std::vector<std::string> Group::GatherTexts(const std::string& mine) {
 }
 
 std::string Group::FromRoot(const std::string& mine) {
+  if (!impl_->store) return mine;  // As if the root had the same
   return GatherTexts(is_root() ? mine : std::string())[0];
 }
 
 // Through the store, not a collective: those have a time limit, and a root that is alive may take
 // as long as it needs.
 void Group::OnRoot(const std::function<void()>& work) {
+  if (!impl_->store) return is_root() ? work() : void();
   const std::string key = StrCat("root/", impl_->root_works++);
   if (is_root()) {
     try {

@@ -17,6 +17,7 @@
 
 #include "base/error.h"
 #include "parallel/launch.h"
+#include "parallel/traffic.h"
 
 namespace c10d {
 class ProcessGroup;
@@ -61,6 +62,9 @@ class Group {
   // Meets the others. Throws UsageError (two processes with one rank or one local rank, another
   // recipe or build on a rank), ResourceError (a rank does not arrive: it is named).
   Group(const Topology& topology, const GroupOptions& options);
+  // One rank of `topology` without the others, which answer as if they had what this one has
+  // (fake_backend.h): no network, no handshake, nobody watched. OnRoot works on rank 0 only.
+  static std::unique_ptr<Group> Fake(const Topology& topology);
   // Tells the others that this rank is done; they need not be.
   ~Group();
   Group(const Group&) = delete;
@@ -69,6 +73,7 @@ class Group {
   int rank() const;
   int size() const;
   bool is_root() const { return rank() == 0; }
+  RankLayout layout() const;
 
   // What every rank gives, in rank order.
   std::vector<std::string> GatherTexts(const std::string& mine);
@@ -93,16 +98,17 @@ class Group {
   // This rank fails for a reason of its own: for the others' messages.
   void PostFailure(const std::string& reason);
 
-  // Payload bytes this rank has sent, by kind ("gradients", "weights", ...). Of a ring: what its
-  // algorithm sends, 2 (n-1)/n of a sum.
-  const std::map<std::string, double>& sent_bytes() const;
+  // What this rank has sent, by kind ("gradients", "values", ...).
+  const TrafficByKind& traffic() const;
   void ResetTraffic();
-  void CountAllReduce(int64_t bytes, const char* kind);
+  // Of a sum that libtorch makes itself (Reducer).
+  void CountSum(int64_t bytes, const char* kind);
 
   const c10::intrusive_ptr<c10d::ProcessGroup>& process_group() const;
 
  private:
   struct Impl;
+  explicit Group(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
 

@@ -13,7 +13,7 @@ class SumHook : public c10d::CppCommHookInterface<Group*> {
 
   c10::intrusive_ptr<c10::ivalue::Future> runHook(c10d::GradBucket& bucket) override {
     std::vector<at::Tensor> tensors = {bucket.getBufferRef()};
-    state_->CountAllReduce(static_cast<int64_t>(tensors[0].nbytes()), "gradients");
+    state_->CountSum(static_cast<int64_t>(tensors[0].nbytes()), "gradients");
     return state_->process_group()
         ->getBackend(c10::DeviceType::CPU)
         ->allreduce(tensors)

@@ -21,10 +21,6 @@ constexpr std::array kGpus = {
     GpuPeaks{"rtx4090", "RTX 4090", 165.2e12, 24e9, 31.5e9, 0, 8},
 };
 
-double SlowestLink(const GpuPeaks& gpu, int64_t ranks) {
-  return ranks <= gpu.per_machine ? gpu.link_bytes : gpu.network_bytes;
-}
-
 }  // namespace
 
 const GpuPeaks& GpuByName(const std::string& name) {
@@ -35,8 +31,10 @@ const GpuPeaks& GpuByName(const std::string& name) {
 }
 
 GpuBound BoundOnGpus(const TrainPlan& plan, int64_t steps, const GpuPeaks& gpu) {
-  const double link = SlowestLink(gpu, plan.ranks);
-  if (link == 0) {
+  const int64_t per_machine = std::min(gpu.per_machine, plan.ranks);
+  TERN_CHECK(plan.ranks == 1 || plan.per_machine == per_machine, plan.per_machine,
+             " ranks a machine");
+  if (plan.ranks > gpu.per_machine && gpu.network_bytes == 0) {
     throw RecipeError(StrCat("--ranks: found ", plan.ranks, ", and a machine with ", gpu.title,
                              " has ", gpu.per_machine,
                              " and no network whose speed is published; "
@@ -44,11 +42,15 @@ GpuBound BoundOnGpus(const TrainPlan& plan, int64_t steps, const GpuPeaks& gpu) 
                              gpu.per_machine));
   }
   GpuBound bound;
-  double sent = 0;
-  for (const MemoryLine& line : plan.sent) sent += line.bytes;
+  for (const auto& [kind, traffic] : plan.sent) {
+    bound.near_bytes += traffic.near_bytes;
+    bound.far_bytes += traffic.far_bytes;
+  }
   const auto times = static_cast<double>(steps);
   bound.work_seconds = plan.flops / times / static_cast<double>(plan.ranks) / gpu.bf16_flops;
-  bound.exchange_seconds = sent / link;
+  bound.exchange_seconds = bound.near_bytes / gpu.link_bytes;
+  if (bound.far_bytes > 0)
+    bound.exchange_seconds = std::max(bound.exchange_seconds, bound.far_bytes / gpu.network_bytes);
   bound.seconds = times * std::max(bound.work_seconds, bound.exchange_seconds);
   bound.fits = plan.memory_bytes <= gpu.memory_bytes;
   return bound;
@@ -56,15 +58,18 @@ GpuBound BoundOnGpus(const TrainPlan& plan, int64_t steps, const GpuPeaks& gpu) 
 
 std::string FormatBound(const TrainPlan& plan, const GpuPeaks& gpu, const GpuBound& bound) {
   std::ostringstream out;
-  const auto line = [&](const char* what, double seconds, double speed, const char* unit) {
+  const auto line = [&](const char* what, double amount, const char* of, double speed) {
     out << "    " << std::left << std::setw(34) << what << std::right << std::setw(12)
-        << StrCat(FormatSi(seconds), "s") << "  at " << FormatSi(speed) << unit << "\n";
+        << StrCat(FormatSi(amount / speed), "s") << "  " << FormatSi(amount) << of << " at "
+        << FormatSi(speed) << of << "/s\n";
   };
   out << "  bound        on " << plan.ranks << " x " << gpu.title
       << ", from published peaks; nothing was measured:\n";
-  line("work of a step", bound.work_seconds, gpu.bf16_flops, "FLOP/s");
-  if (!plan.sent.empty())
-    line("exchange of a step", bound.exchange_seconds, SlowestLink(gpu, plan.ranks), "B/s");
+  line("work of a step", bound.work_seconds * gpu.bf16_flops, "FLOP", gpu.bf16_flops);
+  if (bound.near_bytes > 0)
+    line("exchange inside the machine", bound.near_bytes, "B", gpu.link_bytes);
+  if (bound.far_bytes > 0)
+    line("exchange between machines", bound.far_bytes, "B", gpu.network_bytes);
   out << "    the stage takes at least " << FormatDuration(bound.seconds) << "; "
       << (bound.fits ? "it fits" : "it does not fit") << " into " << FormatSi(gpu.memory_bytes)
       << "B\n";

@@ -24,13 +24,15 @@ struct GpuPeaks {
 const GpuPeaks& GpuByName(const std::string& name);
 
 struct GpuBound {
-  double work_seconds = 0;      // Of a step, at the peak
-  double exchange_seconds = 0;  // Of a step: what a rank sends at the speed of its slowest link
+  double work_seconds = 0;               // Of a step, at the peak
+  double near_bytes = 0, far_bytes = 0;  // Of a step over a GPU's links (parallel/traffic.h)
+  double exchange_seconds = 0;  // Of a step: both links at once at their full speed, the longer
   double seconds = 0;           // Of the stage: work and exchange side by side, the longer counts
   bool fits = false;            // The plan's memory is within the GPU's
 };
 
-// Throws RecipeError when there are more ranks than GPUs in a machine without a network.
+// REQUIRES: the plan's machines have as many ranks as these have GPUs. Throws RecipeError when
+// there are more ranks than GPUs in a machine without a network.
 GpuBound BoundOnGpus(const TrainPlan& plan, int64_t steps, const GpuPeaks& gpu);
 
 // Lines below a plan.

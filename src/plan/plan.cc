@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "base/progress.h"
+#include "plan/rank_share.h"
 
 namespace tern::plan {
 namespace {
@@ -54,23 +55,6 @@ double LayerBytesPerToken(const ModelConfig& m) {
   return kFloat * (2 * d + 2 * q + 2 * kv + 3 * f) + input_bytes * linear_inputs;
 }
 
-// How many of the parameters are of which kind.
-struct Counts {
-  double all = 0, linear = 0, matrices = 0;  // matrices: linear, embedding and head
-};
-
-Counts CountKinds(const ModelConfig& model) {
-  Counts counts;
-  for (const ParameterSpec& spec : ParameterTable(model)) {
-    const double n = static_cast<double>(spec.Count());
-    counts.all += n;
-    if (spec.shape.size() == 2) counts.matrices += n;
-    if (spec.role == ParameterRole::kLinear) counts.linear += n;
-  }
-  return counts;
-}
-
-constexpr double kCodeBytes = 0.25;          // A ternary weight
 constexpr double kExchangeBytes = 64 << 20;  // Gradients on their way at most (train/sharding.cc)
 
 // Weights of adapters of every linear layer: A [rank, K] and B [N, rank].
@@ -83,52 +67,30 @@ double AdapterCount(const ModelConfig& model, int64_t rank) {
   return count;
 }
 
-// Parameters, gradients and optimizer state of one rank (train/sharding.h).
-std::vector<MemoryLine> StateLines(const ModelConfig& model, recipe::Sharding shard, double ranks,
-                                   int64_t lora_rank) {
+// Parameters, gradients and optimizer state of the plan's rank.
+std::vector<MemoryLine> StateLines(const recipe::Recipe& recipe, const recipe::TrainStage& stage,
+                                   const TrainPlan& plan) {
   using recipe::Sharding;
-  const Counts n = CountKinds(model);
-  if (lora_rank > 0) {  // The model is frozen; at most every linear layer has an adapter
-    const double adapters = kFloat * AdapterCount(model, lora_rank);
-    return {{"parameters (fp32)", kFloat * n.all + adapters},
+  if (stage.lora.rank > 0) {  // The model is frozen; at most every linear layer has an adapter
+    const double adapters = kFloat * AdapterCount(recipe.model, stage.lora.rank);
+    return {{"parameters (fp32)", kFloat * static_cast<double>(plan.parameters) + adapters},
             {"gradients (fp32)", adapters},
             {"AdamW moments (fp32)", 2 * adapters}};
   }
-  if (ranks == 1) shard = Sharding::kNone;
-  const double rest = n.all - n.matrices;  // Norms and biases: on every rank
-  const double mine = n.matrices / ranks + rest;
-  const double values = shard == Sharding::kZero3 ? n.all - n.linear + n.linear / ranks : n.all;
-  const double gradients = shard == Sharding::kNone    ? n.all
-                           : shard == Sharding::kZero1 ? n.all + mine
-                                                       : mine;
-  const double moments = shard == Sharding::kNone ? n.all : mine;
-  std::vector<MemoryLine> lines = {{"parameters (fp32)", kFloat * values},
-                                   {"gradients (fp32)", kFloat * gradients},
-                                   {"AdamW moments (fp32)", 2 * kFloat * moments}};
-  if (shard == Sharding::kZero3) lines.push_back({"gathered 2-bit codes", kCodeBytes * n.linear});
+  const Sharding shard = plan.ranks == 1 ? Sharding::kNone : recipe.parallel.shard;
+  const HeldByRank held =
+      HeldBy(recipe.model, recipe.parallel, {plan.ranks, plan.per_machine}, plan.rank);
+  // zero1 adds up whole gradients when a step has several backward passes.
+  const bool whole = shard == Sharding::kZero1 && plan.micro_batches > 1;
+  const double gradients =
+      static_cast<double>(held.gradients) + (whole ? static_cast<double>(held.exchanged) : 0.0);
+  std::vector<MemoryLine> lines = {{"parameters (fp32)", static_cast<double>(held.parameters)},
+                                   {"gradients (fp32)", gradients},
+                                   {"AdamW moments (fp32)", static_cast<double>(held.moments)}};
+  if (held.codes > 0) lines.push_back({"gathered 2-bit codes", static_cast<double>(held.codes)});
   if (shard != Sharding::kNone) {
-    lines.push_back({"gradients on their way", std::min(kExchangeBytes, kFloat * n.matrices)});
-  }
-  return lines;
-}
-
-// What a rank sends in a step. Sums are rings: 2 (r - 1) / r of their bytes.
-std::vector<MemoryLine> SentLines(const recipe::Recipe& recipe, double ranks, double micros) {
-  using recipe::Sharding;
-  const Counts n = CountKinds(recipe.model);
-  const double others = (ranks - 1) / ranks;
-  const Sharding shard = recipe.parallel.shard;
-  if (shard == Sharding::kNone) return {{"gradients (sum)", 2 * others * kFloat * n.all}};
-  const double type = recipe.parallel.reduce == recipe::ReduceType::kBf16 ? 2 : kFloat;
-  const double times = shard == Sharding::kZero1 ? 1 : micros;
-  std::vector<MemoryLine> lines = {
-      {"gradients (exchange)",
-       others * type * n.matrices * times + 2 * others * kFloat * (n.all - n.matrices)}};
-  const double gathered = shard == Sharding::kZero3 ? n.matrices - n.linear : n.matrices;
-  lines.push_back({"new values (gather)", others * kFloat * gathered});
-  if (shard == Sharding::kZero3) {
-    lines.push_back({"2-bit codes (gather)", others * kCodeBytes * n.linear});
-    lines.push_back({"sums of the scales (gather)", others * kFloat * n.linear / 4096});
+    lines.push_back(
+        {"gradients on their way", std::min(kExchangeBytes, static_cast<double>(held.exchanged))});
   }
   return lines;
 }
@@ -160,9 +122,9 @@ std::vector<MemoryLine> LossLines(const ModelConfig& model, const recipe::TrainS
 }
 
 std::vector<MemoryLine> MemoryLines(const recipe::Recipe& recipe, const recipe::TrainStage& stage,
-                                    int64_t ranks) {
+                                    const TrainPlan& plan) {
   const ModelConfig& model = recipe.model;
-  const double rows = static_cast<double>(MicroBatch(stage, ranks) * stage.sequence_length);
+  const double rows = static_cast<double>(MicroBatch(stage, plan.ranks) * stage.sequence_length);
   const double layers = static_cast<double>(model.num_layers),
                d = static_cast<double>(model.hidden_size);
   const bool blocks = stage.activation_checkpointing == recipe::ActivationCheckpointing::kBlock;
@@ -176,11 +138,10 @@ std::vector<MemoryLine> MemoryLines(const recipe::Recipe& recipe, const recipe::
   // operand.
   const double workspace =
       rows * kFloat * (4 * static_cast<double>(model.intermediate_size) + 2 * d);
-  std::vector<MemoryLine> lines =
-      StateLines(model, recipe.parallel.shard, static_cast<double>(ranks), stage.lora.rank);
+  std::vector<MemoryLine> lines = StateLines(recipe, stage, plan);
   if (stage.checkpoint_async) {
-    lines.push_back({"copy for the checkpoint",
-                     3 * kFloat * CountKinds(model).all / static_cast<double>(ranks)});
+    lines.push_back({"copy for the checkpoint", 3 * kFloat * static_cast<double>(plan.parameters) /
+                                                    static_cast<double>(plan.ranks)});
   }
   for (MemoryLine& line : LossLines(model, stage, rows)) lines.push_back(std::move(line));
   lines.insert(lines.end(), {{"activations kept for backward", activations},
@@ -242,10 +203,14 @@ int64_t MicroBatch(const recipe::TrainStage& stage, int64_t ranks) {
 }
 
 TrainPlan PlanTraining(const recipe::Recipe& recipe, const recipe::TrainStage& stage,
-                       double gemm_flops, int64_t ranks) {
+                       double gemm_flops, const PlannedRank& place) {
   const ModelConfig& model = recipe.model;
+  const int64_t ranks = place.ranks;
   TrainPlan plan;
   plan.ranks = ranks;
+  plan.per_machine = place.per_machine > 0 ? std::min(place.per_machine, ranks) : ranks;
+  const parallel::RankLayout layout = {ranks, plan.per_machine};
+  plan.rank = place.rank >= 0 ? place.rank : FullestRank(model, recipe.parallel, layout);
   for (const ParameterSpec& spec : ParameterTable(model)) {
     plan.parameters += spec.Count();
     const bool ternary =
@@ -255,10 +220,7 @@ TrainPlan PlanTraining(const recipe::Recipe& recipe, const recipe::TrainStage& s
   plan.tokens = stage.steps * stage.tokens_per_step;
   plan.micro_batches =
       stage.tokens_per_step / (ranks * MicroBatch(stage, ranks) * stage.sequence_length);
-  if (ranks > 1) {
-    plan.sent =
-        SentLines(recipe, static_cast<double>(ranks), static_cast<double>(plan.micro_batches));
-  }
+  plan.sent = SentBy(model, recipe.parallel, layout, plan.rank, plan.micro_batches);
   plan.flops = FlopsPerToken(model, stage.sequence_length) * static_cast<double>(plan.tokens);
   const recipe::GeneratedConfig& generated = stage.losses.generated;
   if (generated.by != recipe::GeneratedBy::kNone) {
@@ -267,7 +229,7 @@ TrainPlan PlanTraining(const recipe::Recipe& recipe, const recipe::TrainStage& s
     const double share = plan.written_steps / static_cast<double>(stage.steps);
     plan.flops *= 1 + share / 3;  // A forward pass more, by a writer of the student's size
   }
-  plan.memory = MemoryLines(recipe, stage, ranks);
+  plan.memory = MemoryLines(recipe, stage, plan);
   for (const MemoryLine& line : plan.memory) plan.memory_bytes += line.bytes;
   plan.checkpoint_bytes = stage.lora.rank > 0 ? kFloat * (static_cast<double>(plan.parameters) +
                                                           3 * AdapterCount(model, stage.lora.rank))
@@ -329,15 +291,17 @@ std::string FormatPlan(const recipe::Recipe& recipe, const recipe::TrainStage& s
         << ", parallel.shard: " << ShardName(recipe.parallel.shard) << "\n";
   }
   out << "  memory       " << FormatBytes(plan.memory_bytes) << " at most"
-      << (plan.ranks > 1 ? ", on each rank" : "") << ":\n";
+      << (plan.ranks > 1 ? StrCat(", on rank ", plan.rank) : "") << ":\n";
   for (const MemoryLine& line : plan.memory) {
     out << "    " << std::left << std::setw(34) << line.what << std::right << std::setw(12)
         << FormatBytes(line.bytes) << "\n";
   }
-  if (!plan.sent.empty()) out << "  sent         by each rank in a step:\n";
-  for (const MemoryLine& line : plan.sent) {
-    out << "    " << std::left << std::setw(34) << line.what << std::right << std::setw(12)
-        << FormatBytes(line.bytes) << "\n";
+  if (!plan.sent.empty()) out << "  sent         by rank " << plan.rank << " in a step:\n";
+  for (const auto& [kind, traffic] : plan.sent) {
+    out << "    " << std::left << std::setw(34)
+        << StrCat(kind, " (", parallel::CollectiveName(traffic.collective), ", ", traffic.calls,
+                  traffic.calls == 1 ? " call)" : " calls)")
+        << std::right << std::setw(12) << FormatBytes(traffic.sent_bytes) << "\n";
   }
   out << "  checkpoint   " << FormatBytes(plan.checkpoint_bytes) << " each\n";
   return out.str();

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "arch/model_config.h"
+#include "parallel/traffic.h"
 #include "recipe/recipe.h"
 
 namespace tern::plan {
@@ -42,14 +43,23 @@ struct TrainPlan {
   double gemm_flops = 0;           // Of all ranks; 0: not measured
   double written_steps = 0;        // Of the stage, on text that a model writes (losses.generated)
   int64_t written_tokens = 0;      // Of a sequence then, at most: so many passes over the weights
-  int64_t ranks = 1;               // Memory, micro_batches and sent are those of one of them
-  std::vector<MemoryLine> sent;    // Bytes that a rank sends in a step, by kind; empty for one rank
+  int64_t ranks = 1;               // Memory, micro_batches and sent are those of one of them:
+  int64_t rank = 0;                // this one
+  int64_t per_machine = 1;         // Ranks
+  parallel::TrafficByKind sent;    // By the rank in a step; empty for one rank
+};
+
+// Which rank of how many is planned.
+struct PlannedRank {
+  int64_t ranks = 1;
+  int64_t rank = -1;        // -1: the one that holds most
+  int64_t per_machine = 0;  // 0: all are on one machine
 };
 
 // gemm_flops: the measured peak of one rank (MeasureGemmPeak), or 0 to leave the time out. Throws
 // as MicroBatch.
 TrainPlan PlanTraining(const recipe::Recipe& recipe, const recipe::TrainStage& stage,
-                       double gemm_flops, int64_t ranks = 1);
+                       double gemm_flops, const PlannedRank& place = {});
 
 // Floating-point operations a second of a large fp32 GEMM on libtorch's threads: the best of a few
 // runs over about a third of a second.

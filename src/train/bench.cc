@@ -101,7 +101,10 @@ BenchResult BenchTrain(const BenchOptions& options) {
       static_cast<double>(options.batch * options.sequence_length) / sorted[sorted.size() / 2];
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
-  if (options.group != nullptr) result.sent_bytes = options.group->sent_bytes();
+  if (options.group != nullptr) {
+    for (const auto& [kind, traffic] : options.group->traffic())
+      result.sent_bytes[kind] = traffic.sent_bytes;
+  }
   result.peak_rss_bytes = usage.ru_maxrss * 1024;  // Linux counts in KiB.
   return result;
 }

@@ -176,7 +176,7 @@ void Sharding::SumSmallGradients() {
     flat.push_back(grads.back().reshape({-1}));
   }
   const at::Tensor sum = at::cat(flat);
-  group_->AllReduceSum(sum, "gradients").Wait();
+  group_->AllReduceSum(sum, "small gradients").Wait();
   int64_t at = 0;
   for (at::Tensor& grad : grads) {
     grad.copy_(sum.narrow(0, at, grad.numel()).view(grad.sizes()));
@@ -204,13 +204,16 @@ void Sharding::AfterUpdate() {
     const int64_t most = splits_[i].most(), k = whole_[i].spec.shape[1];
     at::Tensor mine = at::empty({most, k}, at::kFloat);
     const at::Tensor all = at::empty({group_->size() * most, k}, at::kFloat);
-    mine.narrow(0, 0, owned_[i].value.size(0)).copy_(owned_[i].value);
+    const int64_t rows = owned_[i].value.size(0);
+    mine.narrow(0, 0, rows).copy_(owned_[i].value);
+    mine.narrow(0, rows, most - rows)
+        .zero_();  // Nobody reads it; a dry run's others are made of it
     group_->AllGather(mine, all, "values").Wait();
     for (int rank = 0; rank < group_->size(); ++rank) {
-      const int64_t rows = splits_[i].rows(rank);
+      const int64_t theirs = splits_[i].rows(rank);
       whole_[i]
-          .value.narrow(0, splits_[i].first(rank), rows)
-          .copy_(all.narrow(0, rank * most, rows));
+          .value.narrow(0, splits_[i].first(rank), theirs)
+          .copy_(all.narrow(0, rank * most, theirs));
     }
   }
 }

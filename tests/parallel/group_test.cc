@@ -50,9 +50,10 @@ TEST(GroupTest, CollectivesMoveWhatTheySay) {
           receive.narrow(0, from * (rank + 1), rank + 1),
           at::arange(first, first + rank + 1, at::kFloat).add(10.0f * static_cast<float>(from))));
     }
-    EXPECT_EQ(group.sent_bytes().at("a"), 2.0 * 2 / 3 * 4000);
-    EXPECT_EQ(group.sent_bytes().at("b"), 10.0);
-    EXPECT_EQ(group.sent_bytes().at("c"), static_cast<double>(4 * (6 - (rank + 1))));
+    EXPECT_EQ(group.traffic().at("a").sent_bytes, 2.0 * 2 / 3 * 4000);
+    EXPECT_EQ(group.traffic().at("b").sent_bytes, 10.0);
+    EXPECT_EQ(group.traffic().at("c").sent_bytes, static_cast<double>(4 * (6 - (rank + 1))));
+    for (const char* kind : {"a", "b", "c"}) EXPECT_EQ(group.traffic().at(kind).calls, 1);
   });
 }
 
@@ -154,11 +155,11 @@ TEST(GradientReducerTest, SumsOverRanksAndMicroBatches) {
         reducer.BeforeBackward(last);
         const at::Tensor loss = (a * (r + 1)).sum() + (b * b * (last ? r : 10 * r)).sum();
         torch::autograd::backward({loss}, {});
-        EXPECT_EQ(group.sent_bytes().contains("gradients"), last);
+        EXPECT_EQ(group.traffic().contains("gradients"), last);
       }
       EXPECT_TRUE(at::equal(a.grad(), at::full({300, 300}, 2.0f * 6)));
       EXPECT_TRUE(at::equal(b.grad(), at::full({7}, 2.0f * 3 + 20.0f * 3)));
-      EXPECT_EQ(group.sent_bytes().at("gradients"), 2.0 * 2 / 3 * 4 * (300 * 300 + 7));
+      EXPECT_EQ(group.traffic().at("gradients").sent_bytes, 2.0 * 2 / 3 * 4 * (300 * 300 + 7));
       a.mutable_grad() = at::Tensor();
       b.mutable_grad() = at::Tensor();
     }

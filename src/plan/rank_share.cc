@@ -1,0 +1,160 @@
+// See rank_share.h.
+#include "plan/rank_share.h"
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "kernels/ternary_pack/t2.h"
+#include "parallel/row_split.h"
+#include "quant/ternary_rows.h"
+
+namespace tern::plan {
+namespace {
+
+using parallel::RankLayout;
+using recipe::Sharding;
+
+constexpr int64_t kFloat = 4;                   // Bytes of fp32
+constexpr int64_t kFirstBucketBytes = 1 << 20;  // c10d::kDefaultFirstBucketBytes
+
+// A parameter as the ranks have it.
+struct Shared {
+  ParameterSpec spec;
+  parallel::RowSplit split;  // Empty: not spread
+  bool rows_only = false;    // A rank holds its rows' values only
+
+  int64_t k() const { return spec.shape[1]; }
+  bool spread() const { return !split.begin.empty(); }
+};
+
+std::vector<Shared> Share(const ModelConfig& model, const recipe::ParallelConfig& config,
+                          const RankLayout& layout) {
+  const bool alone = layout.ranks == 1 || config.shard == Sharding::kNone;
+  std::vector<Shared> shared;
+  for (const ParameterSpec& spec : ParameterTable(model)) {
+    shared.push_back({spec, {}, false});
+    if (alone || spec.shape.size() != 2) continue;
+    Shared& one = shared.back();
+    one.split =
+        parallel::SplitRows(spec.shape[0], quant::RowUnit(one.k()), static_cast<int>(layout.ranks));
+    one.rows_only = config.shard == Sharding::kZero3 && spec.role == ParameterRole::kLinear;
+  }
+  return shared;
+}
+
+HeldByRank Held(const std::vector<Shared>& shared, int64_t rank) {
+  HeldByRank held;
+  for (const Shared& one : shared) {
+    const int64_t all = kFloat * one.spec.Count();
+    const int64_t mine =
+        one.spread() ? kFloat * one.split.rows(static_cast<int>(rank)) * one.k() : all;
+    held.parameters += one.rows_only ? mine : all;
+    held.gradients += mine;
+    held.moments += 2 * mine;
+    if (!one.spread()) continue;
+    held.exchanged += all;
+    held.largest_matrix = std::max(held.largest_matrix, all);
+    if (one.rows_only) held.codes += one.split.all() * kernels::T2RowBytes(one.k());
+  }
+  return held;
+}
+
+// libtorch's Reducer: parameters from the last to the first, cut where a bucket is full.
+void CountBuckets(const std::vector<Shared>& shared, int64_t bucket_bytes, const RankLayout& layout,
+                  parallel::TrafficByKind* sent) {
+  int64_t limit = std::min(kFirstBucketBytes, bucket_bytes), bytes = 0;
+  const auto close = [&] {
+    if (bytes > 0) (*sent)["gradients"] += parallel::SumTraffic(layout, bytes);
+    bytes = 0;
+  };
+  for (auto one = shared.rbegin(); one != shared.rend(); ++one) {
+    bytes += kFloat * one->spec.Count();
+    if (bytes < limit) continue;
+    close();
+    limit = bucket_bytes;
+  }
+  close();
+}
+
+// Codes of one layer travel together, padded to the rank that has most; sums of the scale's blocks
+// of all matrices likewise.
+void CountCodes(const std::vector<Shared>& shared, const RankLayout& layout,
+                parallel::TrafficByKind* sent) {
+  const auto ranks = static_cast<size_t>(layout.ranks);
+  std::vector<int64_t> blocks(ranks, 0), codes(ranks, 0);
+  std::string layer;
+  const auto send_layer = [&] {
+    const int64_t most = *std::max_element(codes.begin(), codes.end());
+    if (most > 0) (*sent)["codes"] += parallel::GatherTraffic(layout, most);
+    std::fill(codes.begin(), codes.end(), 0);
+  };
+  for (const Shared& one : shared) {
+    if (!one.rows_only) continue;
+    const std::string of = one.spec.name.substr(0, one.spec.name.find('.', sizeof "model.layers"));
+    if (of != layer) send_layer();
+    layer = of;
+    for (size_t rank = 0; rank < ranks; ++rank) {
+      const int64_t rows = one.split.rows(static_cast<int>(rank));
+      codes[rank] += rows * kernels::T2RowBytes(one.k());
+      blocks[rank] += quant::NumBlocks(rows * one.k());
+    }
+  }
+  send_layer();
+  (*sent)["scales"] +=
+      parallel::GatherTraffic(layout, kFloat * *std::max_element(blocks.begin(), blocks.end()));
+}
+
+}  // namespace
+
+HeldByRank HeldBy(const ModelConfig& model, const recipe::ParallelConfig& config,
+                  const RankLayout& layout, int64_t rank) {
+  TERN_CHECK(rank >= 0 && rank < layout.ranks, rank, " of ", layout.ranks);
+  return Held(Share(model, config, layout), rank);
+}
+
+int64_t FullestRank(const ModelConfig& model, const recipe::ParallelConfig& config,
+                    const RankLayout& layout) {
+  const std::vector<Shared> shared = Share(model, config, layout);
+  int64_t fullest = 0, most = -1;
+  for (int64_t rank = 0; rank < layout.ranks; ++rank) {
+    const int64_t state = Held(shared, rank).State();
+    if (state <= most) continue;
+    most = state;
+    fullest = rank;
+  }
+  return fullest;
+}
+
+parallel::TrafficByKind SentBy(const ModelConfig& model, const recipe::ParallelConfig& config,
+                               const RankLayout& layout, int64_t rank, int64_t micro_batches) {
+  parallel::TrafficByKind sent;
+  if (layout.ranks == 1) return sent;
+  const std::vector<Shared> shared = Share(model, config, layout);
+  if (config.shard == Sharding::kNone) {
+    CountBuckets(shared, static_cast<int64_t>(config.bucket_mib * (1 << 20)), layout, &sent);
+    return sent;
+  }
+  const int64_t type = config.reduce == recipe::ReduceType::kBf16 ? 2 : kFloat;
+  const int64_t times = config.shard == Sharding::kZero1 ? 1 : micro_batches;
+  int64_t small = 0;
+  for (const Shared& one : shared) {
+    if (!one.spread()) {
+      small += kFloat * one.spec.Count();
+      continue;
+    }
+    std::vector<int64_t> bytes_to = one.split.counts();
+    for (int64_t& bytes : bytes_to) bytes *= type * one.k();
+    const parallel::Traffic exchange = parallel::ExchangeTraffic(layout, rank, bytes_to);
+    for (int64_t i = 0; i < times; ++i) sent["gradients"] += exchange;
+    if (!one.rows_only) {
+      sent["values"] += parallel::GatherTraffic(layout, kFloat * one.split.most() * one.k());
+    }
+  }
+  sent["small gradients"] += parallel::SumTraffic(layout, small);
+  if (config.shard == Sharding::kZero3) CountCodes(shared, layout, &sent);
+  return sent;
+}
+
+}  // namespace tern::plan
