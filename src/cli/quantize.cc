@@ -122,7 +122,9 @@ void AddMethodOptions(CLI::App* command, Flags* flags) {
   command->add_option(
       "--method", o.method,
       "rtn (round to nearest) | hqq (fits scales and zero points to the weights, integers only) | "
-      "gptq (the default with --calibration); of GGUF rtn | imatrix (the same)");
+      "gptq (the default with --calibration) | autoround (learns the rounding layer by layer, "
+      "integers only; minutes for 135M weights); of GGUF rtn | imatrix (the default with "
+      "--calibration)");
   command->add_option(
       "--calibration", o.calibration,
       "Text, JSONL, Parquet, *.tokens.h5 or Megatron *.idx of the kind that the model "
@@ -150,6 +152,19 @@ void AddMethodOptions(CLI::App* command, Flags* flags) {
       ->add_option("--rounds", o.gptq.rounds,
                    "gptq: rounds of better scales and codes afterwards; 0: GPTQ as published")
       ->check(CLI::Range(0, 20))
+      ->capture_default_str();
+  command
+      ->add_option(
+          "--steps", o.auto_round_steps,
+          StrCat("autoround: steps of training a layer, each a forward and a backward pass "
+                 "of one --sequence; default: ",
+                 ptq::kAutoRoundSteps))
+      ->check(CLI::Range(1, 100000));
+  command
+      ->add_option("--scale-steps", o.scale_steps,
+                   "Steps of training the scales of integers behind any method, codes fixed, "
+                   "against the float layers; each costs as one of --steps; 0: none")
+      ->check(CLI::Range(0, 100000))
       ->capture_default_str();
   command->add_flag(
       "--channel-scales", o.channel_scales,

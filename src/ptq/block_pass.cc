@@ -42,7 +42,7 @@ at::Tensor BlockPass::Norm(const at::Tensor& x, const char* name) const {
 }
 
 at::Tensor BlockPass::Linear(const at::Tensor& x_MK, const char* name) const {
-  return nn::MatMul(x_MK, Get(name).t(), nn::ComputeType::kFp32);
+  return nn::DenseLinear(x_MK, Get(name), nn::ComputeType::kFp32);
 }
 
 // "q": the normed heads of a projection, [T, heads, E].
@@ -110,6 +110,11 @@ void BlockPass::Finish(Step step) {
     }
   }
   if (step == Step::kO) attention_BTK_ = at::Tensor();
+}
+
+at::Tensor BlockPass::Output(const at::Tensor& x_TD) const {
+  const at::Tensor h_TD = x_TD + Linear(Attention(x_TD), "self_attn.o_proj.weight");
+  return h_TD + Linear(Hidden(h_TD), "mlp.down_proj.weight");
 }
 
 }  // namespace tern::ptq

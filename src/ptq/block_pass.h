@@ -37,6 +37,10 @@ class BlockPass {
   // Goes on with the step's matrices as they are now.
   void Finish(Step step);
 
+  // All four steps at once for the input of one sequence, [T, D], with gradients to the tensors
+  // that want them. Reads nothing of x_BTD but its number of tokens.
+  at::Tensor Output(const at::Tensor& x_TD) const;
+
  private:
   const at::Tensor& Get(const std::string& name) const { return tensors_.at(name); }
   at::Tensor Norm(const at::Tensor& x, const char* name) const;

@@ -15,7 +15,25 @@ constexpr MethodEntry kMethods[] = {
     {"rtn", false, nullptr},
     {"hqq", false, "it fits the step between codes, and those of floats are not all alike"},
     {"gptq", true, nullptr},
+    {"autoround", true, "it learns which of two neighbouring codes a weight gets"},
 };
+
+void CheckSteps(const Scheme& scheme, const QuantizeOptions& options) {
+  TERN_CHECK_INPUT(options.auto_round_steps >= 0 && options.scale_steps >= 0, "--steps ",
+                   options.auto_round_steps, " and --scale-steps ", options.scale_steps,
+                   "; want 0 or more");
+  if (options.method != "autoround" && options.auto_round_steps > 0) {
+    throw UsageError(StrCat("--steps are those of --method autoround, not of ", options.method,
+                            "; --scale-steps train the scales behind any method"));
+  }
+  if (options.scale_steps == 0) return;
+  if (options.calibration.empty())
+    throw UsageError("--scale-steps needs --calibration, a text of the kind the model will read");
+  if (scheme.weights.element != quant::Element::kInt) {
+    throw UsageError(StrCat("--scale-steps with --to ", scheme.name,
+                            ": it trains the scales of integer codes; leave it out"));
+  }
+}
 
 void CheckCalibration(const Scheme& scheme, const MethodEntry& method,
                       const QuantizeOptions& options) {
@@ -49,6 +67,7 @@ void CheckMethod(const Scheme& scheme, const QuantizeOptions& options) {
                               method.integers_only, "; want a format of integers, or --method rtn",
                               options.calibration.empty() ? "" : " or gptq"));
     }
+    CheckSteps(scheme, options);
     return;
   }
   throw UsageError(StrCat("--method ", options.method, "; want one of ", MethodNames()));

@@ -220,6 +220,8 @@ void CheckMethod(const QuantizeOptions& options) {
   if (options.channel_scales)
     throw UsageError(
         StrCat("--channel-scales is for compressed-tensors folders, not --to ", options.to));
+  if (options.auto_round_steps > 0 || options.scale_steps > 0)
+    throw UsageError(StrCat("--steps and --scale-steps are for folders, not --to ", options.to));
   if (options.method.empty() || options.method == "rtn" || options.method == "imatrix") return;
   throw UsageError(StrCat("--method ", options.method, " with --to ", options.to,
                           "; GGUF has rtn and imatrix (the default with --calibration)"));

@@ -34,7 +34,11 @@ class Hessian {
   int64_t tokens_ = 0;
 };
 
-double PlainError(const at::Tensor& w_NK, const at::Tensor& v_NK) {
+// Lost part of the power of the outputs, or without a Hessian of the weights.
+double ErrorOf(const at::Tensor& w_NK, const quant::QuantizedWeight& weight,
+               const at::Tensor& h_KK) {
+  const at::Tensor v_NK = quant::Dequantize(weight);
+  if (h_KK.defined()) return OutputError(w_NK, v_NK, h_KK);
   const double power = w_NK.square().sum(at::kDouble).item<double>();
   const double lost = (w_NK - v_NK).square().sum(at::kDouble).item<double>();
   return power > 0 ? lost / power : 0.0;
@@ -119,29 +123,24 @@ void LayerQuantizer::ScaleChannels(Step step, const RangeSearch& range, BlockPas
   }
 }
 
-void LayerQuantizer::QuantizeMatrix(const std::string& name, at::Tensor* w_NK, const Seen& seen,
-                                    const RangeSearch& range, LayerResult* out) const {
+LayerQuantizer::Quantized LayerQuantizer::QuantizeMatrix(const std::string& name,
+                                                         const at::Tensor& w_NK, const Seen& seen,
+                                                         const RangeSearch& range) const {
   const at::Tensor& h_KK = seen.h_KK;
   const quant::WeightFormat& format = scheme_.weights;
-  const bool measured = h_KK.defined();
-  const auto error = [&](const at::Tensor& v_NK) {
-    return measured ? OutputError(*w_NK, v_NK, h_KK) : PlainError(*w_NK, v_NK);
-  };
-  nlohmann::json line = {{"tensor", name},
-                         {"format", format.Describe()},
-                         {"error_of", measured ? "outputs" : "weights"},
-                         {"calibration_tokens", seen.tokens}};
+  Quantized out{name, w_NK, seen, {}, {}};
+  nlohmann::json& line = out.line;
+  line["format"] = format.Describe();
   if (options_.channel_scales) line["channel_exponent"] = seen.exponent;
-  quant::QuantizedWeight rounded = quant::Quantize(*w_NK, format, range);
-  line["error_rtn"] = error(quant::Dequantize(rounded));
-  quant::QuantizedWeight weight;
+  quant::QuantizedWeight rounded = quant::Quantize(w_NK, format, range);
+  line["error_rtn"] = ErrorOf(w_NK, rounded, h_KK);
   line["method"] = options_.method;
   line["fallback"] = nullptr;
   if (options_.method == "gptq") {
     GptqOptions gptq = options_.gptq;
     gptq.range = range;
-    GptqResult result = Gptq(*w_NK, h_KK, format, gptq);
-    weight = std::move(result.weight);
+    GptqResult result = Gptq(w_NK, h_KK, format, gptq);
+    out.weight = std::move(result.weight);
     line["damping"] = result.damping;
     line["dead_columns"] = result.dead_columns;
     if (!result.fallback.empty()) {
@@ -150,26 +149,81 @@ void LayerQuantizer::QuantizeMatrix(const std::string& name, at::Tensor* w_NK, c
     }
   } else if (options_.method == "hqq") {
     HqqResult result =
-        Hqq(*w_NK, rounded, range, measured ? h_KK.diagonal().contiguous() : at::Tensor());
-    weight = std::move(result.weight);
+        Hqq(w_NK, rounded, range, h_KK.defined() ? h_KK.diagonal().contiguous() : at::Tensor());
+    out.weight = std::move(result.weight);
     line["groups"] = result.groups;
     line["groups_improved"] = result.improved;
   } else {
-    weight = std::move(rounded);
+    out.weight = std::move(rounded);
   }
+  return out;
+}
+
+void LayerQuantizer::QuantizeSteps(const std::string& prefix, BlockPass* pass,
+                                   BlockPass::Tensors* tensors,
+                                   const std::function<void(Quantized)>& done) const {
+  RangeSearch range;
+  range.method = options_.min_max ? RangeSearch::Method::kMinMax : RangeSearch::Method::kMse;
+  for (const Step step : kSteps) {
+    Seen seen;
+    if (pass != nullptr) seen = See(pass, step);
+    if (options_.channel_scales) ScaleChannels(step, range, pass, tensors, &seen);
+    if (options_.channel_scales && scheme_.static_activations)
+      seen.amax = See(pass, step).amax;  // Of the scaled inputs
+    if (scheme_.weights.has_global_scale) range.global = SharedGlobal(step, *tensors);
+    seen.x_MK = at::Tensor();
+    for (const std::string& name : MatricesOf(step)) {
+      at::Tensor& w_NK = tensors->at(name);
+      Quantized matrix;
+      try {
+        matrix = QuantizeMatrix(name, w_NK, seen, range);
+      } catch (const NumericError& error) {
+        throw NumericError(StrCat(prefix, name, ": ", error.what()));
+      }
+      w_NK = quant::Dequantize(matrix.weight);
+      done(std::move(matrix));
+    }
+    if (pass != nullptr) pass->Finish(step);
+  }
+}
+
+void LayerQuantizer::Train(int64_t layer, const LayerTraining& training,
+                           BlockPass::Tensors* tensors, std::vector<Quantized>* matrices,
+                           at::Tensor* x_BTD) const {
+  BlockPass::Tensors w;
+  LayerWeights weights;
+  for (const Quantized& matrix : *matrices) {
+    w[matrix.name] = matrix.w_NK;
+    weights[matrix.name] = matrix.weight;
+  }
+  const nlohmann::json line = training.Run(layer, options_, *tensors, w, &weights);
+  for (Quantized& matrix : *matrices) {
+    matrix.weight = weights.at(matrix.name);
+    tensors->at(matrix.name) = quant::Dequantize(matrix.weight);
+    matrix.line.update(line);
+  }
+  training.WriteOutputs(*tensors, x_BTD);
+}
+
+void LayerQuantizer::Pack(const std::string& prefix, Quantized* matrix, LayerResult* out) const {
+  const std::string name = prefix + matrix->name;
+  const quant::QuantizedWeight& weight = matrix->weight;
+  nlohmann::json& line = matrix->line;
   const at::Tensor value_NK = quant::Dequantize(weight);
-  line["error"] = error(value_NK);
+  line["tensor"] = name;
+  line["error_of"] = matrix->seen.h_KK.defined() ? "outputs" : "weights";
+  line["calibration_tokens"] = matrix->seen.tokens;
+  line["error"] = ErrorOf(matrix->w_NK, weight, matrix->seen.h_KK);
   line["scale_min"] = weight.scales.scale_RC.min().item<double>();
   line["scale_max"] = weight.scales.scale_RC.max().item<double>();
   line["values_sha256"] = Sha256OfValues(value_NK.const_data_ptr<float>(), value_NK.numel());
   for (NamedTensor& tensor : PackLinear(name, weight, scheme_))
     out->tensors.push_back(std::move(tensor));
   if (scheme_.static_activations) {
-    out->tensors.push_back(PackInputScale(name, seen.amax));
-    line["input_amax"] = seen.amax;
+    out->tensors.push_back(PackInputScale(name, matrix->seen.amax));
+    line["input_amax"] = matrix->seen.amax;
   }
   out->ledger.push_back(std::move(line));
-  *w_NK = value_NK;
 }
 
 LayerResult LayerQuantizer::Run(int64_t layer, BlockPass::Tensors* tensors,
@@ -180,23 +234,17 @@ LayerResult LayerQuantizer::Run(int64_t layer, BlockPass::Tensors* tensors,
     if (value.dim() == 1) value = AsStored(value, scheme_);
   std::optional<BlockPass> pass;
   if (x_BTD.defined()) pass.emplace(config_, rope_, *tensors, x_BTD);
-  RangeSearch range;
-  range.method = options_.min_max ? RangeSearch::Method::kMinMax : RangeSearch::Method::kMse;
-  for (const Step step : kSteps) {
-    Seen seen;
-    if (pass) seen = See(&*pass, step);
-    if (options_.channel_scales) ScaleChannels(step, range, &*pass, tensors, &seen);
-    if (options_.channel_scales && scheme_.static_activations)
-      seen.amax = See(&*pass, step).amax;  // Of the scaled inputs
-    if (scheme_.weights.has_global_scale) range.global = SharedGlobal(step, *tensors);
-    for (const std::string& name : MatricesOf(step)) {
-      try {
-        QuantizeMatrix(prefix + name, &tensors->at(name), seen, range, &out);
-      } catch (const NumericError& error) {
-        throw NumericError(StrCat(prefix, name, ": ", error.what()));
-      }
-    }
-    if (pass) pass->Finish(step);
+  const auto pack = [&](Quantized matrix) { Pack(prefix, &matrix, &out); };
+  BlockPass* const steps = pass ? &*pass : nullptr;
+  if (TrainsLayers(options_)) {
+    const LayerTraining training(config_, rope_, *tensors, x_BTD);
+    std::vector<Quantized> matrices;
+    QuantizeSteps(prefix, steps, tensors,
+                  [&](Quantized matrix) { matrices.push_back(std::move(matrix)); });
+    Train(layer, training, tensors, &matrices, &x_BTD);
+    for (Quantized& matrix : matrices) pack(std::move(matrix));
+  } else {
+    QuantizeSteps(prefix, steps, tensors, pack);
   }
   for (const auto& [name, value] : *tensors) {
     if (value.dim() == 1)

@@ -1,12 +1,14 @@
 // One layer: its matrices to codes by the chosen method, with a ledger line each.
 #pragma once
 
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "nn/fused_ops.h"
 #include "ptq/block_pass.h"
+#include "ptq/layer_training.h"
 #include "ptq/packed_tensors.h"
 #include "ptq/quantize_model.h"
 
@@ -41,8 +43,22 @@ class LayerQuantizer {
   // Of `step`, with s folded into `before`: a gain, or the rows of a matrix. Returns the exponent.
   double Fold(const std::vector<std::string>& matrices, const std::string& before, const Seen& seen,
               const quant::RangeSearch& range, BlockPass::Tensors* tensors, at::Tensor* s_K) const;
-  void QuantizeMatrix(const std::string& name, at::Tensor* w_NK, const Seen& seen,
-                      const quant::RangeSearch& range, LayerResult* out) const;
+  // A matrix that has codes, not packed yet.
+  struct Quantized {
+    std::string name;  // Within the layer
+    at::Tensor w_NK;   // Before it was rounded
+    Seen seen;
+    quant::QuantizedWeight weight;
+    nlohmann::json line;
+  };
+  Quantized QuantizeMatrix(const std::string& name, const at::Tensor& w_NK, const Seen& seen,
+                           const quant::RangeSearch& range) const;
+  // All matrices of the layer, each for the inputs that the ones before it give.
+  void QuantizeSteps(const std::string& prefix, BlockPass* pass, BlockPass::Tensors* tensors,
+                     const std::function<void(Quantized)>& done) const;
+  void Train(int64_t layer, const LayerTraining& training, BlockPass::Tensors* tensors,
+             std::vector<Quantized>* matrices, at::Tensor* x_BTD) const;
+  void Pack(const std::string& prefix, Quantized* matrix, LayerResult* out) const;
 
   const ModelConfig& config_;
   const Scheme& scheme_;

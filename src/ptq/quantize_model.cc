@@ -57,6 +57,8 @@ class Job {
         scheme_(SchemeByName(options_.to, options_.group, model_.config(), options_.container)) {
     if (options_.method.empty()) options_.method = options_.calibration.empty() ? "rtn" : "gptq";
     CheckMethod(scheme_, options_);
+    if (options_.method == "autoround" && options_.auto_round_steps == 0)
+      options_.auto_round_steps = kAutoRoundSteps;
     options_.sequence = std::min(options_.sequence, model_.config().context_length);
     transfer::HfConfigJson(model_.config(),
                            scheme_.float_dtype());  // Refuses shapes that no class has.
@@ -92,6 +94,8 @@ class Job {
             {"container", static_cast<int>(scheme_.container)},
             {"method", options_.method},
             {"min_max", options_.min_max},
+            {"auto_round_steps", options_.auto_round_steps},
+            {"scale_steps", options_.scale_steps},
             {"channel_scales", options_.channel_scales},
             {"damping", options_.gptq.damping},
             {"rounds", options_.gptq.rounds},

@@ -13,6 +13,9 @@
 
 namespace tern::ptq {
 
+// Of AutoRound, when nothing else is said: as published.
+inline constexpr int64_t kAutoRoundSteps = 200;
+
 struct QuantizeOptions {
   std::string source, output;
   std::string tokenizer;    // Instead of the model's
@@ -20,14 +23,16 @@ struct QuantizeOptions {
   int64_t group = -1;       // -1: the scheme's own
   std::string container;    // scheme.h; empty: compressed-tensors
   std::string method;  // method.h, of GGUF rtn | imatrix; empty: gptq or imatrix with a calibration
-  bool min_max = false;  // Ranges from the largest weights, no search
+  bool min_max = false;     // Ranges from the largest weights, no search
   std::string calibration;  // calibration.h; empty: none
   std::string field = "text";
   int64_t calibration_tokens = 65536, sequence = 512;
   GptqOptions gptq;
-  bool channel_scales = false;  // channel_scales.h, before the method; needs a calibration
-  std::string imatrix;          // GGUF: importance.h; read when it exists, else written
-  bool pure = false;            // GGUF: one type for all matrices
+  int64_t auto_round_steps = 0;  // auto_round.h; 0: kAutoRoundSteps
+  int64_t scale_steps = 0;       // scale_training.h, after the method; 0: none
+  bool channel_scales = false;   // channel_scales.h, before the method; needs a calibration
+  std::string imatrix;           // GGUF: importance.h; read when it exists, else written
+  bool pure = false;             // GGUF: one type for all matrices
   bool allow_requantize = false;
   double max_kl = 0;  // Above 0: a result whose mean KL to the source is larger is refused
   int threads = 0;    // Of the engine that checks the result

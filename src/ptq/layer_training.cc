@@ -1,0 +1,58 @@
+// See layer_training.h.
+#include "ptq/layer_training.h"
+
+#include <ATen/ops/empty_like.h>
+
+#include "base/error.h"
+#include "ptq/auto_round.h"
+#include "ptq/scale_training.h"
+
+namespace tern::ptq {
+
+bool TrainsLayers(const QuantizeOptions& options) {
+  return options.method == "autoround" || options.scale_steps > 0;
+}
+
+LayerTraining::LayerTraining(const ModelConfig& config, const nn::RopeTables& rope,
+                             const BlockPass::Tensors& floats, const at::Tensor& x_BTD)
+    : config_(config), rope_(rope), x_BTD_(x_BTD.clone()), target_BTD_(at::empty_like(x_BTD)) {
+  WriteOutputs(floats, &target_BTD_);
+}
+
+nlohmann::json LayerTraining::Run(int64_t layer, const QuantizeOptions& options,
+                                  const BlockPass::Tensors& tensors, const BlockPass::Tensors& w,
+                                  LayerWeights* weights) const {
+  BlockLoss loss(config_, rope_, tensors, x_BTD_, target_BTD_);
+  nlohmann::json line;
+  std::map<std::string, std::unique_ptr<TrainedMatrix>> matrices;
+  if (options.method == "autoround") {
+    for (const auto& [name, weight] : *weights)
+      matrices[name] = AutoRound(w.at(name), weight, options.auto_round_steps);
+    const BlockTrained trained = TrainBlock({options.auto_round_steps, StrCat("autoround ", layer)},
+                                            &loss, matrices, weights);
+    line["block_error_before"] = trained.loss_before;
+    line["block_error"] = trained.loss;
+    line["kept_step"] = trained.step;
+    if (trained.step == 0) {
+      line["method"] = "rtn";
+      line["fallback"] =
+          "no step of the training had a lower error of the layer; rounded to nearest";
+    }
+  }
+  if (options.scale_steps > 0) {
+    for (const auto& [name, weight] : *weights) matrices[name] = TrainScales(weight);
+    const BlockTrained trained =
+        TrainBlock({options.scale_steps, StrCat("scales ", layer)}, &loss, matrices, weights);
+    if (!line.contains("block_error_before")) line["block_error_before"] = trained.loss_before;
+    line["block_error"] = trained.loss;
+    line["kept_scale_step"] = trained.step;
+  }
+  return line;
+}
+
+void LayerTraining::WriteOutputs(const BlockPass::Tensors& tensors, at::Tensor* x_BTD) const {
+  const BlockPass pass(config_, rope_, tensors, x_BTD_);
+  for (int64_t b = 0; b < x_BTD_.size(0); ++b) (*x_BTD)[b].copy_(pass.Output(x_BTD_[b]));
+}
+
+}  // namespace tern::ptq
