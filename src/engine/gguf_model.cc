@@ -53,7 +53,9 @@ class GgufSource : public ModelSource {
     if (IsPermuted(arch_, spec.name)) blocks.paired_head_dim = config_.HeadDim();
     CheckFinite(blocks, Where(tensor));
     if (tensor.type != GgmlType::kF32) return blocks;
-    return DenseMatrix{ValuesOf(TableMatrix(blocks)), blocks.n, blocks.k};
+    DenseMatrix dense{ValuesOf(TableMatrix(blocks)), blocks.n, blocks.k};
+    DropMappedPages(tensor.bytes);  // Copied: not read again
+    return dense;
   }
 
   LinearMatrix Linear(const ParameterSpec& spec) override {

@@ -170,6 +170,7 @@ class HfSource : public ModelSource {
       }
     }
     CheckFinite(values, Where(name));
+    DropMappedPages(tensor.bytes);  // Copied: not read again
     return values;
   }
 
