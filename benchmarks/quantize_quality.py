@@ -27,8 +27,14 @@ METHODS = {
     "gptq2": ["--method", "gptq", "--rounds", "2"],
     "awq": ["--method", "rtn", "--channel-scales"],
     "awqgptq": ["--method", "gptq", "--rounds", "2", "--channel-scales"],
+    "rotrtn": ["--method", "rtn", "--rotate"],
+    "rotgptq2": ["--method", "gptq", "--rounds", "2", "--rotate"],
+    "smooth": ["--method", "rtn", "--channel-scales"],
+    "rotsmooth": ["--method", "rtn", "--channel-scales", "--rotate"],
 }
-WITHOUT_CALIBRATION = ("minmax", "rtn")
+WITHOUT_CALIBRATION = ("minmax", "rtn", "rotrtn")
+# Only the engine quantizes activations; libtorch computes with what the weights stand for, and is quicker.
+RUNTIMES = {"w8a8": "engine", "fp8": "engine"}
 
 
 def measured(command):
@@ -41,13 +47,13 @@ def measured(command):
     return time.monotonic() - begin, usage.ru_maxrss * 1024
 
 
-def log_perplexity(args, model, text, folder):
+def log_perplexity(args, model, text, folder, runtime="libtorch"):
     data = pathlib.Path(folder) / "data"
     data.mkdir(exist_ok=True)
     (data / "perplexity.txt").write_bytes(pathlib.Path(text).read_bytes())
     out = subprocess.run(
         [args.tern, "eval", model, "--task", "perplexity", "--data", data, "--context", "2048",
-         "--runtime", "libtorch", "--limit", str(args.eval_windows), "--json"],
+         "--runtime", runtime, "--limit", str(args.eval_windows), "--json"],
         check=True, capture_output=True, text=True,
     )  # fmt: skip
     (task,) = json.loads(out.stdout)["tasks"]
@@ -64,7 +70,7 @@ def run_setting(args, setting, holds, work):
     if method not in WITHOUT_CALIBRATION:
         command += ["--calibration", args.calibration, "--calibration-tokens", str(args.tokens)]
     seconds, memory = measured(command)
-    losses = {name: log_perplexity(args, output, text, work) for name, text in holds.items()}
+    losses = {name: log_perplexity(args, output, text, work, RUNTIMES.get(to, "libtorch")) for name, text in holds.items()}
     return {"seconds": seconds, "peak_memory_bytes": memory, "log_perplexity": losses}
 
 

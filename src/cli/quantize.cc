@@ -1,27 +1,29 @@
 // tern quantize: a float model to low-bit codes in a folder that engines load.
 #include <CLI/CLI.hpp>
 #include <iostream>
-#include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/progress.h"
 #include "base/stop_signal.h"
 #include "cli/commands.h"
 #include "cli/quantize_size.h"
 #include "cli/threads.h"
 #include "ptq/gguf_mix.h"
-#include "ptq/quantize_gguf.h"
 #include "ptq/quantize_model.h"
 #include "ptq/scheme.h"
 
 namespace tern::cli {
 namespace {
 
+constexpr const char* kVllmTypes = "int4,w8";  // That its kernels for integer weights have
+
 struct Flags {
   ptq::QuantizeOptions options;
-  std::shared_ptr<ptq::SizeTarget> target = std::make_shared<ptq::SizeTarget>();
   CLI::Option* to = nullptr;  // --to
   std::string engine, order = "activation";
+  std::string plot;    // --plot
+  bool front = false;  // --front
   int64_t threads = 0;
   bool json = false;
 };
@@ -42,22 +44,6 @@ void Print(const std::string& output, const ptq::QuantizeReport& r) {
     std::cout << "  " << r.fallbacks << " matrices fell back to rounding: see ledger.jsonl\n";
 }
 
-nlohmann::json ReportJson(const ptq::QuantizeReport& r) {
-  return {{"layers", r.layers},
-          {"matrices", r.matrices},
-          {"weights", r.weights},
-          {"scheme", r.scheme},
-          {"bits_per_weight", r.bits_per_weight},
-          {"size_bytes", r.size_bytes},
-          {"calibration_tokens", r.calibration_tokens},
-          {"error", r.error},
-          {"error_rtn", r.error_rtn},
-          {"fallbacks", r.fallbacks},
-          {"kl_tokens", r.kl_tokens},
-          {"mean_kl", r.mean_kl},
-          {"top1_agreement", r.top1_agreement}};
-}
-
 void CheckEngine(const Flags& flags) {
   const bool gguf = ptq::GgufMixByName(flags.options.to).has_value();
   if (!flags.engine.empty() && gguf != (flags.engine == "llama.cpp")) {
@@ -67,23 +53,31 @@ void CheckEngine(const Flags& flags) {
   }
 }
 
-bool HasTarget(const Flags& flags) {
-  return flags.target->size_bytes > 0 || flags.target->bits_per_weight > 0;
-}
-
 void CheckTarget(const Flags& flags) {
   if (flags.to->count() > 0)
     throw UsageError("--to-size and --to-bits choose types themselves; leave out --to");
-  if (!flags.options.output.ends_with(".gguf") ||
-      (!flags.engine.empty() && flags.engine != "llama.cpp"))
-    throw UsageError(
-        "--to-size and --to-bits make GGUF files for llama.cpp: name one, -o OUT.gguf");
+  const bool gguf = ptq::MakesGguf(flags.options);
+  if (!flags.engine.empty() && gguf != (flags.engine == "llama.cpp"))
+    throw UsageError(StrCat("--for ", flags.engine, " loads ",
+                            gguf ? "folders: want -o OUT" : "GGUF files: want -o OUT.gguf"));
+}
+
+// --front: what could be had, and nothing is made.
+void ShowFront(const Flags& flags) {
+  const ptq::SizePlan plan = ptq::MeasureFront(flags.options);
+  if (!flags.plot.empty()) WriteFileAtomically(flags.plot, PlotFront(plan));
+  if (flags.json) {
+    std::cout << ptq::PlanJson(plan).dump() << "\n";
+    return;
+  }
+  std::cout << DescribeFront(plan);
 }
 
 void Run(Flags flags) {
-  if (HasTarget(flags)) {
+  if (!flags.front && !flags.plot.empty()) throw UsageError("--plot draws --front; give both");
+  if (ptq::TargetOf(flags.options) || flags.front) {
     CheckTarget(flags);
-    flags.options.to = "mixed types";
+    if (flags.engine == "vllm" && flags.options.types.empty()) flags.options.types = kVllmTypes;
   } else {
     CheckEngine(flags);
   }
@@ -91,6 +85,7 @@ void Run(Flags flags) {
   InstallStopSignals();
   flags.options.threads = static_cast<int>(flags.threads);
   flags.options.gptq.activation_order = flags.order == "activation";
+  if (flags.front) return ShowFront(flags);
   std::optional<ProgressLine> line;
   flags.options.progress = [&](int64_t done, int64_t layers) {
     if (!line) {
@@ -101,20 +96,14 @@ void Run(Flags flags) {
     }
     line->Update(done);
   };
-  std::optional<ptq::GgufPlan> plan;
-  if (HasTarget(flags)) plan.emplace();
-  const ptq::QuantizeReport report =
-      plan ? ptq::QuantizeGgufToSize(flags.options, *flags.target, &*plan)
-           : ptq::QuantizeModel(flags.options);
+  const ptq::QuantizeReport report = ptq::QuantizeModel(flags.options);
   if (line) line->Finish();
   if (flags.json) {
-    nlohmann::json json = ReportJson(report);
-    if (plan) json["plan"] = PlanJson(*plan);
-    std::cout << json.dump() << "\n";
+    std::cout << ptq::ReportJson(report).dump() << "\n";
     return;
   }
   Print(flags.options.output, report);
-  if (plan) std::cout << DescribePlan(*plan);
+  if (report.plan) std::cout << DescribePlan(*report.plan);
 }
 
 void AddMethodOptions(CLI::App* command, Flags* flags) {
@@ -158,7 +147,7 @@ void AddMethodOptions(CLI::App* command, Flags* flags) {
           "--steps", o.auto_round_steps,
           StrCat("autoround: steps of training a layer, each a forward and a backward pass "
                  "of one --sequence; default: ",
-                 ptq::kAutoRoundSteps))
+                 recipe::kAutoRoundSteps))
       ->check(CLI::Range(1, 100000));
   command
       ->add_option("--scale-steps", o.scale_steps,
@@ -166,6 +155,9 @@ void AddMethodOptions(CLI::App* command, Flags* flags) {
                    "against the float layers; each costs as one of --steps; 0: none")
       ->check(CLI::Range(0, 100000))
       ->capture_default_str();
+  command->add_flag("--rotate", o.rotate,
+                    "Puts Hadamard rotations into the weights first, which spread outliers; a tied "
+                    "head becomes a matrix of its own");
   command->add_flag(
       "--channel-scales", o.channel_scales,
       "Scales columns of inputs and weights first: AWQ for weights alone, SmoothQuant "
@@ -193,7 +185,10 @@ void AddQuantizeCommand(CLI::App& app) {
                                StrCat("compressed-tensors folders: ", ptq::SchemeNames(),
                                       "; GGUF files: ", ptq::GgufMixNames()))
                   ->capture_default_str();
-  AddSizeOptions(command, flags->target);
+  AddSizeOptions(command, &o);
+  command->add_flag("--front", flags->front,
+                    "Shows sizes that could be had and their predicted KL, and makes nothing");
+  command->add_option("--plot", flags->plot, "--front: also as a picture, FILE.svg");
   command
       ->add_option("--for", flags->engine,
                    "vllm | transformers | llama.cpp: refuses a --to that it does not load")

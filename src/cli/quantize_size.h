@@ -2,22 +2,20 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
-#include <memory>
-#include <nlohmann/json.hpp>
 #include <string>
 
-#include "ptq/gguf_budget.h"
+#include "ptq/size_target.h"
 
 namespace tern::cli {
 
-// --to-size and --to-bits, into `target`.
-void AddSizeOptions(CLI::App* command, const std::shared_ptr<ptq::SizeTarget>& target);
+// --to-size and --to-bits, into `settings`, which must outlive the command.
+void AddSizeOptions(CLI::App* command, recipe::QuantizeSettings* settings);
 
-// "3.2GiB", "90 MiB", "500MB", "1000000": bytes. Throws UsageError.
-int64_t ParseSize(const std::string& text);
+// The front as a table, and as a picture (SVG).
+std::string DescribeFront(const ptq::SizePlan& plan);
+std::string PlotFront(const ptq::SizePlan& plan);
 
 // The front as a table, the types and how many matrices have each.
-std::string DescribePlan(const ptq::GgufPlan& plan);
-nlohmann::json PlanJson(const ptq::GgufPlan& plan);
+std::string DescribePlan(const ptq::SizePlan& plan);
 
 }  // namespace tern::cli

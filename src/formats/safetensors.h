@@ -72,6 +72,8 @@ class SafetensorsWriter {
   // tensor larger than a shard gets one of its own. Throws InputError when the folder already holds
   // such files (readers would mix them), ResourceError.
   void WriteFolder(const std::string& folder, int64_t max_shard_bytes = kDefaultShardBytes) const;
+  // What WriteFolder's files of tensors will have, headers included. Looks at no data.
+  int64_t FolderBytes(int64_t max_shard_bytes = kDefaultShardBytes) const;
 
  private:
   struct Tensor {
@@ -80,7 +82,11 @@ class SafetensorsWriter {
     const void* data;
     int64_t element_bytes, size_bytes;
   };
-  static void WriteFile(std::vector<const Tensor*> tensors, const std::string& path);
+  using Tensors = std::vector<const Tensor*>;
+  std::vector<Tensors> Shards(int64_t max_shard_bytes) const;
+  // Puts the tensors in the order of the file. Its length is a multiple of 8.
+  static std::string HeaderOf(Tensors* tensors);
+  static void WriteFile(Tensors tensors, const std::string& path);
 
   std::vector<Tensor> tensors_;
 };

@@ -45,13 +45,13 @@ void SafetensorsWriter::Add(const std::string& name, const std::string& dtype,
   tensors_.push_back({name, dtype, shape, data, element, size});
 }
 
-void SafetensorsWriter::WriteFile(std::vector<const Tensor*> tensors, const std::string& path) {
-  std::stable_sort(tensors.begin(), tensors.end(), [](const Tensor* a, const Tensor* b) {
+std::string SafetensorsWriter::HeaderOf(Tensors* tensors) {
+  std::stable_sort(tensors->begin(), tensors->end(), [](const Tensor* a, const Tensor* b) {
     return a->element_bytes > b->element_bytes;
   });
   nlohmann::json header = {{"__metadata__", {{"format", "pt"}}}};
   int64_t offset = 0;
-  for (const Tensor* tensor : tensors) {
+  for (const Tensor* tensor : *tensors) {
     header[tensor->name] = {{"dtype", tensor->dtype},
                             {"shape", tensor->shape},
                             {"data_offsets", {offset, offset + tensor->size_bytes}}};
@@ -59,6 +59,11 @@ void SafetensorsWriter::WriteFile(std::vector<const Tensor*> tensors, const std:
   }
   std::string text = header.dump();
   text.resize((text.size() + kHeaderAlignment - 1) / kHeaderAlignment * kHeaderAlignment, ' ');
+  return text;
+}
+
+void SafetensorsWriter::WriteFile(Tensors tensors, const std::string& path) {
+  const std::string text = HeaderOf(&tensors);
   const uint64_t size = text.size();
   AtomicFile file(path);
   file.Write(&size, sizeof size);
@@ -70,16 +75,15 @@ void SafetensorsWriter::WriteFile(std::vector<const Tensor*> tensors, const std:
 }
 
 void SafetensorsWriter::Write(const std::string& path) const {
-  std::vector<const Tensor*> all;
+  Tensors all;
   for (const Tensor& tensor : tensors_) all.push_back(&tensor);
   WriteFile(std::move(all), path);
 }
 
-void SafetensorsWriter::WriteFolder(const std::string& folder, int64_t max_shard_bytes) const {
+std::vector<SafetensorsWriter::Tensors> SafetensorsWriter::Shards(int64_t max_shard_bytes) const {
   TERN_CHECK(max_shard_bytes > 0, max_shard_bytes);
-  CheckNoWeights(folder);
-  std::vector<std::vector<const Tensor*>> shards(1);
-  int64_t total = 0, in_shard = 0;
+  std::vector<Tensors> shards(1);
+  int64_t in_shard = 0;
   for (const Tensor& tensor : tensors_) {
     if (!shards.back().empty() && in_shard + tensor.size_bytes > max_shard_bytes) {
       shards.emplace_back();
@@ -87,8 +91,23 @@ void SafetensorsWriter::WriteFolder(const std::string& folder, int64_t max_shard
     }
     shards.back().push_back(&tensor);
     in_shard += tensor.size_bytes;
-    total += tensor.size_bytes;
   }
+  return shards;
+}
+
+int64_t SafetensorsWriter::FolderBytes(int64_t max_shard_bytes) const {
+  int64_t bytes = 0;
+  for (Tensors& shard : Shards(max_shard_bytes))
+    bytes += static_cast<int64_t>(sizeof(uint64_t) + HeaderOf(&shard).size());
+  for (const Tensor& tensor : tensors_) bytes += tensor.size_bytes;
+  return bytes;
+}
+
+void SafetensorsWriter::WriteFolder(const std::string& folder, int64_t max_shard_bytes) const {
+  CheckNoWeights(folder);
+  const std::vector<Tensors> shards = Shards(max_shard_bytes);
+  int64_t total = 0;
+  for (const Tensor& tensor : tensors_) total += tensor.size_bytes;
   if (shards.size() == 1) {
     WriteFile(shards[0], folder + "/model.safetensors");
     return;

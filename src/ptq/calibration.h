@@ -5,9 +5,13 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "data/token_source.h"
+#include "ptq/float_model.h"
+#include "ptq/quantize_model.h"
 #include "text/tokenizer.h"
 
 namespace tern::ptq {
@@ -16,6 +20,7 @@ struct Calibration {
   at::Tensor tokens_BT;           // int64
   std::vector<int32_t> held_out;  // Up to T tokens that are not among them
   std::string sha256;             // Of all of these
+  std::string name;               // Of the text, for the importance matrix
 };
 
 // `path`: text, JSONL, JSON or Parquet (the key `field`), whose records are joined with an empty
@@ -25,5 +30,14 @@ struct Calibration {
 Calibration ReadCalibration(const std::string& path, const std::string& field,
                             const text::Tokenizer* tokenizer, int64_t vocab_size, int64_t sequence,
                             int64_t tokens);
+
+// The same of the training side of `text`: of a mixture each part has the windows that its weight
+// gives it, and the held-out window is the last of the part with the largest weight. Only what is
+// chosen is read.
+Calibration ReadCalibration(const data::TokenSource& text, int64_t vocab_size, int64_t sequence,
+                            int64_t tokens);
+
+// What the options ask for, in sequences that the model can read; nothing: no calibration.
+std::optional<Calibration> CalibrationOf(const QuantizeOptions& options, const FloatModel& model);
 
 }  // namespace tern::ptq

@@ -3,6 +3,7 @@
 
 #include <ATen/ops/embedding.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/ones_like.h>
 
 #include <cstring>
 
@@ -53,6 +54,12 @@ FloatModel::FloatModel(const std::string& path, const std::string& tokenizer, bo
   }
 }
 
+void FloatModel::TakeCompanions(const std::string& model) {
+  transfer::ModelInfo info = transfer::ReadModelInfo(model);
+  tokenizer_ = std::move(info.tokenizer);
+  files_ = std::move(info.files);
+}
+
 void FloatModel::RefuseQuantized(const std::string& name, const std::string& how) const {
   if (allow_requantize_) return;
   throw InputError(StrCat(path_, ": ", name, " is quantized already (", how,
@@ -81,7 +88,30 @@ at::Tensor FloatModel::ReadLinear(const ParameterSpec& spec) {
   return TensorOf(engine::ValuesOf(matrix), spec.shape);
 }
 
+void FloatModel::Rotate() {
+  rotation_.emplace(config_);
+  was_tied_ = config_.tied_head;
+  config_ = ModelRotation::ConfigOf(config_);
+}
+
+at::Tensor FloatModel::Gain(const std::string& norm) {
+  at::Tensor& gain = gains_[norm];
+  for (const ParameterSpec& spec : ParameterTable(config_))
+    if (!gain.defined() && spec.name == norm) gain = ReadStored(spec);
+  TERN_CHECK(gain.defined(), norm);
+  return gain;
+}
+
 at::Tensor FloatModel::Read(const ParameterSpec& spec) {
+  if (!rotation_) return ReadStored(spec);
+  if (rotation_->IsFolded(spec.name)) return at::ones_like(Gain(spec.name));
+  const std::string norm = rotation_->GainOf(spec.name);
+  const bool tied = spec.role == ParameterRole::kHead && was_tied_;
+  return rotation_->Rotate(spec.name, ReadStored(tied ? ParameterTable(config_).front() : spec),
+                           norm.empty() ? at::Tensor() : Gain(norm));
+}
+
+at::Tensor FloatModel::ReadStored(const ParameterSpec& spec) {
   if (decoder_) return decoder_->Get(spec.name).detach();
   switch (spec.role) {
     case ParameterRole::kLinear:
@@ -108,6 +138,11 @@ void FloatModel::Skip(const ParameterSpec& spec) {
 }
 
 at::Tensor FloatModel::Embed(const at::Tensor& tokens_M) {
+  const at::Tensor rows_MD = StoredRows(tokens_M);
+  return rotation_ ? rotation_->RotateStream(rows_MD) : rows_MD;
+}
+
+at::Tensor FloatModel::StoredRows(const at::Tensor& tokens_M) {
   if (decoder_) return at::embedding(decoder_->parameters().front().value.detach(), tokens_M);
   if (!embedding_) embedding_ = source_->Table(ParameterTable(config_).front());
   const int64_t d = config_.hidden_size;

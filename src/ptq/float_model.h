@@ -13,6 +13,7 @@
 
 #include "engine/model_source.h"
 #include "model/decoder.h"
+#include "ptq/rotation.h"
 
 namespace tern::ptq {
 
@@ -26,6 +27,15 @@ class FloatModel {
   const std::optional<text::Tokenizer>& tokenizer() const { return tokenizer_; }
   const std::map<std::string, std::string>& files() const { return files_; }
 
+  // The tokenizer and the files of another model instead of its own: of the one that a checkpoint
+  // was trained from. Throws as transfer::ReadModelInfo.
+  void TakeCompanions(const std::string& model);
+
+  // From now on it is the model with rotation.h's rotations in its weights: config() and all
+  // parameters are those of that one. REQUIRES: nothing was read.
+  void Rotate();
+  std::string RotationText() const { return rotation_ ? rotation_->Describe() : ""; }
+
   // Values of a parameter, in its shape. Each is to be asked for once.
   at::Tensor Read(const ParameterSpec& spec);
   // Stands for Read of a parameter that was read by an earlier process.
@@ -36,6 +46,9 @@ class FloatModel {
   void CheckAllUsed() const;
 
  private:
+  at::Tensor ReadStored(const ParameterSpec& spec);
+  at::Tensor StoredRows(const at::Tensor& tokens_M);  // Of the embedding
+  at::Tensor Gain(const std::string& norm);           // Any number of times
   at::Tensor ReadLinear(const ParameterSpec& spec);
   void RefuseQuantizedFolder() const;
   void RefuseQuantized(const std::string& name, const std::string& how) const;
@@ -46,6 +59,9 @@ class FloatModel {
   std::unique_ptr<engine::ModelSource> source_;  // Or else
   std::unique_ptr<model::Decoder> decoder_;      // of a checkpoint
   std::optional<engine::TableMatrix> embedding_;
+  std::optional<ModelRotation> rotation_;
+  bool was_tied_ = false;                    // Before the rotation
+  std::map<std::string, at::Tensor> gains_;  // Of the stored model's norms, read once
   std::optional<text::Tokenizer> tokenizer_;
   std::map<std::string, std::string> files_;
 };

@@ -4,7 +4,9 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <cctype>
 #include <numeric>
+#include <sstream>
 
 #include "base/error.h"
 #include "ptq/bit_budget.h"
@@ -62,8 +64,30 @@ double PredictedKl(const at::Tensor& w_NK, GgmlType type, const std::vector<doub
   return all > 0 ? 0.5 * std::accumulate(lost.begin(), lost.end(), 0.0) / all : 0.0;
 }
 
-std::vector<MatrixOptions> CostsOf(FloatModel* model, const Sensitivity& sensitivity,
-                                   const Importance& importance) {
+// "q4_0,Q6_K": those of kCandidates; empty: all.
+std::vector<Candidate> Allowed(const std::string& types) {
+  if (types.empty()) return {std::begin(kCandidates), std::end(kCandidates)};
+  std::vector<Candidate> allowed;
+  std::istringstream names(types);
+  for (std::string name; std::getline(names, name, ',');) {
+    std::transform(name.begin(), name.end(), name.begin(),
+                   [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
+    const auto found =
+        std::find_if(std::begin(kCandidates), std::end(kCandidates),
+                     [&](const Candidate& of) { return formats::InfoOf(of.type).name == name; });
+    if (found == std::end(kCandidates)) {
+      std::string known;
+      for (const Candidate& of : kCandidates) known += StrCat(" ", formats::InfoOf(of.type).name);
+      throw UsageError(StrCat("--types ", name, "; want some of", known));
+    }
+    allowed.push_back(*found);
+  }
+  return allowed;
+}
+
+std::vector<MatrixOptions> CostsOf(FloatModel* model, const std::string& types,
+                                   const Sensitivity& sensitivity, const Importance& importance) {
+  const std::vector<Candidate> allowed = Allowed(types);
   std::vector<MatrixOptions> out;
   for (const ParameterSpec& spec : ParameterTable(model->config())) {
     if (spec.shape.size() != 2) continue;
@@ -71,10 +95,12 @@ std::vector<MatrixOptions> CostsOf(FloatModel* model, const Sensitivity& sensiti
     const auto columns = importance.find(spec.name);
     MatrixOptions& of = out.emplace_back();
     of.spec = spec;
-    for (const Candidate& candidate : kCandidates) {
+    for (const Candidate& candidate : allowed) {
       if (spec.shape[1] % formats::InfoOf(candidate.type).block_weights == 0)
         of.candidates.push_back(candidate);
     }
+    TERN_CHECK_INPUT(!of.candidates.empty() || types.empty(), spec.name, ": rows of ",
+                     spec.shape[1], " weights divide into the blocks of none of --types ", types);
     if (of.candidates.empty()) of.candidates.push_back(kUndivided);
     for (const Candidate& candidate : of.candidates) {
       of.costs.push_back({GgufTensorBytes(candidate.type, spec.shape),
@@ -115,21 +141,36 @@ int64_t GgufTensorBytes(GgmlType type, const std::vector<int64_t>& shape) {
   return (bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
 
-GgufPlan PlanGguf(FloatModel* model, const SizeTarget& target, int64_t other_bytes,
-                  const Sensitivity& sensitivity, const Importance& importance) {
-  const std::vector<MatrixOptions> matrices = CostsOf(model, sensitivity, importance);
+SizePlan SizePlanOf(const GgufPlan& plan) {
+  SizePlan out;
+  out.chosen = plan.chosen;
+  out.front = plan.front;
+  out.weights = plan.weights;
+  for (const auto& [name, type] : plan.types)
+    out.types[name] = std::string(formats::InfoOf(type).name);
+  return out;
+}
+
+GgufPlan PlanGguf(FloatModel* model, const SizeTarget* target, int64_t other_bytes,
+                  const std::string& types, const Sensitivity& sensitivity,
+                  const Importance& importance) {
+  const std::vector<MatrixOptions> matrices = CostsOf(model, types, sensitivity, importance);
   int64_t weights = 0;
   std::vector<std::vector<BitOption>> costs;
   for (const MatrixOptions& matrix : matrices) {
     weights += matrix.spec.Count();
     costs.push_back(matrix.costs);
   }
-  const int64_t limit =
-      target.size_bytes > 0
-          ? target.size_bytes
-          : static_cast<int64_t>(target.bits_per_weight * static_cast<double>(weights) / 8);
   const BitBudget budget(costs);
   const std::vector<BitOption>& front = budget.front();
+  GgufPlan plan;
+  plan.front = Thinned(front, other_bytes, budget);
+  plan.weights = weights;
+  if (target == nullptr) return plan;
+  const int64_t limit =
+      target->size_bytes > 0
+          ? target->size_bytes
+          : static_cast<int64_t>(target->bits_per_weight * static_cast<double>(weights) / 8);
   const int64_t place = budget.Within(limit - other_bytes);
   if (place < 0) {
     const int64_t least = front.front().bytes + other_bytes;
@@ -139,11 +180,9 @@ GgufPlan PlanGguf(FloatModel* model, const SizeTarget& target, int64_t other_byt
   }
   const BitOption& total = front[static_cast<size_t>(place)];
   const std::vector<size_t> choice = budget.Choice(place);
-  GgufPlan plan;
   for (size_t m = 0; m < matrices.size(); ++m)
     plan.types[matrices[m].spec.name] = matrices[m].candidates[choice[m]].type;
   plan.chosen = {total.bytes + other_bytes, total.loss};
-  plan.front = Thinned(front, other_bytes, budget);
   plan.file_type = MostUsed(matrices, choice);
   return plan;
 }

@@ -12,30 +12,27 @@
 #include "ptq/float_model.h"
 #include "ptq/importance.h"
 #include "ptq/sensitivity.h"
+#include "ptq/size_target.h"
 
 namespace tern::ptq {
 
-// One of them is above 0.
-struct SizeTarget {
-  int64_t size_bytes = 0;      // Of the file
-  double bits_per_weight = 0;  // 8 x the file's bytes / the matrices' weights
-};
-
 struct GgufPlan {
-  struct Point {
-    int64_t size_bytes = 0;
-    double predicted_kl = 0;  // Nats a token
-  };
+  using Point = SizePlan::Point;
   std::map<std::string, formats::GgmlType> types;  // Of every matrix, by parameter name
   Point chosen;
-  std::vector<Point> front;  // The best at up to 16 sizes from the smallest file to the largest
+  std::vector<Point> front;  // As SizePlan's
+  int64_t weights = 0;       // Of all matrices
   uint32_t file_type = 0;    // llama_ftype of the type with the most weights
 };
 
-// `other_bytes`: of the file beside its matrices. Throws InputError when the target is below the
-// smallest file, which it names.
-GgufPlan PlanGguf(FloatModel* model, const SizeTarget& target, int64_t other_bytes,
-                  const Sensitivity& sensitivity, const Importance& importance);
+// `target`: null for the front alone. `other_bytes`: of the file beside its matrices. `types`:
+// those that may be chosen, "q4_0,q6_k"; empty: all. Throws UsageError for a type that is none,
+// InputError when the target is below the smallest file, which it names.
+GgufPlan PlanGguf(FloatModel* model, const SizeTarget* target, int64_t other_bytes,
+                  const std::string& types, const Sensitivity& sensitivity,
+                  const Importance& importance);
+
+SizePlan SizePlanOf(const GgufPlan& plan);
 
 // Bytes of a tensor in the file: its rows, padded.
 int64_t GgufTensorBytes(formats::GgmlType type, const std::vector<int64_t>& shape);

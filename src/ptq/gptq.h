@@ -11,14 +11,12 @@
 #include <string>
 
 #include "quant/weight_quantizer.h"
+#include "recipe/quantize_settings.h"
 
 namespace tern::ptq {
 
-struct GptqOptions {
-  double damping = 0.01;         // Part of the mean of the Hessian's diagonal added to it
-  bool activation_order = true;  // Columns by falling diagonal, groups static
-  quant::RangeSearch range;      // Squared errors are weighted with the diagonal
-  int rounds = 2;                // Of refine.h afterwards
+struct GptqOptions : recipe::GptqSettings {
+  quant::RangeSearch range;  // Squared errors are weighted with the diagonal
 };
 
 struct GptqResult {

@@ -22,12 +22,12 @@ void CheckSteps(const Scheme& scheme, const QuantizeOptions& options) {
   TERN_CHECK_INPUT(options.auto_round_steps >= 0 && options.scale_steps >= 0, "--steps ",
                    options.auto_round_steps, " and --scale-steps ", options.scale_steps,
                    "; want 0 or more");
-  if (options.method != "autoround" && options.auto_round_steps > 0) {
-    throw UsageError(StrCat("--steps are those of --method autoround, not of ", options.method,
+  if (MethodOf(options) != "autoround" && options.auto_round_steps > 0) {
+    throw UsageError(StrCat("--steps are those of --method autoround, not of ", MethodOf(options),
                             "; --scale-steps train the scales behind any method"));
   }
   if (options.scale_steps == 0) return;
-  if (options.calibration.empty())
+  if (!options.HasCalibration())
     throw UsageError("--scale-steps needs --calibration, a text of the kind the model will read");
   if (scheme.weights.element != quant::Element::kInt) {
     throw UsageError(StrCat("--scale-steps with --to ", scheme.name,
@@ -37,7 +37,7 @@ void CheckSteps(const Scheme& scheme, const QuantizeOptions& options) {
 
 void CheckCalibration(const Scheme& scheme, const MethodEntry& method,
                       const QuantizeOptions& options) {
-  if (!options.calibration.empty()) return;
+  if (options.HasCalibration()) return;
   if (method.needs_calibration) {
     throw UsageError(StrCat("--method ", method.name,
                             " needs --calibration, a text of the kind the model will read"));
@@ -58,19 +58,25 @@ std::string MethodNames() {
   return names;
 }
 
+std::string MethodOf(const QuantizeOptions& options) {
+  if (!options.method.empty()) return options.method;
+  return options.HasCalibration() ? "gptq" : "rtn";
+}
+
 void CheckMethod(const Scheme& scheme, const QuantizeOptions& options) {
+  const std::string name = MethodOf(options);
   for (const MethodEntry& method : kMethods) {
-    if (options.method != method.name) continue;
+    if (name != method.name) continue;
     CheckCalibration(scheme, method, options);
     if (method.integers_only != nullptr && scheme.weights.element != quant::Element::kInt) {
       throw UsageError(StrCat("--method ", method.name, " with --to ", scheme.name, ": ",
                               method.integers_only, "; want a format of integers, or --method rtn",
-                              options.calibration.empty() ? "" : " or gptq"));
+                              options.HasCalibration() ? " or gptq" : ""));
     }
     CheckSteps(scheme, options);
     return;
   }
-  throw UsageError(StrCat("--method ", options.method, "; want one of ", MethodNames()));
+  throw UsageError(StrCat("--method ", name, "; want one of ", MethodNames()));
 }
 
 }  // namespace tern::ptq

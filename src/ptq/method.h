@@ -11,8 +11,11 @@ namespace tern::ptq {
 
 std::string MethodNames();  // "rtn, hqq, ..."
 
+// What options.method is; empty: gptq with a calibration, else rtn.
+std::string MethodOf(const QuantizeOptions& options);
+
 // Throws UsageError for a name that is none, a method without the calibration it needs or with a
-// format it cannot make, and for options of another method. REQUIRES: options.method is chosen.
+// format it cannot make, and for options of another method.
 void CheckMethod(const Scheme& scheme, const QuantizeOptions& options);
 
 }  // namespace tern::ptq

@@ -43,37 +43,19 @@ Scheme SchemeOf(const quant::WeightFormat& format) {
   return scheme;
 }
 
-std::string ModuleOf(const std::string& parameter) {
-  return parameter.substr(0, parameter.rfind('.'));
-}
-
 nlohmann::json ConfigOf(const ModelConfig& model, const Codes& codes) {
-  std::map<std::string, Scheme> schemes;
-  std::map<std::string, std::vector<std::string>> modules;
+  SchemeMap schemes;
   std::vector<std::string> ignore = {"lm_head"};
   for (const ParameterSpec& spec : ParameterTable(model)) {
     if (spec.role != ParameterRole::kLinear) continue;
     const auto found = codes.find(spec.name);
     if (found == codes.end()) {
-      ignore.push_back(ModuleOf(spec.name));
-      continue;
+      ignore.push_back(spec.name.substr(0, spec.name.rfind('.')));
+    } else {
+      schemes[spec.name] = SchemeOf(found->second.format);
     }
-    const Scheme scheme = SchemeOf(found->second.format);
-    modules[scheme.name].push_back(ModuleOf(spec.name));
-    schemes.emplace(scheme.name, scheme);
   }
-  nlohmann::json config = QuantizationConfig(schemes.begin()->second, ignore);
-  if (schemes.size() == 1) return config;
-  nlohmann::json groups = nlohmann::json::object();
-  for (const auto& [name, scheme] : schemes) {
-    nlohmann::json group = QuantizationConfig(scheme, {})["config_groups"]["group_0"];
-    group["targets"] = modules[name];
-    group["format"] = scheme.layout;
-    if (scheme.layout != config["format"]) config["format"] = "mixed-precision";
-    groups[StrCat("group_", groups.size())] = std::move(group);
-  }
-  config["config_groups"] = std::move(groups);
-  return config;
+  return QuantizationConfig(schemes, ignore);
 }
 
 void WriteTensors(const model::Decoder& shipped, const Codes& codes, const std::string& folder) {

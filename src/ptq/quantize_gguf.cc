@@ -15,6 +15,7 @@
 #include "formats/gguf.h"
 #include "ptq/calibration.h"
 #include "ptq/check.h"
+#include "ptq/check_options.h"
 #include "ptq/float_model.h"
 #include "ptq/gguf_mix.h"
 #include "ptq/gguf_tokenizer_keys.h"
@@ -181,6 +182,13 @@ void CheckBytes(const std::string& path, const std::vector<nlohmann::json>& ledg
   }
 }
 
+FloatModel Opened(const QuantizeOptions& options) {
+  FloatModel model(options.source, options.tokenizer, options.allow_requantize);
+  CheckOptions(options, model.config());
+  if (options.rotate) model.Rotate();
+  return model;
+}
+
 // The calibration is both the importance of the columns and, its last window, what the result is
 // compared on.
 struct Inputs {
@@ -192,39 +200,21 @@ Inputs ReadInputs(const QuantizeOptions& options, const FloatModel& model) {
   Inputs inputs;
   const ModelConfig& config = model.config();
   const int64_t sequence = std::min(options.sequence, config.context_length);
-  if (!options.calibration.empty()) {
-    inputs.calibration = ReadCalibration(options.calibration, options.field,
-                                         model.tokenizer() ? &*model.tokenizer() : nullptr,
-                                         config.vocab_size, sequence, options.calibration_tokens);
-  }
+  inputs.calibration = CalibrationOf(options, model);
   if (!options.imatrix.empty() && fs::exists(options.imatrix)) {
     inputs.importance = ReadImportance(options.imatrix, config);
   } else if (inputs.calibration && options.method != "rtn") {
-    FloatModel pass(options.source, options.tokenizer, options.allow_requantize);
+    FloatModel pass = Opened(options);
     inputs.importance = CollectImportance(&pass, inputs.calibration->tokens_BT);
     if (!options.imatrix.empty()) {
       WriteImportance(options.imatrix, inputs.importance, inputs.calibration->tokens_BT.numel(),
-                      sequence, fs::path(options.calibration).filename().string());
+                      sequence, inputs.calibration->name);
       inputs.importance = ReadImportance(options.imatrix, config);  // With the file's rounding
     }
   }
   TERN_CHECK_INPUT(options.imatrix.empty() || !inputs.importance.empty(), options.imatrix,
                    " does not exist; it is made with --calibration (and not --method rtn)");
   return inputs;
-}
-
-void CheckMethod(const QuantizeOptions& options) {
-  if (!options.container.empty())
-    throw UsageError(StrCat("--container ", options.container, " with --to ", options.to,
-                            ", which is a GGUF file; leave it out"));
-  if (options.channel_scales)
-    throw UsageError(
-        StrCat("--channel-scales is for compressed-tensors folders, not --to ", options.to));
-  if (options.auto_round_steps > 0 || options.scale_steps > 0)
-    throw UsageError(StrCat("--steps and --scale-steps are for folders, not --to ", options.to));
-  if (options.method.empty() || options.method == "rtn" || options.method == "imatrix") return;
-  throw UsageError(StrCat("--method ", options.method, " with --to ", options.to,
-                          "; GGUF has rtn and imatrix (the default with --calibration)"));
 }
 
 // The folder in which a file is made, of one process at a time. What a killed one has left there is
@@ -256,8 +246,8 @@ QuantizeReport QuantizeWith(const QuantizeOptions& options, const WriteTo& write
   const WorkPlace work(options.output + ".partial");
   TERN_CHECK_INPUT(!fs::exists(options.output), options.output,
                    " exists; give another name, or remove it: it is not written over");
-  CheckMethod(options);
-  FloatModel model(options.source, options.tokenizer, options.allow_requantize);
+  FloatModel model = Opened(options);
+  if (!options.companions.empty()) model.TakeCompanions(options.companions);
   const Inputs inputs = ReadInputs(options, model);
   const std::string beside = work.path() + "/result.gguf";
   QuantizeReport report;
@@ -265,6 +255,9 @@ QuantizeReport QuantizeWith(const QuantizeOptions& options, const WriteTo& write
   report.scheme = options.to;
   std::vector<nlohmann::json> ledger;
   write_to(&model, inputs, beside, &report, &ledger);
+  if (options.rotate) {
+    for (nlohmann::json& line : ledger) line["rotation"] = model.RotationText();
+  }
   CheckBytes(beside, ledger);
   if (inputs.calibration) {
     SetDivergence(
@@ -284,6 +277,15 @@ QuantizeReport QuantizeWith(const QuantizeOptions& options, const WriteTo& write
   return report;
 }
 
+// `beside`: a file for a moment.
+GgufPlan Plan(const QuantizeOptions& options, const SizeTarget* target, FloatModel* model,
+              const Inputs& inputs, const std::string& beside) {
+  FloatModel pass = Opened(options);
+  const Sensitivity sensitivity = MeasureSensitivity(&pass, inputs.calibration->tokens_BT);
+  return PlanGguf(model, target, OtherBytes(*model, beside), options.types, sensitivity,
+                  inputs.importance);
+}
+
 }  // namespace
 
 QuantizeReport QuantizeGguf(const QuantizeOptions& options) {
@@ -297,16 +299,13 @@ QuantizeReport QuantizeGguf(const QuantizeOptions& options) {
   });
 }
 
-QuantizeReport QuantizeGgufToSize(const QuantizeOptions& options, const SizeTarget& target,
-                                  GgufPlan* plan) {
-  if (options.calibration.empty())
-    throw UsageError("--to-size and --to-bits need --calibration: it tells which matrices matter");
-  if (options.pure) throw UsageError("--pure is one type; --to-size and --to-bits mix types");
+QuantizeReport QuantizeGgufToSize(const QuantizeOptions& options, GgufPlan* plan) {
+  const std::optional<SizeTarget> target = TargetOf(options);
+  TERN_CHECK(target.has_value(), "no size is asked for");
   return QuantizeWith(options, [&](FloatModel* model, const Inputs& inputs, const std::string& path,
                                    QuantizeReport* report, std::vector<nlohmann::json>* ledger) {
-    const Sensitivity sensitivity =
-        MeasureSensitivity(options.source, options.tokenizer, inputs.calibration->tokens_BT);
-    *plan = PlanGguf(model, target, OtherBytes(*model, path), sensitivity, inputs.importance);
+    *plan = Plan(options, &*target, model, inputs, path);
+    report->scheme = "mixed types";
     const TypeOf type_of = [&](const ParameterSpec& spec) {
       return GgufTypeChoice{plan->types.at(spec.name), ""};
     };
@@ -315,6 +314,14 @@ QuantizeReport QuantizeGgufToSize(const QuantizeOptions& options, const SizeTarg
     TERN_CHECK(size_bytes == plan->chosen.size_bytes, path, " has ", size_bytes, " bytes, not ",
                plan->chosen.size_bytes);
   });
+}
+
+SizePlan GgufFront(const QuantizeOptions& options) {
+  const at::NoGradGuard no_grad;
+  const WorkPlace work(options.output + ".partial");
+  FloatModel model = Opened(options);
+  const Inputs inputs = ReadInputs(options, model);
+  return SizePlanOf(Plan(options, nullptr, &model, inputs, work.path() + "/head.gguf"));
 }
 
 }  // namespace tern::ptq

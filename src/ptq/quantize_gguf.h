@@ -14,10 +14,12 @@ namespace tern::ptq {
 // QuantizeModel.
 QuantizeReport QuantizeGguf(const QuantizeOptions& options);
 
-// The same with types that are chosen for a size (gguf_budget.h); `options.to` is a name for the
-// report. `plan`: what was chosen. Needs a calibration. Throws also UsageError for options that do
-// not go with it.
-QuantizeReport QuantizeGgufToSize(const QuantizeOptions& options, const SizeTarget& target,
-                                  GgufPlan* plan);
+// The same with types that are chosen for the size that the options ask for (gguf_budget.h).
+// `plan`: what was chosen. Needs a calibration.
+QuantizeReport QuantizeGgufToSize(const QuantizeOptions& options, GgufPlan* plan);
+
+// The sizes that could be had and their predicted KL; nothing is made but OUTPUT.partial for a
+// while. Throws as QuantizeGgufToSize.
+SizePlan GgufFront(const QuantizeOptions& options);
 
 }  // namespace tern::ptq

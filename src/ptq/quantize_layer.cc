@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/sha256.h"
 #include "ptq/channel_scales.h"
+#include "ptq/gptq.h"
 #include "ptq/hqq.h"
 
 namespace tern::ptq {
@@ -68,10 +69,11 @@ std::string Sha256OfValues(const float* values, int64_t count) {
 }
 
 LayerQuantizer::LayerQuantizer(const ModelConfig& config, const Scheme& scheme,
-                               const QuantizeOptions& options)
+                               const QuantizeOptions& options, const SchemeMap* mixed)
     : config_(config),
       scheme_(scheme),
       options_(options),
+      mixed_(mixed),
       rope_(nn::MakeRopeTables(
           std::max<int64_t>(options.sequence, 1), config.HeadDim(), config.rope_theta,
           RopeFactors(config.rope_scaling, config.HeadDim(), config.rope_theta))) {}
@@ -128,7 +130,7 @@ LayerQuantizer::Quantized LayerQuantizer::QuantizeMatrix(const std::string& name
                                                          const RangeSearch& range) const {
   const at::Tensor& h_KK = seen.h_KK;
   const quant::WeightFormat& format = scheme_.weights;
-  Quantized out{name, w_NK, seen, {}, {}};
+  Quantized out{name, scheme_, w_NK, seen, {}, {}};
   nlohmann::json& line = out.line;
   line["format"] = format.Describe();
   if (options_.channel_scales) line["channel_exponent"] = seen.exponent;
@@ -137,8 +139,7 @@ LayerQuantizer::Quantized LayerQuantizer::QuantizeMatrix(const std::string& name
   line["method"] = options_.method;
   line["fallback"] = nullptr;
   if (options_.method == "gptq") {
-    GptqOptions gptq = options_.gptq;
-    gptq.range = range;
+    const GptqOptions gptq{options_.gptq, range};
     GptqResult result = Gptq(w_NK, h_KK, format, gptq);
     out.weight = std::move(result.weight);
     line["damping"] = result.damping;
@@ -161,10 +162,11 @@ LayerQuantizer::Quantized LayerQuantizer::QuantizeMatrix(const std::string& name
 
 void LayerQuantizer::QuantizeSteps(const std::string& prefix, BlockPass* pass,
                                    BlockPass::Tensors* tensors,
-                                   const std::function<void(Quantized)>& done) const {
+                                   const std::function<void(Quantized)>& done) {
   RangeSearch range;
   range.method = options_.min_max ? RangeSearch::Method::kMinMax : RangeSearch::Method::kMse;
   for (const Step step : kSteps) {
+    if (mixed_ != nullptr) scheme_ = mixed_->at(prefix + MatricesOf(step).front());
     Seen seen;
     if (pass != nullptr) seen = See(pass, step);
     if (options_.channel_scales) ScaleChannels(step, range, pass, tensors, &seen);
@@ -217,17 +219,16 @@ void LayerQuantizer::Pack(const std::string& prefix, Quantized* matrix, LayerRes
   line["scale_min"] = weight.scales.scale_RC.min().item<double>();
   line["scale_max"] = weight.scales.scale_RC.max().item<double>();
   line["values_sha256"] = Sha256OfValues(value_NK.const_data_ptr<float>(), value_NK.numel());
-  for (NamedTensor& tensor : PackLinear(name, weight, scheme_))
+  for (NamedTensor& tensor : PackLinear(name, weight, matrix->scheme))
     out->tensors.push_back(std::move(tensor));
-  if (scheme_.static_activations) {
+  if (matrix->scheme.static_activations) {
     out->tensors.push_back(PackInputScale(name, matrix->seen.amax));
     line["input_amax"] = matrix->seen.amax;
   }
   out->ledger.push_back(std::move(line));
 }
 
-LayerResult LayerQuantizer::Run(int64_t layer, BlockPass::Tensors* tensors,
-                                at::Tensor x_BTD) const {
+LayerResult LayerQuantizer::Run(int64_t layer, BlockPass::Tensors* tensors, at::Tensor x_BTD) {
   const std::string prefix = StrCat("model.layers.", layer, ".");
   LayerResult out;
   for (auto& [name, value] : *tensors)

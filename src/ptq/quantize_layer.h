@@ -21,12 +21,14 @@ struct LayerResult {
 
 class LayerQuantizer {
  public:
-  LayerQuantizer(const ModelConfig& config, const Scheme& scheme, const QuantizeOptions& options);
+  // `mixed`: the scheme of each matrix, those of a step alike; null: `scheme` for all.
+  LayerQuantizer(const ModelConfig& config, const Scheme& scheme, const QuantizeOptions& options,
+                 const SchemeMap* mixed = nullptr);
 
   // `tensors`: of the layer, by name within it; its matrices become their dequantized values.
   // `x_BTD`: what the layer gets of the calibration, replaced by what the next one gets; undefined:
   // no calibration. Throws NumericError (tensor) for weights that are not finite.
-  LayerResult Run(int64_t layer, BlockPass::Tensors* tensors, at::Tensor x_BTD) const;
+  LayerResult Run(int64_t layer, BlockPass::Tensors* tensors, at::Tensor x_BTD);
 
  private:
   // Inputs of a step: their Hessian, and a sample of them.
@@ -46,7 +48,8 @@ class LayerQuantizer {
   // A matrix that has codes, not packed yet.
   struct Quantized {
     std::string name;  // Within the layer
-    at::Tensor w_NK;   // Before it was rounded
+    Scheme scheme;
+    at::Tensor w_NK;  // Before it was rounded
     Seen seen;
     quant::QuantizedWeight weight;
     nlohmann::json line;
@@ -55,14 +58,15 @@ class LayerQuantizer {
                            const quant::RangeSearch& range) const;
   // All matrices of the layer, each for the inputs that the ones before it give.
   void QuantizeSteps(const std::string& prefix, BlockPass* pass, BlockPass::Tensors* tensors,
-                     const std::function<void(Quantized)>& done) const;
+                     const std::function<void(Quantized)>& done);
   void Train(int64_t layer, const LayerTraining& training, BlockPass::Tensors* tensors,
              std::vector<Quantized>* matrices, at::Tensor* x_BTD) const;
   void Pack(const std::string& prefix, Quantized* matrix, LayerResult* out) const;
 
   const ModelConfig& config_;
-  const Scheme& scheme_;
+  Scheme scheme_;  // Of the step at hand
   const QuantizeOptions& options_;
+  const SchemeMap* mixed_;
   nn::RopeTables rope_;
 };
 

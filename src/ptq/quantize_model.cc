@@ -14,7 +14,9 @@
 #include "formats/safetensors.h"
 #include "ptq/calibration.h"
 #include "ptq/check.h"
+#include "ptq/check_options.h"
 #include "ptq/float_model.h"
+#include "ptq/folder_budget.h"
 #include "ptq/gguf_mix.h"
 #include "ptq/ledger.h"
 #include "ptq/method.h"
@@ -47,6 +49,11 @@ nlohmann::json FilesOf(const std::string& source) {
   return list;
 }
 
+Scheme FirstScheme(const QuantizeOptions& options, const ModelConfig& config) {
+  if (TargetOf(options)) return FolderCandidates(options.types, options.group, config).front();
+  return SchemeByName(options.to, options.group, config, options.container);
+}
+
 std::string Prefix(int64_t layer) { return StrCat("model.layers.", layer, "."); }
 
 class Job {
@@ -54,24 +61,21 @@ class Job {
   explicit Job(QuantizeOptions options)
       : options_(std::move(options)),
         model_(options_.source, options_.tokenizer, options_.allow_requantize),
-        scheme_(SchemeByName(options_.to, options_.group, model_.config(), options_.container)) {
-    if (options_.method.empty()) options_.method = options_.calibration.empty() ? "rtn" : "gptq";
-    CheckMethod(scheme_, options_);
+        scheme_(FirstScheme(options_, model_.config())) {
+    CheckOptions(options_, model_.config());
+    options_.method = MethodOf(options_);
     if (options_.method == "autoround" && options_.auto_round_steps == 0)
-      options_.auto_round_steps = kAutoRoundSteps;
+      options_.auto_round_steps = recipe::kAutoRoundSteps;
+    if (options_.rotate) model_.Rotate();
+    if (!options_.companions.empty()) model_.TakeCompanions(options_.companions);
     options_.sequence = std::min(options_.sequence, model_.config().context_length);
-    transfer::HfConfigJson(model_.config(),
-                           scheme_.float_dtype());  // Refuses shapes that no class has.
-    if (!options_.calibration.empty()) {
-      calibration_ = ReadCalibration(
-          options_.calibration, options_.field, model_.tokenizer() ? &*model_.tokenizer() : nullptr,
-          model_.config().vocab_size, options_.sequence, options_.calibration_tokens);
-    }
+    calibration_ = CalibrationOf(options_, model_);
   }
 
   QuantizeReport Run() {
     const at::NoGradGuard no_grad;
-    WorkFolder work(options_.output, JobJson());
+    WorkFolder work(options_.output, JobJson(), options_.discard_other_work);
+    ChooseSchemes(work);
     RunLayers(&work);
     const std::string folder = work.path() + "/result";
     fs::remove_all(folder);
@@ -79,23 +83,46 @@ class Job {
     WriteFolder(work, folder);
     QuantizeReport report = Summary(work.Ledger());
     report.size_bytes = formats::SafetensorsReader(folder).size_bytes();
+    TERN_CHECK(!plan_ || report.size_bytes == plan_->chosen.size_bytes, folder, " has ",
+               report.size_bytes, " bytes, not ", plan_->chosen.size_bytes);
     Check(folder, work.Ledger(), &report);
     work.Finish(folder);
     return report;
   }
 
  private:
+  // Of a size: what each matrix gets, chosen once and kept with the work.
+  void ChooseSchemes(const WorkFolder& work) {
+    const std::optional<SizeTarget> target = TargetOf(options_);
+    if (!target) return;
+    const std::string file = work.path() + "/plan.json";
+    if (!std::filesystem::exists(file))
+      WritePlan(file, PlanFolder(options_, &*target, calibration_->tokens_BT).plan);
+    plan_ = ReadPlan(file);
+    const std::vector<Scheme> candidates =
+        FolderCandidates(options_.types, options_.group, model_.config());
+    for (const auto& [name, type] : plan_->types) {
+      const auto scheme = std::find_if(candidates.begin(), candidates.end(),
+                                       [&](const Scheme& of) { return of.name == type; });
+      TERN_CHECK_FORMAT(scheme != candidates.end(), file, ": ", name, " is to be ", type);
+      schemes_[name] = *scheme;
+    }
+  }
+
   // All that the bits of the result depend on.
   nlohmann::json JobJson() const {
     return {{"source", fs::absolute(options_.source).lexically_normal().string()},
             {"source_files", FilesOf(options_.source)},
-            {"to", scheme_.name},
+            {"to", TargetOf(options_) ? options_.to_size + "mixed" : scheme_.name},
+            {"to_bits", options_.to_bits},
+            {"types", options_.types},
             {"format", scheme_.weights.Describe()},
             {"container", static_cast<int>(scheme_.container)},
             {"method", options_.method},
             {"min_max", options_.min_max},
             {"auto_round_steps", options_.auto_round_steps},
             {"scale_steps", options_.scale_steps},
+            {"rotation", model_.RotationText()},
             {"channel_scales", options_.channel_scales},
             {"damping", options_.gptq.damping},
             {"rounds", options_.gptq.rounds},
@@ -104,7 +131,7 @@ class Job {
   }
 
   void RunLayers(WorkFolder* work) {
-    const LayerQuantizer quantizer(model_.config(), scheme_, options_);
+    LayerQuantizer quantizer(model_.config(), scheme_, options_, plan_ ? &schemes_ : nullptr);
     const int64_t layers = model_.config().num_layers;
     for (int64_t layer = 0; layer < work->layers_done(); ++layer)
       for (const ParameterSpec& spec : SpecsOf(layer)) model_.Skip(spec);
@@ -123,7 +150,10 @@ class Job {
                                   " of ", layers, " layers, which are kept: run again to go on"));
       }
       BlockPass::Tensors tensors = ReadLayer(layer);
-      const LayerResult result = quantizer.Run(layer, &tensors, x_BTD);
+      LayerResult result = quantizer.Run(layer, &tensors, x_BTD);
+      if (options_.rotate) {
+        for (nlohmann::json& line : result.ledger) line["rotation"] = model_.RotationText();
+      }
       work->SaveLayer(layer, result.tensors, result.ledger, x_BTD);
     }
     if (options_.progress) options_.progress(layers, layers);
@@ -164,7 +194,8 @@ class Job {
     }
     writer.WriteFolder(folder);
     nlohmann::json config = transfer::HfConfigJson(model_.config(), scheme_.float_dtype());
-    config["quantization_config"] = QuantizationConfig(scheme_, {"lm_head"});
+    config["quantization_config"] = plan_ ? QuantizationConfig(schemes_, {"lm_head"})
+                                          : QuantizationConfig(scheme_, {"lm_head"});
     if (scheme_.container == Container::kGptq || scheme_.container == Container::kGptqV2) {
       // Older loaders look for it here.
       WriteFileAtomically(folder + "/quantize_config.json",
@@ -181,7 +212,8 @@ class Job {
     report.layers = model_.config().num_layers;
     report.matrices = static_cast<int64_t>(ledger.size());
     report.calibration_tokens = calibration_ ? calibration_->tokens_BT.numel() : 0;
-    report.scheme = scheme_.weights.Describe();
+    report.scheme = plan_ ? "mixed types" : scheme_.weights.Describe();
+    report.plan = plan_;
     for (const nlohmann::json& line : ledger) {
       report.fallbacks += line["fallback"].is_null() ? 0 : 1;
       report.error += line["error"].get<double>() / static_cast<double>(report.matrices);
@@ -191,8 +223,9 @@ class Job {
     for (const ParameterSpec& spec : ParameterTable(model_.config())) {
       if (spec.role != ParameterRole::kLinear) continue;
       report.weights += spec.Count();
+      const Scheme& scheme = plan_ ? schemes_.at(spec.name) : scheme_;
       bits +=
-          scheme_.BitsPerWeight(spec.shape[0], spec.shape[1]) * static_cast<double>(spec.Count());
+          scheme.BitsPerWeight(spec.shape[0], spec.shape[1]) * static_cast<double>(spec.Count());
     }
     report.bits_per_weight = bits / static_cast<double>(report.weights);
     return report;
@@ -209,7 +242,9 @@ class Job {
 
   QuantizeOptions options_;
   FloatModel model_;
-  Scheme scheme_;
+  Scheme scheme_;  // Of all matrices, unless there is a plan
+  SchemeMap schemes_;
+  std::optional<SizePlan> plan_;
   std::optional<Calibration> calibration_;
 };
 
@@ -225,8 +260,44 @@ void SetDivergence(const Divergence& found, double max_kl, QuantizeReport* repor
   }
 }
 
+nlohmann::json ReportJson(const QuantizeReport& r) {
+  nlohmann::json json = {{"layers", r.layers},
+                         {"matrices", r.matrices},
+                         {"weights", r.weights},
+                         {"scheme", r.scheme},
+                         {"bits_per_weight", r.bits_per_weight},
+                         {"size_bytes", r.size_bytes},
+                         {"calibration_tokens", r.calibration_tokens},
+                         {"error", r.error},
+                         {"error_rtn", r.error_rtn},
+                         {"fallbacks", r.fallbacks},
+                         {"kl_tokens", r.kl_tokens},
+                         {"mean_kl", r.mean_kl},
+                         {"top1_agreement", r.top1_agreement}};
+  if (r.plan) json["plan"] = PlanJson(*r.plan);
+  return json;
+}
+
 QuantizeReport QuantizeModel(const QuantizeOptions& options) {
-  return GgufMixByName(options.to) ? QuantizeGguf(options) : Job(options).Run();
+  const std::optional<SizeTarget> target = TargetOf(options);
+  if (target && MakesGguf(options)) {
+    GgufPlan plan;
+    QuantizeReport report = QuantizeGgufToSize(options, &plan);
+    report.plan = SizePlanOf(plan);
+    return report;
+  }
+  return MakesGguf(options) ? QuantizeGguf(options) : Job(options).Run();
+}
+
+bool MakesGguf(const QuantizeOptions& options) {
+  if (!TargetOf(options)) return GgufMixByName(options.to).has_value();
+  return options.container.empty() && options.output.ends_with(".gguf");
+}
+
+SizePlan MeasureFront(const QuantizeOptions& options) {
+  QuantizeOptions any = options;
+  if (!TargetOf(any)) any.to_bits = 16;  // The front is that of any size
+  return MakesGguf(any) ? GgufFront(any) : FolderFront(any);
 }
 
 }  // namespace tern::ptq

@@ -6,37 +6,29 @@
 
 #include <cstdint>
 #include <functional>
+#include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 
+#include "data/token_source.h"
 #include "ptq/check.h"
-#include "ptq/gptq.h"
+#include "ptq/size_target.h"
+#include "recipe/quantize_settings.h"
 
 namespace tern::ptq {
 
-// Of AutoRound, when nothing else is said: as published.
-inline constexpr int64_t kAutoRoundSteps = 200;
-
-struct QuantizeOptions {
+struct QuantizeOptions : recipe::QuantizeSettings {
   std::string source, output;
-  std::string tokenizer;    // Instead of the model's
-  std::string to = "int4";  // scheme.h
-  int64_t group = -1;       // -1: the scheme's own
-  std::string container;    // scheme.h; empty: compressed-tensors
-  std::string method;  // method.h, of GGUF rtn | imatrix; empty: gptq or imatrix with a calibration
-  bool min_max = false;     // Ranges from the largest weights, no search
-  std::string calibration;  // calibration.h; empty: none
-  std::string field = "text";
-  int64_t calibration_tokens = 65536, sequence = 512;
-  GptqOptions gptq;
-  int64_t auto_round_steps = 0;  // auto_round.h; 0: kAutoRoundSteps
-  int64_t scale_steps = 0;       // scale_training.h, after the method; 0: none
-  bool channel_scales = false;   // channel_scales.h, before the method; needs a calibration
-  std::string imatrix;           // GGUF: importance.h; read when it exists, else written
-  bool pure = false;             // GGUF: one type for all matrices
-  bool allow_requantize = false;
-  double max_kl = 0;  // Above 0: a result whose mean KL to the source is larger is refused
-  int threads = 0;    // Of the engine that checks the result
+  std::string tokenizer;  // Instead of the model's
+  // A model whose tokenizer and other files the output gets instead of the source's; empty: none.
+  std::string companions;
+  // Of a recipe, instead of `calibration`: a text whose training side is read, opened when needed.
+  std::function<const data::TokenSource&()> training_text;
+  bool discard_other_work = false;  // Unfinished work of another job is removed, not refused
+  int threads = 0;                  // Of the engine that checks the result
   std::function<void(int64_t layers_done, int64_t layers)> progress;
+
+  bool HasCalibration() const { return !calibration.empty() || training_text != nullptr; }
 };
 
 struct QuantizeReport {
@@ -48,8 +40,14 @@ struct QuantizeReport {
   double error = 0, error_rtn = 0;  // Means over the matrices (ledger: error)
   int64_t kl_tokens = 0;            // Held-out tokens; 0 without a calibration
   double mean_kl = 0, top1_agreement = 0;
-  std::string scheme;  // In words
+  std::string scheme;            // In words
+  std::optional<SizePlan> plan;  // Of a size that was asked for
 };
+
+// A GGUF file, by `to`, or of a size by the name of the output; else a folder.
+bool MakesGguf(const QuantizeOptions& options);
+
+nlohmann::json ReportJson(const QuantizeReport& report);
 
 // Notes what CompareWithSource found. Throws NumericError when max_kl is above 0 and exceeded.
 void SetDivergence(const Divergence& found, double max_kl, QuantizeReport* report);
@@ -57,5 +55,9 @@ void SetDivergence(const Divergence& found, double max_kl, QuantizeReport* repor
 // Throws UsageError, InputError, FormatError, NumericError (weights that are not finite, a file
 // that differs, max_kl), ResourceError, StoppedError on a stop signal.
 QuantizeReport QuantizeModel(const QuantizeOptions& options);
+
+// The sizes that --to-size could ask for and the KL that is predicted for each; makes nothing.
+// Throws as QuantizeModel.
+SizePlan MeasureFront(const QuantizeOptions& options);
 
 }  // namespace tern::ptq

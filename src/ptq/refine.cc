@@ -119,8 +119,9 @@ void ImproveCodes(const at::Tensor& w_NK, const at::Tensor& h_KK, QuantizedWeigh
 
 }  // namespace
 
-void Refine(const at::Tensor& w_NK, const at::Tensor& h_KK, int rounds, QuantizedWeight* weight) {
-  for (int round = 0; round < rounds; ++round) {
+void Refine(const at::Tensor& w_NK, const at::Tensor& h_KK, int64_t rounds,
+            QuantizedWeight* weight) {
+  for (int64_t round = 0; round < rounds; ++round) {
     if (HasRowGroups(*weight)) ImproveScales(w_NK, h_KK, weight);
     ImproveCodes(w_NK, h_KK, weight);
   }

@@ -10,7 +10,7 @@ namespace tern::ptq {
 
 // w_NK fp32; h_KK fp32, positive definite. Scales move only where groups lie along a row and codes
 // are integers; zero points stay. Changes codes and scales of `weight`.
-void Refine(const at::Tensor& w_NK, const at::Tensor& h_KK, int rounds,
+void Refine(const at::Tensor& w_NK, const at::Tensor& h_KK, int64_t rounds,
             quant::QuantizedWeight* weight);
 
 }  // namespace tern::ptq

@@ -284,4 +284,26 @@ nlohmann::json QuantizationConfig(const Scheme& scheme, const std::vector<std::s
   throw BugError("no such container");
 }
 
+nlohmann::json QuantizationConfig(const SchemeMap& schemes,
+                                  const std::vector<std::string>& ignore) {
+  std::map<std::string, const Scheme*> by_name;
+  std::map<std::string, std::vector<std::string>> modules;
+  for (const auto& [parameter, scheme] : schemes) {
+    by_name[scheme.name] = &scheme;
+    modules[scheme.name].push_back(parameter.substr(0, parameter.rfind('.')));
+  }
+  nlohmann::json config = QuantizationConfig(*by_name.begin()->second, ignore);
+  if (by_name.size() == 1) return config;
+  nlohmann::json groups = nlohmann::json::object();
+  for (const auto& [name, scheme] : by_name) {
+    nlohmann::json group = QuantizationConfig(*scheme, {})["config_groups"]["group_0"];
+    group["targets"] = modules[name];
+    group["format"] = scheme->layout;
+    if (scheme->layout != config["format"]) config["format"] = "mixed-precision";
+    groups[StrCat("group_", groups.size())] = std::move(group);
+  }
+  config["config_groups"] = std::move(groups);
+  return config;
+}
+
 }  // namespace tern::ptq

@@ -4,6 +4,7 @@
 // (docs/formats/gptq_awq.md), or the blockwise FP8 of Hugging Face.
 #pragma once
 
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -43,5 +44,11 @@ std::string ContainerNames();  // "compressed-tensors, gptq, ..."
 
 // quantization_config of config.json. `ignore`: modules that stay floats.
 nlohmann::json QuantizationConfig(const Scheme& scheme, const std::vector<std::string>& ignore);
+
+// Of every quantized matrix, by parameter name.
+using SchemeMap = std::map<std::string, Scheme>;
+// The same of several schemes in a folder of compressed-tensors: a group for each, which names its
+// modules; one scheme is as above. REQUIRES: not empty.
+nlohmann::json QuantizationConfig(const SchemeMap& schemes, const std::vector<std::string>& ignore);
 
 }  // namespace tern::ptq

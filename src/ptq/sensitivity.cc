@@ -10,7 +10,7 @@
 
 #include <algorithm>
 
-#include "transfer/import.h"
+#include "model/decoder.h"
 
 namespace tern::ptq {
 namespace {
@@ -18,23 +18,32 @@ namespace {
 constexpr int64_t kSequences = 8;
 constexpr uint64_t kSeed = 20150319;
 
+model::Decoder DecoderOf(FloatModel* model) {
+  const at::NoGradGuard no_grad;
+  model::Decoder decoder(model->config());
+  for (const model::Parameter& parameter : decoder.parameters()) {
+    at::Tensor value = parameter.value;  // A handle to the same tensor
+    value.copy_(model->Read(parameter.spec));
+  }
+  return decoder;
+}
+
 }  // namespace
 
-Sensitivity MeasureSensitivity(const std::string& source, const std::string& tokenizer,
-                               const at::Tensor& tokens_BT) {
+Sensitivity MeasureSensitivity(FloatModel* model, const at::Tensor& tokens_BT) {
+  const model::Decoder decoder = DecoderOf(model);
   const at::AutoGradMode with_gradients(true);
-  transfer::OpenedModel model = transfer::OpenDecoder(source, tokenizer);
   const int64_t count = std::min(kSequences, tokens_BT.size(0));
   const auto generator = at::detail::createCPUGenerator(kSeed);
   Sensitivity out;
   for (int64_t i = 0; i < count; ++i) {
     const at::Tensor logits_TV =
-        model.decoder.Logits({tokens_BT.slice(0, i, i + 1).contiguous(), {}, {}}, {});
+        decoder.Logits({tokens_BT.slice(0, i, i + 1).contiguous(), {}, {}}, {});
     const at::Tensor log_TV = at::log_softmax(logits_TV, 1);
     const at::Tensor drawn_T1 =
         at::multinomial(log_TV.detach().exp(), 1, /*replacement=*/true, generator);
     log_TV.gather(1, drawn_T1).sum().backward();
-    for (const model::Parameter& parameter : model.decoder.parameters()) {
+    for (const model::Parameter& parameter : decoder.parameters()) {
       at::Tensor gradient = parameter.value.grad();
       if (parameter.spec.shape.size() == 2 && gradient.defined()) {
         const at::Tensor rows_N = gradient.square().sum(1, /*keepdim=*/false, at::kDouble);

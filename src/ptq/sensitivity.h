@@ -19,8 +19,7 @@ namespace tern::ptq {
 using Sensitivity = std::map<std::string, std::vector<double>>;
 
 // One backward pass for each of up to 8 sequences of tokens_BT. The model is in memory in fp32,
-// and its gradients. Throws as transfer::OpenDecoder.
-Sensitivity MeasureSensitivity(const std::string& source, const std::string& tokenizer,
-                               const at::Tensor& tokens_BT);
+// and its gradients. `model` is used up.
+Sensitivity MeasureSensitivity(FloatModel* model, const at::Tensor& tokens_BT);
 
 }  // namespace tern::ptq

@@ -50,6 +50,20 @@ bool IsComparable(const std::map<std::string, nlohmann::json>& lines, const std:
   return line == lines.end() || !line->second.contains("channel_exponent");
 }
 
+// The rotations that are in the output's weights are put into the source's, too.
+void RotateAsLedger(const std::map<std::string, nlohmann::json>& lines, FloatModel* source) {
+  const auto rotated = std::find_if(lines.begin(), lines.end(), [](const auto& line) {
+    return line.second.contains("rotation");
+  });
+  if (rotated == lines.end()) return;
+  source->Rotate();
+  const std::string said = rotated->second["rotation"].get<std::string>();
+  if (said != source->RotationText())
+    throw NumericError(StrCat("the ledger has the rotation \"", said, "\", this version makes \"",
+                              source->RotationText(),
+                              "\"; verify it with the version that quantized"));
+}
+
 void CompareMatrices(const VerifyOptions& options, const engine::ModelWeights& weights,
                      const Ledger& ledger, VerifyReport* report) {
   std::map<std::string, nlohmann::json> lines;
@@ -57,6 +71,7 @@ void CompareMatrices(const VerifyOptions& options, const engine::ModelWeights& w
     lines[line.at("tensor").get<std::string>()] = line;
   FloatModel source(options.source, "", /*allow_requantize=*/true);
   CheckConfig(weights.config, source.config(), options.output);
+  RotateAsLedger(lines, &source);
   for (const ParameterSpec& spec : ParameterTable(source.config())) {
     if (spec.role != ParameterRole::kLinear || !IsComparable(lines, spec.name)) continue;
     const at::Tensor want = source.Read(spec).contiguous();
@@ -123,11 +138,12 @@ VerifyReport VerifyQuantized(const VerifyOptions& options) {
   }
   report.traps = CheckTraps(options.output);
   if (options.source.empty()) return report;
-  std::vector<int32_t> tokens;
+  std::vector<int32_t> tokens = options.tokens;
   {
     const engine::ModelWeights weights = engine::LoadModel(options.output);
     CompareMatrices(options, weights, ledger, &report);
-    tokens = ProbeTokens(weights.tokenizer ? &*weights.tokenizer : nullptr, weights.config);
+    if (tokens.empty())
+      tokens = ProbeTokens(weights.tokenizer ? &*weights.tokenizer : nullptr, weights.config);
   }  // The models of the comparison are in memory one after the other
   report.divergence = CompareWithSource(options.source, options.output, tokens, options.threads);
   if (!(report.divergence.mean_kl <= options.max_kl))

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "ptq/check.h"
 
@@ -19,6 +20,7 @@ struct VerifyOptions {
   std::string output;  // What is verified
   std::string source;  // Empty: only the ledger and the traps
   double max_kl = kMaxVerifiedKl;
+  std::vector<int32_t> tokens = {};  // For the logits; empty: ProbeTokens
   int threads = 0;
 };
 

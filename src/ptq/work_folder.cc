@@ -27,7 +27,7 @@ std::string Numbered(const std::string& folder, const char* kind, int64_t layer,
 
 }  // namespace
 
-WorkFolder::WorkFolder(const std::string& output, const nlohmann::json& job)
+WorkFolder::WorkFolder(const std::string& output, const nlohmann::json& job, bool discard_other)
     : output_(output), path_(output + ".partial") {
   const std::string job_file = path_ + "/job.json";
   if (fs::exists(output)) {
@@ -39,6 +39,13 @@ WorkFolder::WorkFolder(const std::string& output, const nlohmann::json& job)
   MakeFolders(path_);
   lock_.emplace(path_ + "/lock");
   RemoveUnfinishedFiles(path_);
+  if (discard_other && fs::exists(job_file) && ReadFile(job_file) != job.dump(2) + "\n") {
+    LogInfo(path_, " is the unfinished work of another job, and is begun again");
+    std::vector<fs::path> files;
+    for (const fs::directory_entry& entry : fs::directory_iterator(path_))
+      if (entry.path().filename() != "lock") files.push_back(entry.path());
+    for (const fs::path& file : files) fs::remove_all(file);
+  }
   if (fs::exists(job_file)) {
     const nlohmann::json other = formats::ParseStrictJson(ReadFile(job_file), job_file);
     for (const auto& [key, value] : job.items()) {

@@ -20,8 +20,9 @@ namespace tern::ptq {
 class WorkFolder {
  public:
   // `job`: everything the result depends on. Throws InputError when `output` exists, or the partial
-  // folder is of another job, ResourceError when another process works in it.
-  WorkFolder(const std::string& output, const nlohmann::json& job);
+  // folder is of another job (with `discard_other` that is removed instead), ResourceError when
+  // another process works in it.
+  WorkFolder(const std::string& output, const nlohmann::json& job, bool discard_other = false);
   // Without a finished layer nothing is left behind.
   ~WorkFolder();
   WorkFolder(const WorkFolder&) = delete;

@@ -26,7 +26,9 @@ from compare import Bound
 
 # Not int4_asym: compressed-tensors 0.20 makes room for unpacked zero points when transformers loads,
 # though it writes packed ones, so no such folder loads (its own neither).
-WEIGHTS_ONLY = ["int4", "w3", "w2", "w8", "nvfp4", "mxfp4"]
+# mixed: --to-bits, several integer types in one folder. rotated: int4 behind --rotate, whose head is untied.
+WEIGHTS_ONLY = ["int4", "w3", "w2", "w8", "nvfp4", "mxfp4", "mixed", "rotated"]
+OPTIONS = {"mixed": ["--to-bits", "{bits}"], "rotated": ["--to", "int4", "--rotate"]}
 WITH_ACTIVATIONS = ["int8", "fp8", "fp8_static", "fp8_block"]
 WEIGHTS_IN_BF16 = Bound(mean_kl=2e-3, top1=0.95, why="weights rounded to bfloat16")
 
@@ -80,6 +82,7 @@ def main():
     parser.add_argument("--ids", required=True)
     parser.add_argument("--schemes", default=",".join(WEIGHTS_ONLY + WITH_ACTIVATIONS))
     parser.add_argument("--calibration")
+    parser.add_argument("--bits", default="6", help="of mixed, embedding and head included")
     parser.add_argument("--folder", action="append", default=[])
     parser.add_argument("--report")
     args = parser.parse_args()
@@ -92,9 +95,9 @@ def main():
             results.append(compare.judge(folder, record[folder], WEIGHTS_IN_BF16))
         for scheme in filter(None, args.schemes.split(",")):
             folder = pathlib.Path(work) / scheme
-            command = [args.tern, "quantize", args.source, "-o", folder, "--to", scheme,
-                       "--allow-requantize"]  # fmt: skip
-            if scheme == "fp8_static" and not args.calibration:
+            command = [args.tern, "quantize", args.source, "-o", folder, "--allow-requantize"]
+            command += [o.format(bits=args.bits) for o in OPTIONS.get(scheme, ["--to", scheme])]
+            if scheme in ("fp8_static", "mixed") and not args.calibration:
                 vocab = json.loads((pathlib.Path(args.source) / "config.json").read_text())["vocab_size"]
                 tokens = write_tokens(f"{work}/tokens", vocab)
                 command += ["--calibration", tokens, "--method", "rtn", "--sequence", "64", "--calibration-tokens", "2048"]

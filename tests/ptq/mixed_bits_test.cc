@@ -65,14 +65,16 @@ class MixedBitsTest : public ::testing::Test {
  protected:
   MixedBitsTest() {
     WriteTinySource(folder_);
-    options_ = TinyOptions(folder_, "mixed types", "out.gguf");
+    options_ = TinyOptions(folder_, "int4", "out.gguf");
     options_.calibration = folder_ / "text.idx";
   }
 
   GgufPlan Make(const SizeTarget& target, QuantizeReport* report) {
     GgufPlan plan;
     fs::remove(options_.output);
-    *report = QuantizeGgufToSize(options_, target, &plan);
+    options_.to_size = target.size_bytes > 0 ? std::to_string(target.size_bytes) : "";
+    options_.to_bits = target.bits_per_weight;
+    *report = QuantizeGgufToSize(options_, &plan);
     return plan;
   }
 
@@ -84,7 +86,6 @@ TEST_F(MixedBitsTest, FileHasTheSizeAndTheMixtureIsBetterThanOneType) {
   options_.to = "q4_k_m";
   const QuantizeReport preset = QuantizeGguf(options_);
   const auto size = static_cast<int64_t>(fs::file_size(options_.output));
-  options_.to = "mixed types";
   QuantizeReport report;
   const GgufPlan plan = Make({.size_bytes = size}, &report);
   EXPECT_LE(report.size_bytes, size);

@@ -1,0 +1,86 @@
+// See check_options.h.
+#include "ptq/check_options.h"
+
+#include "base/error.h"
+#include "ptq/folder_budget.h"
+#include "ptq/gguf_mix.h"
+#include "ptq/method.h"
+#include "ptq/rotation.h"
+#include "ptq/scheme.h"
+#include "ptq/size_target.h"
+#include "transfer/hf_export.h"
+
+namespace tern::ptq {
+namespace {
+
+constexpr const char* kUnties =
+    "--rotate unties the head from the embedding (they get other gains): ";
+
+void CheckGgufShape(const ModelConfig& config, bool rotated) {
+  const ArchChoice arch = ChooseGgufArch(config);
+  if (arch.name != ArchName::kNone) return;
+  ModelConfig tied = config;
+  tied.tied_head = true;
+  const bool by_rotation = rotated && ChooseGgufArch(tied).name != ArchName::kNone;
+  throw InputError(StrCat(by_rotation ? kUnties : "", arch.reason));
+}
+
+// Of a GGUF file, of one mixture or chosen types: `what`.
+void CheckGguf(const QuantizeOptions& options, const std::string& what, const ModelConfig& config) {
+  if (!options.container.empty())
+    throw UsageError(StrCat("--container ", options.container, " with ", what,
+                            ", which is a GGUF file; leave it out"));
+  if (options.channel_scales)
+    throw UsageError(StrCat("--channel-scales is for compressed-tensors folders, not ", what));
+  if (options.auto_round_steps > 0 || options.scale_steps > 0)
+    throw UsageError(StrCat("--steps and --scale-steps are for folders, not ", what));
+  if (options.rotate && !options.imatrix.empty())
+    throw UsageError("--imatrix with --rotate: the columns of a file are not the rotated model's");
+  if (!options.method.empty() && options.method != "rtn" && options.method != "imatrix") {
+    throw UsageError(StrCat("--method ", options.method, " with ", what,
+                            "; GGUF has rtn and imatrix (the default with --calibration)"));
+  }
+  CheckGgufShape(config, options.rotate);
+}
+
+void CheckSize(const QuantizeOptions& options, const ModelConfig& config) {
+  if (!options.HasCalibration())
+    throw UsageError("--to-size and --to-bits need --calibration: it tells which matrices matter");
+  if (options.pure) throw UsageError("--pure is one type; --to-size and --to-bits mix types");
+  if (MakesGguf(options)) return CheckGguf(options, "--to-size and --to-bits", config);
+  if (!options.container.empty() && options.container != "compressed-tensors") {
+    throw UsageError(StrCat("--container ", options.container,
+                            " holds one type; --to-size and --to-bits want compressed-tensors"));
+  }
+  const Scheme first = FolderCandidates(options.types, options.group, config).front();
+  CheckMethod(first, options);
+  transfer::HfConfigJson(config, first.float_dtype());  // Refuses shapes that no class has.
+}
+
+void CheckFolder(const QuantizeOptions& options, const ModelConfig& config) {
+  const Scheme scheme = SchemeByName(options.to, options.group, config, options.container);
+  if (!options.types.empty())
+    throw UsageError("--types is of --to-size and --to-bits; --to names the type");
+  CheckMethod(scheme, options);
+  transfer::HfConfigJson(config, scheme.float_dtype());  // Refuses shapes that no class has.
+}
+
+}  // namespace
+
+void CheckOptions(const QuantizeOptions& options, const ModelConfig& config) {
+  try {
+    const ModelConfig made = options.rotate ? ModelRotation::ConfigOf(config) : config;
+    if (TargetOf(options)) {
+      CheckSize(options, made);
+    } else if (GgufMixByName(options.to)) {
+      CheckGguf(options, "--to " + options.to, made);
+    } else {
+      CheckFolder(options, made);
+    }
+  } catch (const RecipeError& error) {
+    if (!options.rotate || !config.tied_head) throw;
+    throw InputError(StrCat(kUnties, error.what()));
+  }
+}
+
+}  // namespace tern::ptq
