@@ -26,13 +26,32 @@ std::string Lines(const recipe::PrepareStage&, const nlohmann::json& r) {
   return StrCat("- data: ", r["train_tokens"], " training and ", r["validation_tokens"],
                 " validation tokens, vocabulary ", r["vocab_size"], "\n");
 }
+// What each loss was when gradients were last measured.
+std::string LossLines(const nlohmann::json& losses) {
+  std::string text;
+  for (const auto& [name, loss] : losses.items()) {
+    if (!loss.contains("grad_share")) continue;
+    text += StrCat("  - ", name, ": ", Short(loss["weight"]), " x ", FormatFixed(loss["value"], 4),
+                   ", ", FormatFixed(100 * loss["grad_share"].get<double>(), 1),
+                   " % of the losses' gradients\n");
+  }
+  return text;
+}
+
+std::string GeneratedLine(const nlohmann::json& generated) {
+  return StrCat("  - ", generated["steps"], " steps on text that the ",
+                generated["by"].get<std::string>(), " wrote, ", generated["tokens"], " tokens\n");
+}
+
 std::string Lines(const recipe::TrainStage& stage, const nlohmann::json& r) {
   return StrCat("- ", stage.id, ": ", r["steps"], " steps, loss ", FormatFixed(r["loss"], 4),
                 ", validation loss ", FormatFixed(r["validation_loss"], 4), ", ",
                 FormatSi(r["tokens_per_second"]), " tokens/s (",
                 FormatFixed(100 * r["share_of_gemm_peak"].get<double>(), 0),
                 " % of the fp32 GEMM peak), peak memory ", FormatBytes(r["peak_memory_bytes"]),
-                " (planned ", FormatBytes(r["predicted_memory_bytes"]), ")\n");
+                " (planned ", FormatBytes(r["predicted_memory_bytes"]), ")\n") +
+         (r.contains("losses") ? LossLines(r["losses"]) : "") +
+         (r.contains("generated") ? GeneratedLine(r["generated"]) : "");
 }
 // Of an eval stage with `recovery`.
 std::string RecoveryLines(const nlohmann::json& r) {

@@ -1,6 +1,7 @@
 // The train stage.
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <iostream>
 #include <optional>
 
@@ -9,6 +10,7 @@
 #include "data/mixture.h"
 #include "job/stages.h"
 #include "job/start.h"
+#include "metrics/metrics_log.h"
 #include "plan/plan.h"
 #include "train/attention_backend.h"
 #include "train/train.h"
@@ -33,6 +35,27 @@ void NoteShares(const Context& context, const recipe::TrainStage& stage,
     LogInfo(stage.id, ": ", share.name, " gives ", share.samples, " of ", samples,
             " samples, its text ", share.epochs, " times");
   }
+}
+
+// Adds what the stage's records tell of its losses: "losses", the last record with gradients, and
+// "generated", of the steps on generated text their number, tokens and writer.
+void AddRecorded(const Context& context, const std::string& id, nlohmann::json* out) {
+  int64_t steps = 0, tokens = 0;
+  std::string by;
+  for (const MetricsRecord& record : ReadMetrics(context.Path("metrics.jsonl"))) {
+    if (record.stage != id) continue;
+    if (const auto found = record.values.find("generated"); found != record.values.end()) {
+      ++steps;
+      tokens += found->at("tokens").get<int64_t>();
+      by = found->at("by").get<std::string>();
+    }
+    const auto losses = record.values.find("losses");
+    if (losses == record.values.end()) continue;
+    const bool measured = std::any_of(losses->begin(), losses->end(),
+                                      [](const auto& loss) { return loss.contains("grad_share"); });
+    if (measured) (*out)["losses"] = *losses;
+  }
+  if (steps > 0) (*out)["generated"] = {{"by", by}, {"steps", steps}, {"tokens", tokens}};
 }
 
 }  // namespace
@@ -61,20 +84,23 @@ nlohmann::json RunStage(Context& context, const recipe::TrainStage& stage) {
       train::Train({context.recipe(), stage, context.Path(stage.id), context.folder, tokens,
                     context.journal, context.resolved_yaml, context.gemm_flops,
                     [&](model::Decoder* decoder) { InitializeDecoder(context, stage, decoder); },
-                    teacher ? &*teacher : nullptr, store ? &*store : nullptr, context.group});
+                    teacher ? &*teacher : nullptr, store ? &*store : nullptr, context.group,
+                    context.Tokenizer().table().eos_id});
   const double share = result.tokens_per_second *
                        plan::FlopsPerToken(context.recipe().model, stage.sequence_length) /
                        (context.gemm_flops * context.ranks());
-  return {{"steps", result.steps},
-          {"ranks", context.ranks()},
-          {"loss", result.loss},
-          {"validation_loss", result.validation_loss},
-          {"tokens_per_second", result.tokens_per_second},
-          {"share_of_gemm_peak", share},
-          {"seconds_of_last_process", result.seconds},
-          {"parameters", plan.parameters},
-          {"predicted_memory_bytes", plan.memory_bytes},
-          {"peak_memory_bytes", PeakRssBytes()}};
+  nlohmann::json out = {{"steps", result.steps},
+                        {"ranks", context.ranks()},
+                        {"loss", result.loss},
+                        {"validation_loss", result.validation_loss},
+                        {"tokens_per_second", result.tokens_per_second},
+                        {"share_of_gemm_peak", share},
+                        {"seconds_of_last_process", result.seconds},
+                        {"parameters", plan.parameters},
+                        {"predicted_memory_bytes", plan.memory_bytes},
+                        {"peak_memory_bytes", PeakRssBytes()}};
+  AddRecorded(context, stage.id, &out);
+  return out;
 }
 
 }  // namespace tern::job

@@ -8,6 +8,7 @@
 
 #include <cmath>
 
+#include "base/error.h"
 #include "base/random.h"
 #include "distill/objective.h"
 #include "model/batch_input.h"
@@ -227,6 +228,25 @@ TEST_F(GradientsTest, MeasuringChangesNothing) {
   const auto same = Gradients();
   for (size_t i = 0; i < gradients.size(); ++i) EXPECT_TRUE(at::equal(gradients[i], same[i])) << i;
   for (size_t i = 0; i < plain.size(); ++i) EXPECT_EQ(plain[i].value, measured[i].value);
+}
+
+// Losses on features never ask for the teacher's logits: its hidden states are looked at.
+TEST_F(GradientsTest, ATeacherOfNanIsAnErrorOfFeatureLosses) {
+  stage_.losses.forward_kl.weight.first = 0;
+  stage_.losses.hidden.weight.first = 1;
+  {
+    const at::NoGradGuard no_grad;
+    at::Tensor w = teacher_.Get("model.layers.1.mlp.down_proj.weight");
+    w[3][4] = NAN;
+  }
+  try {
+    Step({});
+    ADD_FAILURE() << "not refused";
+  } catch (const NumericError& error) {
+    EXPECT_NE(std::string(error.what()).find("the teacher's hidden states of step 1"),
+              std::string::npos)
+        << error.what();
+  }
 }
 
 // Where nothing below the block is trained (adapters), its input is differentiated all the same.

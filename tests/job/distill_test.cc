@@ -138,6 +138,87 @@ TEST_F(DistillTest, AStoreStandsForTheTeacher) {
             std::string::npos);
 }
 
+// Records of gradients, and balanced weights, whose means are part of the state.
+TEST_F(DistillTest, BalancedLossesResumeToTheSameBitsAndAreReported) {
+  const std::vector<std::string> balanced = {
+      "train.losses={cross_entropy: {weight: 1}, forward_kl: {weight: 0.5}, hidden: {weight: 0.1}, "
+      "relations: {weight: 0.1}, log_gradients_every: 2, balance: {by: gradient_norm, every: 3}}",
+      "train.checkpoint_every=2", "train.optimizer.weight_decay=0"};
+  const auto steps = [&](const char* count) {
+    std::vector<std::string> overrides = balanced;
+    overrides.push_back(std::string("train.steps=") + count);
+    return overrides;
+  };
+  const SmallRun once(Student("  - report: {}\n")), twice(Student());
+  Run(once, steps("10"));
+  Run(twice, steps("5"));
+  Run(twice, steps("10"));
+  EXPECT_EQ(Result(once, "train")["validation_loss"], Result(twice, "train")["validation_loss"]);
+  const auto losses = Losses(once);
+  EXPECT_EQ(losses, Losses(twice));
+  for (size_t step = 0; step < losses.size(); ++step) {
+    double share = 0;
+    for (const auto& [name, loss] : losses[step].items()) share += loss.value("grad_share", 0.0);
+    EXPECT_NEAR(share, step % 2 == 0 || step % 3 == 0 ? 1.0 : 0.0, 1e-12) << step;
+  }
+  // In the first step the recipe's weights are the proportions of the gradients.
+  const nlohmann::json& first = losses.front();
+  const auto size = [&](const char* name) {
+    return first[name]["weight"].get<double>() * first[name]["grad_norm"].get<double>();
+  };
+  EXPECT_NEAR(size("hidden") / size("cross_entropy"), 0.1, 1e-5);
+  EXPECT_NEAR(size("forward_kl") / size("cross_entropy"), 0.5, 1e-5);
+  EXPECT_NE(ReadFile(once.Path("report.md")).find("% of the losses' gradients"), std::string::npos);
+  EXPECT_EQ(Result(once, "train")["losses"], losses[9]);  // Step 10: 9 is a multiple of 3
+}
+
+TEST_F(DistillTest, RecordsOfGradientsChangeNoBits) {
+  const SmallRun plain(Student()), logged(Student());
+  Run(plain, {"train.steps=6"});
+  Run(logged, {"train.steps=6", "train.losses.log_gradients_every=1"});
+  EXPECT_EQ(Result(plain, "train")["validation_loss"], Result(logged, "train")["validation_loss"]);
+}
+
+// Half of the steps on what a model writes, to the same bits across a stop; the divergence falls.
+TEST_F(DistillTest, GeneratedTextResumesToTheSameBits) {
+  const auto run = [&](const SmallRun& run, const char* by, const char* steps) {
+    const bool student = std::string(by) == "student";
+    Run(run, {std::string("train.losses={cross_entropy: {weight: 0.5}, ") +
+                  (student ? "reverse_kl: {weight: 1}, " : "") + "generated: {by: " + by +
+                  ", share: 0.5, prompt_tokens: 8}}",
+              "train.optimizer.weight_decay=0", "train.checkpoint_every=2",
+              std::string("train.steps=") + steps, "train.losses.forward_kl.weight=0"});
+  };
+  const auto records = [](const SmallRun& run) {
+    std::vector<nlohmann::json> generated;
+    std::istringstream lines(ReadFile(run.Path("metrics.jsonl")));
+    for (std::string line; std::getline(lines, line);)
+      generated.push_back(nlohmann::json::parse(line).value("generated", nlohmann::json()));
+    return generated;
+  };
+  for (const char* by : {"student", "teacher"}) {
+    const SmallRun once(Student("  - report: {}\n")), twice(Student());
+    run(once, by, "12");
+    run(twice, by, "7");
+    run(twice, by, "12");
+    EXPECT_EQ(Result(once, "train")["validation_loss"], Result(twice, "train")["validation_loss"]);
+    EXPECT_EQ(records(once), records(twice));
+    int64_t count = 0;
+    for (const nlohmann::json& record : records(once)) {
+      if (record.is_null()) continue;
+      ++count;
+      EXPECT_EQ(record["by"], by);
+      EXPECT_GE(record["tokens"], 8);  // One at least in each of the 8 sequences
+      EXPECT_LE(record["tokens"], 8 * (33 - 8));
+    }
+    EXPECT_GT(count, 1);
+    EXPECT_LT(count, 12);
+    EXPECT_EQ(Result(once, "train")["generated"]["steps"], count);
+    EXPECT_NE(ReadFile(once.Path("report.md")).find(StrCat("steps on text that the ", by)),
+              std::string::npos);
+  }
+}
+
 TEST_F(DistillTest, RefusesWhatDoesNotFit) {
   const SmallRun run(Student());
   EXPECT_NE(Refused<InputError>(run, {"data.tokenizer.vocab_size=290"}).find("pieces"),

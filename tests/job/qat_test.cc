@@ -186,7 +186,7 @@ TEST_F(QatTest, RotatedFourBitInputsAreTrainedAndEvaluated) {
 // stage without it that follows (of a training that changes nothing).
 TEST_F(QatTest, ARotatedStartIsTheModel) {
   std::string yaml = Tuned();
-  yaml.resize(yaml.find("  - export"));
+  yaml.resize(yaml.find("  - eval"));
   yaml +=
       "  - train: {id: second, steps: 1, tokens_per_step: 256, sequence_length: 32, precision: "
       "fp32, eval_tokens: 0, schedule: {kind: constant, peak_lr: 1.0e-10}, optimizer: "
