@@ -28,7 +28,7 @@ constexpr double kExpectedPeakShare = 0.7;
 constexpr double kProcessBytes = 360e6;
 
 // A pass that writes one token a sequence reads every weight once: bytes a second of fp32 matrices
-// times a few rows, the weights out of memory. Two cores of a server do 5 to 10e9.
+// out of memory. Assumed, not measured here; a machine that reads faster takes less.
 constexpr double kReadBytesPerSecond = 6e9;
 
 double MatrixWeights(const ModelConfig& model) {
