@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cmath>
@@ -197,6 +198,8 @@ std::string FinishParts(const std::string& folder, const std::string& part_folde
           parts.push_back({PartName(rank, files.size()), tensors[t].view.name, first, rows});
         }
       }
+      std::sort(parts.begin(), parts.end(),
+                [](const auto& a, const auto& b) { return a.first < b.first; });
       file.CreateVirtual(tensors[t].view.name, tensors[t].view.type, shape, parts);
     }
     file.Close();

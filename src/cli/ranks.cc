@@ -84,6 +84,7 @@ void RunAsRank(const RankedJob& ranked, const std::function<void(parallel::Group
   LogInfo(parallel::Describe(topology));
   parallel::GroupOptions options;
   options.start_timeout_s = ranked.parallel.start_timeout_s;
+  options.first_step_timeout_s = ranked.parallel.first_step_timeout_s;
   options.step_timeout_s = ranked.parallel.step_timeout_s;
   options.lost_s = ranked.parallel.lost_after_s;
   options.must_agree = ranked.must_agree;

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <exception>
 #include <thread>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <utility>
 
 #include "base/log.h"
@@ -51,7 +52,11 @@ void Pending::Wait() {
 }
 
 struct Group::Impl {
-  Topology topology;
+  Impl* whole = nullptr;     // Of a part: the group that it is a part of
+  std::vector<Impl*> parts;  // That live
+  int64_t parts_made = 0;    // In all: no two share keys in the store
+  bool first_step = true;    // Its time limit holds
+  Topology topology;         // Of a part: as if there were no other ranks
   GroupOptions options;
   c10::intrusive_ptr<c10d::Store> store;  // Null: the others are faked
   std::unique_ptr<Liveness> liveness;     // As store
@@ -60,6 +65,16 @@ struct Group::Impl {
   int64_t root_works = 0;
 
   RankLayout layout() const { return {topology.world, topology.local_world}; }
+  const Impl& top() const { return whole == nullptr ? *this : *whole; }
+  Liveness* watch() const { return top().liveness.get(); }
+  TrafficByKind& counts() { return whole == nullptr ? traffic : whole->traffic; }
+  int world_rank() const { return top().topology.rank; }
+  double timeout_s() const {
+    return top().first_step ? top().options.first_step_timeout_s : top().options.step_timeout_s;
+  }
+  void SetTimeout() const {
+    process_group->setTimeout(std::chrono::milliseconds(static_cast<int64_t>(timeout_s() * 1e3)));
+  }
   c10d::Backend& backend() { return *process_group->getBackend(c10::DeviceType::CPU); }
 };
 
@@ -75,7 +90,7 @@ Group::Group(const Topology& topology, const GroupOptions& options)
   Guard([&] {
     impl_->process_group =
         MakeGlooGroup(impl_->store, topology.rank, topology.world,
-                      topology.local_world == topology.world, options.step_timeout_s);
+                      topology.local_world == topology.world, impl_->timeout_s());
   });
 }
 
@@ -88,8 +103,38 @@ std::unique_ptr<Group> Group::Fake(const Topology& topology) {
   return std::unique_ptr<Group>(new Group(std::move(impl)));
 }
 
+std::unique_ptr<Group> Group::Part(int first, int stride, int size) {
+  TERN_CHECK(impl_->whole == nullptr, "a part of a part");
+  const Topology& all = impl_->topology;
+  auto impl = std::make_unique<Impl>();
+  impl->whole = impl_.get();
+  Topology& mine = impl->topology;
+  mine.world = size;
+  mine.local_world = 0;
+  mine.rank = -1;
+  for (int i = 0; i < size; ++i) {
+    const int rank = first + stride * i;
+    if (rank == all.rank) mine.rank = i;
+    if (rank / all.local_world == all.rank / all.local_world) ++mine.local_world;
+  }
+  TERN_CHECK(mine.rank >= 0, "rank ", all.rank, " is not in ", first, " + ", stride, " i");
+  const int64_t number = impl_->parts_made++;
+  if (impl_->store) {
+    Guard([&] {
+      impl->process_group = MakeGlooGroup(
+          c10::make_intrusive<c10d::PrefixStore>(StrCat("part/", number, "/", first), impl_->store),
+          mine.rank, size, all.local_world == all.world, impl_->timeout_s());
+    });
+  } else {
+    impl->process_group = MakeFakeGroup(mine.rank, size);
+  }
+  impl_->parts.push_back(impl.get());
+  return std::unique_ptr<Group>(new Group(std::move(impl)));
+}
+
 // The rank that serves the store goes last, so that the others still read its last words.
 Group::~Group() {
+  if (impl_->whole != nullptr) std::erase(impl_->whole->parts, impl_.get());
   if (!impl_->liveness) return;
   impl_->liveness->Leave();
   if (!is_root() || impl_->topology.store_is_launchers) return;
@@ -102,11 +147,11 @@ RankLayout Group::layout() const { return impl_->layout(); }
 const c10::intrusive_ptr<c10d::ProcessGroup>& Group::process_group() const {
   return impl_->process_group;
 }
-const TrafficByKind& Group::traffic() const { return impl_->traffic; }
-void Group::ResetTraffic() { impl_->traffic.clear(); }
+const TrafficByKind& Group::traffic() const { return impl_->counts(); }
+void Group::ResetTraffic() { impl_->counts().clear(); }
 
 void Group::CountSum(int64_t bytes, const char* kind) {
-  impl_->traffic[kind] += SumTraffic(impl_->layout(), bytes);
+  impl_->counts()[kind] += SumTraffic(impl_->layout(), bytes);
 }
 
 void Group::Guard(const std::function<void()>& work) {
@@ -117,24 +162,34 @@ void Group::Guard(const std::function<void()>& work) {
   } catch (const std::bad_alloc&) {
     throw;
   } catch (const std::exception& error) {
-    const std::string cause = impl_->liveness ? impl_->liveness->FindCause() : "";
+    const std::string cause = impl_->watch() != nullptr ? impl_->watch()->FindCause() : "";
     const std::string seen = FirstLine(error.what());
     if (cause.empty() && !SpeaksOfOthers(seen)) throw;  // An error of this rank's own
     if (cause.empty()) {
-      throw RankLost(StrCat("rank ", rank(), ": an exchange failed or took longer than parallel.",
-                            "step_timeout_s = ", impl_->options.step_timeout_s,
+      throw RankLost(StrCat("rank ", impl_->world_rank(),
+                            ": an exchange failed or took longer than parallel.",
+                            impl_->top().first_step ? "first_step_timeout_s" : "step_timeout_s",
+                            " = ", impl_->timeout_s(),
                             ", and all ranks are alive: one of them is too slow or waits for "
                             "something else: ",
                             seen));
     }
-    throw RankLost(StrCat("rank ", rank(), ": stopped because ", cause, " (", seen,
+    throw RankLost(StrCat("rank ", impl_->world_rank(), ": stopped because ", cause, " (", seen,
                           "). Nothing after the last complete checkpoint is kept; run again to go "
                           "on from it"));
   }
 }
 
 void Group::PostFailure(const std::string& reason) {
-  if (impl_->liveness) impl_->liveness->PostFailure(reason);
+  if (impl_->watch() != nullptr) impl_->watch()->PostFailure(reason);
+}
+
+void Group::UseFirstStepTimeout(bool first) {
+  TERN_CHECK(impl_->whole == nullptr, "of a part");
+  impl_->first_step = first;
+  if (!impl_->store) return;  // Nothing to wait for
+  impl_->SetTimeout();
+  for (const Impl* part : impl_->parts) part->SetTimeout();
 }
 
 Pending Group::AllReduceSum(const at::Tensor& sum, const char* kind) {
@@ -159,7 +214,7 @@ Pending Group::AllGather(const at::Tensor& mine, const at::Tensor& all, const ch
     pending.impl_->work =
         impl_->backend().all_gather_single(pending.impl_->tensors[1], pending.impl_->tensors[0]);
   });
-  impl_->traffic[kind] += GatherTraffic(impl_->layout(), static_cast<int64_t>(mine.nbytes()));
+  impl_->counts()[kind] += GatherTraffic(impl_->layout(), static_cast<int64_t>(mine.nbytes()));
   return pending;
 }
 
@@ -179,7 +234,7 @@ Pending Group::AllToAll(const at::Tensor& send, std::vector<int64_t> send_rows,
     pending.impl_->work = impl_->backend().all_to_all_single(
         pending.impl_->tensors[1], pending.impl_->tensors[0], receive_rows, send_rows);
   });
-  impl_->traffic[kind] += ExchangeTraffic(impl_->layout(), rank(), bytes_to);
+  impl_->counts()[kind] += ExchangeTraffic(impl_->layout(), rank(), bytes_to);
   return pending;
 }
 
@@ -214,6 +269,7 @@ std::vector<std::string> Group::GatherTexts(const std::string& mine) {
 }
 
 std::string Group::FromRoot(const std::string& mine) {
+  TERN_CHECK(impl_->whole == nullptr, "of a part");
   if (!impl_->store) return mine;  // As if the root had the same
   return GatherTexts(is_root() ? mine : std::string())[0];
 }
@@ -221,6 +277,7 @@ std::string Group::FromRoot(const std::string& mine) {
 // Through the store, not a collective: those have a time limit, and a root that is alive may take
 // as long as it needs.
 void Group::OnRoot(const std::function<void()>& work) {
+  TERN_CHECK(impl_->whole == nullptr, "of a part");
   if (!impl_->store) return is_root() ? work() : void();
   const std::string key = StrCat("root/", impl_->root_works++);
   if (is_root()) {

@@ -32,9 +32,10 @@ struct RankLost : ResourceError {
 };
 
 struct GroupOptions {
-  double start_timeout_s = 600;  // For all ranks to arrive
-  double step_timeout_s = 300;   // Of one collective
-  double lost_s = 30;            // Without a sign of life
+  double start_timeout_s = 600;        // For all ranks to arrive
+  double first_step_timeout_s = 1800;  // Of one collective before the first step is done
+  double step_timeout_s = 300;         // Of one collective after it
+  double lost_s = 30;                  // Without a sign of life
   // Compared among the ranks at the start, by name: "recipe", "binary", "data". Another value on
   // any rank is an error that names rank and item.
   std::map<std::string, std::string> must_agree;
@@ -65,6 +66,10 @@ class Group {
   // One rank of `topology` without the others, which answer as if they had what this one has
   // (fake_backend.h): no network, no handshake, nobody watched. OnRoot works on rank 0 only.
   static std::unique_ptr<Group> Fake(const Topology& topology);
+  // Ranks first, first + stride, ..., `size` of them, this one included, as a group of their own.
+  // All ranks of this group call it together, each for its part. What the part sends is counted
+  // here. This must outlive it.
+  std::unique_ptr<Group> Part(int first, int stride, int size);
   // Tells the others that this rank is done; they need not be.
   ~Group();
   Group(const Group&) = delete;
@@ -92,6 +97,10 @@ class Group {
   // it into `receive`.
   Pending AllToAll(const at::Tensor& send, std::vector<int64_t> send_rows,
                    const at::Tensor& receive, std::vector<int64_t> receive_rows, const char* kind);
+
+  // Which time limit holds for the collectives of this group and its parts from now on; at first
+  // that of the first step, in which ranks load and start at their own pace.
+  void UseFirstStepTimeout(bool first);
 
   // Runs `work` in which libtorch waits for other ranks: its failures become RankLost.
   void Guard(const std::function<void()>& work);

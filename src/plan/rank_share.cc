@@ -29,6 +29,17 @@ struct Shared {
   bool spread() const { return !split.begin.empty(); }
 };
 
+// The ranks of one group that spreads its state, and those that hold the same rows.
+RankLayout ShardLayout(const recipe::ParallelConfig& config, const RankLayout& all) {
+  const int64_t size = ShardSize(config, all.ranks);
+  return {size, std::min(size, all.per_machine)};
+}
+RankLayout ReplicaLayout(const recipe::ParallelConfig& config, const RankLayout& all) {
+  const int64_t size = ShardSize(config, all.ranks);
+  return {all.ranks / size, std::max<int64_t>(all.per_machine / size, 1)};
+}
+
+// layout: of the ranks that spread it.
 std::vector<Shared> Share(const ModelConfig& model, const recipe::ParallelConfig& config,
                           const RankLayout& layout) {
   const bool alone = layout.ranks == 1 || config.shard == Sharding::kNone;
@@ -56,6 +67,8 @@ HeldByRank Held(const std::vector<Shared>& shared, int64_t rank) {
     if (!one.spread()) continue;
     held.exchanged += all;
     held.largest_matrix = std::max(held.largest_matrix, all);
+    if (one.spec.role == ParameterRole::kLinear)
+      held.largest_linear = std::max(held.largest_linear, all);
     if (one.rows_only) held.codes += one.split.all() * kernels::T2RowBytes(one.k());
   }
   return held;
@@ -108,17 +121,34 @@ void CountCodes(const std::vector<Shared>& shared, const RankLayout& layout,
 
 }  // namespace
 
+int64_t ShardSize(const recipe::ParallelConfig& config, int64_t ranks) {
+  if (config.shard_size == 0 || ranks == 1 || config.shard == Sharding::kNone) return ranks;
+  if (ranks % config.shard_size != 0) {
+    throw RecipeError(StrCat("parallel.shard_size: found ", config.shard_size,
+                             ", which does not divide ", ranks,
+                             " ranks into groups; want a divisor of them, or 0 for one group"));
+  }
+  return config.shard_size;
+}
+
+int64_t MaxBytesUnderWay(int64_t exchanged) {
+  constexpr int64_t kMost = 64 << 20, kShare = 16;
+  return std::min(kMost, exchanged / kShare);
+}
+
 HeldByRank HeldBy(const ModelConfig& model, const recipe::ParallelConfig& config,
                   const RankLayout& layout, int64_t rank) {
   TERN_CHECK(rank >= 0 && rank < layout.ranks, rank, " of ", layout.ranks);
-  return Held(Share(model, config, layout), rank);
+  const RankLayout shards = ShardLayout(config, layout);
+  return Held(Share(model, config, shards), rank % shards.ranks);
 }
 
 int64_t FullestRank(const ModelConfig& model, const recipe::ParallelConfig& config,
                     const RankLayout& layout) {
-  const std::vector<Shared> shared = Share(model, config, layout);
+  const RankLayout shards = ShardLayout(config, layout);
+  const std::vector<Shared> shared = Share(model, config, shards);
   int64_t fullest = 0, most = -1;
-  for (int64_t rank = 0; rank < layout.ranks; ++rank) {
+  for (int64_t rank = 0; rank < shards.ranks; ++rank) {
     const int64_t state = Held(shared, rank).State();
     if (state <= most) continue;
     most = state;
@@ -131,7 +161,9 @@ parallel::TrafficByKind SentBy(const ModelConfig& model, const recipe::ParallelC
                                const RankLayout& layout, int64_t rank, int64_t micro_batches) {
   parallel::TrafficByKind sent;
   if (layout.ranks == 1) return sent;
-  const std::vector<Shared> shared = Share(model, config, layout);
+  const RankLayout shards = ShardLayout(config, layout), replicas = ReplicaLayout(config, layout);
+  const std::vector<Shared> shared = Share(model, config, shards);
+  rank %= shards.ranks;
   if (config.shard == Sharding::kNone) {
     CountBuckets(shared, static_cast<int64_t>(config.bucket_mib * (1 << 20)), layout, &sent);
     return sent;
@@ -146,14 +178,17 @@ parallel::TrafficByKind SentBy(const ModelConfig& model, const recipe::ParallelC
     }
     std::vector<int64_t> bytes_to = one.split.counts();
     for (int64_t& bytes : bytes_to) bytes *= type * one.k();
-    const parallel::Traffic exchange = parallel::ExchangeTraffic(layout, rank, bytes_to);
+    const parallel::Traffic exchange = parallel::ExchangeTraffic(shards, rank, bytes_to);
     for (int64_t i = 0; i < times; ++i) sent["gradients"] += exchange;
+    const int64_t mine = kFloat * one.split.rows(static_cast<int>(rank)) * one.k();
+    if (replicas.ranks > 1 && mine > 0)
+      sent["replica gradients"] += parallel::SumTraffic(replicas, mine);
     if (!one.rows_only) {
-      sent["values"] += parallel::GatherTraffic(layout, kFloat * one.split.most() * one.k());
+      sent["values"] += parallel::GatherTraffic(shards, kFloat * one.split.most() * one.k());
     }
   }
   sent["small gradients"] += parallel::SumTraffic(layout, small);
-  if (config.shard == Sharding::kZero3) CountCodes(shared, layout, &sent);
+  if (config.shard == Sharding::kZero3) CountCodes(shared, shards, &sent);
   return sent;
 }
 

@@ -11,6 +11,10 @@
 
 namespace tern::plan {
 
+// Ranks that spread the state among themselves: parallel.shard_size, or all. Throws RecipeError
+// when it does not divide the ranks.
+int64_t ShardSize(const recipe::ParallelConfig& config, int64_t ranks);
+
 // Bytes of tensors that a rank keeps from step to step, and of gradients when the last backward
 // pass of a step is over.
 struct HeldByRank {
@@ -19,6 +23,7 @@ struct HeldByRank {
   int64_t moments = 0;
   int64_t codes = 0;           // zero3: 2-bit weights of all BitLinear matrices
   int64_t largest_matrix = 0;  // Of those whose gradients are exchanged
+  int64_t largest_linear = 0;  // Of those in layers
   int64_t exchanged = 0;       // All of those
   int64_t State() const { return parameters + gradients + moments + codes; }
 };
@@ -26,6 +31,11 @@ struct HeldByRank {
 // REQUIRES: rank < layout.ranks.
 HeldByRank HeldBy(const ModelConfig& model, const recipe::ParallelConfig& config,
                   const parallel::RankLayout& layout, int64_t rank);
+
+// Bytes of gradients that a rank has under way at most (train/sharding.cc), beside one more matrix:
+// `exchanged` of them are in the model. Few, so that they do not become the memory that spreading
+// saves; enough that exchanges hide behind backward.
+int64_t MaxBytesUnderWay(int64_t exchanged);
 
 // The rank that holds most. With fewer units of rows than ranks some have none.
 int64_t FullestRank(const ModelConfig& model, const recipe::ParallelConfig& config,

@@ -128,6 +128,23 @@ class Checker {
           "dense; "
           "want zero2, which spreads gradients and optimizer state");
     }
+    const int64_t size = recipe_.parallel.shard_size;
+    if (size > 0 && recipe_.parallel.shard == Sharding::kNone) {
+      throw RecipeError(StrCat("parallel.shard_size: found ", size,
+                               " with parallel.shard: none, which spreads nothing; want zero1, "
+                               "zero2 or zero3, or shard_size: 0"));
+    }
+    if (size == 1) {
+      throw RecipeError(
+          "parallel.shard_size: found 1, groups of one rank, which spread nothing; want 2 or more, "
+          "or parallel.shard: none");
+    }
+    if (recipe_.parallel.first_step_timeout_s < recipe_.parallel.step_timeout_s) {
+      throw RecipeError(
+          StrCat("parallel.first_step_timeout_s = ", recipe_.parallel.first_step_timeout_s,
+                 " is below parallel.step_timeout_s = ", recipe_.parallel.step_timeout_s,
+                 "; the first step takes at least as long as the others"));
+    }
   }
 
   // What stages must be there for the recipe to keep its word.

@@ -309,10 +309,14 @@ enum class ReduceType { kFp32, kBf16 };
 struct ParallelConfig {
   DataSplit data = DataSplit::kAuto;  // Each rank takes its share of every step's sequences
   Sharding shard = Sharding::kNone;
+  // Hybrid: so many ranks, next to each other, spread the state among themselves, and groups of
+  // them hold the same; 0: all ranks are one group
+  int64_t shard_size = 0;
   ReduceType reduce = ReduceType::kFp32;  // Of gradients on their way between ranks when sharded
   double bucket_mib = 25;                 // shard none: gradients that are summed in one go
   double start_timeout_s = 600;           // For all ranks to arrive
-  double step_timeout_s = 300;            // Of one exchange between ranks
+  double first_step_timeout_s = 1800;     // Of one exchange before the first step is done
+  double step_timeout_s = 300;            // Of one exchange after it
   double lost_after_s = 30;               // Without a sign of life a rank is lost
 };
 

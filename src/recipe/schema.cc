@@ -121,14 +121,23 @@ void DescribeParallel(FieldVisitor& v, ParallelConfig& p) {
          {"What is spread over the ranks: nothing, optimizer state (zero1), and gradients (zero2), "
           "and the BitLinear layers' latents (zero3)",
           "", 0, 0, true});
+  v.Int(
+      "shard_size", p.shard_size,
+      {"Sharded: ranks next to each other (such as those of one machine) that spread the state "
+       "among themselves, while groups of them hold the same (hybrid); 0: all ranks are one group",
+       "ranks", 0, 1 << 20, true});
   Choice(v, "reduce", p.reduce, kReduceTypes,
          {"Sharded: type of gradients on their way; they are added in fp32", "", 0, 0, true});
   v.Real("bucket_mib", p.bucket_mib,
          {"Not sharded: gradients summed in one go", "MiB", 0.001, 4096, true});
   v.Real("start_timeout_s", p.start_timeout_s,
          {"For all ranks to arrive", "seconds", 1, 1e6, true});
+  v.Real("first_step_timeout_s", p.first_step_timeout_s,
+         {"Of one exchange between ranks until a stage's first step is done: ranks load and start "
+          "at their own pace",
+          "seconds", 1, 1e6, true});
   v.Real("step_timeout_s", p.step_timeout_s,
-         {"Of one exchange between ranks", "seconds", 1, 1e6, true});
+         {"Of one exchange between ranks after it", "seconds", 1, 1e6, true});
   v.Real("lost_after_s", p.lost_after_s,
          {"A rank without a sign of life for so long is lost", "seconds", 3, 1e6, true});
 }

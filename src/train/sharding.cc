@@ -10,13 +10,11 @@
 #include <functional>
 
 #include "base/error.h"
+#include "plan/rank_share.h"
 #include "quant/ternary_rows.h"
 
 namespace tern::train {
 namespace {
-
-// Gradients on their way at most: they are whole matrices and would otherwise add up to the model.
-constexpr int64_t kMaxBytesUnderWay = 64 << 20;
 
 // Calls back when backward has added to a leaf's .grad.
 class AfterAccumulate : public torch::autograd::PostAccumulateGradHook {
@@ -37,10 +35,21 @@ int64_t LayerOf(const std::string& name) {
 
 Sharding::Sharding(parallel::Group* group, const recipe::ParallelConfig& config,
                    model::Decoder* decoder)
-    : group_(group), config_(config), whole_(decoder->parameters()), owned_(whole_) {
+    : group_(group),
+      shards_(group),
+      config_(config),
+      whole_(decoder->parameters()),
+      owned_(whole_) {
   splits_.resize(whole_.size());
   rows_only_.resize(whole_.size());
   if (group_ == nullptr) return;
+  const int ranks = group_->size(), size = static_cast<int>(plan::ShardSize(config, ranks));
+  if (config.shard != recipe::Sharding::kNone && size < ranks) {
+    const int place = group_->rank() % size;
+    part_ = group_->Part(group_->rank() - place, /*stride=*/1, size);
+    replicas_ = group_->Part(place, /*stride=*/size, ranks / size);
+    shards_ = part_.get();
+  }
   if (config.shard == recipe::Sharding::kNone) {
     std::vector<at::Tensor> leaves;
     for (const model::Parameter& parameter : whole_) leaves.push_back(parameter.value);
@@ -63,12 +72,15 @@ void Sharding::Spread(model::Decoder* decoder) {
   const bool zero3 = config_.shard == recipe::Sharding::kZero3;
   std::vector<GatheredCodes::Matrix> matrices;
   std::vector<size_t> parameter_of;
+  int64_t exchanged = 0;
   for (size_t i = 0; i < whole_.size(); ++i) {
     const ParameterSpec& spec = whole_[i].spec;
     if (spec.shape.size() != 2) continue;
     const int64_t k = spec.shape[1];
-    splits_[i] = parallel::SplitRows(spec.shape[0], quant::RowUnit(k), group_->size());
-    const int64_t first = splits_[i].first(group_->rank()), rows = splits_[i].rows(group_->rank());
+    exchanged += spec.Count() * static_cast<int64_t>(sizeof(float));
+    splits_[i] = parallel::SplitRows(spec.shape[0], quant::RowUnit(k), shards_->size());
+    const int64_t first = splits_[i].first(shards_->rank()),
+                  rows = splits_[i].rows(shards_->rank());
     if (zero3 && spec.role == ParameterRole::kLinear) {
       rows_only_[i] = true;
       decoder->KeepRows(i, at::empty({rows, k}, at::kFloat));
@@ -84,24 +96,31 @@ void Sharding::Spread(model::Decoder* decoder) {
           whole_[i].value.mutable_grad() = at::Tensor();
         }));
   }
+  max_under_way_ = plan::MaxBytesUnderWay(exchanged);
   if (!zero3) return;
   codes_ = std::make_unique<GatheredCodes>(
-      *group_, std::move(matrices), [this, parameter_of](size_t matrix, const at::Tensor& dw_NK) {
+      *shards_, std::move(matrices), [this, parameter_of](size_t matrix, const at::Tensor& dw_NK) {
         StartExchange(parameter_of[matrix], dw_NK);
       });
 }
 
 int64_t Sharding::first_row(size_t parameter) const {
-  return spread(parameter) ? splits_[parameter].first(group_->rank()) : 0;
+  return spread(parameter) ? splits_[parameter].first(shards_->rank()) : 0;
 }
 
 std::pair<int64_t, int64_t> Sharding::RowsToSave(size_t parameter) const {
   const int64_t rows = whole_[parameter].spec.shape[0];
   if (group_ == nullptr) return {0, rows};
-  // What all have is written in parts, too, so that no rank waits for another's disk.
-  const parallel::RowSplit split =
-      spread(parameter) ? splits_[parameter] : parallel::SplitRows(rows, 1, group_->size());
-  return {split.first(group_->rank()), split.rows(group_->rank())};
+  // What several ranks have is written in parts, too, so that no rank waits for another's disk.
+  const auto part = [](const parallel::Group& of, int64_t first, int64_t count) {
+    const parallel::RowSplit split = parallel::SplitRows(count, 1, of.size());
+    return std::pair(first + split.first(of.rank()), split.rows(of.rank()));
+  };
+  if (!spread(parameter)) return part(*group_, 0, rows);
+  const parallel::RowSplit& split = splits_[parameter];
+  const int64_t first = split.first(shards_->rank()), count = split.rows(shards_->rank());
+  if (replicas_) return part(*replicas_, first, count);
+  return {first, count};
 }
 
 std::vector<int64_t> Sharding::FirstElements() const {
@@ -126,15 +145,15 @@ void Sharding::StartExchange(size_t parameter, const at::Tensor& grad) {
   const parallel::RowSplit& split = splits_[parameter];
   const bool bf16 = config_.reduce == recipe::ReduceType::kBf16;
   const at::Tensor sent = bf16 ? grad.to(at::kBFloat16) : grad.contiguous();
-  const int64_t rows = split.rows(group_->rank());
+  const int64_t rows = split.rows(shards_->rank());
   Exchange exchange{parameter, {}, {}};
-  exchange.received = at::empty({group_->size() * rows, sent.size(1)}, sent.options());
-  exchange.pending = group_->AllToAll(
+  exchange.received = at::empty({shards_->size() * rows, sent.size(1)}, sent.options());
+  exchange.pending = shards_->AllToAll(
       sent, split.counts(), exchange.received,
-      std::vector<int64_t>(static_cast<size_t>(group_->size()), rows), "gradients");
+      std::vector<int64_t>(static_cast<size_t>(shards_->size()), rows), "gradients");
   bytes_under_way_ += static_cast<int64_t>(sent.nbytes());
   exchanges_.push_back(std::move(exchange));
-  while (bytes_under_way_ > kMaxBytesUnderWay) FinishExchange();
+  while (bytes_under_way_ > max_under_way_) FinishExchange();
 }
 
 // Waits for the oldest exchange and adds what came, in rank order.
@@ -144,12 +163,12 @@ void Sharding::FinishExchange() {
   exchanges_.pop_front();
   exchange.pending.Wait();
   const size_t i = exchange.parameter;
-  const int64_t rows = splits_[i].rows(group_->rank());
+  const int64_t rows = splits_[i].rows(shards_->rank());
   bytes_under_way_ -= splits_[i].all() * exchange.received.size(1) *
                       static_cast<int64_t>(exchange.received.element_size());
   if (rows == 0) return;
   at::Tensor sum = exchange.received.narrow(0, 0, rows).to(at::kFloat, false, /*copy=*/true);
-  for (int rank = 1; rank < group_->size(); ++rank) {
+  for (int rank = 1; rank < shards_->size(); ++rank) {
     sum.add_(exchange.received.narrow(0, rank * rows, rows));
   }
   at::Tensor& grad = owned_[i].value.mutable_grad();
@@ -163,7 +182,19 @@ void Sharding::FinishExchange() {
 void Sharding::FinishGradients() {
   if (group_ == nullptr || reducer_) return;
   while (!exchanges_.empty()) FinishExchange();
+  if (replicas_) SumReplicas();
   SumSmallGradients();
+}
+
+// The groups' sums of the rows that this rank owns, in place.
+void Sharding::SumReplicas() {
+  const at::NoGradGuard no_grad;
+  std::vector<parallel::Pending> pending;
+  for (size_t i = 0; i < whole_.size(); ++i) {
+    if (!spread(i) || owned_[i].value.size(0) == 0) continue;
+    pending.push_back(replicas_->AllReduceSum(owned_[i].value.grad(), "replica gradients"));
+  }
+  for (parallel::Pending& sum : pending) sum.Wait();
 }
 
 // Norms and biases: all in one sum.
@@ -186,7 +217,7 @@ void Sharding::SumSmallGradients() {
 
 std::vector<double> Sharding::SumSquares(std::vector<double> squares) {
   if (group_ == nullptr || reducer_) return squares;
-  const auto all = group_->GatherNumbers(squares);
+  const auto all = shards_->GatherNumbers(squares);
   for (size_t i = 0; i < squares.size(); ++i) {
     if (!spread(i)) continue;  // All ranks have the same.
     squares[i] = 0;
@@ -203,13 +234,13 @@ void Sharding::AfterUpdate() {
     if (!spread(i) || rows_only_[i]) continue;
     const int64_t most = splits_[i].most(), k = whole_[i].spec.shape[1];
     at::Tensor mine = at::empty({most, k}, at::kFloat);
-    const at::Tensor all = at::empty({group_->size() * most, k}, at::kFloat);
+    const at::Tensor all = at::empty({shards_->size() * most, k}, at::kFloat);
     const int64_t rows = owned_[i].value.size(0);
     mine.narrow(0, 0, rows).copy_(owned_[i].value);
     mine.narrow(0, rows, most - rows)
         .zero_();  // Nobody reads it; a dry run's others are made of it
-    group_->AllGather(mine, all, "values").Wait();
-    for (int rank = 0; rank < group_->size(); ++rank) {
+    shards_->AllGather(mine, all, "values").Wait();
+    for (int rank = 0; rank < shards_->size(); ++rank) {
       const int64_t theirs = splits_[i].rows(rank);
       whole_[i]
           .value.narrow(0, splits_[i].first(rank), theirs)

@@ -6,6 +6,9 @@
 //          are exchanged once a step (ZeRO-1 of arXiv 1910.02054)
 //   zero2  as zero1, and gradients are exchanged and dropped after each micro-batch
 //   zero3  as zero2, and of BitLinear matrices a rank holds its rows only (gathered_codes.h)
+// With parallel.shard_size (hybrid; arXiv 2304.11277, section 3.2.2) all this is done among so many
+// ranks next to each other, and groups of them hold the same: their sums are added in fp32 once a
+// step.
 // An exchange sends each rank its rows' gradients from all ranks and adds them in rank order in
 // fp32, so that every number of micro-batches and every strategy adds in an order of its own that
 // never changes.
@@ -27,8 +30,9 @@ namespace tern::train {
 
 class Sharding {
  public:
-  // group: null for one process. zero3 replaces the decoder's BitLinear matrices by this rank's
-  // rows. Both must outlive this; the decoder's values are not looked at yet.
+  // group: null for one process; else all ranks call together. zero3 replaces the decoder's
+  // BitLinear matrices by this rank's rows. Both must outlive this; the decoder's values are not
+  // looked at yet. Throws RecipeError when parallel.shard_size does not divide the ranks.
   Sharding(parallel::Group* group, const recipe::ParallelConfig& config, model::Decoder* decoder);
   ~Sharding();
 
@@ -70,9 +74,14 @@ class Sharding {
   void Spread(model::Decoder* decoder);
   void StartExchange(size_t parameter, const at::Tensor& grad);
   void FinishExchange();
+  void SumReplicas();
   void SumSmallGradients();
 
-  parallel::Group* group_;
+  parallel::Group* group_;  // All ranks
+  // Hybrid, else null: the ranks among which this one spreads its state, and those of the other
+  // groups that hold the same rows.
+  std::unique_ptr<parallel::Group> part_, replicas_;
+  parallel::Group* shards_;  // part_, or all ranks
   recipe::ParallelConfig config_;
   std::vector<model::Parameter> whole_;  // The decoder's
   std::vector<model::Parameter> owned_;
@@ -81,8 +90,9 @@ class Sharding {
   std::unique_ptr<GatheredCodes> codes_;
   std::unique_ptr<parallel::GradientReducer> reducer_;
   std::deque<Exchange> exchanges_;
-  int64_t bytes_under_way_ = 0;
-  bool last_ = true;  // The backward pass that runs is the step's last
+  int64_t bytes_under_way_ = 0;  // Sent, of exchanges that are not finished
+  int64_t max_under_way_ = 0;    // Gradients are whole matrices and would add up to the model.
+  bool last_ = true;             // The backward pass that runs is the step's last
 };
 
 }  // namespace tern::train

@@ -127,6 +127,7 @@ Trainer::Trainer(const TrainJob& job)
       quantized_(job.stage, job.recipe.model, static_cast<uint64_t>(job.recipe.seed)),
       state_(job.recipe, job.stage, job.group, ExtraParameters(objective_, quantized_)) {
   SelectAttention(stage_.attention, stage_.id + ".attention");
+  if (job_.group != nullptr) job_.group->UseFirstStepTimeout(true);
   Resume();
   if (is_root()) log_ = std::make_unique<StepLog>(LogOptions());
   loader_ = MakeLoader();
@@ -428,6 +429,7 @@ TrainResult Trainer::Run() {
   while (state_.step < stage_.steps) {
     StopIfAsked();
     Step();
+    if (job_.group != nullptr) job_.group->UseFirstStepTimeout(false);
     if (stop_signal_ != 0) continue;
     if (all_written_) checkpointer_.Finish();
     if (state_.step == stage_.steps || Due(state_.step, stage_.checkpoint_every))

@@ -103,6 +103,55 @@ std::string Disagreement(const std::string& item) {
   return messages[0];
 }
 
+// Four ranks as two rows and two columns.
+TEST(GroupTest, PartsTalkAmongThemselvesAndCountInTheWhole) {
+  RunRankThreads(4, [](Group& group) {
+    const int rank = group.rank();
+    const auto row = group.Part(rank / 2 * 2, 1, 2), column = group.Part(rank % 2, 2, 2);
+    EXPECT_EQ(row->rank(), rank % 2);
+    EXPECT_EQ(column->rank(), rank / 2);
+    EXPECT_EQ(row->size(), 2);
+    const auto numbers = row->GatherNumbers({1.0 * rank});
+    EXPECT_EQ(numbers[0][0], rank / 2 * 2);
+    EXPECT_EQ(numbers[1][0], rank / 2 * 2 + 1);
+    const at::Tensor sum = at::full({3}, static_cast<float>(rank));
+    column->AllReduceSum(sum, "columns").Wait();
+    EXPECT_TRUE(at::equal(sum, at::full({3}, 2.0f * static_cast<float>(rank % 2) + 2)));
+    EXPECT_EQ(group.traffic().at("columns").payload_bytes, 12);
+    EXPECT_EQ(group.traffic().at("columns").sent_bytes, 12) << "2 (n-1)/n of two ranks";
+    EXPECT_EQ(group.traffic().at("control").payload_bytes, 8);
+    group.GatherNumbers({0});  // Parts may go in any order after it.
+  });
+}
+
+// The long time limit of the first step lets a rank come late; after it the short one does not.
+TEST(GroupTest, FirstStepHasATimeLimitOfItsOwn) {
+  GroupOptions options;
+  options.first_step_timeout_s = 60;
+  options.step_timeout_s = 0.3;
+  std::string message;
+  RunRankThreads(
+      2,
+      [&](Group& group) {
+        const auto part = group.Part(0, 1, 2);
+        const auto late = [&](Group& among) {
+          if (group.rank() == 1) std::this_thread::sleep_for(std::chrono::seconds(1));
+          among.GatherNumbers({1});
+        };
+        late(group);
+        late(*part);
+        group.UseFirstStepTimeout(false);
+        try {
+          late(*part);
+          EXPECT_EQ(group.rank(), 1) << "rank 0 has waited too long";
+        } catch (const RankLost& error) {
+          if (group.rank() == 0) message = error.what();
+        }
+      },
+      options);
+  EXPECT_NE(message.find("parallel.step_timeout_s = 0.3"), std::string::npos) << message;
+}
+
 TEST(GroupTest, RanksWithAnotherRecipeOrBuildAreNamed) {
   for (const char* item : {"recipe", "binary"}) {
     const std::string message = Disagreement(item);

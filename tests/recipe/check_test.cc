@@ -51,6 +51,23 @@ TEST(CheckTest, BatchArithmetic) {
   EXPECT_EQ(Refusal(recipe), "");
 }
 
+TEST(CheckTest, HybridShardingAndTimeLimits) {
+  ExpectRefused([](Recipe& r) { r.parallel.shard_size = 4; },
+                {"parallel.shard_size: found 4 with parallel.shard: none"});
+  const auto sharded = [](int64_t size) {
+    return [size](Recipe& r) {
+      r.parallel.shard = Sharding::kZero1;
+      r.parallel.shard_size = size;
+    };
+  };
+  ExpectRefused(sharded(1), {"parallel.shard_size: found 1", "want 2 or more"});
+  Recipe recipe = Good();
+  sharded(4)(recipe);
+  EXPECT_EQ(Refusal(recipe), "");
+  ExpectRefused([](Recipe& r) { r.parallel.step_timeout_s = 3600; },
+                {"first_step_timeout_s = 1800 is below parallel.step_timeout_s = 3600"});
+}
+
 TEST(CheckTest, ModelShapes) {
   ExpectRefused([](Recipe& r) { r.model.num_kv_heads = 3; }, {"model.num_heads", "num_kv_heads"});
   ExpectRefused([](Recipe& r) { r.model.hidden_size = 255; }, {"model.hidden_size = 255"});

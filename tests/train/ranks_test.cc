@@ -9,14 +9,17 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/sha256.h"
 #include "base/stop_signal.h"
 #include "checkpoint/checkpoint.h"
+#include "data/loader.h"
 #include "eval/perplexity.h"
 #include "metrics/metrics_log.h"
 #include "tests/parallel/rank_threads.h"
 #include "tests/testing/file_size_limit.h"
 #include "tests/testing/temp_folder.h"
 #include "tests/train/tiny_run.h"
+#include "train/step.h"
 #include "train/train.h"
 #include "train/train_state.h"
 
@@ -27,12 +30,14 @@ using recipe::Sharding;
 
 // Rows of 32 and 64 weights have scale blocks of 128 and 64 rows: tall enough matrices that three
 // ranks hold rows of each.
-recipe::Recipe RanksRecipe(Sharding shard) {
+// shard_size: of the groups of a hybrid; 0: all ranks are one.
+recipe::Recipe RanksRecipe(Sharding shard, int64_t shard_size = 0) {
   recipe::Recipe recipe = TinyRecipe();
   recipe.model.vocab_size = 512;
   recipe.model.hidden_size = 64;
   recipe.model.intermediate_size = 256;
   recipe.parallel.shard = shard;
+  recipe.parallel.shard_size = shard_size;
   recipe.parallel.bucket_mib = 0.05;
   return recipe;
 }
@@ -130,12 +135,18 @@ double MaxDifference(const std::vector<double>& a, const std::vector<double>& b)
 // its code may go either way); ranks may differ by a few times of it.
 constexpr double kTimesControl = 5;
 
-class RanksLossTest : public RanksTest {
- protected:
-  void Check(const std::vector<std::pair<int, Sharding>>& cases);
+struct Case {
+  int ranks;
+  Sharding shard;
+  int64_t shard_size = 0;
 };
 
-void RanksLossTest::Check(const std::vector<std::pair<int, Sharding>>& cases) {
+class RanksLossTest : public RanksTest {
+ protected:
+  void Check(const std::vector<Case>& cases);
+};
+
+void RanksLossTest::Check(const std::vector<Case>& cases) {
   const recipe::TrainStage stage = RanksStage(50);
   Train(RanksRecipe(Sharding::kNone), stage, 1, "one");
   const std::vector<double> want = Series("one", "loss"), norms = Series("one", "grad_norm");
@@ -148,9 +159,9 @@ void RanksLossTest::Check(const std::vector<std::pair<int, Sharding>>& cases) {
     control = std::max(control, MaxDifference(Series(StrCat("micro", micro), "loss"), want));
   }
   EXPECT_LT(control, 0.02) << "the control says nothing: this training is chaotic";
-  for (const auto& [ranks, shard] : cases) {
-    const std::string name = StrCat("ranks", ranks, "_", static_cast<int>(shard));
-    Train(RanksRecipe(shard), stage, ranks, name);
+  for (const auto& [ranks, shard, size] : cases) {
+    const std::string name = StrCat("ranks", ranks, "_", static_cast<int>(shard), "_", size);
+    Train(RanksRecipe(shard, size), stage, ranks, name);
     const std::vector<double> losses = Series(name, "loss");
     EXPECT_LE(MaxDifference(losses, want), kTimesControl * control) << name;
     // The first step's forward is exact: only the sum of the ranks' losses is rounded.
@@ -160,7 +171,9 @@ void RanksLossTest::Check(const std::vector<std::pair<int, Sharding>>& cases) {
   }
 }
 
-TEST_F(RanksLossTest, FiftyStepsAgree) { Check({{2, Sharding::kNone}, {3, Sharding::kZero3}}); }
+TEST_F(RanksLossTest, FiftyStepsAgree) {
+  Check({{2, Sharding::kNone}, {3, Sharding::kZero3}, {4, Sharding::kZero3, /*shard_size=*/2}});
+}
 
 class SlowRanksLossTest : public RanksLossTest {};
 
@@ -172,7 +185,10 @@ TEST_F(SlowRanksLossTest, FiftyStepsAgreeForAnyRanksAndSharding) {
          {2, Sharding::kZero2},
          {3, Sharding::kZero2},
          {2, Sharding::kZero3},
-         {4, Sharding::kZero3}});
+         {4, Sharding::kZero3},
+         {4, Sharding::kZero1, /*shard_size=*/2},
+         {4, Sharding::kZero2, /*shard_size=*/2},
+         {6, Sharding::kZero3, /*shard_size=*/3}});
 }
 
 // With gradients in BF16 on their way a sum has terms of 8 significant bits: relative 2^-9 each.
@@ -190,41 +206,37 @@ TEST_F(RanksTest, BF16ReductionChangesGradientsByItsRoundingOnly) {
 // One checkpoint loaded by 1, 2 and 3 ranks: the hidden states have the same bits, whether a rank
 // holds the latents or gathers their codes. (One thread; the same rows in each forward.)
 TEST_F(RanksTest, ForwardOfSpreadMatricesHasTheBitsOfOneRank) {
-  const recipe::Recipe recipe = RanksRecipe(Sharding::kZero3);
   const recipe::TrainStage stage = RanksStage(4);
-  Train(recipe, stage, 1, "one");
+  Train(RanksRecipe(Sharding::kZero3), stage, 1, "one");
   const auto found = checkpoint::FindNewestValid(folder_ / "one/train");
   const model::DecoderInput input{at::arange(64).view({4, 16}), {}, {}};
-  const auto hidden = [&](parallel::Group* group) {
+  const auto hidden = [&](parallel::Group* group, int64_t shard_size) {
     const at::NoGradGuard no_grad;
-    TrainState state(recipe, stage, group);
+    TrainState state(RanksRecipe(Sharding::kZero3, shard_size), stage, group);
     LoadTrainState(checkpoint::CheckpointReader(*found.path), &state);
     state.sharding.PrepareForward();
     model::ForwardOptions options;
     options.source = state.sharding.source();
     return state.decoder.Hidden(input, options);
   };
-  const at::Tensor want = hidden(nullptr);
-  for (const int ranks : {2, 3}) {
+  const at::Tensor want = hidden(nullptr, 0);
+  for (const auto& [ranks, size] : {std::pair{2, 0}, std::pair{3, 0}, std::pair{4, 2}}) {
     parallel::RunRankThreads(ranks, [&](parallel::Group& group) {
-      EXPECT_TRUE(at::equal(hidden(&group), want)) << group.rank() << " of " << ranks;
+      EXPECT_TRUE(at::equal(hidden(&group, size), want)) << group.rank() << " of " << ranks;
     });
   }
 }
 
 // Loading and saving without a step in between is the identity, whoever wrote and whoever reads.
 TEST_F(RanksTest, CheckpointsAreReadByAnyNumberOfRanks) {
-  struct Turn {
-    int ranks;
-    Sharding shard;
-  };
   recipe::TrainStage stage = RanksStage(4);
   stage.checkpoint_every = 100;
   Train(RanksRecipe(Sharding::kNone), stage, 1, "run");
   auto bits = Bits("run");
-  for (const Turn& turn : {Turn{3, Sharding::kZero3}, Turn{2, Sharding::kZero1},
-                           Turn{2, Sharding::kNone}, Turn{1, Sharding::kNone}}) {
-    const recipe::Recipe recipe = RanksRecipe(turn.shard);
+  for (const Case& turn :
+       {Case{3, Sharding::kZero3}, Case{4, Sharding::kZero3, 2}, Case{2, Sharding::kZero1},
+        Case{6, Sharding::kZero1, 3}, Case{2, Sharding::kNone}, Case{1, Sharding::kNone}}) {
+    const recipe::Recipe recipe = RanksRecipe(turn.shard, turn.shard_size);
     const auto found = checkpoint::FindNewestValid(folder_ / "run/train");
     const auto load_and_save = [&](parallel::Group* group) {
       TrainState state(recipe, stage, group);
@@ -288,11 +300,13 @@ TEST_F(RanksTest, RunGoesOnWithOtherRanks) {
   const recipe::TrainStage whole = RanksStage(12);
   Train(RanksRecipe(Sharding::kNone), whole, 1, "one");
   recipe::TrainStage part = whole;
-  const std::pair<int, Sharding> turns[] = {
-      {2, Sharding::kZero3}, {3, Sharding::kNone}, {1, Sharding::kNone}, {4, Sharding::kZero2}};
+  const Case turns[] = {{2, Sharding::kZero3},
+                        {3, Sharding::kNone},
+                        {4, Sharding::kZero3, /*shard_size=*/2},
+                        {4, Sharding::kZero2}};
   for (int64_t i = 0; i < 4; ++i) {
     part.steps = 3 * (i + 1);
-    Train(RanksRecipe(turns[i].second), part, turns[i].first, "turns");
+    Train(RanksRecipe(turns[i].shard, turns[i].shard_size), part, turns[i].ranks, "turns");
   }
   EXPECT_EQ(Hashes("turns"), Hashes("one"));
   EXPECT_EQ(Series("turns", "step"), Series("one", "step"));
@@ -300,16 +314,17 @@ TEST_F(RanksTest, RunGoesOnWithOtherRanks) {
 
 // Same recipe, same number of ranks: the same bits, also when the run was cut in two.
 TEST_F(RanksTest, SameRanksMeanTheSameBitsAcrossAResume) {
-  for (const Sharding shard : {Sharding::kNone, Sharding::kZero3}) {
-    const std::string name = StrCat("bits", static_cast<int>(shard));
+  for (const auto& [ranks, shard, size] :
+       {Case{3, Sharding::kNone}, Case{3, Sharding::kZero3}, Case{4, Sharding::kZero3, 2}}) {
+    const std::string name = StrCat("bits", ranks, "_", static_cast<int>(shard));
     recipe::TrainStage part = RanksStage(6);
     part.schedule.kind = recipe::ScheduleKind::kConstant;  // What else depends on the last step
     part.optimizer.weight_decay_until = 1;
-    Train(RanksRecipe(shard), part, 3, name + "w");
+    Train(RanksRecipe(shard, size), part, ranks, name + "w");
     part.steps = 3;
-    Train(RanksRecipe(shard), part, 3, name + "p");
+    Train(RanksRecipe(shard, size), part, ranks, name + "p");
     part.steps = 6;
-    Train(RanksRecipe(shard), part, 3, name + "p");
+    Train(RanksRecipe(shard, size), part, ranks, name + "p");
     EXPECT_TRUE(Bits(name + "p") == Bits(name + "w")) << name;
   }
 }
@@ -355,6 +370,49 @@ TEST_F(RanksTest, HealthIsThatOfTheWholeModel) {
       EXPECT_NEAR(got.at(kind).at("grad_norm").get<double>(),
                   want.at(kind).at("grad_norm").get<double>(), 1e-6);
     }
+  }
+}
+
+// Without rounding of codes in between, all groups of a hybrid hold the same bits.
+TEST_F(RanksTest, GroupsOfAHybridHoldTheSameBits) {
+  const recipe::TrainStage stage = RanksStage(3);
+  for (const Sharding shard : {Sharding::kZero1, Sharding::kZero3}) {
+    const recipe::Recipe recipe = RanksRecipe(shard, 2);
+    const std::string name = StrCat("groups", static_cast<int>(shard));
+    Train(recipe, stage, 4, name);
+    const auto found = checkpoint::FindNewestValid(folder_ / (name + "/train"));
+    parallel::RunRankThreads(4, [&](parallel::Group& group) {
+      TrainState state(recipe, stage, &group);
+      LoadTrainState(checkpoint::CheckpointReader(*found.path), &state);
+      const data::Batch batch = data::BatchOfStep(tokens_, {16, 12, 42}, 3);
+      StepOptions options;
+      options.micro_batch = 1;
+      options.rank = group.rank();
+      options.ranks = 4;
+      options.sharding = &state.sharding;
+      ForwardBackward(state.decoder, batch, options);
+      std::string bits;
+      for (const model::Parameter& parameter : state.sharding.owned()) {
+        if (parameter.value.numel() == 0) continue;  // No rows here
+        const at::Tensor& grad = parameter.value.grad();
+        ASSERT_EQ(grad.sizes(), parameter.value.sizes());
+        bits.append(static_cast<const char*>(grad.const_data_ptr()), grad.nbytes());
+      }
+      const std::vector<std::string> all = group.GatherTexts(Sha256Hex(bits));
+      EXPECT_EQ(all[0], all[2]) << "ranks 0 and 2 own the same rows";
+      EXPECT_EQ(all[1], all[3]);
+      EXPECT_NE(all[0], all[1]);
+    });
+  }
+}
+
+TEST_F(RanksTest, GroupsOfAHybridMustDivideTheRanks) {
+  try {
+    Train(RanksRecipe(Sharding::kZero2, 2), RanksStage(2), 3, "three");
+    ADD_FAILURE();
+  } catch (const RecipeError& error) {
+    EXPECT_NE(std::string(error.what()).find("does not divide 3 ranks"), std::string::npos)
+        << error.what();
   }
 }
 
