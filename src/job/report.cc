@@ -49,7 +49,9 @@ std::string Lines(const recipe::TrainStage& stage, const nlohmann::json& r) {
                 FormatSi(r["tokens_per_second"]), " tokens/s (",
                 FormatFixed(100 * r["share_of_gemm_peak"].get<double>(), 0),
                 " % of the fp32 GEMM peak), peak memory ", FormatBytes(r["peak_memory_bytes"]),
-                " (planned ", FormatBytes(r["predicted_memory_bytes"]), ")\n") +
+                " (planned ", FormatBytes(r["predicted_memory_bytes"]), "), of it tensors ",
+                FormatBytes(r["peak_tensor_bytes"]), " (planned ",
+                FormatBytes(r["predicted_tensor_bytes"]), ")\n") +
          (r.contains("losses") ? LossLines(r["losses"]) : "") +
          (r.contains("generated") ? GeneratedLine(r["generated"]) : "");
 }

@@ -13,6 +13,7 @@
 #include "metrics/metrics_log.h"
 #include "plan/plan.h"
 #include "train/attention_backend.h"
+#include "train/tensor_memory.h"
 #include "train/train.h"
 
 namespace tern::job {
@@ -22,6 +23,14 @@ int64_t PeakRssBytes() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   return usage.ru_maxrss * 1024;  // Linux counts in KiB.
+}
+
+int64_t MostOfAnyRank(const Context& context, int64_t mine) {
+  if (context.group == nullptr) return mine;
+  double most = 0;
+  for (const auto& said : context.group->GatherNumbers({static_cast<double>(mine)}))
+    most = std::max(most, said[0]);
+  return static_cast<int64_t>(most);
 }
 
 // How often a mixture's sources are gone through in the whole stage.
@@ -80,6 +89,9 @@ nlohmann::json RunStage(Context& context, const recipe::TrainStage& stage) {
   plan::CheckBudget(context.recipe(), plan);
   const std::optional<distill::TeacherStore> store = OpenTeacherStore(context, stage);
   const std::optional<model::Decoder> teacher = store ? std::nullopt : OpenTeacher(context, stage);
+  train::TensorMemory::Count();
+  const int64_t before = train::TensorMemory::Bytes();
+  train::TensorMemory::RestartPeak();
   const train::TrainResult result =
       train::Train({context.recipe(), stage, context.Path(stage.id), context.folder, tokens,
                     context.journal, context.resolved_yaml, context.gemm_flops,
@@ -89,16 +101,19 @@ nlohmann::json RunStage(Context& context, const recipe::TrainStage& stage) {
   const double share = result.tokens_per_second *
                        plan::FlopsPerToken(context.recipe().model, stage.sequence_length) /
                        (context.gemm_flops * context.ranks());
-  nlohmann::json out = {{"steps", result.steps},
-                        {"ranks", context.ranks()},
-                        {"loss", result.loss},
-                        {"validation_loss", result.validation_loss},
-                        {"tokens_per_second", result.tokens_per_second},
-                        {"share_of_gemm_peak", share},
-                        {"seconds_of_last_process", result.seconds},
-                        {"parameters", plan.parameters},
-                        {"predicted_memory_bytes", plan.memory_bytes},
-                        {"peak_memory_bytes", PeakRssBytes()}};
+  nlohmann::json out = {
+      {"steps", result.steps},
+      {"ranks", context.ranks()},
+      {"loss", result.loss},
+      {"validation_loss", result.validation_loss},
+      {"tokens_per_second", result.tokens_per_second},
+      {"share_of_gemm_peak", share},
+      {"seconds_of_last_process", result.seconds},
+      {"parameters", plan.parameters},
+      {"peak_tensor_bytes", MostOfAnyRank(context, train::TensorMemory::PeakBytes() - before)},
+      {"predicted_tensor_bytes", plan.tensor_bytes},
+      {"predicted_memory_bytes", plan.memory_bytes},
+      {"peak_memory_bytes", PeakRssBytes()}};
   AddRecorded(context, stage.id, &out);
   return out;
 }

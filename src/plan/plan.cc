@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "base/progress.h"
 #include "plan/rank_share.h"
+#include "plan/step_memory.h"
 
 namespace tern::plan {
 namespace {
@@ -26,6 +27,7 @@ constexpr int64_t kMaxAutoSequences =
 constexpr double kExpectedPeakShare = 0.7;
 // libtorch, its threads and what the allocator keeps: the quickstart takes 505 MiB in all.
 constexpr double kProcessBytes = 360e6;
+constexpr const char* kProcessLine = "process and libtorch";
 
 // A pass that writes one token a sequence reads every weight once: bytes a second of fp32 matrices
 // out of memory. Assumed, not measured here; a machine that reads faster takes less.
@@ -42,21 +44,6 @@ double MatrixWeights(const ModelConfig& model) {
   return weights;
 }
 
-// Bytes that one layer keeps for backward, a token: fp32 inputs of the norms (2 D), q, k, v, the
-// attention output, gate, up and their product, and what the linear layers keep of their inputs
-// (int8 when BitLinear, else fp32).
-double LayerBytesPerToken(const ModelConfig& m) {
-  const double d = static_cast<double>(m.hidden_size), f = static_cast<double>(m.intermediate_size);
-  const double e = static_cast<double>(m.HeadDim());
-  const double q = e * static_cast<double>(m.num_heads),
-               kv = e * static_cast<double>(m.num_kv_heads);
-  const double linear_inputs = 2 * d + q + f;
-  const double input_bytes = m.linear == LinearKind::kBitLinear ? 1 : kFloat;
-  return kFloat * (2 * d + 2 * q + 2 * kv + 3 * f) + input_bytes * linear_inputs;
-}
-
-constexpr double kExchangeBytes = 64 << 20;  // Gradients on their way at most (train/sharding.cc)
-
 // Weights of adapters of every linear layer: A [rank, K] and B [N, rank].
 double AdapterCount(const ModelConfig& model, int64_t rank) {
   double count = 0;
@@ -65,34 +52,6 @@ double AdapterCount(const ModelConfig& model, int64_t rank) {
       count += static_cast<double>(rank * (spec.shape[0] + spec.shape[1]));
   }
   return count;
-}
-
-// Parameters, gradients and optimizer state of the plan's rank.
-std::vector<MemoryLine> StateLines(const recipe::Recipe& recipe, const recipe::TrainStage& stage,
-                                   const TrainPlan& plan) {
-  using recipe::Sharding;
-  if (stage.lora.rank > 0) {  // The model is frozen; at most every linear layer has an adapter
-    const double adapters = kFloat * AdapterCount(recipe.model, stage.lora.rank);
-    return {{"parameters (fp32)", kFloat * static_cast<double>(plan.parameters) + adapters},
-            {"gradients (fp32)", adapters},
-            {"AdamW moments (fp32)", 2 * adapters}};
-  }
-  const Sharding shard = plan.ranks == 1 ? Sharding::kNone : recipe.parallel.shard;
-  const HeldByRank held =
-      HeldBy(recipe.model, recipe.parallel, {plan.ranks, plan.per_machine}, plan.rank);
-  // zero1 adds up whole gradients when a step has several backward passes.
-  const bool whole = shard == Sharding::kZero1 && plan.micro_batches > 1;
-  const double gradients =
-      static_cast<double>(held.gradients) + (whole ? static_cast<double>(held.exchanged) : 0.0);
-  std::vector<MemoryLine> lines = {{"parameters (fp32)", static_cast<double>(held.parameters)},
-                                   {"gradients (fp32)", gradients},
-                                   {"AdamW moments (fp32)", static_cast<double>(held.moments)}};
-  if (held.codes > 0) lines.push_back({"gathered 2-bit codes", static_cast<double>(held.codes)});
-  if (shard != Sharding::kNone) {
-    lines.push_back(
-        {"gradients on their way", std::min(kExchangeBytes, static_cast<double>(held.exchanged))});
-  }
-  return lines;
 }
 
 // Tokens that a sequence of a generated step gets at most.
@@ -123,31 +82,30 @@ std::vector<MemoryLine> LossLines(const ModelConfig& model, const recipe::TrainS
 
 std::vector<MemoryLine> MemoryLines(const recipe::Recipe& recipe, const recipe::TrainStage& stage,
                                     const TrainPlan& plan) {
-  const ModelConfig& model = recipe.model;
-  const double rows = static_cast<double>(MicroBatch(stage, plan.ranks) * stage.sequence_length);
-  const double layers = static_cast<double>(model.num_layers),
-               d = static_cast<double>(model.hidden_size);
-  const bool blocks = stage.activation_checkpointing == recipe::ActivationCheckpointing::kBlock;
-  const double a_layer = LayerBytesPerToken(model) * rows;
-  const double activations = blocks ? a_layer + layers * kFloat * d * rows : layers * a_layer;
-  const double vocabulary = static_cast<double>(model.vocab_size);
-  const double logits =
-      static_cast<double>(std::min<int64_t>(stage.loss_chunk_tokens, static_cast<int64_t>(rows))) *
-      vocabulary * kFloat * 2;  // Logits and their rounded copy
-  // Workspace of one layer's backward: gradients of the FFN's three products and one dequantized
-  // operand.
-  const double workspace =
-      rows * kFloat * (4 * static_cast<double>(model.intermediate_size) + 2 * d);
-  std::vector<MemoryLine> lines = StateLines(recipe, stage, plan);
+  HeldByRank held =
+      HeldBy(recipe.model, recipe.parallel, {plan.ranks, plan.per_machine}, plan.rank);
+  if (stage.lora.rank > 0) {  // The model is frozen; at most every linear layer has an adapter
+    const auto adapters =
+        static_cast<int64_t>(kFloat * AdapterCount(recipe.model, stage.lora.rank));
+    held.parameters += adapters;
+    held.gradients = adapters;
+    held.moments = 2 * adapters;
+  }
+  std::vector<MemoryLine> lines = {{"parameters (fp32)", static_cast<double>(held.parameters)},
+                                   {"AdamW moments (fp32)", static_cast<double>(held.moments)}};
+  if (held.codes > 0) lines.push_back({"gathered 2-bit codes", static_cast<double>(held.codes)});
   if (stage.checkpoint_async) {
     lines.push_back({"copy for the checkpoint", 3 * kFloat * static_cast<double>(plan.parameters) /
                                                     static_cast<double>(plan.ranks)});
   }
-  for (MemoryLine& line : LossLines(model, stage, rows)) lines.push_back(std::move(line));
-  lines.insert(lines.end(), {{"activations kept for backward", activations},
-                             {"logits of one chunk", logits},
-                             {"workspace", workspace},
-                             {"process and libtorch", kProcessBytes}});
+  const int64_t rows = MicroBatch(stage, plan.ranks) * stage.sequence_length;
+  for (MemoryLine& line : LossLines(recipe.model, stage, static_cast<double>(rows)))
+    lines.push_back(std::move(line));
+  for (const MemoryLine& line :
+       StepLines({recipe, stage, rows, plan.micro_batches, plan.ranks, held})) {
+    if (line.bytes > 0) lines.push_back(line);
+  }
+  lines.push_back({kProcessLine, kProcessBytes});
   return lines;
 }
 
@@ -230,7 +188,10 @@ TrainPlan PlanTraining(const recipe::Recipe& recipe, const recipe::TrainStage& s
     plan.flops *= 1 + share / 3;  // A forward pass more, by a writer of the student's size
   }
   plan.memory = MemoryLines(recipe, stage, plan);
-  for (const MemoryLine& line : plan.memory) plan.memory_bytes += line.bytes;
+  for (const MemoryLine& line : plan.memory) {
+    plan.memory_bytes += line.bytes;
+    if (line.what != kProcessLine) plan.tensor_bytes += line.bytes;
+  }
   plan.checkpoint_bytes = stage.lora.rank > 0 ? kFloat * (static_cast<double>(plan.parameters) +
                                                           3 * AdapterCount(model, stage.lora.rank))
                                               : 3 * kFloat * static_cast<double>(plan.parameters);

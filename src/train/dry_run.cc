@@ -20,7 +20,6 @@
 namespace tern::train {
 namespace {
 
-constexpr int64_t kTokens = 8;               // Of a sequence
 constexpr int kSteps = 2;                    // The second is counted: moments and buckets are there
 constexpr const char* kControl = "control";  // What the ranks agree on: a few numbers
 
@@ -110,7 +109,7 @@ void Step(const recipe::TrainStage& stage, const data::Batch& batch, parallel::G
 }  // namespace
 
 DryRunResult DryRun(const recipe::Recipe& recipe, const recipe::TrainStage& stage,
-                    parallel::Group& group) {
+                    parallel::Group& group, int64_t tokens) {
   const std::string why = WhyNotByRanks(recipe, stage);
   if (!why.empty()) throw RecipeError(why);
   const int64_t sequences = stage.tokens_per_step / stage.sequence_length;
@@ -120,7 +119,7 @@ DryRunResult DryRun(const recipe::Recipe& recipe, const recipe::TrainStage& stag
   const int64_t before = TensorMemory::Bytes();
   TensorMemory::RestartPeak();
   DryRunResult result;
-  result.tokens = std::min(kTokens, stage.sequence_length);
+  result.tokens = std::min(tokens, stage.sequence_length);
   TrainState state(recipe, stage, &group);
   state.decoder.Initialize(static_cast<uint64_t>(recipe.seed), state.sharding.FirstElements());
   state.sharding.ValuesLoaded();

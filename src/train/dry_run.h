@@ -16,6 +16,8 @@
 
 namespace tern::train {
 
+inline constexpr int64_t kDryRunTokens = 8;  // Of a sequence, at most
+
 struct DryRunResult {
   parallel::TrafficByKind traffic;  // Of one step
   int64_t tokens = 0;               // Of a sequence
@@ -30,9 +32,9 @@ struct DryRunResult {
 // sequences that do not divide), ResourceError before anything is made when this rank's part does
 // not fit into the machine's free memory.
 DryRunResult DryRun(const recipe::Recipe& recipe, const recipe::TrainStage& stage,
-                    parallel::Group& group);
+                    parallel::Group& group, int64_t tokens = kDryRunTokens);
 
-// Lines below a plan of the same rank. network: the ranks sit in several machines.
+// Lines below a plan of the same rank.
 std::string FormatDryRun(const plan::TrainPlan& plan, const DryRunResult& result);
 
 }  // namespace tern::train

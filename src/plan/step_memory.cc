@@ -1,0 +1,205 @@
+// See step_memory.h. M: tokens of a forward pass; D, F, V: width, FFN, vocabulary; Q, J: widths of
+// queries and of keys.
+#include "plan/step_memory.h"
+
+#include <algorithm>
+
+#include "kernels/ternary_pack/t2.h"
+#include "nn/precision.h"
+
+namespace tern::plan {
+namespace {
+
+using recipe::Precision;
+using recipe::Sharding;
+
+constexpr double kFloat = 4, kHalf = 2;  // Bytes
+
+enum class Rounding { kNone, kNative, kEmulated };  // Of matrix products' operands
+
+Rounding RoundingOf(const recipe::TrainStage& stage) {
+  if (stage.precision == Precision::kFp32) return Rounding::kNone;
+  const bool native = stage.precision == Precision::kBf16 && nn::HasNativeBf16(at::kCPU);
+  return native ? Rounding::kNative : Rounding::kEmulated;
+}
+
+struct Sizes {
+  double m, d, f, v, q, j, heads, layers;
+  bool bit, sub_norms, qk_norm, tied, blocks;
+  Rounding rounding;
+};
+
+Sizes SizesOf(const StepShape& s) {
+  const ModelConfig& c = s.recipe.model;
+  const auto real = [](int64_t x) { return static_cast<double>(x); };
+  return {real(s.rows),
+          real(c.hidden_size),
+          real(c.intermediate_size),
+          real(c.vocab_size),
+          real(c.num_heads * c.HeadDim()),
+          real(c.num_kv_heads * c.HeadDim()),
+          real(c.num_heads),
+          real(c.num_layers),
+          c.linear == LinearKind::kBitLinear,
+          c.sub_norms,
+          c.qk_norm,
+          c.tied_head,
+          s.stage.activation_checkpointing == recipe::ActivationCheckpointing::kBlock,
+          RoundingOf(s.stage)};
+}
+
+double Padded(double k) { return static_cast<double>(kernels::T2PaddedK(static_cast<int64_t>(k))); }
+
+// What one layer keeps for its backward pass, bytes a token.
+double LayerKept(const Sizes& s) {
+  double bytes = kFloat * (2 * s.d + 2);              // Inputs and factors of its two norms
+  bytes += kFloat * (s.q + 2 * s.j + s.q + s.heads);  // Attention: q, k, v, output, log-sums
+  if (s.qk_norm) bytes += kFloat * (s.q + s.j);
+  bytes += kFloat * 2 * s.f;  // Gate and up
+  if (s.bit) {                // Inputs of the linear layers as int8, with scale and sum of each row
+    bytes += 2 * Padded(s.d) + Padded(s.q) + Padded(s.f) + 4 * 2 * kFloat;
+    if (s.sub_norms) bytes += kFloat * (s.f + 2);  // Its norm's input; attention's is its output
+    return bytes;
+  }
+  bytes += kFloat * (2 * s.d + s.f);  // Normed inputs, and the gated product
+  if (s.sub_norms) bytes += kFloat * (s.q + s.f + 2);
+  return bytes;
+}
+
+// Of it what the FFN's second half kept, and has given back when the gradients of its first
+// products are made: bytes a token.
+double FfnKept(const Sizes& s) {
+  const double norm = s.sub_norms ? kFloat * s.f : 0;
+  return kFloat * 2 * s.f + norm + (s.bit ? Padded(s.f) : kFloat * s.f);
+}
+
+double LinearWeights(const Sizes& s) { return 2 * s.d * s.q + 2 * s.d * s.j + 3 * s.d * s.f; }
+
+// 2-bit weights that the graph holds (zero3: the gathered ones, counted there).
+double KeptCodes(const StepShape& shape, const Sizes& s) {
+  if (!s.bit || shape.held.codes > 0) return 0;
+  return LinearWeights(s) / 4 * (s.blocks ? 1 : s.layers);
+}
+
+double Activations(const StepShape& shape, const Sizes& s) {
+  const double layer = LayerKept(s) * s.m;
+  const double all = s.blocks ? s.layers * kFloat * s.d * s.m : s.layers * layer;
+  return all + KeptCodes(shape, s) + kFloat * s.d * s.m;  // And the last norm's input
+}
+
+// A float matrix of n elements as an operand: its rounded copy while it is made.
+double Rounded(const Sizes& s, double n) {
+  switch (s.rounding) {
+    case Rounding::kNone:
+      return 0;
+    case Rounding::kNative:
+      return kHalf * n;
+    case Rounding::kEmulated:
+      return (kHalf + kFloat) * n;
+  }
+  __builtin_unreachable();
+}
+double Kept(const Sizes& s, double n) {
+  return s.rounding == Rounding::kEmulated ? kFloat * n : Rounded(s, n);
+}
+
+// The loss (nn/loss.cc): hidden states and their gradient, the head's gradient, and of one chunk
+// the logits with their rounded copy beside that of the head.
+double LossWork(const StepShape& shape, const Sizes& s) {
+  const double c = std::min(static_cast<double>(shape.stage.loss_chunk_tokens), s.m);
+  return kFloat * 2 * s.d * s.m + kFloat * s.v * s.d + kFloat * c * s.v + Kept(s, c * s.v) +
+         Rounded(s, s.v * s.d);
+}
+
+// Backward through the FFN's first product, the largest of a layer: both gradients of its outputs
+// in two copies, one weight matrix as floats with its rounded copy, and the gradients of both.
+double LayerWork(const Sizes& s) {
+  const double weights = s.d * s.f;
+  const double matrices = kFloat * 2 * weights + Rounded(s, weights);
+  return matrices + s.m * (kFloat * (2 * s.f + 3 * s.d) + kFloat * s.f + Rounded(s, s.f));
+}
+
+struct Gradients {
+  double before = 0;  // .grad when the last micro-batch begins
+  double after = 0;   // .grad when its backward pass ends
+  // Both ends of exchanges, beside .grad: left from earlier micro-batches, when the first layer's
+  // are sent, and when the embedding's is.
+  double under_way_before = 0, under_way_layer = 0, under_way_end = 0;
+  bool are_parameters = false;  // A matrix's new gradient becomes .grad: no copy beside it
+};
+
+Gradients GradientsOf(const StepShape& shape) {
+  const auto real = [](int64_t x) { return static_cast<double>(x); };
+  const HeldByRank& held = shape.held;
+  const double mine = real(held.gradients), passes = real(shape.micro_batches);
+  const bool several = shape.micro_batches > 1;
+  const Sharding shard = shape.ranks == 1 ? Sharding::kNone : shape.recipe.parallel.shard;
+  if (shard == Sharding::kNone) {
+    if (shape.ranks == 1) return {several ? mine : 0, mine, 0, 0, 0, !several};
+    // The Reducer's buckets are always there; earlier micro-batches add up beside them.
+    return {several ? 2 * mine : mine, several ? 2 * mine : mine, 0, 0, 0, false};
+  }
+  const double share = shape.recipe.parallel.reduce == recipe::ReduceType::kBf16 ? 0.5 : 1;
+  const double a_pass = share * real(held.exchanged);
+  const double kept = real(MaxBytesUnderWay(held.exchanged));
+  const double layer = kept + share * real(held.largest_linear);
+  const double end = kept + share * real(held.largest_matrix);
+  // Sums of this rank's rows are made when exchanges end: not before there are more than may be
+  // under way.
+  const auto sums = [&](double sent) { return sent > kept ? mine : 0.0; };
+  const auto both_ends = [](double sent, double most) { return 2 * std::min(sent, most); };
+  if (shard == Sharding::kZero1 && several) {  // What is sent is the .grad of all micro-batches.
+    return {real(held.exchanged),     sums(a_pass),           0,
+            both_ends(a_pass, layer), both_ends(a_pass, end), false};
+  }
+  const double earlier = shard == Sharding::kZero1 ? 0 : (passes - 1) * a_pass;
+  return {sums(earlier),
+          sums(earlier + a_pass),
+          both_ends(earlier, kept),
+          both_ends(earlier + a_pass, layer),
+          both_ends(earlier + a_pass, end),
+          false};
+}
+
+double Sum(const std::vector<MemoryLine>& lines) {
+  double sum = 0;
+  for (const MemoryLine& line : lines) sum += line.bytes;
+  return sum;
+}
+
+}  // namespace
+
+std::vector<MemoryLine> StepLines(const StepShape& shape) {
+  const Sizes s = SizesOf(shape);
+  const Gradients g = GradientsOf(shape);
+  const double layer = LayerKept(s) * s.m, all = Activations(shape, s);
+  const double head = kFloat * s.v * s.d;
+  const double recomputed = s.blocks ? layer : 0;
+  using Lines = std::vector<MemoryLine>;
+  const auto lines = [&](double gradients, double under_way, double activations, double loss,
+                         double work) {
+    return Lines{{"gradients (fp32)", gradients},
+                 {"gradients on their way", under_way},
+                 {"activations kept for backward", activations},
+                 {"loss and gradient of the head", loss},
+                 {"workspace", work}};
+  };
+  const double end = std::max(g.before, g.after);
+  const double given_back = FfnKept(s) * s.m;
+  // Gradients that the first layer's FFN comes before: of its other weights, and of a tied head.
+  const double missing =
+      g.are_parameters ? kFloat * (LinearWeights(s) - s.d * s.f) + (s.tied ? head : 0) : 0;
+  const bool exchanged = g.under_way_end > 0;  // The head's and the embedding's gradients, too
+  const double last_head = s.tied && !exchanged ? head : 0;
+  const Lines moments[] = {lines(g.before, g.under_way_before, all, LossWork(shape, s), 0),
+                           lines(g.before, g.under_way_before, all + recomputed - given_back, head,
+                                 LayerWork(s) + kFloat * s.d * s.m),
+                           lines(end - missing, g.under_way_layer,
+                                 layer - given_back + kFloat * s.d * s.m, last_head, LayerWork(s)),
+                           lines(end, g.under_way_end, 0, last_head,
+                                 (g.are_parameters || exchanged ? 0 : head) + kFloat * s.d * s.m)};
+  return *std::max_element(std::begin(moments), std::end(moments),
+                           [](const Lines& a, const Lines& b) { return Sum(a) < Sum(b); });
+}
+
+}  // namespace tern::plan
