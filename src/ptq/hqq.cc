@@ -4,6 +4,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/where.h>
+#include <ATen/ops/zeros_like.h>
 
 #include <cmath>
 
@@ -23,6 +24,9 @@ at::Tensor SumOfGroup(const at::Tensor& x_MS) { return x_MS.sum(1, /*keepdim=*/t
 // The half-quadratic step's W_e.
 at::Tensor Shrink(const at::Tensor& x, double lp_norm, double beta) {
   const at::Tensor size = x.abs();
+  // Up to here all of it is shrunk away, which saves the powers.
+  const double whole = std::pow(beta, -1 / (2 - lp_norm));
+  if (size.max().item<double>() < 0.999 * whole) return at::zeros_like(x);
   return x.sign() * (size - size.pow(lp_norm - 1) / beta).clamp_min(0);
 }
 

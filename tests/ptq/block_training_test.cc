@@ -68,10 +68,11 @@ TEST_P(TrainedMatrixTest, ValuesAreThoseStored) {
     for (const RangeSearch& range : {RangeSearch(), Searched()}) {
       const QuantizedWeight start = quant::Quantize(w_NK, Format(), range);
       for (const bool rounding : {true, false}) {
-        const auto matrix = rounding ? AutoRound(w_NK, start, 10) : TrainScales(start);
+        const auto matrix = rounding ? AutoRound(w_NK, start, 4) : TrainScales(start);
         EXPECT_TRUE(at::equal(matrix->Values(), quant::Dequantize(start))) << rounding;
+        // Always the same way, by 2.5 in all: to where offsets and ranges end.
         for (int step = 0; step < 10; ++step) {
-          matrix->Step(Random({rows, 192}, static_cast<uint64_t>(100 + step)), 1 - 0.1 * step);
+          matrix->Step(Random({rows, 192}, 100), 1);
           const QuantizedWeight now = matrix->Weight();
           ASSERT_TRUE(at::equal(matrix->Values(), quant::Dequantize(now))) << rounding;
           ASSERT_TRUE((now.scales.scale_RC > 0).all().item<bool>());
