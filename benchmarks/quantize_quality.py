@@ -2,7 +2,7 @@
 """What post-training quantization costs, method by method, on held-out text of two domains.
 
   benchmarks/quantize_quality.py MODEL --calibration TEXT --hold NAME=TEXT [--hold NAME=TEXT]
-      [--settings w3_rtn,w3_gptq,...] [--tokens 8192] [--eval-windows 4] [--group 64] -o RESULT
+      [--settings w3_rtn,w3_gptq,...] [--tokens 8192] [--eval-windows 4] [--group 64] [--threads 0] -o RESULT
 
 Each setting is one `tern quantize` (seconds, peak memory of the process and its children) and one
 `tern eval --task perplexity` a text; RESULT.json has everything, RESULT.md the table. "kept" is the
@@ -23,8 +23,13 @@ FORMATS = {"w4": "int4", "w3": "w3", "w2": "w2", "fp8": "fp8", "w8a8": "int8"}
 METHODS = {
     "minmax": ["--method", "rtn", "--min-max"],
     "rtn": ["--method", "rtn"],
+    "hqq": ["--method", "hqq"],
     "gptq": ["--method", "gptq", "--rounds", "0"],
     "gptq2": ["--method", "gptq", "--rounds", "2"],
+    "gptq2scales30": ["--method", "gptq", "--rounds", "2", "--scale-steps", "30"],
+    "gptq2scales": ["--method", "gptq", "--rounds", "2", "--scale-steps", "100"],
+    "autoround30": ["--method", "autoround", "--steps", "30"],
+    "autoround": ["--method", "autoround"],
     "awq": ["--method", "rtn", "--channel-scales"],
     "awqgptq": ["--method", "gptq", "--rounds", "2", "--channel-scales"],
     "rotrtn": ["--method", "rtn", "--rotate"],
@@ -32,7 +37,7 @@ METHODS = {
     "smooth": ["--method", "rtn", "--channel-scales"],
     "rotsmooth": ["--method", "rtn", "--channel-scales", "--rotate"],
 }
-WITHOUT_CALIBRATION = ("minmax", "rtn", "rotrtn")
+WITHOUT_CALIBRATION = ("minmax", "rtn", "hqq", "rotrtn")
 # Only the engine quantizes activations; libtorch computes with what the weights stand for, and is quicker.
 RUNTIMES = {"w8a8": "engine", "fp8": "engine"}
 
@@ -53,7 +58,7 @@ def log_perplexity(args, model, text, folder, runtime="libtorch"):
     (data / "perplexity.txt").write_bytes(pathlib.Path(text).read_bytes())
     out = subprocess.run(
         [args.tern, "eval", model, "--task", "perplexity", "--data", data, "--context", "2048",
-         "--runtime", runtime, "--limit", str(args.eval_windows), "--json"],
+         "--runtime", runtime, "--limit", str(args.eval_windows), "--threads", str(args.threads), "--json"],
         check=True, capture_output=True, text=True,
     )  # fmt: skip
     (task,) = json.loads(out.stdout)["tasks"]
@@ -64,7 +69,7 @@ def run_setting(args, setting, holds, work):
     to, method = setting.split("_")
     output = pathlib.Path(work) / setting
     command = [args.tern, "quantize", args.model, "-o", output, "--to", FORMATS[to], "--allow-requantize",
-               *METHODS[method]]  # fmt: skip
+               "--threads", str(args.threads), *METHODS[method]]  # fmt: skip
     if to.startswith("w") and to != "w8a8":
         command += ["--group", str(args.group)]
     if method not in WITHOUT_CALIBRATION:
@@ -104,6 +109,7 @@ def main():
     parser.add_argument("--tokens", type=int, default=8192)
     parser.add_argument("--eval-windows", type=int, default=4)
     parser.add_argument("--group", type=int, default=64)
+    parser.add_argument("--threads", type=int, default=0, help="0: all processors")
     parser.add_argument("-o", "--out", required=True)
     args = parser.parse_args()
     holds = dict(hold.split("=", 1) for hold in args.hold)
@@ -112,7 +118,7 @@ def main():
     with tempfile.TemporaryDirectory() as work:
         result.setdefault("options", {"model": os.path.basename(args.model), "tokens": args.tokens,
                                       "group": args.group, "windows of 2048": args.eval_windows,
-                                      "processors": os.cpu_count()})  # fmt: skip
+                                      "threads": args.threads or os.cpu_count()})  # fmt: skip
         if "source" not in result:
             result["source"] = {n: log_perplexity(args, args.model, t, work) for n, t in holds.items()}
         for setting in args.settings.split(","):
