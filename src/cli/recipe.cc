@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "cli/commands.h"
+#include "job/quantize_stage.h"
 #include "job/start.h"
 #include "recipe/check.h"
 #include "recipe/explain.h"
@@ -39,6 +40,7 @@ void AddRecipeCommand(CLI::App& app) {
     const recipe::LoadedRecipe loaded =
         job::Resolved(recipe::LoadRecipe(check_flags->recipe, check_flags->overrides));
     for (const std::string& warning : recipe::CheckRecipe(loaded)) LogWarn(warning);
+    job::CheckQuantizeStages(loaded);
     std::cout << check_flags->recipe << ": sound, " << loaded.recipe.stages.size() << " stages\n";
   });
 

@@ -9,7 +9,7 @@
 #include "checkpoint/checkpoint.h"
 #include "data/token_file.h"
 #include "job/start.h"
-#include "recipe/schema.h"
+#include "recipe/check_ptq.h"
 #include "train/train.h"
 
 namespace tern::job {
@@ -59,12 +59,11 @@ const data::TokenSource& Context::TokensFor(int64_t sequence_length) {
   return found->second;
 }
 
-std::string CheckpointFolder(Context& context, const std::string& which) {
-  std::string id;
-  for (const recipe::Stage& stage : context.recipe().stages) {
-    if (std::holds_alternative<recipe::TrainStage>(stage)) id = recipe::IdOf(stage);
-  }
-  const std::string folder = context.Path(id);
+std::string CheckpointFolder(Context& context, const std::string& which,
+                             const std::string& before) {
+  const recipe::TrainStage* train = recipe::TrainStageBefore(context.recipe(), before);
+  TERN_CHECK(train != nullptr, "CheckRecipe lets no stage through that has no training before it");
+  const std::string folder = context.Path(train->id);
   const checkpoint::Found found = which == "best"
                                       ? checkpoint::FindBestValid(folder, train::kValidationLoss)
                                       : checkpoint::FindNewestValid(folder);

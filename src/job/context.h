@@ -51,9 +51,10 @@ struct Context {
   std::map<int64_t, data::PackedSamples> packed_;  // By length
 };
 
-// Folder of the last (or best) valid checkpoint of the last train stage before the end of the
-// recipe. Throws InputError.
-std::string CheckpointFolder(Context& context, const std::string& which);
+// Folder of the last (or best) valid checkpoint of the last train stage before the stage of the id
+// `before`, else before the end of the recipe. Throws InputError.
+std::string CheckpointFolder(Context& context, const std::string& which,
+                             const std::string& before = "");
 
 // data.sources of the recipe, with {fetched} replaced.
 data::DatasetOptions DatasetOf(const Context& context);

@@ -100,7 +100,29 @@ std::string Lines(const recipe::VerifyStage& stage, const nlohmann::json& r) {
                    " tokens: mean KL ", Short(file["mean_kl"]), ", top-1 agreement ",
                    FormatFixed(100 * file["top1_agreement"].get<double>(), 1), " %\n");
   }
+  for (const auto& made : r.value("quantized", nlohmann::json::array())) {
+    text += StrCat("- ", stage.id, ": ", made["stage"].get<std::string>(), ": ", made["matrices"],
+                   " matrices have the quantizer's values, logits of ", made["tokens"],
+                   " tokens: mean KL to the source ", Short(made["mean_kl"]), ", top-1 agreement ",
+                   FormatFixed(100 * made["top1_agreement"].get<double>(), 1), " %\n");
+  }
   return text;
+}
+std::string Lines(const recipe::QuantizeStage& stage, const nlohmann::json& r) {
+  std::string text =
+      StrCat("- ", stage.id, ": ", r["scheme"].get<std::string>(), ", ",
+             FormatFixed(r["bits_per_weight"], 2), " bits a weight, ", FormatBytes(r["size_bytes"]),
+             ", ", r["path"].get<std::string>(), "; mean error ", Short(r["error"]),
+             r["calibration_tokens"].get<int64_t>() > 0
+                 ? StrCat(" of the outputs' power on ", r["calibration_tokens"], " tokens")
+                 : std::string(" of the weights' power"));
+  if (r["kl_tokens"].get<int64_t>() > 0) {
+    text += StrCat(", mean KL to the source ", Short(r["mean_kl"]), " on ", r["kl_tokens"],
+                   " training tokens that it has not seen");
+  }
+  if (r["fallbacks"].get<int64_t>() > 0)
+    text += StrCat("; ", r["fallbacks"], " matrices fell back: see the ledger");
+  return text + "\n";
 }
 std::string Lines(const recipe::GenerateStage& stage, const nlohmann::json& r) {
   return StrCat("- ", stage.id, ": ", r["new_tokens"], " tokens, ",

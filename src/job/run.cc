@@ -1,6 +1,7 @@
 // See run.h.
 #include "job/run.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <functional>
 #include <iostream>
@@ -12,6 +13,7 @@
 #include "base/stop_signal.h"
 #include "checkpoint/checkpoint.h"
 #include "job/context.h"
+#include "job/quantize_stage.h"
 #include "job/report.h"
 #include "job/stages.h"
 #include "job/start.h"
@@ -88,12 +90,33 @@ class StageRecord {
   nlohmann::json stored_;
 };
 
+// Everything in the exports folder that no quantize stage has made.
+void ForgetExports(const Context& context) {
+  std::vector<std::string> kept;
+  for (const recipe::Stage& stage : context.recipe().stages) {
+    if (const auto* quantize = std::get_if<recipe::QuantizeStage>(&stage))
+      kept.push_back(QuantizedPath(context, *quantize));
+  }
+  if (!fs::exists(context.ExportsFolder())) return;
+  std::vector<std::string> exported;
+  for (const fs::directory_entry& entry : fs::directory_iterator(context.ExportsFolder())) {
+    const std::string path = entry.path().string();
+    const bool is_kept = std::any_of(kept.begin(), kept.end(), [&](const std::string& output) {
+      return path == output || path == output + ".partial" || path == output + ".ledger.jsonl";
+    });
+    if (!is_kept) exported.push_back(path);
+  }
+  for (const std::string& path : exported) fs::remove_all(path);
+}
+
 // Forgets a stage and what it made.
 void Forget(const Context& context, const recipe::Stage& stage) {
   const std::string& id = recipe::IdOf(stage);
   fs::remove(context.Path(StrCat("stages/", id, ".json")));
   if (std::holds_alternative<recipe::TrainStage>(stage)) fs::remove_all(context.Path(id));
-  if (std::holds_alternative<recipe::ExportStage>(stage)) fs::remove_all(context.ExportsFolder());
+  if (std::holds_alternative<recipe::ExportStage>(stage)) ForgetExports(context);
+  if (const auto* quantize = std::get_if<recipe::QuantizeStage>(&stage))
+    ForgetQuantized(context, *quantize);
 }
 
 void Restart(const Context& context, const std::vector<recipe::Stage>& stages,
@@ -139,6 +162,7 @@ void RunOne(Context& context, const recipe::Stage& stage, const StageRecord& rec
 // What must hold before anything is made, and is the same for all ranks.
 void CheckJob(const recipe::LoadedRecipe& loaded, int ranks) {
   for (const std::string& warning : recipe::CheckRecipe(loaded)) LogWarn(warning);
+  CheckQuantizeStages(loaded);
   for (const recipe::Stage& stage : loaded.recipe.stages) {
     if (const auto* train = std::get_if<recipe::TrainStage>(&stage)) {
       CheckMachine(*train);

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "engine/generate.h"
 #include "engine/model_source.h"
+#include "job/quantize_stage.h"
 #include "job/stages.h"
 #include "job/start.h"
 #include "ptq/packed_export.h"
@@ -30,14 +31,25 @@ int64_t SizeOf(const std::string& path) {
   return size;
 }
 
-// The last export stage of the recipe.
-const recipe::ExportStage& LastExport(const Context& context) {
+// The last export stage before the stage of this id; null: there is none.
+const recipe::ExportStage* ExportBefore(const Context& context, const std::string& id) {
   const recipe::ExportStage* last = nullptr;
   for (const recipe::Stage& stage : context.recipe().stages) {
+    if (recipe::IdOf(stage) == id) break;
     if (const auto* e = std::get_if<recipe::ExportStage>(&stage)) last = e;
   }
-  TERN_CHECK(last != nullptr, "CheckRecipe lets no verify or generate through without an export");
-  return *last;
+  return last;
+}
+
+// The quantize stages before the stage of this id.
+std::vector<const recipe::QuantizeStage*> QuantizedBefore(const Context& context,
+                                                          const std::string& id) {
+  std::vector<const recipe::QuantizeStage*> stages;
+  for (const recipe::Stage& stage : context.recipe().stages) {
+    if (recipe::IdOf(stage) == id) break;
+    if (const auto* q = std::get_if<recipe::QuantizeStage>(&stage)) stages.push_back(q);
+  }
+  return stages;
 }
 
 std::string ExportPath(const Context& context, const std::string& format) {
@@ -80,12 +92,12 @@ nlohmann::json RunStage(Context& context, const recipe::ExportStage& stage) {
   return {{"checkpoint", source}, {"files", files}};
 }
 
-nlohmann::json RunStage(Context& context, const recipe::VerifyStage& stage) {
-  const recipe::ExportStage& exported = LastExport(context);
+namespace {
+
+void VerifyExports(Context& context, const recipe::ExportStage& exported,
+                   const std::vector<int32_t>& tokens, nlohmann::json* files) {
   const model::Decoder decoder = qat::LoadShipped(
       checkpoint::CheckpointReader(CheckpointFolder(context, exported.checkpoint)));
-  const std::vector<int32_t> tokens = VerifyTokens(context, stage.tokens);
-  nlohmann::json files = nlohmann::json::array();
   for (const std::string& format : exported.formats) {
     engine::ModelWeights weights = engine::LoadModel(ExportPath(context, format));
     const transfer::WeightReport w = transfer::CompareWeights(decoder, weights, format);
@@ -95,22 +107,54 @@ nlohmann::json RunStage(Context& context, const recipe::VerifyStage& stage) {
         decoder, std::move(weights), tokens, static_cast<int>(context.recipe().threads), bound);
     LogInfo("verified ", format, ": ", w.codes, " ternary weights and ", w.floats,
             " other values equal, mean KL ", l.mean_kl, " over ", l.tokens, " tokens");
-    files.push_back({{"format", format},
-                     {"ternary_matrices", w.matrices},
-                     {"ternary_weights", w.codes},
-                     {"other_values", w.floats},
-                     {"tokens", l.tokens},
-                     {"mean_kl", l.mean_kl},
-                     {"bound_mean_kl", bound},
-                     {"max_kl", l.max_kl},
-                     {"max_logit_difference", l.max_difference},
-                     {"top1_agreement", l.top1_agreement}});
+    files->push_back({{"format", format},
+                      {"ternary_matrices", w.matrices},
+                      {"ternary_weights", w.codes},
+                      {"other_values", w.floats},
+                      {"tokens", l.tokens},
+                      {"mean_kl", l.mean_kl},
+                      {"bound_mean_kl", bound},
+                      {"max_kl", l.max_kl},
+                      {"max_logit_difference", l.max_difference},
+                      {"top1_agreement", l.top1_agreement}});
   }
-  return {{"files", files}};
+}
+
+nlohmann::json VerifyOne(const Context& context, const recipe::QuantizeStage& stage,
+                         const std::vector<int32_t>& tokens) {
+  const ptq::VerifyReport r = VerifyQuantized(context, stage, tokens);
+  LogInfo("verified ", stage.id, ": ", r.matrices,
+          " matrices have the quantizer's values, mean KL ", r.divergence.mean_kl, " over ",
+          r.divergence.tokens, " tokens");
+  return {{"stage", stage.id},
+          {"path", QuantizedPath(context, stage)},
+          {"matrices", r.matrices},
+          {"compared", r.compared},
+          {"worst_error", r.worst_error},
+          {"worst", r.worst},
+          {"tokens", r.divergence.tokens},
+          {"mean_kl", r.divergence.mean_kl},
+          {"bound_mean_kl", ptq::kMaxVerifiedKl},
+          {"top1_agreement", r.divergence.top1_agreement}};
+}
+
+}  // namespace
+
+nlohmann::json RunStage(Context& context, const recipe::VerifyStage& stage) {
+  const std::vector<int32_t> tokens = VerifyTokens(context, stage.tokens);
+  nlohmann::json files = nlohmann::json::array(), quantized = nlohmann::json::array();
+  if (const recipe::ExportStage* exported = ExportBefore(context, stage.id))
+    VerifyExports(context, *exported, tokens, &files);
+  for (const recipe::QuantizeStage* made : QuantizedBefore(context, stage.id))
+    quantized.push_back(VerifyOne(context, *made, tokens));
+  return {{"files", files}, {"quantized", quantized}};
 }
 
 nlohmann::json RunStage(Context& context, const recipe::GenerateStage& stage) {
-  const std::string path = ExportPath(context, LastExport(context).formats.front());
+  const recipe::ExportStage* exported = ExportBefore(context, stage.id);
+  const std::string path = exported != nullptr
+                               ? ExportPath(context, exported->formats.front())
+                               : QuantizedPath(context, *QuantizedBefore(context, stage.id).back());
   const engine::Engine engine(engine::LoadModel(path), static_cast<int>(context.recipe().threads));
   engine::GenerateOptions options;
   options.max_tokens = stage.tokens;

@@ -19,5 +19,6 @@ nlohmann::json RunStage(Context& context, const recipe::ExportStage& stage);
 nlohmann::json RunStage(Context& context, const recipe::VerifyStage& stage);
 nlohmann::json RunStage(Context& context, const recipe::GenerateStage& stage);
 nlohmann::json RunStage(Context& context, const recipe::ReportStage& stage);
+nlohmann::json RunStage(Context& context, const recipe::QuantizeStage& stage);
 
 }  // namespace tern::job

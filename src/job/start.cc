@@ -14,6 +14,7 @@
 #include "model/batch_input.h"
 #include "model/sub_norms.h"
 #include "qat/quantized_model.h"
+#include "recipe/check_ptq.h"
 #include "train/step.h"
 #include "transfer/import.h"
 
@@ -97,17 +98,6 @@ void CheckExportsHold(const recipe::Recipe& recipe, const std::string& from,
                                from, " (byte-level BPE); want hf/... formats"));
     }
   }
-}
-
-const recipe::TrainStage* TrainStageBefore(const recipe::Recipe& recipe, const std::string& id) {
-  const recipe::TrainStage* before = nullptr;
-  for (const recipe::Stage& stage : recipe.stages) {
-    const auto* train = std::get_if<recipe::TrainStage>(&stage);
-    if (train == nullptr) continue;
-    if (train->id == id) break;
-    before = train;
-  }
-  return before;
 }
 
 void CopyParameters(const model::Decoder& from, model::Decoder* to) {
@@ -224,7 +214,7 @@ std::optional<distill::TeacherStore> OpenTeacherStore(Context& context,
 
 void InitializeDecoder(Context& context, const recipe::TrainStage& stage, model::Decoder* decoder) {
   const recipe::Recipe& recipe = context.recipe();
-  if (const recipe::TrainStage* before = TrainStageBefore(recipe, stage.id)) {
+  if (const recipe::TrainStage* before = recipe::TrainStageBefore(recipe, stage.id)) {
     const std::string folder = context.Path(before->id);
     const checkpoint::Found found = checkpoint::FindNewestValid(folder);
     TERN_CHECK_INPUT(found.path.has_value(), "there is no valid checkpoint in ", folder);

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "recipe/check_losses.h"
+#include "recipe/check_ptq.h"
 #include "recipe/check_quantize.h"
 #include "recipe/schema.h"
 
@@ -169,6 +170,10 @@ class Checker {
     }
   }
 
+  void NeedsFiles(const Stage& stage) {
+    if (!kinds_seen_.contains("quantize")) Needs(stage, "export");
+  }
+
   void Check(const PrepareStage&) {}
   void Check(const ReportStage&) {}
 
@@ -286,8 +291,9 @@ class Checker {
     }
   }
 
-  void Check(const VerifyStage& v) { Needs(v, "export"); }
-  void Check(const GenerateStage& g) { Needs(g, "export"); }
+  void Check(const QuantizeStage& q) { CheckQuantizeStage(recipe_, q); }
+  void Check(const VerifyStage& v) { NeedsFiles(v); }
+  void Check(const GenerateStage& g) { NeedsFiles(g); }
 
   const Recipe& recipe_;
   const bool shape_is_known_;  // False: model.from is not opened (job/start.h)

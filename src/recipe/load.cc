@@ -20,7 +20,7 @@ namespace fs = std::filesystem;
 constexpr const char* kCommandLine = "command line";  // Origin of overrides
 constexpr size_t kMaxKeyParts = 16;  // Of an override: the schema has 4, and trees are recursive
 // Stage kinds of the design that this version does not have.
-constexpr const char* kLaterStages[] = {"import", "quantize", "prune"};
+constexpr const char* kLaterStages[] = {"import", "prune"};
 
 std::string ConfigsFolder(const std::string& recipe_path) {
   if (const char* folder = std::getenv("TERN_CONFIGS")) return folder;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "arch/model_config.h"
+#include "recipe/quantize_settings.h"
 
 namespace tern::recipe {
 
@@ -276,9 +277,14 @@ struct ExportStage {
   std::string embedding = "f16";     // Type of embedding and head in GGUF: f16 | f32 | q8_0
   std::string checkpoint = "last";   // last | best
 };
+// Of the training before it, or without one of model.from; into the run's exports folder.
+struct QuantizeStage : QuantizeSettings {
+  std::string id = "quantize";
+  std::string checkpoint = "last";  // last | best
+};
 struct VerifyStage {
   std::string id = "verify";
-  int64_t tokens = 64;  // Validation tokens whose logits are compared
+  int64_t tokens = 64;  // Validation tokens whose logits are compared, of exports
 };
 struct GenerateStage {
   std::string id = "generate";
@@ -293,7 +299,7 @@ struct ReportStage {
 };
 
 using Stage = std::variant<PrepareStage, TrainStage, EvalStage, ExportStage, VerifyStage,
-                           GenerateStage, ReportStage>;
+                           GenerateStage, ReportStage, QuantizeStage>;
 
 // ---- ranks
 // ---------------------------------------------------------------------------------------------------------

@@ -11,8 +11,8 @@ namespace tern::recipe {
 namespace {
 
 constexpr double kBillion = 1e9;
-constexpr const char* kKinds[] = {"prepare", "train",    "eval",  "export",
-                                  "verify",  "generate", "report"};
+constexpr const char* kKinds[] = {"prepare", "train",    "eval",   "export",
+                                  "verify",  "generate", "report", "quantize"};
 static_assert(std::size(kKinds) == std::variant_size_v<Stage>);
 
 constexpr const char* kActivations[] = {"silu", "relu2"};
@@ -215,6 +215,7 @@ void DescribeStage(FieldVisitor& v, GenerateStage& s) {
   v.Real("top_p", s.top_p, {"Keep the fewest that reach this probability", "", 0, 1});
 }
 void DescribeStage(FieldVisitor&, ReportStage&) {}
+void DescribeStage(FieldVisitor& v, QuantizeStage& s) { DescribeQuantizeStage(v, s); }
 
 }  // namespace
 
@@ -389,8 +390,8 @@ const std::string& IdOf(const Stage& stage) {
 }
 
 Stage MakeStage(const std::string& kind) {
-  const Stage stages[] = {PrepareStage{}, TrainStage{},    EvalStage{},  ExportStage{},
-                          VerifyStage{},  GenerateStage{}, ReportStage{}};
+  const Stage stages[] = {PrepareStage{}, TrainStage{},    EvalStage{},   ExportStage{},
+                          VerifyStage{},  GenerateStage{}, ReportStage{}, QuantizeStage{}};
   for (const Stage& stage : stages) {
     if (kind == KindOf(stage)) return stage;
   }

@@ -23,6 +23,7 @@ void Section(FieldVisitor& v, const char* key, Part& part, const char* why,
 }
 
 void DescribeQuantize(FieldVisitor& v, QuantizeConfig& quantize);
+void DescribeQuantizeStage(FieldVisitor& v, QuantizeStage& stage);
 void DescribeLora(FieldVisitor& v, LoraConfig& lora);
 void DescribeLosses(FieldVisitor& v, LossesConfig& losses);
 

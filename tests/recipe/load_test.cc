@@ -204,7 +204,7 @@ TEST(LoadErrorTest, BrokenYamlHasThePlaceOfTheParser) {
 TEST(LoadErrorTest, StagesOfTheWrongKindOrId) {
   ExpectError(GoodRecipeWith("- train", "- trian"),
               "recipe.yaml:6:5: stages: ", {"unknown stage trian", "did you mean train?"});
-  for (const char* kind : {"import", "quantize", "prune"}) {
+  for (const char* kind : {"import", "prune"}) {
     ExpectError(GoodRecipeWith("- train", std::string("- ") + kind),
                 "recipe.yaml:6:5: stages: ", {kind, "not in this version"});
   }
