@@ -117,12 +117,12 @@ DryRunResult DryRun(const recipe::Recipe& recipe, const recipe::TrainStage& stag
   CheckMemory(recipe, group.layout(), group.rank(), stage);
   TensorMemory::Count();
   const int64_t before = TensorMemory::Bytes();
-  TensorMemory::RestartPeak();
   DryRunResult result;
   result.tokens = std::min(tokens, stage.sequence_length);
   TrainState state(recipe, stage, &group);
   state.decoder.Initialize(static_cast<uint64_t>(recipe.seed), state.sharding.FirstElements());
   state.sharding.ValuesLoaded();
+  TensorMemory::RestartPeak();  // Making it reserves the whole model, untouched, for a moment
   const data::Batch batch = TinyBatch(recipe.model, passes, result.tokens);
   for (int i = 0; i < kSteps; ++i) {
     group.ResetTraffic();
