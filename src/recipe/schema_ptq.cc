@@ -37,7 +37,8 @@ void DescribeSettings(FieldVisitor& v, QuantizeSettings& s) {
          "weights", -1, 1 << 20});
   v.Text("container", s.container, {"compressed-tensors (empty), gptq, gptq_v2, awq or fp8"});
   v.Text("method", s.method,
-         {"rtn, gptq; of GGUF rtn, imatrix; empty: the second with a calibration"});
+         {"rtn, hqq, gptq, autoround; of GGUF rtn, imatrix; empty: gptq or imatrix with a "
+          "calibration"});
   v.Flag("min_max", s.min_max, {"Ranges from the largest weights, without a search"});
   v.Flag("rotate", s.rotate,
          {"Hadamard rotations go into the weights first, which unties a tied head"});
@@ -49,6 +50,11 @@ void DescribeSettings(FieldVisitor& v, QuantizeSettings& s) {
   DescribeOrder(v, s.gptq.activation_order);
   v.Int("rounds", s.gptq.rounds,
         {"gptq: turns of better scales and codes afterwards; 0: GPTQ as published", "", 0, 20});
+  v.Int("steps", s.auto_round_steps,
+        {"autoround: steps of training a layer; 0: 200", "steps", 0, 100000});
+  v.Int("scale_steps", s.scale_steps,
+        {"Steps of training the scales of integers behind any method, codes fixed; 0: none",
+         "steps", 0, 100000});
   v.Text("imatrix", s.imatrix, {"GGUF: importance matrix, read when it is there, else written"});
   v.Flag("pure", s.pure, {"GGUF: one type for all matrices"});
   v.Flag("allow_requantize", s.allow_requantize, {"Take a source that is quantized already"});
