@@ -35,7 +35,7 @@ struct BitLinearOptions {
   // the backward pass is over, and gets the gradients instead of the latents' .grad.
   WeightSource* source = nullptr;
   // Of all the matrices: codes other than int8, inputs rotated first.
-  InputTransform inputs;
+  InputTransform inputs = {};
 };
 
 // x_MK: fp32 [M, K]; each w_NK: fp32 latents [N_i, K]. Returns y_i [M, N_i].
