@@ -21,8 +21,12 @@ class RandomStream {
   uint64_t At(uint64_t index) const;
 
   uint64_t NextU64() { return At(counter_++); }
-  // Uniform in [0, 1) with 24 bits.
-  float NextUniform() { return static_cast<float>(NextU64() >> 40) * 0x1.0p-24f; }
+  // Uniform in [0, 1), with 24 and with 53 bits.
+  float UniformAt(uint64_t index) const { return static_cast<float>(At(index) >> 40) * 0x1.0p-24f; }
+  double Uniform53At(uint64_t index) const {
+    return static_cast<double>(At(index) >> 11) * 0x1.0p-53;
+  }
+  float NextUniform() { return UniformAt(counter_++); }
   // Standard normal by Box-Muller; takes one value of the stream.
   float NextNormal();
 

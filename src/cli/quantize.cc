@@ -75,7 +75,8 @@ void ShowFront(const Flags& flags) {
 
 void Run(Flags flags) {
   if (!flags.front && !flags.plot.empty()) throw UsageError("--plot draws --front; give both");
-  if (ptq::TargetOf(flags.options) || flags.front) {
+  if (flags.front && !ptq::TargetOf(flags.options)) flags.options.to_bits = ptq::kAnyBits;
+  if (ptq::TargetOf(flags.options)) {
     CheckTarget(flags);
     if (flags.engine == "vllm" && flags.options.types.empty()) flags.options.types = kVllmTypes;
   } else {

@@ -3,9 +3,10 @@
 //   w_i = r_i * clamp(G_a / G_i, 1 / limit, limit),  G_i <- s G_i + (1 - s) g_i,
 // so that w_i g_i / (w_a g_a) = r_i / r_a: a recipe's weight is the size of the loss's gradient in
 // units of the anchor's, whatever the loss's own scale. The anchor a is cross-entropy when it is
-// used, else the first loss in the order of LossNames, and keeps its weight. This is GradNorm's
-// fixed point without its training rates (Chen et al., arXiv 1711.02257, alpha = 0) with the anchor
-// kept in place of the sum of the weights; ModelOpt balances the losses' values by the same rule.
+// used, else the first loss in the order of recipe::UsedLosses, and keeps its weight. This is
+// GradNorm's fixed point without its training rates (Chen et al., arXiv 1711.02257, alpha = 0) with
+// the anchor kept in place of the sum of the weights; ModelOpt balances the losses' values by the
+// same rule.
 #pragma once
 
 #include <cstdint>

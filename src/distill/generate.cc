@@ -36,15 +36,15 @@ class KeptCodes : public nn::WeightSource {
 int32_t Choose(const float* logits, int64_t count, double temperature, double uniform) {
   const float* top = std::max_element(logits, logits + count);
   if (temperature == 0) return static_cast<int32_t>(top - logits);
-  const auto weight = [&](int64_t i) {
-    return std::exp((double{logits[i]} - double{*top}) / temperature);
-  };
+  std::vector<double> weights(static_cast<size_t>(count));
   double all = 0;
-  for (int64_t i = 0; i < count; ++i) all += weight(i);
+  for (int64_t i = 0; i < count; ++i)
+    all += weights[static_cast<size_t>(i)] =
+        std::exp((double{logits[i]} - double{*top}) / temperature);
   double left = uniform * all;
   int64_t last = top - logits;  // Takes what rounding leaves over
   for (int64_t i = 0; i < count; ++i) {
-    const double mine = weight(i);
+    const double mine = weights[static_cast<size_t>(i)];
     if (left < mine) return static_cast<int32_t>(i);
     left -= mine;
     if (mine > 0) last = i;
@@ -82,6 +82,8 @@ class Writing {
     int64_t first = batch_.tokens;  // What all rows have in common: the shortest prompt
     for (size_t row = 0; row < prompts_.size(); ++row)
       if (prompts_[row] > 0) first = std::min(first, prompts_[row]);
+    if (std::all_of(prompts_.begin(), prompts_.end(), [](int64_t p) { return p == 0; }))
+      return std::move(out_);
     at::Tensor logits_BV = Forward(0, first);
     for (int64_t at = first;; ++at) {
       const bool goes_on = Take(logits_BV, at);
@@ -126,9 +128,8 @@ class Writing {
         const uint64_t index = (static_cast<uint64_t>(options_.step * batch_.batch + row)) *
                                    static_cast<uint64_t>(batch_.tokens + 1) +
                                static_cast<uint64_t>(at);
-        const double uniform = static_cast<double>(stream_.At(index) >> 11) * 0x1.0p-53;
         next_[static_cast<size_t>(row)] =
-            Choose(logits + row * v, v, options_.temperature, uniform);
+            Choose(logits + row * v, v, options_.temperature, stream_.Uniform53At(index));
       }
     });
     bool goes_on = false;
@@ -171,8 +172,7 @@ bool IsGenerated(const recipe::GeneratedConfig& config, uint64_t seed, const std
                  int64_t step) {
   if (config.by == recipe::GeneratedBy::kNone) return false;
   const RandomStream stream(seed, "generated/" + stage_id);
-  const double uniform = static_cast<double>(stream.At(static_cast<uint64_t>(step)) >> 11);
-  return uniform * 0x1.0p-53 < config.share;
+  return stream.Uniform53At(static_cast<uint64_t>(step)) < config.share;
 }
 
 int64_t PromptTokens(const recipe::GeneratedConfig& config, const data::Batch& batch, int64_t row) {

@@ -330,12 +330,15 @@ void Objective::RunMicroBatches(const model::Decoder& student, const data::Batch
 StepLosses Objective::ForwardBackward(const model::Decoder& student, const data::Batch& batch,
                                       int64_t step, const PassOptions& options) const {
   StepLosses out;
-  if (!IsGenerated(stage_.losses.generated, seed_, stage_.id, step)) {
-    out.values = Minimise(student, batch, step, options, false);
-    return out;
+  if (IsGenerated(stage_.losses.generated, seed_, stage_.id, step)) {
+    const data::Batch written = Generate(student, batch, step, options, &out);
+    if (out.written_tokens > 0) {
+      out.values = Minimise(student, written, step, options, true);
+      return out;
+    }
+    out = {};  // No row's first document has a label to write from: the text as it is
   }
-  const data::Batch written = Generate(student, batch, step, options, &out);
-  out.values = Minimise(student, written, step, options, true);
+  out.values = Minimise(student, batch, step, options, false);
   return out;
 }
 

@@ -6,10 +6,11 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/stop_signal.h"
 #include "checkpoint/checkpoint.h"
 #include "data/token_file.h"
 #include "job/start.h"
-#include "recipe/check_ptq.h"
+#include "recipe/schema.h"
 #include "train/train.h"
 
 namespace tern::job {
@@ -61,7 +62,7 @@ const data::TokenSource& Context::TokensFor(int64_t sequence_length) {
 
 std::string CheckpointFolder(Context& context, const std::string& which,
                              const std::string& before) {
-  const recipe::TrainStage* train = recipe::TrainStageBefore(context.recipe(), before);
+  const auto* train = recipe::StageBefore<recipe::TrainStage>(context.recipe(), before);
   TERN_CHECK(train != nullptr, "CheckRecipe lets no stage through that has no training before it");
   const std::string folder = context.Path(train->id);
   const checkpoint::Found found = which == "best"
@@ -71,6 +72,11 @@ std::string CheckpointFolder(Context& context, const std::string& which,
     LogWarn("checkpoint refused: ", refused.path, ": ", refused.reason);
   TERN_CHECK_INPUT(found.path.has_value(), "there is no valid checkpoint in ", folder);
   return *found.path;
+}
+
+void ThrowStopped(const std::string& stage_id) {
+  throw StoppedError(StrCat("stopped by ", SignalName(StopSignal()), " during ", stage_id,
+                            "; run the same command again to go on"));
 }
 
 nlohmann::json StageResult(const Context& context, const std::string& id) {

@@ -52,9 +52,11 @@ struct Context {
 };
 
 // Folder of the last (or best) valid checkpoint of the last train stage before the stage of the id
-// `before`, else before the end of the recipe. Throws InputError.
-std::string CheckpointFolder(Context& context, const std::string& which,
-                             const std::string& before = "");
+// `before`. Throws InputError.
+std::string CheckpointFolder(Context& context, const std::string& which, const std::string& before);
+
+// Throws StoppedError: a stop signal ended the stage before it was done.
+[[noreturn]] void ThrowStopped(const std::string& stage_id);
 
 // data.sources of the recipe, with {fetched} replaced.
 data::DatasetOptions DatasetOf(const Context& context);

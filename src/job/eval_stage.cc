@@ -5,9 +5,9 @@
 
 #include "base/error.h"
 #include "base/progress.h"
-#include "base/stop_signal.h"
 #include "eval/comparison.h"
 #include "eval/perplexity.h"
+#include "job/learning_curve.h"
 #include "job/stages.h"
 #include "job/start.h"
 #include "qat/quantized_model.h"
@@ -18,11 +18,6 @@ namespace {
 
 // On which block outputs are compared, and how many at once: every block's inner tensors are held.
 constexpr int64_t kBlockTokens = 2048, kBlockWindow = 512;
-
-[[noreturn]] void ThrowStopped(const std::string& id) {
-  throw StoppedError(StrCat("stopped by ", SignalName(StopSignal()), " during ", id,
-                            "; run the same command again to go on"));
-}
 
 eval::PerplexityOptions OptionsOf(const Context& context, const recipe::EvalStage& stage,
                                   const model::Decoder& decoder) {
@@ -53,6 +48,8 @@ void AddRecovery(Context& context, const recipe::EvalStage& stage, const model::
   (*result)["reference"] = like.from;
   (*result)["reference_loss"] = trained.reference_loss;
   (*result)["mean_kl"] = trained.mean_kl;
+  if (nlohmann::json curve = LearningCurve(context, stage.id, reference); !curve.is_null())
+    (*result)["curve"] = std::move(curve);
   eval::PerplexityOptions few = OptionsOf(context, stage, decoder);
   few.max_tokens = kBlockTokens;
   few.sequence_length = std::min(few.sequence_length, kBlockWindow);
@@ -70,7 +67,7 @@ void AddRecovery(Context& context, const recipe::EvalStage& stage, const model::
 
 nlohmann::json RunStage(Context& context, const recipe::EvalStage& stage) {
   std::string folder;
-  if (context.is_root()) folder = CheckpointFolder(context, "last");
+  if (context.is_root()) folder = CheckpointFolder(context, "last", stage.id);
   if (context.group != nullptr) folder = context.group->FromRoot(folder);
   const checkpoint::CheckpointReader reader(folder);
   const model::Decoder decoder = qat::LoadShipped(reader);

@@ -12,7 +12,7 @@
 #include "ptq/check_options.h"
 #include "ptq/gguf_mix.h"
 #include "ptq/ledger.h"
-#include "recipe/check_ptq.h"
+#include "recipe/schema.h"
 
 namespace tern::job {
 namespace {
@@ -35,7 +35,7 @@ ptq::QuantizeOptions OptionsOf(const recipe::QuantizeStage& stage) {
 bool ReadsTrainingText(const recipe::QuantizeStage& stage) { return stage.calibration.empty(); }
 
 std::string SourceOf(Context& context, const recipe::QuantizeStage& stage) {
-  if (recipe::TrainStageBefore(context.recipe(), stage.id) == nullptr)
+  if (recipe::StageBefore<recipe::TrainStage>(context.recipe(), stage.id) == nullptr)
     return context.recipe().start.from;
   return CheckpointFolder(context, stage.checkpoint, stage.id);
 }
@@ -56,7 +56,7 @@ void CheckStage(const recipe::LoadedRecipe& loaded, const recipe::QuantizeStage&
   ptq::CheckOptions(options, recipe.model);
   // Byte-level BPE is copied from a GGUF file to another, not made.
   const recipe::SourceModel* model = TokenizerModel(recipe);
-  const bool trained = recipe::TrainStageBefore(recipe, stage.id) != nullptr;
+  const bool trained = recipe::StageBefore<recipe::TrainStage>(recipe, stage.id) != nullptr;
   const bool copied = !trained && recipe.start.from.ends_with(".gguf");
   if (!MakesFile(stage) || model == nullptr || copied) return;
   if (TokenizerOf(*model).table().kind != text::ModelKind::kJsonBpe) return;
@@ -96,10 +96,14 @@ std::string QuantizedPath(const Context& context, const recipe::QuantizeStage& s
                 MakesFile(stage) ? ".gguf" : "");
 }
 
-void ForgetQuantized(const Context& context, const recipe::QuantizeStage& stage) {
+std::vector<std::string> QuantizedPaths(const Context& context,
+                                        const recipe::QuantizeStage& stage) {
   const std::string path = QuantizedPath(context, stage);
-  for (const std::string& made : {path, path + ".partial", path + ".ledger.jsonl"})
-    fs::remove_all(made);
+  return {path, path + ".partial", path + ".ledger.jsonl"};
+}
+
+void ForgetQuantized(const Context& context, const recipe::QuantizeStage& stage) {
+  for (const std::string& made : QuantizedPaths(context, stage)) fs::remove_all(made);
 }
 
 ptq::VerifyReport VerifyQuantized(const Context& context, const recipe::QuantizeStage& stage,

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "job/context.h"
 #include "ptq/verify.h"
@@ -16,7 +17,10 @@ void CheckQuantizeStages(const recipe::LoadedRecipe& loaded);
 // exports/NAME-TO, of a stage with an id of its own exports/NAME-ID; .gguf behind those of files.
 std::string QuantizedPath(const Context& context, const recipe::QuantizeStage& stage);
 
-// Removes what the stage made, finished or not.
+// All that the stage makes, finished or not.
+std::vector<std::string> QuantizedPaths(const Context& context, const recipe::QuantizeStage& stage);
+
+// Removes it.
 void ForgetQuantized(const Context& context, const recipe::QuantizeStage& stage);
 
 // tern verify of what the stage made, against what it was made of, on `tokens`.

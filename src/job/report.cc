@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/progress.h"
+#include "job/learning_curve.h"
 #include "job/stages.h"
 #include "recipe/schema.h"
 
@@ -43,15 +44,20 @@ std::string GeneratedLine(const nlohmann::json& generated) {
                 generated["by"].get<std::string>(), " wrote, ", generated["tokens"], " tokens\n");
 }
 
+// Records of versions that did not count tensors have none.
+std::string TensorWords(const nlohmann::json& r) {
+  if (!r.contains("peak_tensor_bytes")) return "";
+  return StrCat(", of it tensors ", FormatBytes(r["peak_tensor_bytes"]), " (planned ",
+                FormatBytes(r["predicted_tensor_bytes"]), ")");
+}
+
 std::string Lines(const recipe::TrainStage& stage, const nlohmann::json& r) {
   return StrCat("- ", stage.id, ": ", r["steps"], " steps, loss ", FormatFixed(r["loss"], 4),
                 ", validation loss ", FormatFixed(r["validation_loss"], 4), ", ",
                 FormatSi(r["tokens_per_second"]), " tokens/s (",
                 FormatFixed(100 * r["share_of_gemm_peak"].get<double>(), 0),
                 " % of the fp32 GEMM peak), peak memory ", FormatBytes(r["peak_memory_bytes"]),
-                " (planned ", FormatBytes(r["predicted_memory_bytes"]), "), of it tensors ",
-                FormatBytes(r["peak_tensor_bytes"]), " (planned ",
-                FormatBytes(r["predicted_tensor_bytes"]), ")\n") +
+                " (planned ", FormatBytes(r["predicted_memory_bytes"]), ")", TensorWords(r), "\n") +
          (r.contains("losses") ? LossLines(r["losses"]) : "") +
          (r.contains("generated") ? GeneratedLine(r["generated"]) : "");
 }
@@ -70,6 +76,7 @@ std::string RecoveryLines(const nlohmann::json& r) {
                                                 " % of the lost log-perplexity\n")
                                        : "\n");
   }
+  text += LearningCurveLines(r.value("curve", nlohmann::json()));
   const auto errors = r["block_errors"].get<std::vector<double>>();
   if (errors.empty()) return text;
   const auto worst = std::max_element(errors.begin(), errors.end());

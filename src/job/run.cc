@@ -94,17 +94,16 @@ class StageRecord {
 void ForgetExports(const Context& context) {
   std::vector<std::string> kept;
   for (const recipe::Stage& stage : context.recipe().stages) {
-    if (const auto* quantize = std::get_if<recipe::QuantizeStage>(&stage))
-      kept.push_back(QuantizedPath(context, *quantize));
+    if (const auto* quantize = std::get_if<recipe::QuantizeStage>(&stage)) {
+      const std::vector<std::string> made = QuantizedPaths(context, *quantize);
+      kept.insert(kept.end(), made.begin(), made.end());
+    }
   }
   if (!fs::exists(context.ExportsFolder())) return;
   std::vector<std::string> exported;
   for (const fs::directory_entry& entry : fs::directory_iterator(context.ExportsFolder())) {
     const std::string path = entry.path().string();
-    const bool is_kept = std::any_of(kept.begin(), kept.end(), [&](const std::string& output) {
-      return path == output || path == output + ".partial" || path == output + ".ledger.jsonl";
-    });
-    if (!is_kept) exported.push_back(path);
+    if (std::find(kept.begin(), kept.end(), path) == kept.end()) exported.push_back(path);
   }
   for (const std::string& path : exported) fs::remove_all(path);
 }

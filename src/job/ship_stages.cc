@@ -31,27 +31,6 @@ int64_t SizeOf(const std::string& path) {
   return size;
 }
 
-// The last export stage before the stage of this id; null: there is none.
-const recipe::ExportStage* ExportBefore(const Context& context, const std::string& id) {
-  const recipe::ExportStage* last = nullptr;
-  for (const recipe::Stage& stage : context.recipe().stages) {
-    if (recipe::IdOf(stage) == id) break;
-    if (const auto* e = std::get_if<recipe::ExportStage>(&stage)) last = e;
-  }
-  return last;
-}
-
-// The quantize stages before the stage of this id.
-std::vector<const recipe::QuantizeStage*> QuantizedBefore(const Context& context,
-                                                          const std::string& id) {
-  std::vector<const recipe::QuantizeStage*> stages;
-  for (const recipe::Stage& stage : context.recipe().stages) {
-    if (recipe::IdOf(stage) == id) break;
-    if (const auto* q = std::get_if<recipe::QuantizeStage>(&stage)) stages.push_back(q);
-  }
-  return stages;
-}
-
 std::string ExportPath(const Context& context, const std::string& format) {
   return context.ExportsFolder() + "/" + transfer::ExportName(context.recipe().name, format);
 }
@@ -71,7 +50,7 @@ std::vector<int32_t> VerifyTokens(Context& context, int64_t wanted) {
 }  // namespace
 
 nlohmann::json RunStage(Context& context, const recipe::ExportStage& stage) {
-  const std::string source = CheckpointFolder(context, stage.checkpoint);
+  const std::string source = CheckpointFolder(context, stage.checkpoint, stage.id);
   const checkpoint::CheckpointReader reader(source);
   const model::Decoder decoder = qat::LoadShipped(reader);
   MakeFolders(context.ExportsFolder());
@@ -97,7 +76,7 @@ namespace {
 void VerifyExports(Context& context, const recipe::ExportStage& exported,
                    const std::vector<int32_t>& tokens, nlohmann::json* files) {
   const model::Decoder decoder = qat::LoadShipped(
-      checkpoint::CheckpointReader(CheckpointFolder(context, exported.checkpoint)));
+      checkpoint::CheckpointReader(CheckpointFolder(context, exported.checkpoint, exported.id)));
   for (const std::string& format : exported.formats) {
     engine::ModelWeights weights = engine::LoadModel(ExportPath(context, format));
     const transfer::WeightReport w = transfer::CompareWeights(decoder, weights, format);
@@ -143,18 +122,19 @@ nlohmann::json VerifyOne(const Context& context, const recipe::QuantizeStage& st
 nlohmann::json RunStage(Context& context, const recipe::VerifyStage& stage) {
   const std::vector<int32_t> tokens = VerifyTokens(context, stage.tokens);
   nlohmann::json files = nlohmann::json::array(), quantized = nlohmann::json::array();
-  if (const recipe::ExportStage* exported = ExportBefore(context, stage.id))
+  if (const auto* exported = recipe::StageBefore<recipe::ExportStage>(context.recipe(), stage.id))
     VerifyExports(context, *exported, tokens, &files);
-  for (const recipe::QuantizeStage* made : QuantizedBefore(context, stage.id))
+  for (const auto* made : recipe::StagesBefore<recipe::QuantizeStage>(context.recipe(), stage.id))
     quantized.push_back(VerifyOne(context, *made, tokens));
   return {{"files", files}, {"quantized", quantized}};
 }
 
 nlohmann::json RunStage(Context& context, const recipe::GenerateStage& stage) {
-  const recipe::ExportStage* exported = ExportBefore(context, stage.id);
+  const auto* exported = recipe::StageBefore<recipe::ExportStage>(context.recipe(), stage.id);
   const std::string path = exported != nullptr
                                ? ExportPath(context, exported->formats.front())
-                               : QuantizedPath(context, *QuantizedBefore(context, stage.id).back());
+                               : QuantizedPath(context, *recipe::StageBefore<recipe::QuantizeStage>(
+                                                            context.recipe(), stage.id));
   const engine::Engine engine(engine::LoadModel(path), static_cast<int>(context.recipe().threads));
   engine::GenerateOptions options;
   options.max_tokens = stage.tokens;

@@ -14,7 +14,7 @@
 #include "model/batch_input.h"
 #include "model/sub_norms.h"
 #include "qat/quantized_model.h"
-#include "recipe/check_ptq.h"
+#include "recipe/schema.h"
 #include "train/step.h"
 #include "transfer/import.h"
 
@@ -214,7 +214,8 @@ std::optional<distill::TeacherStore> OpenTeacherStore(Context& context,
 
 void InitializeDecoder(Context& context, const recipe::TrainStage& stage, model::Decoder* decoder) {
   const recipe::Recipe& recipe = context.recipe();
-  if (const recipe::TrainStage* before = recipe::TrainStageBefore(recipe, stage.id)) {
+  if (const recipe::TrainStage* before =
+          recipe::StageBefore<recipe::TrainStage>(recipe, stage.id)) {
     const std::string folder = context.Path(before->id);
     const checkpoint::Found found = checkpoint::FindNewestValid(folder);
     TERN_CHECK_INPUT(found.path.has_value(), "there is no valid checkpoint in ", folder);

@@ -114,7 +114,7 @@ nlohmann::json RunStage(Context& context, const recipe::TrainStage& stage) {
       {"predicted_tensor_bytes", plan.tensor_bytes},
       {"predicted_memory_bytes", plan.memory_bytes},
       {"peak_memory_bytes", PeakRssBytes()}};
-  AddRecorded(context, stage.id, &out);
+  if (context.is_root()) AddRecorded(context, stage.id, &out);  // Whose result is kept
   return out;
 }
 

@@ -108,6 +108,7 @@ Decoder Decoder::With(const std::map<std::string, at::Tensor>& values) const {
 }
 
 Decoder Decoder::WithInputs(std::map<std::string, nn::InputTransform> inputs) const {
+  if (inputs == inputs_) return *this;
   Decoder other = *this;
   for (const auto& [name, transform] : inputs) other.Get(name);  // That it is there
   other.inputs_ = std::move(inputs);

@@ -186,6 +186,7 @@ void Group::PostFailure(const std::string& reason) {
 
 void Group::UseFirstStepTimeout(bool first) {
   TERN_CHECK(impl_->whole == nullptr, "of a part");
+  if (impl_->first_step == first) return;
   impl_->first_step = first;
   if (!impl_->store) return;  // Nothing to wait for
   impl_->SetTimeout();

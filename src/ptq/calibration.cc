@@ -100,6 +100,9 @@ Calibration Take(const std::vector<Part>& parts, const CopyWindow& copy, int64_t
   int64_t held_out = 0;
   const std::vector<int64_t> begins = ChooseWindows(parts, sequence, wanted, &held_out);
   const auto count = static_cast<int64_t>(begins.size());
+  TERN_CHECK_INPUT(count >= kLeastWindows, name, ": the weights of its parts leave ", count,
+                   " windows of ", sequence, " tokens; want ", kLeastWindows,
+                   " (more text in the part with the largest weight, or a smaller --sequence)");
   if (count < wanted) {
     LogWarn(name, " has ", all, " tokens: calibrating with ", count * sequence, " instead of ",
             tokens);

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "ptq/folder_budget.h"
+#include "ptq/gguf_budget.h"
 #include "ptq/gguf_mix.h"
 #include "ptq/method.h"
 #include "ptq/rotation.h"
@@ -47,20 +48,22 @@ void CheckSize(const QuantizeOptions& options, const ModelConfig& config) {
   if (!options.HasCalibration())
     throw UsageError("--to-size and --to-bits need --calibration: it tells which matrices matter");
   if (options.pure) throw UsageError("--pure is one type; --to-size and --to-bits mix types");
-  if (MakesGguf(options)) return CheckGguf(options, "--to-size and --to-bits", config);
+  if (MakesGguf(options)) {
+    CheckGgufTypes(options.types, config);
+    return CheckGguf(options, "--to-size and --to-bits", config);
+  }
   if (!options.container.empty() && options.container != "compressed-tensors") {
     throw UsageError(StrCat("--container ", options.container,
                             " holds one type; --to-size and --to-bits want compressed-tensors"));
   }
-  const Scheme first = FolderCandidates(options.types, options.group, config).front();
-  CheckMethod(first, options);
-  transfer::HfConfigJson(config, first.float_dtype());  // Refuses shapes that no class has.
+  const std::vector<Scheme> schemes = FolderCandidates(options.types, options.group, config);
+  for (const Scheme& scheme : schemes) CheckMethod(scheme, options);
+  transfer::HfConfigJson(config,
+                         schemes.front().float_dtype());  // Refuses shapes that no class has.
 }
 
 void CheckFolder(const QuantizeOptions& options, const ModelConfig& config) {
   const Scheme scheme = SchemeByName(options.to, options.group, config, options.container);
-  if (!options.types.empty())
-    throw UsageError("--types is of --to-size and --to-bits; --to names the type");
   CheckMethod(scheme, options);
   transfer::HfConfigJson(config, scheme.float_dtype());  // Refuses shapes that no class has.
 }
@@ -69,6 +72,8 @@ void CheckFolder(const QuantizeOptions& options, const ModelConfig& config) {
 
 void CheckOptions(const QuantizeOptions& options, const ModelConfig& config) {
   try {
+    if (!TargetOf(options) && !options.types.empty())
+      throw UsageError("--types is of --to-size and --to-bits; --to names the type");
     const ModelConfig made = options.rotate ? ModelRotation::ConfigOf(config) : config;
     if (TargetOf(options)) {
       CheckSize(options, made);

@@ -15,12 +15,12 @@
 #include "ptq/calibration.h"
 #include "ptq/check_options.h"
 #include "ptq/packed_tensors.h"
+#include "ptq/quantize_layer.h"
 
 namespace tern::ptq {
 namespace {
 
 constexpr const char* kDefaultTypes = "w2,w3,int4,w8";
-constexpr int64_t kFrontPoints = 16;
 
 // A tensor of the folder without its bytes.
 struct Stored {
@@ -60,14 +60,6 @@ double PredictedKl(const at::Tensor& error_NK, const std::vector<double>& sensit
   double sum = 0;
   for (size_t n = 0; n < sensitivity.size(); ++n) sum += lost[n] * sensitivity[n];
   return 0.5 * sum / all;
-}
-
-// As LayerQuantizer's.
-quant::RangeSearch RangeOf(const QuantizeOptions& options) {
-  quant::RangeSearch range;
-  range.method =
-      options.min_max ? quant::RangeSearch::Method::kMinMax : quant::RangeSearch::Method::kMse;
-  return range;
 }
 
 class FolderPlanner {
@@ -117,10 +109,7 @@ class FolderPlanner {
     }
     out.plan.weights = weights_;
     if (target == nullptr) return out;
-    const int64_t limit =
-        target->size_bytes > 0
-            ? target->size_bytes
-            : static_cast<int64_t>(target->bits_per_weight * static_cast<double>(weights_) / 8);
+    const int64_t limit = target->Limit(weights_);
     if (limit < least) {
       throw InputError(StrCat("a folder of ", limit, " bytes: the smallest has ", least, " bytes, ",
                               8.0 * static_cast<double>(least) / static_cast<double>(weights_),
@@ -213,7 +202,6 @@ std::vector<Scheme> FolderCandidates(const std::string& types, int64_t group,
                               "predicted; want types of weights alone, such as ", kDefaultTypes));
     }
   }
-  if (out.empty()) throw UsageError(StrCat("--types: found none; want some of ", kDefaultTypes));
   return out;
 }
 

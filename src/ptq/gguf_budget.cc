@@ -19,7 +19,6 @@ using enum formats::GgmlType;
 
 constexpr int64_t kAlignment = 32;  // Of tensors in the file
 constexpr int64_t kRowGrain = 16;
-constexpr int64_t kFrontPoints = 16;
 
 struct Candidate {
   GgmlType type;
@@ -85,6 +84,17 @@ std::vector<Candidate> Allowed(const std::string& types) {
   return allowed;
 }
 
+// Those of `allowed` into whose blocks the matrix's rows divide.
+std::vector<Candidate> CandidatesOf(const ParameterSpec& spec,
+                                    const std::vector<Candidate>& allowed) {
+  std::vector<Candidate> out;
+  for (const Candidate& candidate : allowed) {
+    if (spec.shape[1] % formats::InfoOf(candidate.type).block_weights == 0)
+      out.push_back(candidate);
+  }
+  return out;
+}
+
 std::vector<MatrixOptions> CostsOf(FloatModel* model, const std::string& types,
                                    const Sensitivity& sensitivity, const Importance& importance) {
   const std::vector<Candidate> allowed = Allowed(types);
@@ -95,12 +105,7 @@ std::vector<MatrixOptions> CostsOf(FloatModel* model, const std::string& types,
     const auto columns = importance.find(spec.name);
     MatrixOptions& of = out.emplace_back();
     of.spec = spec;
-    for (const Candidate& candidate : allowed) {
-      if (spec.shape[1] % formats::InfoOf(candidate.type).block_weights == 0)
-        of.candidates.push_back(candidate);
-    }
-    TERN_CHECK_INPUT(!of.candidates.empty() || types.empty(), spec.name, ": rows of ",
-                     spec.shape[1], " weights divide into the blocks of none of --types ", types);
+    of.candidates = CandidatesOf(spec, allowed);
     if (of.candidates.empty()) of.candidates.push_back(kUndivided);
     for (const Candidate& candidate : of.candidates) {
       of.costs.push_back({GgufTensorBytes(candidate.type, spec.shape),
@@ -135,6 +140,16 @@ uint32_t MostUsed(const std::vector<MatrixOptions>& matrices, const std::vector<
 
 }  // namespace
 
+void CheckGgufTypes(const std::string& types, const ModelConfig& config) {
+  const std::vector<Candidate> allowed = Allowed(types);
+  if (types.empty()) return;
+  for (const ParameterSpec& spec : ParameterTable(config)) {
+    TERN_CHECK_INPUT(spec.shape.size() != 2 || !CandidatesOf(spec, allowed).empty(), spec.name,
+                     ": rows of ", spec.shape.back(),
+                     " weights divide into the blocks of none of --types ", types);
+  }
+}
+
 int64_t GgufTensorBytes(GgmlType type, const std::vector<int64_t>& shape) {
   const int64_t rows = shape.size() == 2 ? shape[0] : 1;
   const int64_t bytes = rows * formats::RowBytes(type, shape.back());
@@ -167,10 +182,7 @@ GgufPlan PlanGguf(FloatModel* model, const SizeTarget* target, int64_t other_byt
   plan.front = Thinned(front, other_bytes, budget);
   plan.weights = weights;
   if (target == nullptr) return plan;
-  const int64_t limit =
-      target->size_bytes > 0
-          ? target->size_bytes
-          : static_cast<int64_t>(target->bits_per_weight * static_cast<double>(weights) / 8);
+  const int64_t limit = target->Limit(weights);
   const int64_t place = budget.Within(limit - other_bytes);
   if (place < 0) {
     const int64_t least = front.front().bytes + other_bytes;

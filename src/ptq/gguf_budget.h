@@ -32,6 +32,10 @@ GgufPlan PlanGguf(FloatModel* model, const SizeTarget* target, int64_t other_byt
                   const std::string& types, const Sensitivity& sensitivity,
                   const Importance& importance);
 
+// Throws UsageError for a type that is none, InputError for a matrix that no type of `types`
+// divides.
+void CheckGgufTypes(const std::string& types, const ModelConfig& config);
+
 SizePlan SizePlanOf(const GgufPlan& plan);
 
 // Bytes of a tensor in the file: its rows, padded.

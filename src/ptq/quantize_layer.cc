@@ -36,9 +36,7 @@ class Hessian {
 };
 
 // Lost part of the power of the outputs, or without a Hessian of the weights.
-double ErrorOf(const at::Tensor& w_NK, const quant::QuantizedWeight& weight,
-               const at::Tensor& h_KK) {
-  const at::Tensor v_NK = quant::Dequantize(weight);
+double ErrorOf(const at::Tensor& w_NK, const at::Tensor& v_NK, const at::Tensor& h_KK) {
   if (h_KK.defined()) return OutputError(w_NK, v_NK, h_KK);
   const double power = w_NK.square().sum(at::kDouble).item<double>();
   const double lost = (w_NK - v_NK).square().sum(at::kDouble).item<double>();
@@ -54,6 +52,12 @@ float SharedGlobal(Step step, const BlockPass::Tensors& tensors) {
 }
 
 }  // namespace
+
+RangeSearch RangeOf(const QuantizeOptions& options) {
+  RangeSearch range;
+  range.method = options.min_max ? RangeSearch::Method::kMinMax : RangeSearch::Method::kMse;
+  return range;
+}
 
 std::string Sha256OfValues(const float* values, int64_t count) {
   constexpr int64_t kPiece = 1 << 16;
@@ -91,37 +95,42 @@ LayerQuantizer::Seen LayerQuantizer::See(BlockPass* pass, Step step) const {
   return seen;
 }
 
-double LayerQuantizer::Fold(const std::vector<std::string>& matrices, const std::string& before,
-                            const Seen& seen, const RangeSearch& range, BlockPass::Tensors* tensors,
-                            at::Tensor* s_K) const {
+const Scheme& LayerQuantizer::SchemeOf(const std::string& prefix, Step step) const {
+  return mixed_ != nullptr ? mixed_->at(prefix + MatricesOf(step).front()) : scheme_;
+}
+
+double LayerQuantizer::Fold(const Scheme& scheme, const std::vector<std::string>& matrices,
+                            const std::string& before, const Seen& seen, const RangeSearch& range,
+                            BlockPass::Tensors* tensors, at::Tensor* s_K) const {
   std::vector<at::Tensor> weights;
   for (const std::string& name : matrices) weights.push_back(tensors->at(name));
-  const ChannelScales found = scheme_.quantizes_activations
-                                  ? FindSmoothScales(weights, seen.x_MK, scheme_.weights, range)
-                                  : FindAwqScales(weights, seen.h_KK, scheme_.weights, range);
+  const ChannelScales found = scheme.quantizes_activations
+                                  ? FindSmoothScales(weights, seen.x_MK, scheme.weights, range)
+                                  : FindAwqScales(weights, seen.h_KK, scheme.weights, range);
   for (const std::string& name : matrices)
     tensors->at(name) = (tensors->at(name) * found.s_K).contiguous();
   at::Tensor& source = tensors->at(before);
   source = (source / (source.dim() == 2 ? found.s_K.unsqueeze(1) : found.s_K)).contiguous();
-  if (source.dim() == 1) source = AsStored(source, scheme_);
+  if (source.dim() == 1) source = AsStored(source, scheme);
   *s_K = found.s_K;
   return found.exponent;
 }
 
-void LayerQuantizer::ScaleChannels(Step step, const RangeSearch& range, BlockPass* pass,
-                                   BlockPass::Tensors* tensors, Seen* seen) const {
+void LayerQuantizer::ScaleChannels(const std::string& prefix, Step step, const RangeSearch& range,
+                                   BlockPass* pass, BlockPass::Tensors* tensors, Seen* seen) const {
   at::Tensor s_K;
   if (step == Step::kQkv || step == Step::kGateUp) {
     const char* norm =
         step == Step::kQkv ? "input_layernorm.weight" : "post_attention_layernorm.weight";
-    seen->exponent = Fold(MatricesOf(step), norm, *seen, range, tensors, &s_K);
+    seen->exponent = Fold(scheme_, MatricesOf(step), norm, *seen, range, tensors, &s_K);
     seen->h_KK = (seen->h_KK / (s_K.unsqueeze(0) * s_K.unsqueeze(1))).contiguous();
   }
   // The inputs of down_proj are up_proj's outputs times a gate, so they are scaled before up_proj
   // is quantized.
   if (step == Step::kGateUp && !config_.sub_norms) {
     const Seen down = See(pass, Step::kDown);
-    Fold(MatricesOf(Step::kDown), "mlp.up_proj.weight", down, range, tensors, &s_K);
+    Fold(SchemeOf(prefix, Step::kDown), MatricesOf(Step::kDown), "mlp.up_proj.weight", down, range,
+         tensors, &s_K);
   }
 }
 
@@ -135,7 +144,7 @@ LayerQuantizer::Quantized LayerQuantizer::QuantizeMatrix(const std::string& name
   line["format"] = format.Describe();
   if (options_.channel_scales) line["channel_exponent"] = seen.exponent;
   quant::QuantizedWeight rounded = quant::Quantize(w_NK, format, range);
-  line["error_rtn"] = ErrorOf(w_NK, rounded, h_KK);
+  line["error_rtn"] = ErrorOf(w_NK, quant::Dequantize(rounded), h_KK);
   line["method"] = options_.method;
   line["fallback"] = nullptr;
   if (options_.method == "gptq") {
@@ -163,13 +172,12 @@ LayerQuantizer::Quantized LayerQuantizer::QuantizeMatrix(const std::string& name
 void LayerQuantizer::QuantizeSteps(const std::string& prefix, BlockPass* pass,
                                    BlockPass::Tensors* tensors,
                                    const std::function<void(Quantized)>& done) {
-  RangeSearch range;
-  range.method = options_.min_max ? RangeSearch::Method::kMinMax : RangeSearch::Method::kMse;
+  RangeSearch range = RangeOf(options_);
   for (const Step step : kSteps) {
-    if (mixed_ != nullptr) scheme_ = mixed_->at(prefix + MatricesOf(step).front());
+    if (mixed_ != nullptr) scheme_ = SchemeOf(prefix, step);
     Seen seen;
     if (pass != nullptr) seen = See(pass, step);
-    if (options_.channel_scales) ScaleChannels(step, range, pass, tensors, &seen);
+    if (options_.channel_scales) ScaleChannels(prefix, step, range, pass, tensors, &seen);
     if (options_.channel_scales && scheme_.static_activations)
       seen.amax = See(pass, step).amax;  // Of the scaled inputs
     if (scheme_.weights.has_global_scale) range.global = SharedGlobal(step, *tensors);
@@ -185,7 +193,7 @@ void LayerQuantizer::QuantizeSteps(const std::string& prefix, BlockPass* pass,
       w_NK = quant::Dequantize(matrix.weight);
       done(std::move(matrix));
     }
-    if (pass != nullptr) pass->Finish(step);
+    if (pass != nullptr && step != Step::kDown) pass->Finish(step);
   }
 }
 
@@ -207,15 +215,15 @@ void LayerQuantizer::Train(int64_t layer, const LayerTraining& training,
   training.WriteOutputs(*tensors, x_BTD);
 }
 
-void LayerQuantizer::Pack(const std::string& prefix, Quantized* matrix, LayerResult* out) const {
+void LayerQuantizer::Pack(const std::string& prefix, const at::Tensor& value_NK, Quantized* matrix,
+                          LayerResult* out) const {
   const std::string name = prefix + matrix->name;
   const quant::QuantizedWeight& weight = matrix->weight;
   nlohmann::json& line = matrix->line;
-  const at::Tensor value_NK = quant::Dequantize(weight);
   line["tensor"] = name;
   line["error_of"] = matrix->seen.h_KK.defined() ? "outputs" : "weights";
   line["calibration_tokens"] = matrix->seen.tokens;
-  line["error"] = ErrorOf(matrix->w_NK, weight, matrix->seen.h_KK);
+  line["error"] = ErrorOf(matrix->w_NK, value_NK, matrix->seen.h_KK);
   line["scale_min"] = weight.scales.scale_RC.min().item<double>();
   line["scale_max"] = weight.scales.scale_RC.max().item<double>();
   line["values_sha256"] = Sha256OfValues(value_NK.const_data_ptr<float>(), value_NK.numel());
@@ -235,7 +243,9 @@ LayerResult LayerQuantizer::Run(int64_t layer, BlockPass::Tensors* tensors, at::
     if (value.dim() == 1) value = AsStored(value, scheme_);
   std::optional<BlockPass> pass;
   if (x_BTD.defined()) pass.emplace(config_, rope_, *tensors, x_BTD);
-  const auto pack = [&](Quantized matrix) { Pack(prefix, &matrix, &out); };
+  const auto pack = [&](Quantized matrix) {
+    Pack(prefix, tensors->at(matrix.name), &matrix, &out);
+  };
   BlockPass* const steps = pass ? &*pass : nullptr;
   if (TrainsLayers(options_)) {
     const LayerTraining training(config_, rope_, *tensors, x_BTD);
@@ -246,6 +256,7 @@ LayerResult LayerQuantizer::Run(int64_t layer, BlockPass::Tensors* tensors, at::
     for (Quantized& matrix : matrices) pack(std::move(matrix));
   } else {
     QuantizeSteps(prefix, steps, tensors, pack);
+    if (steps != nullptr) steps->Finish(Step::kDown);
   }
   for (const auto& [name, value] : *tensors) {
     if (value.dim() == 1)

@@ -39,12 +39,15 @@ class LayerQuantizer {
     double exponent = 0;  // Of the channel scales; 0: none
   };
   Seen See(BlockPass* pass, Step step) const;
+  const Scheme& SchemeOf(const std::string& prefix, Step step) const;
   // Scales the columns of a step's inputs where something before them can take the inverse.
-  void ScaleChannels(Step step, const quant::RangeSearch& range, BlockPass* pass,
-                     BlockPass::Tensors* tensors, Seen* seen) const;
-  // Of `step`, with s folded into `before`: a gain, or the rows of a matrix. Returns the exponent.
-  double Fold(const std::vector<std::string>& matrices, const std::string& before, const Seen& seen,
-              const quant::RangeSearch& range, BlockPass::Tensors* tensors, at::Tensor* s_K) const;
+  void ScaleChannels(const std::string& prefix, Step step, const quant::RangeSearch& range,
+                     BlockPass* pass, BlockPass::Tensors* tensors, Seen* seen) const;
+  // Of matrices to be `scheme`, with s folded into `before`: a gain, or the rows of a matrix.
+  // Returns the exponent.
+  double Fold(const Scheme& scheme, const std::vector<std::string>& matrices,
+              const std::string& before, const Seen& seen, const quant::RangeSearch& range,
+              BlockPass::Tensors* tensors, at::Tensor* s_K) const;
   // A matrix that has codes, not packed yet.
   struct Quantized {
     std::string name;  // Within the layer
@@ -56,12 +59,15 @@ class LayerQuantizer {
   };
   Quantized QuantizeMatrix(const std::string& name, const at::Tensor& w_NK, const Seen& seen,
                            const quant::RangeSearch& range) const;
-  // All matrices of the layer, each for the inputs that the ones before it give.
+  // All matrices of the layer, each for the inputs that the ones before it give; the last step is
+  // not finished.
   void QuantizeSteps(const std::string& prefix, BlockPass* pass, BlockPass::Tensors* tensors,
                      const std::function<void(Quantized)>& done);
   void Train(int64_t layer, const LayerTraining& training, BlockPass::Tensors* tensors,
              std::vector<Quantized>* matrices, at::Tensor* x_BTD) const;
-  void Pack(const std::string& prefix, Quantized* matrix, LayerResult* out) const;
+  // value_NK: what the codes stand for.
+  void Pack(const std::string& prefix, const at::Tensor& value_NK, Quantized* matrix,
+            LayerResult* out) const;
 
   const ModelConfig& config_;
   Scheme scheme_;  // Of the step at hand
@@ -69,6 +75,9 @@ class LayerQuantizer {
   const SchemeMap* mixed_;
   nn::RopeTables rope_;
 };
+
+// How ranges are found: what a prediction (folder_budget.h) assumes, too.
+quant::RangeSearch RangeOf(const QuantizeOptions& options);
 
 // SHA-256 of fp32 values, zeros of both signs as one.
 std::string Sha256OfValues(const float* values, int64_t count);

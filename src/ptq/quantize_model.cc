@@ -96,7 +96,7 @@ class Job {
     const std::optional<SizeTarget> target = TargetOf(options_);
     if (!target) return;
     const std::string file = work.path() + "/plan.json";
-    if (!std::filesystem::exists(file))
+    if (!fs::exists(file))
       WritePlan(file, PlanFolder(options_, &*target, calibration_->tokens_BT).plan);
     plan_ = ReadPlan(file);
     const std::vector<Scheme> candidates =
@@ -296,7 +296,7 @@ bool MakesGguf(const QuantizeOptions& options) {
 
 SizePlan MeasureFront(const QuantizeOptions& options) {
   QuantizeOptions any = options;
-  if (!TargetOf(any)) any.to_bits = 16;  // The front is that of any size
+  if (!TargetOf(any)) any.to_bits = kAnyBits;
   return MakesGguf(any) ? GgufFront(any) : FolderFront(any);
 }
 

@@ -11,6 +11,11 @@
 
 namespace tern::ptq {
 
+int64_t SizeTarget::Limit(int64_t weights) const {
+  if (size_bytes > 0) return size_bytes;
+  return static_cast<int64_t>(bits_per_weight * static_cast<double>(weights) / 8);
+}
+
 int64_t ParseSize(const std::string& text) {
   static const std::map<std::string, double> kUnits = {
       {"", 1},      {"B", 1},        {"KB", 1e3},     {"MB", 1e6},     {"GB", 1e9},

@@ -17,7 +17,14 @@ namespace tern::ptq {
 struct SizeTarget {
   int64_t size_bytes = 0;      // Of the file
   double bits_per_weight = 0;  // 8 x the file's bytes / the matrices' weights
+
+  int64_t Limit(int64_t weights) const;  // Bytes at most
 };
+
+// A target for a front alone, which is the same for all.
+inline constexpr double kAnyBits = 16;
+// Sizes of a plan's front.
+inline constexpr int64_t kFrontPoints = 16;
 
 // "3.2GiB", "90 MiB", "500MB", "1000000": bytes. Throws UsageError.
 int64_t ParseSize(const std::string& text);

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "base/error.h"
 #include "kernels/ternary_pack/t2.h"
@@ -23,11 +24,16 @@ constexpr float kSqrtTop = 2.6457513f;  // sqrt(7)
 float ScaleOf(const float* x, int64_t k, Int4Scale scale) {
   if (scale == Int4Scale::kAbsmax) {
     float most = 0;
-    for (int64_t i = 0; i < k; ++i) most = std::max(most, std::fabs(x[i]));
+    for (int64_t i = 0; i < k; ++i) {
+      const float size = std::fabs(x[i]);
+      if (!(size <= most)) most = size;   // NaN too,
+      if (std::isnan(most)) return most;  // which stays
+    }
     return std::max(most, kScaleFloor) / kTop;
   }
   double sum = 0;
   for (int64_t i = 0; i < k; ++i) sum += std::fabs(double{x[i]});
+  // In this order NaN stays.
   return std::max(static_cast<float>(sum / static_cast<double>(k)), kScaleFloor) / kSqrtTop;
 }
 
@@ -48,12 +54,17 @@ Int8Rows QuantizeRowsInt4(const at::Tensor& x_MK, Int4Scale scale) {
     for (int64_t row = begin; row < end; ++row) {
       const float s = ScaleOf(x + row * k, k, scale);
       int32_t sum = 0;
+      gamma[row] = 127.0f * s;
+      sums[row] = 0;
+      if (!std::isfinite(gamma[row])) {  // Codes of such a row mean nothing: its outputs are NaN
+        gamma[row] = std::numeric_limits<float>::quiet_NaN();
+        continue;
+      }
       for (int64_t i = 0; i < k; ++i) {
         const float code = RoundHalfEven(std::min(std::max(x[row * k + i] / s, kLeast), kTop));
         q[row * padded + i] = static_cast<int8_t>(code);
         sum += static_cast<int32_t>(code);
       }
-      gamma[row] = 127.0f * s;
       sums[row] = sum;
     }
   });

@@ -13,9 +13,7 @@ struct Noise {
   uint64_t first = 0;
 
   // Uniform in [0, 1) with 24 bits.
-  float At(int64_t i) const {
-    return static_cast<float>(stream.At(first + static_cast<uint64_t>(i)) >> 40) * 0x1.0p-24f;
-  }
+  float At(int64_t i) const { return stream.UniformAt(first + static_cast<uint64_t>(i)); }
 };
 
 }  // namespace tern::quant

@@ -36,6 +36,17 @@ at::Tensor OutputScales(const at::Tensor& gamma_M, float beta) {
   return out_M;
 }
 
+// Throws NumericError for weights that hold NaN or Inf.
+float FiniteScale(const at::Tensor& w_NK) {
+  const float beta =
+      kernels::TernaryScale(w_NK.const_data_ptr<float>(), w_NK.numel(), TorchParallel());
+  if (!std::isfinite(beta)) {
+    throw NumericError(StrCat("weights [", w_NK.size(0), ", ", w_NK.size(1),
+                              "] hold NaN or Inf; the last good step is in journal.jsonl"));
+  }
+  return beta;
+}
+
 }  // namespace
 
 TernaryWeight QuantizeTernary(const at::Tensor& w_NK, const at::Tensor& previous_NC) {
@@ -43,11 +54,7 @@ TernaryWeight QuantizeTernary(const at::Tensor& w_NK, const at::Tensor& previous
   const int64_t n = w_NK.size(0), k = w_NK.size(1);
   TernaryWeight out;
   out.k = k;
-  out.beta = kernels::TernaryScale(w_NK.const_data_ptr<float>(), n * k, TorchParallel());
-  if (!std::isfinite(out.beta)) {
-    throw NumericError(StrCat("weights [", n, ", ", k,
-                              "] hold NaN or Inf; the last good step is in journal.jsonl"));
-  }
+  out.beta = FiniteScale(w_NK);
   out.t2_NC = at::empty({n, kernels::T2RowBytes(k)}, at::kByte);
   const uint8_t* previous = previous_NC.defined() ? previous_NC.const_data_ptr<uint8_t>() : nullptr;
   const auto counts =
@@ -59,7 +66,8 @@ TernaryWeight QuantizeTernary(const at::Tensor& w_NK, const at::Tensor& previous
 }
 
 at::Tensor FakeTernaryStochastic(const at::Tensor& w_NK, const Noise& noise) {
-  const float beta = QuantizeTernary(w_NK).beta, r = 1.0f / beta;
+  CheckMatrix(w_NK, "w_NK");
+  const float beta = FiniteScale(w_NK), r = 1.0f / beta;
   constexpr Grid kLevels = {-1, 1, 0, 0, true};
   at::Tensor out_NK = at::empty_like(w_NK);
   const float* w = w_NK.const_data_ptr<float>();

@@ -8,17 +8,8 @@
 
 namespace tern::recipe {
 
-const TrainStage* TrainStageBefore(const Recipe& recipe, const std::string& id) {
-  const TrainStage* before = nullptr;
-  for (const Stage& stage : recipe.stages) {
-    if (IdOf(stage) == id) break;
-    if (const auto* train = std::get_if<TrainStage>(&stage)) before = train;
-  }
-  return before;
-}
-
 void CheckQuantizeStage(const Recipe& recipe, const QuantizeStage& stage) {
-  const TrainStage* train = TrainStageBefore(recipe, stage.id);
+  const TrainStage* train = StageBefore<TrainStage>(recipe, stage.id);
   if (train == nullptr && recipe.start.from.empty()) {
     throw RecipeError(
         StrCat("stages: ", stage.id, " needs a train stage before it, or model: {from: MODEL}"));

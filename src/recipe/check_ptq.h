@@ -9,7 +9,4 @@ namespace tern::recipe {
 // Throws RecipeError: nothing to quantize before the stage, or weights that are quantized by then.
 void CheckQuantizeStage(const Recipe& recipe, const QuantizeStage& stage);
 
-// The train stage whose checkpoints a stage of that id ships; null: there is none before it.
-const TrainStage* TrainStageBefore(const Recipe& recipe, const std::string& id);
-
 }  // namespace tern::recipe

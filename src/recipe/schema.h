@@ -8,6 +8,7 @@
 #include <limits>
 #include <span>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "recipe/recipe.h"
@@ -60,6 +61,22 @@ std::span<const char* const> StageKinds();
 const char* KindOf(const Stage& stage);
 std::string& IdOf(Stage& stage);
 const std::string& IdOf(const Stage& stage);
+// Of the stages before that of the id, those of kind T (TrainStage, ...), in the recipe's order.
+template <typename T>
+std::vector<const T*> StagesBefore(const Recipe& recipe, const std::string& id) {
+  std::vector<const T*> before;
+  for (const Stage& stage : recipe.stages) {
+    if (IdOf(stage) == id) break;
+    if (const T* of_kind = std::get_if<T>(&stage)) before.push_back(of_kind);
+  }
+  return before;
+}
+// The last of them; null: there is none.
+template <typename T>
+const T* StageBefore(const Recipe& recipe, const std::string& id) {
+  const std::vector<const T*> before = StagesBefore<T>(recipe, id);
+  return before.empty() ? nullptr : before.back();
+}
 // A stage of that kind with its defaults. REQUIRES: a name of StageKinds().
 Stage MakeStage(const std::string& kind);
 

@@ -6,11 +6,13 @@
 #include <algorithm>
 #include <fstream>
 #include <iomanip>
+#include <optional>
 #include <sstream>
 
 #include "base/error.h"
 #include "base/progress.h"
 #include "plan/rank_share.h"
+#include "plan/step_memory.h"
 #include "train/schedule.h"
 #include "train/step.h"
 #include "train/tensor_memory.h"
@@ -34,16 +36,14 @@ int64_t FreeMemoryBytes() {
   return 0;
 }
 
-void CheckMemory(const recipe::Recipe& recipe, const parallel::RankLayout& layout, int64_t rank,
-                 const recipe::TrainStage& stage) {
-  const plan::HeldByRank held = plan::HeldBy(recipe.model, recipe.parallel, layout, rank);
-  // Beside the state: an exchange's two ends, gathered values, a matrix as floats and its gradient.
-  int64_t need = held.State() + 6 * held.largest_matrix;
-  if (recipe.parallel.shard == recipe::Sharding::kZero1) need += held.exchanged;
+void CheckMemory(const plan::StepShape& shape, int64_t rank) {
+  const plan::HeldByRank& held = shape.held;
+  auto need = static_cast<double>(held.parameters + held.moments + held.codes);
+  for (const plan::MemoryLine& line : plan::StepLines(shape)) need += line.bytes;
   const int64_t free = FreeMemoryBytes();
-  if (free == 0 || need <= free) return;
-  throw ResourceError(StrCat(stage.id, ": a dry run of rank ", rank, " of ", layout.ranks,
-                             " keeps that rank's tensors, ", FormatBytes(static_cast<double>(need)),
+  if (free == 0 || need <= static_cast<double>(free)) return;
+  throw ResourceError(StrCat(shape.stage.id, ": a dry run of rank ", rank, " of ", shape.ranks,
+                             " keeps that rank's tensors, ", FormatBytes(need),
                              "; this machine has ", FormatBytes(static_cast<double>(free)),
                              " free. Spread more (parallel.shard: zero3, more ranks), or take tern "
                              "plan without --dry-run, "
@@ -114,11 +114,12 @@ DryRunResult DryRun(const recipe::Recipe& recipe, const recipe::TrainStage& stag
   if (!why.empty()) throw RecipeError(why);
   const int64_t sequences = stage.tokens_per_step / stage.sequence_length;
   const int64_t passes = sequences / plan::MicroBatch(stage, group.size());
-  CheckMemory(recipe, group.layout(), group.rank(), stage);
-  TensorMemory::Count();
-  const int64_t before = TensorMemory::Bytes();
   DryRunResult result;
   result.tokens = std::min(tokens, stage.sequence_length);
+  result.planned = plan::HeldBy(recipe.model, recipe.parallel, group.layout(), group.rank());
+  CheckMemory({recipe, stage, result.tokens, passes, group.size(), result.planned}, group.rank());
+  TensorMemory::Count();
+  const int64_t before = TensorMemory::Bytes();
   TrainState state(recipe, stage, &group);
   state.decoder.Initialize(static_cast<uint64_t>(recipe.seed), state.sharding.FirstElements());
   state.sharding.ValuesLoaded();
@@ -196,17 +197,14 @@ std::string FormatDryRun(const plan::TrainPlan& plan, const DryRunResult& result
               ? "    the running code sent what the plan says, to the byte\n"
               : StrCat("    the running code differs from the plan in: ", differences, "\n");
   text += Row("this rank's tensors", {"", "bytes", "planned"});
-  const auto row = [&](const char* what, int64_t bytes) {
-    std::string planned = "-";
-    for (const plan::MemoryLine& line : plan.memory) {
-      if (line.what == what) planned = FormatBytes(line.bytes);
-    }
-    text += Row(what, {"", FormatBytes(static_cast<double>(bytes)), planned});
+  const auto row = [&](const char* what, int64_t bytes, std::optional<int64_t> planned = {}) {
+    text += Row(what, {"", FormatBytes(static_cast<double>(bytes)),
+                       planned ? FormatBytes(static_cast<double>(*planned)) : "-"});
   };
-  row("parameters (fp32)", result.parameters);
-  row("gradients (fp32)", result.gradients);
-  row("AdamW moments (fp32)", result.moments);
-  if (result.codes > 0) row("gathered 2-bit codes", result.codes);
+  row("parameters (fp32)", result.parameters, result.planned.parameters);
+  row("gradients after backward (fp32)", result.gradients, result.planned.gradients);
+  row("AdamW moments (fp32)", result.moments, result.planned.moments);
+  if (result.codes > 0) row("gathered 2-bit codes", result.codes, result.planned.codes);
   row("all tensors, between steps", result.resting);
   row("the most within a step so tiny", result.peak);
   return text;

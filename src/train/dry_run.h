@@ -12,6 +12,7 @@
 #include "parallel/group.h"
 #include "parallel/traffic.h"
 #include "plan/plan.h"
+#include "plan/rank_share.h"
 #include "recipe/recipe.h"
 
 namespace tern::train {
@@ -24,6 +25,7 @@ struct DryRunResult {
   // Bytes of this rank's tensors: values, gradients after the last backward pass, moments, 2-bit
   // weights.
   int64_t parameters = 0, gradients = 0, moments = 0, codes = 0;
+  plan::HeldByRank planned;  // The same by arithmetic
   // By the allocator (tensor_memory.h), of all threads: between two steps, and the most within.
   int64_t resting = 0, peak = 0;
 };

@@ -127,7 +127,6 @@ Trainer::Trainer(const TrainJob& job)
       quantized_(job.stage, job.recipe.model, static_cast<uint64_t>(job.recipe.seed)),
       state_(job.recipe, job.stage, job.group, ExtraParameters(objective_, quantized_)) {
   SelectAttention(stage_.attention, stage_.id + ".attention");
-  if (job_.group != nullptr) job_.group->UseFirstStepTimeout(true);
   Resume();
   if (is_root()) log_ = std::make_unique<StepLog>(LogOptions());
   loader_ = MakeLoader();
@@ -240,9 +239,10 @@ void Trainer::ForwardBackwardPasses(const data::Batch& batch, nn::BitLinearObser
   quantized_.End();
   for (const distill::LossValue& part : record->losses.values)
     record->loss += part.weight * part.value;
+  if (warned_) return;
   const std::string unbalanced =
       distill::WhyUnbalanced(record->losses.values, state_.balance.enabled());
-  if (unbalanced.empty() || warned_) return;
+  if (unbalanced.empty()) return;
   warned_ = true;  // Once a process: it holds for many steps
   LogWarn(stage_.id, ", step ", state_.step + 1, ": ", unbalanced);
   job_.journal.Append("losses_unbalanced", {{"step", state_.step + 1}, {"reason", unbalanced}});
@@ -446,6 +446,9 @@ TrainResult Trainer::Run() {
 
 }  // namespace
 
-TrainResult Train(const TrainJob& job) { return Trainer(job).Run(); }
+TrainResult Train(const TrainJob& job) {
+  if (job.group != nullptr) job.group->UseFirstStepTimeout(true);  // Making the state meets, too
+  return Trainer(job).Run();
+}
 
 }  // namespace tern::train

@@ -258,5 +258,38 @@ TEST(ObjectiveTest, AStepOnGeneratedTextIsAStepOnThatText) {
   EXPECT_EQ(Continue(teacher, Prompts(2), {3, 3}, options).Hash(), sequence.written_hash);
 }
 
+// Where no row's first document has a label to write from, the step is one on the text.
+TEST(ObjectiveTest, AStepWithNothingToWriteFromIsOneOnTheText) {
+  recipe::TrainStage stage;
+  stage.sequence_length = kTokens;
+  stage.losses.reverse_kl.weight.first = 1;
+  const model::Decoder student = Writer();
+  model::Decoder teacher(Config());
+  teacher.Initialize(5);
+  data::Batch batch = Prompts(2);
+  for (int64_t i = 0; i < 2 * kTokens; ++i) {
+    const bool first = i % kTokens < 5;
+    batch.document_ids.push_back(first ? 0 : 1);
+    batch.positions.push_back(static_cast<int32_t>(first ? i % kTokens : i % kTokens - 5));
+    if (first) batch.targets[static_cast<size_t>(i)] = -1;
+  }
+  const auto step = [&] {
+    for (const model::Parameter& parameter : student.parameters())
+      parameter.value.mutable_grad() = at::Tensor();
+    const Objective objective(stage, Config(), &teacher, nullptr, 9);
+    return objective.ForwardBackward(student, batch, 4, {});
+  };
+  const StepLosses want = step();
+  const at::Tensor gradient = student.Get("model.norm.weight").grad().clone();
+  stage.losses.generated = {recipe::GeneratedBy::kStudent, 1.0, 0, 0, 1.0};
+  const StepLosses got = step();
+  EXPECT_EQ(got.written_by, "");
+  EXPECT_EQ(got.written_tokens, 0);
+  ASSERT_EQ(got.values.size(), want.values.size());
+  for (size_t i = 0; i < want.values.size(); ++i)
+    EXPECT_EQ(got.values[i].value, want.values[i].value) << want.values[i].name;
+  EXPECT_TRUE(at::equal(student.Get("model.norm.weight").grad(), gradient));
+}
+
 }  // namespace
 }  // namespace tern::distill

@@ -4,11 +4,13 @@
 #include <ATen/ops/equal.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <set>
 
 #include "checkpoint/checkpoint.h"
 #include "job/run_table.h"
+#include "metrics/metrics_log.h"
 #include "model/checkpoint_io.h"
 #include "tests/job/dense_run.h"
 #include "transfer/import.h"
@@ -102,9 +104,32 @@ TEST_F(QatTest, RecoveryComparesWithTheTeacherAndTheUntrainedStart) {
   EXPECT_NEAR(got["recovered"].get<double>(), (before - loss) / (before - best), 1e-12);
   EXPECT_LT(got["mean_kl"].get<double>(), got["start_mean_kl"].get<double>());
   EXPECT_EQ(got["block_errors"].size(), 2u);
+  EXPECT_FALSE(got.contains("curve"));  // One evaluation is none
   EXPECT_NE(ReadFile(trained.Path("report.md")).find("won back"), std::string::npos);
   const RunTable table = CompareRuns({trained.Path("")});
   EXPECT_NE(table.markdown.find("| small | 1 | 10.2 k |"), std::string::npos) << table.markdown;
+}
+
+// The law of the report goes through the validation losses of the log, over the tokens so far: the
+// logs of what they are above it have the mean 0.
+TEST_F(QatTest, TheLearningCurveIsExtrapolated) {
+  const SmallRun run(Tuned() + "  - report: {}\n");
+  Run(run, {"train.quantize.rules={body: {weights: sign}}", "train.quantize.warmup_steps=5",
+            "eval.recovery=true", "train.steps=40", "train.eval_every=5",
+            "train.schedule.peak_lr=1e-4"});
+  const nlohmann::json curve = Result(run, "eval")["curve"];
+  EXPECT_EQ(curve["points"], 7);  // Not the one of the warm-up
+  double residual = 0;
+  for (const auto& [step, loss] :
+       MetricsSeries(ReadMetrics(run.Path("metrics.jsonl")), "train", "validation_loss")) {
+    if (step <= 5) continue;
+    residual += std::log(loss - curve["reference_loss"].get<double>()) -
+                std::log(curve["coefficient"].get<double>()) +
+                curve["exponent"].get<double>() * std::log(256.0 * static_cast<double>(step));
+  }
+  EXPECT_NEAR(residual, 0, 1e-9);
+  EXPECT_GT(curve["to"]["1.1"].get<double>(), curve["to"]["1.5"].get<double>());
+  EXPECT_NE(ReadFile(run.Path("report.md")).find("extrapolated, not measured"), std::string::npos);
 }
 
 // Two bits of learned scale, stopped in the middle: the same bits as without the stop.

@@ -198,6 +198,43 @@ TEST_F(RunTest, MissedExpectationsAreAnErrorAfterAllStages) {
   EXPECT_EQ(Stage("report")["status"], "done");
 }
 
+// Stages between two trainings are of the first.
+TEST_F(RunTest, StagesBetweenTrainingsAreOfTheOneBefore) {
+  std::string yaml = kSmallRecipe;
+  yaml.resize(yaml.find("  - eval"));
+  yaml += R"(  - eval: {id: between, perplexity: {split: validation, tokens: 512}}
+  - export: {id: early, formats: [gguf/tq2_0]}
+  - verify: {id: check, tokens: 16}
+  - train: {id: second, steps: 3, tokens_per_step: 128, sequence_length: 32, schedule: {peak_lr: 1.0e-3},
+            eval_tokens: 512}
+  - eval: {perplexity: {split: validation, tokens: 512}}
+)";
+  const SmallRun run(yaml);
+  RunRecipe(run.Load({"train.eval_tokens=512"}), {run.runs(), "", ""});
+  const auto result = [&](const std::string& id) {
+    return nlohmann::json::parse(ReadFile(run.Path("stages/" + id + ".json")))["result"];
+  };
+  EXPECT_NEAR(result("between")["loss"].get<double>(),
+              result("train")["validation_loss"].get<double>(), 1e-5);
+  EXPECT_NE(result("early")["checkpoint"].get<std::string>().find("/train/"), std::string::npos);
+  EXPECT_NEAR(result("eval")["loss"].get<double>(),
+              result("second")["validation_loss"].get<double>(), 1e-5);
+  EXPECT_NE(result("between")["loss"], result("eval")["loss"]);
+}
+
+// Records of versions that did not count tensors.
+TEST_F(RunTest, AReportGoesWithoutWhatItsRecordsLack) {
+  Run();
+  nlohmann::json record = Stage("train");
+  for (const char* key : {"peak_tensor_bytes", "predicted_tensor_bytes"})
+    EXPECT_EQ(record["result"].erase(key), 1U);
+  std::ofstream(run_.Path("stages/train.json")) << record;
+  Run({}, "report");
+  const std::string report = ReadFile(run_.Path("report.md"));
+  EXPECT_NE(report.find("peak memory"), std::string::npos) << report;
+  EXPECT_EQ(report.find("of it tensors"), std::string::npos) << report;
+}
+
 TEST_F(RunTest, ADamagedStageRecordIsNamed) {
   Run();
   std::ofstream(run_.Path("stages/eval.json")) << "{\"status\": \"do";

@@ -175,6 +175,10 @@ TEST_F(FolderBudgetTest, RefusesWhatCannotBe) {
   EXPECT_NE(refusal(options).find("quantizes activations"), std::string::npos);
   options.types = "int4,int5";
   EXPECT_NE(refusal(options).find("--to int5"), std::string::npos);
+  options.types = "int4,nvfp4";
+  options.method = "hqq";
+  EXPECT_NE(refusal(options).find("--method hqq with --to nvfp4"), std::string::npos);
+  options.method = "";
   options.output = folder_ / "out.gguf";
   options.types = "q4_0,q4_7";
   EXPECT_NE(refusal(options).find("--types Q4_7; want some of Q2_K"), std::string::npos);
@@ -186,6 +190,9 @@ TEST_F(FolderBudgetTest, RefusesWhatCannotBe) {
   EXPECT_NE(refusal(options).find("need --calibration"), std::string::npos);
   options = Options("out", 0);
   options.types = "int4";
+  EXPECT_NE(refusal(options).find("--types is of"), std::string::npos);
+  options.to = "q8_0";
+  options.output = folder_ / "out.gguf";
   EXPECT_NE(refusal(options).find("--types is of"), std::string::npos);
 }
 

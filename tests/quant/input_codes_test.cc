@@ -52,6 +52,26 @@ TEST(Int4RowsTest, CodesAndScalesAreTheFormulas) {
   }
 }
 
+// What is not finite reaches the outputs, and the other rows do not see it.
+TEST(Int4RowsTest, ARowThatIsNotFiniteStaysSo) {
+  for (const Int4Scale kind : {Int4Scale::kAbsmean, Int4Scale::kAbsmax}) {
+    const at::Tensor x = Inputs(4, 65, 3);
+    const Int8Rows want = QuantizeRowsInt4(x, kind);
+    at::Tensor bad = x.clone();
+    bad[0][64] = NAN;
+    bad[1][0] = INFINITY;
+    bad[2][5] = NAN;
+    bad[2][6] = 2.0f;
+    const Int8Rows rows = QuantizeRowsInt4(bad, kind);
+    for (int64_t m = 0; m < 3; ++m) {
+      EXPECT_TRUE(std::isnan(rows.gamma_M[m].item<float>())) << "row " << m;
+      EXPECT_EQ(rows.sum_M[m].item<int32_t>(), 0);
+    }
+    EXPECT_TRUE(at::equal(rows.q_MK[3], want.q_MK[3]));
+    EXPECT_EQ(rows.gamma_M[3].item<float>(), want.gamma_M[3].item<float>());
+  }
+}
+
 TEST(Int4RowsTest, HalfToEvenAndClipped) {
   const at::Tensor x = at::tensor({3.0f, 1.0f, -1.0f, 0.0f}).view({1, 4});
   const Int8Rows rows = QuantizeRowsInt4(x, Int4Scale::kAbsmax);  // s = 3/7
