@@ -95,7 +95,7 @@ class Job {
   void ChooseSchemes(const WorkFolder& work) {
     const std::optional<SizeTarget> target = TargetOf(options_);
     if (!target) return;
-    const std::string file = work.path() + "/plan.json";
+    const std::string file = work.PlanFile();
     if (!fs::exists(file))
       WritePlan(file, PlanFolder(options_, &*target, calibration_->tokens_BT).plan);
     plan_ = ReadPlan(file);

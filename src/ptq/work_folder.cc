@@ -63,12 +63,13 @@ WorkFolder::WorkFolder(const std::string& output, const nlohmann::json& job, boo
 
 WorkFolder::~WorkFolder() {
   std::error_code ignored;
-  if (layers_done_ == 0) fs::remove_all(path_, ignored);
+  if (layers_done_ == 0 && !fs::exists(PlanFile())) fs::remove_all(path_, ignored);
 }
 
 std::string WorkFolder::LayerFile(int64_t layer) const {
   return Numbered(path_, "layer", layer, ".safetensors");
 }
+std::string WorkFolder::PlanFile() const { return path_ + "/plan.json"; }
 std::string WorkFolder::StreamFile(int64_t layer) const {
   return Numbered(path_, "stream", layer, ".safetensors");
 }

@@ -23,7 +23,7 @@ class WorkFolder {
   // folder is of another job (with `discard_other` that is removed instead), ResourceError when
   // another process works in it.
   WorkFolder(const std::string& output, const nlohmann::json& job, bool discard_other = false);
-  // Without a finished layer nothing is left behind.
+  // Without a plan and a finished layer nothing is left behind.
   ~WorkFolder();
   WorkFolder(const WorkFolder&) = delete;
   WorkFolder& operator=(const WorkFolder&) = delete;
@@ -36,6 +36,7 @@ class WorkFolder {
                  const std::vector<nlohmann::json>& ledger, const at::Tensor& stream);
 
   std::string LayerFile(int64_t layer) const;
+  std::string PlanFile() const;  // Of a job for a size: the types that were chosen
   std::vector<nlohmann::json> Ledger() const;  // Of all layers that are done
   const std::string& path() const { return path_; }
   // Removes what belongs to the work alone and gives `folder`, inside path(), its final name.

@@ -120,17 +120,20 @@ TEST_F(FolderBudgetTest, OnlyTheTypesThatAreNamed) {
     EXPECT_TRUE(type == "int4" || type == "w8") << name << " " << type;
 }
 
-// Stopped behind the first layer: the plan is read, not made again, and the bytes are the same.
+// Stopped before and behind the first layer: the plan is read, not made again, and the bytes are
+// the same.
 TEST_F(FolderBudgetTest, GoesOnWithItsPlan) {
   const QuantizeOptions whole = Options("whole", 4.2);
   QuantizeModel(whole);
   QuantizeOptions cut = Options("cut", 4.2);
-  cut.progress = [](int64_t done, int64_t) {
-    if (done == 1) throw StoppedError("here");
+  int64_t end = 0;
+  cut.progress = [&](int64_t done, int64_t) {
+    if (done == end) throw StoppedError("here");
   };
   EXPECT_THROW(QuantizeModel(cut), StoppedError);
   const std::string plan = cut.output + ".partial/plan.json";
   const auto made = fs::last_write_time(plan);
+  end = 1;
   EXPECT_THROW(QuantizeModel(cut), StoppedError);
   EXPECT_EQ(fs::last_write_time(plan), made);
   cut.progress = nullptr;
