@@ -21,7 +21,8 @@ enum class Fault { kKilledRank, kKilledLauncher, kStoppedRank, kSignal, kFullDis
 constexpr uint64_t kFaults = 5;
 constexpr const char* kNames[] = {"a killed rank", "a killed launcher", "a stopped rank",
                                   "a signal", "a full disk"};
-// 3 s until a silent rank is lost, 10 s of grace, and what a busy machine takes.
+// 20 s until a rank that does not arrive is lost, 3 s for one that falls silent, 10 s of grace, and
+// what a busy machine takes.
 constexpr double kBound_s = 60;
 
 int Starts() {
@@ -54,7 +55,8 @@ class RandomFaults {
  public:
   RandomFaults(int ranks, const std::vector<std::string>& overrides, uint64_t seed)
       : ranks_(ranks), random_(seed, "faults") {
-    healthy_.arguments = {"--ranks", StrCat(ranks), "parallel.lost_after_s=3"};
+    healthy_.arguments = {"--ranks", StrCat(ranks), "parallel.start_timeout_s=20",
+                          "parallel.lost_after_s=3"};
     healthy_.arguments.insert(healthy_.arguments.end(), overrides.begin(), overrides.end());
     const SmallRun run;
     const auto begin = steady_clock::now();
