@@ -2,8 +2,8 @@
 """What quantizers and teachers cost in training: benchmarks/qat_cost.py TERN -o NAME [--rounds 3] [--steps 12].
 
 Every case trains the same dense model (recipes/ablation_dense.yaml's) a few steps, with what the case adds: fake quantizers, a
-teacher of the same shape in memory, or what it says from a store that was filled before. In each round all cases run one after the other,
-each beside its own baseline, so drift hits both; the ratio is taken in the round, the table has medians, minimum and maximum.
+teacher of the same shape in memory, or what it says from a store that was filled before. In each round all cases run one after the other
+and the ratio to the baseline is taken; the table has medians, minimum and maximum over the rounds.
 Tokens a second are those of whole steps without evaluation, memory is the most that libtorch's allocator gave out at one moment. Writes NAME.json
 and NAME.md. Exit code 4 when a median misses its bound.
 """
@@ -24,6 +24,9 @@ KL = "train.losses={cross_entropy: {weight: 0}, forward_kl: {weight: 1}}"
 TOP_K = "train.losses={cross_entropy: {weight: 0.5}, topk_kl: {weight: 1, k: 64}}"
 
 
+BIT_LINEAR = ["model.linear=bitlinear", "export.formats=[hf/bitnet]"]
+
+
 def rules(text):
     return ["train.quantize.rules={body: {weights: %s}}" % text]
 
@@ -35,17 +38,17 @@ CASES = {
     "2 bits, learned scales": (rules("seq2"), "dense", 1.2, 1.15),
     "nvfp4": (rules("nvfp4"), "dense", 1.2, 1.15),
     "fp8": (rules("fp8"), "dense", 1.2, 1.15),
-    "BitLinear": (["model.linear=bitlinear"], "dense", 1.2, 1.15),
+    "BitLinear": (BIT_LINEAR, "dense", 1.2, 1.15),
     "2 bits, teacher in memory": ([*rules("seq2"), KL, "teacher.from={teacher}"], "2 bits, learned scales", None, None),
     "2 bits, store": ([*rules("seq2"), TOP_K, "teacher.from={teacher}", "teacher.store={store}"], "2 bits, learned scales", 1.1, None),
-    "BitLinear, store": (["model.linear=bitlinear", TOP_K, "teacher.from={teacher}", "teacher.store={store}"], "BitLinear", 1.1, None),
+    "BitLinear, store": ([*BIT_LINEAR, TOP_K, "teacher.from={teacher}", "teacher.store={store}"], "BitLinear", 1.1, None),
 }
 
 
 def run(tern, folder, name, steps, overrides):
     command = [tern, "run", str(REPO / "recipes/ablation_dense.yaml"), "--runs", str(folder), "--restart-from", "train", f"name={name}",
-               f"train.steps={steps}", "train.schedule.warmup_steps=1", "train.schedule.decay_share=0", "train.eval_every=0",
-               "train.eval_tokens=2048", "eval.tokens=2048", *overrides]
+               f"train.steps={steps}", "train.schedule.warmup_steps=1", "train.eval_every=0",
+               "train.eval_tokens=2048", "eval.perplexity.tokens=2048", *overrides]
     if not (folder / name).exists():
         command.remove("--restart-from")
         command.remove("train")
@@ -95,7 +98,7 @@ def main():
     rounds = []
     with tempfile.TemporaryDirectory() as runs:
         folder = pathlib.Path(runs)
-        run(options.tern, folder, "teacher", 1, [])
+        run(options.tern, folder, "teacher", 2, [])
         teacher = folder / "teacher/exports/teacher-hf-f32"
         for index in range(options.rounds):
             done = {}
