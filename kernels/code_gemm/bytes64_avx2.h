@@ -48,23 +48,50 @@ struct Bytes64Avx2 {
   static TERN_INLINE B Shr64(const uint8_t* p) {
     return And({_mm256_srli_epi16(Load256(p), n), _mm256_srli_epi16(Load256(p + 32), n)}, mask);
   }
-  static TERN_INLINE __m256i Nibbles(const uint8_t* p) {
-    const __m128i v = Load128(p);
-    return _mm256_inserti128_si256(_mm256_castsi128_si256(v), _mm_srli_epi16(v, 4), 1);
+  // Blocks of 32 come two at a time as their low halves, then their high halves: one shift, and a
+  // scale of theirs is the same in both registers. So the second and third four of 16 lanes and the
+  // 16 activations of each 64 are exchanged (Int16Block's paired members).
+  static TERN_INLINE __m256i Both(__m128i v0, __m128i v1) {
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(v0), v1, 1);
   }
   static TERN_INLINE B Nibbles16(const uint8_t* p0, const uint8_t* p1) {
-    return And({Nibbles(p0), Nibbles(p1)}, 15);
+    const __m256i v = Both(Load128(p0), Load128(p1));
+    return And({v, _mm256_srli_epi16(v, 4)}, 15);
   }
-  static TERN_INLINE __m256i Sixteens32(uint32_t word) {
+  static TERN_INLINE F Blocks8(Halves8 eight) {  // The second register is not used
+    return {_mm256_cvtph_ps((__m128i)eight), _mm256_setzero_ps()};
+  }
+  template <int c>
+  static TERN_INLINE F SpreadBlocks(F s) {
+    constexpr int kLane = 2 * c % 4;
+    const __m256 v = TwoOf<kLane, kLane + 1>(Four<c / 2>(s));
+    return {v, v};
+  }
+  static TERN_INLINE F BlockLanes(F s) {
+    return {_mm256_permutevar8x32_ps(s.a, _mm256_set_epi32(5, 5, 4, 4, 1, 1, 0, 0)),
+            _mm256_permutevar8x32_ps(s.a, _mm256_set_epi32(7, 7, 6, 6, 3, 3, 2, 2))};
+  }
+  static TERN_INLINE F BlockLanesInOrder(F v) {
+    return {_mm256_permute2f128_ps(v.a, v.b, 0x20), _mm256_permute2f128_ps(v.a, v.b, 0x31)};
+  }
+  static TERN_INLINE const float* BlockSums(const Int16Block& x) { return x.paired_sums; }
+  static TERN_INLINE const int8_t* BlockHigh(const Int16Block& x) { return x.paired_high; }
+  static TERN_INLINE const int8_t* BlockLow(const Int16Block& x) { return x.paired_low; }
+
+  // 16 where a bit of a word is set: `bytes` of w0, then of w1.
+  static TERN_INLINE __m256i Sixteens32(__m256i words, uint64_t bytes0, uint64_t bytes1) {
     const __m256i bytes = _mm256_shuffle_epi8(
-        _mm256_set1_epi32(static_cast<int>(word)),
-        _mm256_set_epi64x(0x0303030303030303, 0x0202020202020202, 0x0101010101010101, 0));
+        words, _mm256_set_epi64x(static_cast<int64_t>(bytes1), static_cast<int64_t>(bytes0),
+                                 static_cast<int64_t>(bytes1), static_cast<int64_t>(bytes0)));
     const __m256i bit = _mm256_set1_epi64x(static_cast<int64_t>(0x8040201008040201));
     const __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bit), bit);
     return _mm256_and_si256(set, _mm256_set1_epi8(16));
   }
   static TERN_INLINE B Sixteens(uint32_t w0, uint32_t w1) {
-    return {Sixteens32(w0), Sixteens32(w1)};
+    const __m256i words =
+        Both(_mm_cvtsi32_si128(static_cast<int>(w0)), _mm_cvtsi32_si128(static_cast<int>(w1)));
+    return {Sixteens32(words, 0, 0x0101010101010101),
+            Sixteens32(words, 0x0202020202020202, 0x0303030303030303)};
   }
 
   // Codes are below 64: the pairs that vpmaddubsw adds stay below 2^15.
@@ -104,12 +131,6 @@ struct Bytes64Avx2 {
   }
   static TERN_INLINE F Mul(F a, F b) { return {_mm256_mul_ps(a.a, b.a), _mm256_mul_ps(a.b, b.b)}; }
   static TERN_INLINE F ToFloat(I v) { return {_mm256_cvtepi32_ps(v.a), _mm256_cvtepi32_ps(v.b)}; }
-  static TERN_INLINE F Doubled(Halves8 eight) {
-    const auto halves = (__m128i)eight;
-    const __m256 v = _mm256_cvtph_ps(halves);
-    return {_mm256_permutevar8x32_ps(v, _mm256_set_epi32(3, 3, 2, 2, 1, 1, 0, 0)),
-            _mm256_permutevar8x32_ps(v, _mm256_set_epi32(7, 7, 6, 6, 5, 5, 4, 4))};
-  }
   static TERN_INLINE F FromUnsigned(Bytes16 sixteen) {
     const auto bytes = (__m128i)sixteen;
     return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes)),
@@ -120,20 +141,28 @@ struct Bytes64Avx2 {
     return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)),
             _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8)))};
   }
+  // Lanes 4 q .. 4 q + 3 twice, and two of those, each four times: permutations within halves of
+  // registers are cheaper than across, and the compiler makes Four once for several chunks.
+  template <int q>
+  static TERN_INLINE __m256 Four(F v) {
+    const __m256 half = q < 2 ? v.a : v.b;
+    return _mm256_permute2f128_ps(half, half, q % 2 == 0 ? 0x00 : 0x11);
+  }
+  template <int lane0, int lane1>
+  static TERN_INLINE __m256 TwoOf(__m256 four) {
+    return _mm256_permutevar_ps(
+        four, _mm256_set_epi32(lane1, lane1, lane1, lane1, lane0, lane0, lane0, lane0));
+  }
   template <int c>
   static TERN_INLINE F Spread(F v) {
-    const __m256 half = c < 2 ? v.a : v.b;
-    constexpr int s = 4 * (c % 2);
-    return {
-        _mm256_permutevar8x32_ps(half, _mm256_set_epi32(s + 1, s + 1, s + 1, s + 1, s, s, s, s)),
-        _mm256_permutevar8x32_ps(
-            half, _mm256_set_epi32(s + 3, s + 3, s + 3, s + 3, s + 2, s + 2, s + 2, s + 2))};
+    const __m256 four = Four<c>(v);
+    return {TwoOf<0, 1>(four), TwoOf<2, 3>(four)};
   }
-
   template <int c>
   static TERN_INLINE F Spread32(F v) {  // REQUIRES: 2 c + 1 < 8, the lanes of the first register
-    return {_mm256_permutevar8x32_ps(v.a, _mm256_set1_epi32(2 * c)),
-            _mm256_permutevar8x32_ps(v.a, _mm256_set1_epi32(2 * c + 1))};
+    constexpr int kLane = 2 * c % 4;
+    const __m256 four = Four<c / 2>(v);
+    return {_mm256_permute_ps(four, kLane * 0x55), _mm256_permute_ps(four, (kLane + 1) * 0x55)};
   }
   static TERN_INLINE F HalvesOf(const uint8_t* p) {
     const __m128 two = _mm_cvtph_ps(_mm_loadu_si32(p));

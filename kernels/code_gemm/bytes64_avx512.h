@@ -117,6 +117,18 @@ struct Bytes64Avx512 {
     return _mm512_permutexvar_ps(index, v);
   }
 
+  // Of ScalesOfBlocks: lanes in their order, each block's scale in two of them.
+  static TERN_INLINE F Blocks8(Halves8 eight) { return Doubled(eight); }
+  template <int c>
+  static TERN_INLINE F SpreadBlocks(F scales) {
+    return Spread<c>(scales);
+  }
+  static TERN_INLINE F BlockLanes(F scales) { return scales; }
+  static TERN_INLINE F BlockLanesInOrder(F lanes) { return lanes; }
+  static TERN_INLINE const float* BlockSums(const Int16Block& x) { return x.sums; }
+  static TERN_INLINE const int8_t* BlockHigh(const Int16Block& x) { return x.high; }
+  static TERN_INLINE const int8_t* BlockLow(const Int16Block& x) { return x.low; }
+
   // Lane l becomes lane 2 c + l / 8.
   template <int c>
   static TERN_INLINE F Spread32(F v) {

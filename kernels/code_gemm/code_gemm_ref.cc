@@ -199,7 +199,7 @@ void QuantizeInt16Ref(const float* x, int64_t m, int64_t k, int64_t ldx, Int16Bl
         out->sums[i / 16] += static_cast<float>(q);
         out->pair_sums[8 + i / 32] += static_cast<float>(q);
       }
-      JoinWords(out);
+      DeriveMembers(out);
     }
   }
 }

@@ -23,7 +23,8 @@ struct CodeGemmVec {
       const auto codes = rows[r].template Codes<c>();
 #pragma GCC unroll 4
       for (int m = 0; m < M; ++m) {
-        const auto dot = V::ToFloat(V::Dot(codes, x[m]->high + 64 * c, x[m]->low + 64 * c));
+        const auto dot =
+            V::ToFloat(V::Dot(codes, C::HighOf(*x[m]) + 64 * c, C::LowOf(*x[m]) + 64 * c));
         acc[r][m] = V::Fma(dot, C::template SpreadOf<c>(scales[r][m]), acc[r][m]);
       }
     }
@@ -84,6 +85,8 @@ struct CodeGemmVec {
         std::memcpy(last[r], w + r * args.row_bytes, static_cast<size_t>(bytes));
       AddBlock<C, R, M>(last[0], C::kBytes, x, (args.k % kTokenBlock + 63) / 64, acc);
     }
+#pragma GCC unroll 4
+    for (int i = 0; i < R * M; ++i) acc[i / M][i % M] = C::InOrder(acc[i / M][i % M]);
     float sums[R][M];
     JoinTile<V>(acc, sums);
     for (int r = 0; r < R; ++r) {
@@ -143,7 +146,7 @@ struct CodeGemmVec {
       out->sums[i / 16] = V::SplitBytes(scaled, out->high + i, out->low + i);
     }
     for (int64_t i = 0; i < 8; ++i) out->pair_sums[8 + i] = out->sums[2 * i] + out->sums[2 * i + 1];
-    JoinWords(out);
+    DeriveMembers(out);
   }
 };
 

@@ -8,43 +8,12 @@
 // Layouts: docs/formats/block_codecs.md.
 #pragma once
 
-#include <cstdint>
-#include <cstring>
-
+#include "kernels/code_gemm/block_fields.h"
 #include "kernels/code_gemm/code_gemm.h"
 #include "kernels/code_gemm/int16_tokens.h"
 #include "kernels/common/inline.h"
 
 namespace tern::kernels {
-
-static TERN_INLINE uint32_t Load32(const uint8_t* p) {
-  uint32_t word;
-  std::memcpy(&word, p, sizeof word);
-  return word;
-}
-
-// 16 bytes in the compiler's own vector types, which every processor of the fast paths has.
-typedef uint8_t Bytes16 __attribute__((vector_size(16)));
-typedef int16_t Halves8 __attribute__((vector_size(16)));
-typedef uint32_t Words4 __attribute__((vector_size(16)));
-
-template <class V16 = Bytes16>
-static TERN_INLINE V16 Load16(const void* p) {
-  V16 v;
-  std::memcpy(&v, p, sizeof v);
-  return v;
-}
-
-// The halves at p, p + stride, ... as one register.
-template <int stride>
-static TERN_INLINE Halves8 GatherHalves(const uint8_t* p) {
-  const auto half = [p](int i) {
-    int16_t bits;
-    std::memcpy(&bits, p + i * stride, sizeof bits);
-    return bits;
-  };
-  return Halves8{half(0), half(1), half(2), half(3), half(4), half(5), half(6), half(7)};
-}
 
 // What s' and t' are made of, x the token's scale: s' = (factor x) scales, t' = ((shift_factors x)
 // shifts) kZero, rounded in this order as Scales and Shifts do.
@@ -62,6 +31,22 @@ struct ScalesOf16 {
     return V::template Spread<c>(scales);
   }
   static TERN_INLINE const float* SumsOf(const Int16Block& x) { return x.sums; }
+  static TERN_INLINE const int8_t* HighOf(const Int16Block& x) { return x.high; }
+  static TERN_INLINE const int8_t* LowOf(const Int16Block& x) { return x.low; }
+  static TERN_INLINE typename V::F InOrder(typename V::F lanes) { return lanes; }
+};
+// Eight scales of blocks of 32, d in V::Blocks8; lanes lie as V has the two halves of such blocks.
+template <class V>
+struct ScalesOfBlocks {
+  using F = typename V::F;
+  template <int c>
+  static TERN_INLINE F SpreadOf(F scales) {
+    return V::template SpreadBlocks<c>(scales);
+  }
+  static TERN_INLINE const float* SumsOf(const Int16Block& x) { return V::BlockSums(x); }
+  static TERN_INLINE const int8_t* HighOf(const Int16Block& x) { return V::BlockHigh(x); }
+  static TERN_INLINE const int8_t* LowOf(const Int16Block& x) { return V::BlockLow(x); }
+  static TERN_INLINE F InOrder(F lanes) { return V::BlockLanesInOrder(lanes); }
 };
 // Lanes 0 to 7 are scales of 32 weights, 8 to 15 their shifts.
 template <class V>
@@ -71,11 +56,14 @@ struct ScalesOf32 {
     return V::template Spread32<c>(scales);
   }
   static TERN_INLINE const float* SumsOf(const Int16Block& x) { return x.pair_sums; }
+  static TERN_INLINE const int8_t* HighOf(const Int16Block& x) { return x.high; }
+  static TERN_INLINE const int8_t* LowOf(const Int16Block& x) { return x.low; }
+  static TERN_INLINE typename V::F InOrder(typename V::F lanes) { return lanes; }
 };
 
 // Q4_0 (kBits 4) and Q5_0 (5): w = d (code - zero), eight blocks of 32.
 template <class V, int kBits>
-struct SmallCode : ScalesOf16<V> {
+struct SmallCode : ScalesOfBlocks<V> {
   using F = typename V::F;
   static constexpr int kBlock = kBits == 4 ? 18 : 22, kBytes = 8 * kBlock;
   static constexpr float kZero = kBits == 4 ? -8.0f : -16.0f;
@@ -83,7 +71,7 @@ struct SmallCode : ScalesOf16<V> {
   F d;
   TERN_INLINE void Load(const uint8_t* block) {
     p = block;
-    d = V::Doubled(GatherHalves<kBlock>(block));
+    d = V::Blocks8(GatherHalves<kBlock>(block));
   }
   template <int c>
   TERN_INLINE typename V::B Codes() const {
@@ -92,13 +80,15 @@ struct SmallCode : ScalesOf16<V> {
     return V::Or(V::Nibbles16(p0 + 4, p1 + 4), V::Sixteens(Load32(p0), Load32(p1)));
   }
   TERN_INLINE F Scales(float x) const { return V::Mul(d, V::Broadcast(x)); }
-  TERN_INLINE F Shifts(float, F scales) const { return V::Mul(scales, V::Broadcast(kZero)); }
+  TERN_INLINE F Shifts(float, F scales) const {
+    return V::BlockLanes(V::Mul(scales, V::Broadcast(kZero)));
+  }
   TERN_INLINE CodeFactors<V> Factors() const { return {d, d, V::Broadcast(1.0f), 1.0f}; }
 };
 
 // Q4_1 and Q5_1: w = d code + m.
 template <class V, int kBits>
-struct ShiftedSmallCode : ScalesOf16<V> {
+struct ShiftedSmallCode : ScalesOfBlocks<V> {
   using F = typename V::F;
   static constexpr int kBlock = kBits == 4 ? 20 : 24, kBytes = 8 * kBlock;
   static constexpr float kZero = 1.0f;
@@ -106,8 +96,8 @@ struct ShiftedSmallCode : ScalesOf16<V> {
   F d, m;
   TERN_INLINE void Load(const uint8_t* block) {
     p = block;
-    d = V::Doubled(GatherHalves<kBlock>(block));
-    m = V::Doubled(GatherHalves<kBlock>(block + 2));
+    d = V::Blocks8(GatherHalves<kBlock>(block));
+    m = V::Blocks8(GatherHalves<kBlock>(block + 2));
   }
   template <int c>
   TERN_INLINE typename V::B Codes() const {
@@ -116,7 +106,7 @@ struct ShiftedSmallCode : ScalesOf16<V> {
     return V::Or(V::Nibbles16(p0 + 4, p1 + 4), V::Sixteens(Load32(p0), Load32(p1)));
   }
   TERN_INLINE F Scales(float x) const { return V::Mul(d, V::Broadcast(x)); }
-  TERN_INLINE F Shifts(float x, F) const { return V::Mul(m, V::Broadcast(x)); }
+  TERN_INLINE F Shifts(float x, F) const { return V::BlockLanes(V::Mul(m, V::Broadcast(x))); }
   TERN_INLINE CodeFactors<V> Factors() const { return {d, m, V::Broadcast(1.0f), 1.0f}; }
 };
 
@@ -128,19 +118,6 @@ template <class V>
 using CodeQ4_1 = ShiftedSmallCode<V, 4>;
 template <class V>
 using CodeQ5_1 = ShiftedSmallCode<V, 5>;
-
-// The first 16 bytes of Q4_K and Q5_K: d, dmin, then eight scales and eight minima of 6 bits. The
-// first four of each are the low six bits of the words 1 and 2; of the others the low four bits are
-// the halves of word 3 and the high two lie on top of the words 1 and 2. They come out in order,
-// scales first.
-static TERN_INLINE Bytes16 UnpackSixBits(const uint8_t* block) {
-  const auto v = Load16<Words4>(block);
-  const Words4 own = __builtin_shufflevector(v, v, 1, 1, 2, 2) >> Words4{0, 2, 0, 2};
-  const Words4 shared = __builtin_shufflevector(v, v, 3, 3, 3, 3) >> Words4{0, 0, 0, 4};
-  const Words4 six = (own & Words4{0x3F3F3F3F, 0x30303030, 0x3F3F3F3F, 0x30303030}) |
-                     (shared & Words4{0, 0x0F0F0F0F, 0, 0x0F0F0F0F});
-  return Load16(&six);
-}
 
 // 32 bytes hold 64 weights: low halves, then high halves.
 template <class V>
@@ -235,8 +212,7 @@ struct CodeQ2K : ScalesOf16<V> {
   TERN_INLINE CodeFactors<V> Factors() const { return {scales, mins, V::Broadcast(-dmin), d}; }
 };
 
-// As Q2_K with a third bit, that of 32 weights j at bit j of 32 bytes. Scales of 6 bits, + 32: the
-// low four bits are the halves of bytes 0-7, the high two those of bytes 8-11, by fours.
+// As Q2_K with a third bit, that of 32 weights j at bit j of 32 bytes.
 template <class V>
 struct CodeQ3K : ScalesOf16<V> {
   using F = typename V::F;
@@ -247,14 +223,8 @@ struct CodeQ3K : ScalesOf16<V> {
   F scales;
   TERN_INLINE void Load(const uint8_t* block) {
     p = block;
-    const uint32_t a = Load32(block + 96), b = Load32(block + 100), c = Load32(block + 104);
-    const Words4 words = {(a & 0x0F0F0F0Fu) | (c << 4 & 0x30303030u),
-                          (b & 0x0F0F0F0Fu) | (c << 2 & 0x30303030u),
-                          (a >> 4 & 0x0F0F0F0Fu) | (c & 0x30303030u),
-                          (b >> 4 & 0x0F0F0F0Fu) | (c >> 2 & 0x30303030u)};
-    const Bytes16 six = Load16(&words);
     d = V::Half(block + 108);
-    scales = V::FromSigned(six - 32);
+    scales = V::FromSigned(UnpackQ3KScales(block + 96));
   }
   template <int c>
   TERN_INLINE typename V::B Codes() const {

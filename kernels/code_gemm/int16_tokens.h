@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 
 namespace tern::kernels {
 
@@ -20,13 +21,23 @@ struct alignas(64) Int16Block {
   // q again, for the multipliers of 16 bits (code_gemm_many.h): of each 64 those at even places,
   // then those at odd ones.
   int16_t words[kTokenBlock];
-  float sums[16];       // Of q over each 16 elements: integers below 2^20, exact
-  float pair_sums[16];  // 0 eight times, then of q over each 32 elements
+  // high and low again with the second and the third 16 of each 64 exchanged: what a register of
+  // two blocks' low halves and one of their high halves meet (bytes64_avx2.h).
+  int8_t paired_high[kTokenBlock], paired_low[kTokenBlock];
+  float sums[16];         // Of q over each 16 elements: integers below 2^20, exact
+  float paired_sums[16];  // The same, 4 to 7 and 8 to 11 exchanged
+  float pair_sums[16];    // 0 eight times, then of q over each 32 elements
   float scale;
 };
 
-// The bytes of a block joined into its words, for the versions of QuantizeInt16.
-static inline void JoinWords(Int16Block* block) {
+// What versions of QuantizeInt16 derive from a block's bytes and sums: words and paired members.
+static inline void DeriveMembers(Int16Block* block) {
+  for (int64_t g = 0; g < 16; ++g) {
+    const int64_t place = g % 4 == 1 ? g + 1 : g % 4 == 2 ? g - 1 : g;
+    std::memcpy(block->paired_high + 16 * place, block->high + 16 * g, 16);
+    std::memcpy(block->paired_low + 16 * place, block->low + 16 * g, 16);
+    block->paired_sums[g / 4 == 1 ? g + 4 : g / 4 == 2 ? g - 4 : g] = block->sums[g];
+  }
   for (int64_t i = 0; i < kTokenBlock; i += 64) {
     int16_t* words = block->words + i;
     for (int64_t j = 0; j < 32; ++j) {
