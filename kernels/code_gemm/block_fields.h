@@ -1,5 +1,5 @@
 // Fields of GGUF's blocks in the compiler's own vector types, which every processor of the fast
-// paths has: scales and other small numbers, for the vector versions of code_gemm.
+// paths has: scales and other small numbers, for the vector versions of code_gemm and code8_gemm.
 // Layouts: docs/formats/block_codecs.md.
 #pragma once
 

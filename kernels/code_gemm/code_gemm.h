@@ -26,7 +26,7 @@
 
 namespace tern::kernels {
 
-enum class CodeType { kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ2K, kQ3K, kQ4K, kQ5K, kQ6K };
+enum class CodeType { kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ8_0, kQ2K, kQ3K, kQ4K, kQ5K, kQ6K };
 
 struct CodeGemmArgs {
   CodeType type = CodeType::kQ4_0;
@@ -38,7 +38,8 @@ struct CodeGemmArgs {
   int64_t m = 0, n = 0, k = 0, ldy = 0;
 };
 
-// REQUIRES: k a multiple of the type's block (32 or 256).
+// REQUIRES: k a multiple of the type's block (32 or 256); not Q8_0, whose products are no exact
+// fp32 (float_gemm.h and code8_gemm.h have it).
 void CodeGemm(const CodeGemmArgs& args, const ParallelFor& parallel);
 
 }  // namespace tern::kernels

@@ -36,6 +36,18 @@ void TakeApartSmall(CodeType type, const uint8_t* block, int64_t blocks32, float
   }
 }
 
+// Blocks of 32: fp16 d, 32 signed bytes, here + 128.
+void TakeApartQ8_0(const uint8_t* block, int64_t blocks32, float scale, CodeParts* parts) {
+  for (int64_t b = 0; b < blocks32; ++b, block += 34) {
+    for (int64_t half = 2 * b; half < 2 * b + 2; ++half) {
+      parts->s[half] = HalfAt(block) * scale;
+      parts->t[half] = -128.0f * parts->s[half];
+    }
+    for (int64_t i = 0; i < 32; ++i)
+      parts->code[32 * b + i] = static_cast<uint8_t>(block[2 + i] ^ 0x80);
+  }
+}
+
 void TakeApartQ4KQ5K(CodeType type, const uint8_t* block, float scale, CodeParts* parts) {
   const bool five = type == CodeType::kQ5K;
   const float d = HalfAt(block) * scale, dmin = HalfAt(block + 2) * scale;
@@ -135,6 +147,8 @@ int64_t BytesOf256(CodeType type) {
       return 8 * 22;
     case CodeType::kQ5_1:
       return 8 * 24;
+    case CodeType::kQ8_0:
+      return 8 * 34;
     case CodeType::kQ2K:
       return 84;
     case CodeType::kQ3K:
@@ -152,6 +166,9 @@ int64_t BytesOf256(CodeType type) {
 CodeParts TakeApart(CodeType type, const uint8_t* block, int64_t blocks32, float token_scale) {
   CodeParts parts{};
   switch (type) {
+    case CodeType::kQ8_0:
+      TakeApartQ8_0(block, blocks32, token_scale, &parts);
+      break;
     case CodeType::kQ2K:
       TakeApartQ2K(block, token_scale, &parts);
       break;

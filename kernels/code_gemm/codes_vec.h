@@ -258,6 +258,8 @@ static TERN_INLINE void WithCodeType(CodeType type, const Body& body) {
       return body.template operator()<CodeQ5K<V>>();
     case CodeType::kQ6K:
       return body.template operator()<CodeQ6K<V>>();
+    case CodeType::kQ8_0:  // Not here: code_gemm.h
+      return;
   }
 }
 

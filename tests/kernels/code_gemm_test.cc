@@ -10,46 +10,11 @@
 #include <limits>
 
 #include "base/error.h"
-#include "formats/block_codec.h"
-#include "formats/half.h"
 #include "kernels/code_gemm/code_gemm_impl.h"
-#include "tests/kernels/isa_test_util.h"
+#include "tests/kernels/code_cases.h"
 
 namespace tern::kernels {
 namespace {
-
-using formats::GgmlType;
-
-struct TypeCase {
-  CodeType type;
-  GgmlType ggml;
-  std::vector<int> halves;  // Offsets of the fp16 numbers of a block
-};
-
-std::vector<TypeCase> Cases() {
-  return {{CodeType::kQ4_0, GgmlType::kQ4_0, {0}},     {CodeType::kQ4_1, GgmlType::kQ4_1, {0, 2}},
-          {CodeType::kQ5_0, GgmlType::kQ5_0, {0}},     {CodeType::kQ5_1, GgmlType::kQ5_1, {0, 2}},
-          {CodeType::kQ2K, GgmlType::kQ2_K, {80, 82}}, {CodeType::kQ3K, GgmlType::kQ3_K, {108}},
-          {CodeType::kQ4K, GgmlType::kQ4_K, {0, 2}},   {CodeType::kQ5K, GgmlType::kQ5_K, {0, 2}},
-          {CodeType::kQ6K, GgmlType::kQ6_K, {208}}};
-}
-
-const char* Name(const TypeCase& c) { return formats::InfoOf(c.ggml).name.data(); }
-
-std::vector<uint8_t> RandomRows(const TypeCase& c, int64_t n, int64_t k, uint32_t seed) {
-  const int64_t block_bytes = formats::InfoOf(c.ggml).block_bytes;
-  std::vector<uint8_t> bytes(static_cast<size_t>(n * formats::RowBytes(c.ggml, k)));
-  std::mt19937 random(seed);
-  for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random());
-  const std::vector<float> scales = RandomFloats(1024, seed, 0.1f);
-  for (size_t at = 0; at < bytes.size(); at += static_cast<size_t>(block_bytes)) {
-    for (const int offset : c.halves) {
-      const uint16_t half = formats::Fp32ToFp16(scales[(at + static_cast<size_t>(offset)) % 1024]);
-      std::memcpy(&bytes[at + static_cast<size_t>(offset)], &half, sizeof half);
-    }
-  }
-  return bytes;
-}
 
 struct Problem {
   Problem(const TypeCase& c, int64_t m, int64_t n, int64_t k, int64_t head_dim = 0)
@@ -188,6 +153,9 @@ TEST(QuantizeInt16, EveryInstructionSetGivesTheOraclesBytes) {
           EXPECT_EQ(std::memcmp(want[b].low, got[b].low, 256), 0) << ToString(isa) << " k " << k;
           EXPECT_EQ(std::memcmp(want[b].words, got[b].words, 512), 0) << ToString(isa);
           EXPECT_EQ(std::memcmp(want[b].sums, got[b].sums, 64), 0) << ToString(isa) << " k " << k;
+          EXPECT_EQ(std::memcmp(want[b].paired_sums, got[b].paired_sums, 64), 0) << ToString(isa);
+          EXPECT_EQ(std::memcmp(want[b].paired_high, got[b].paired_high, 256), 0) << ToString(isa);
+          EXPECT_EQ(std::memcmp(want[b].paired_low, got[b].paired_low, 256), 0) << ToString(isa);
           EXPECT_EQ(want[b].scale, got[b].scale) << ToString(isa) << " k " << k;
         }
       });
