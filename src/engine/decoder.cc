@@ -31,7 +31,7 @@ Decoder::Decoder(const Engine& engine, KvCache& cache, int64_t capacity)
     : engine_(engine),
       cache_(cache),
       capacity_(std::min(capacity, engine.config().context_length)),
-      input_(engine.parallel()) {
+      input_(engine.parallel(), engine.weights().code_activations) {
   const auto angles = static_cast<size_t>(capacity_ * engine.config().HeadDim() / 2);
   rope_cos_.resize(angles);
   rope_sin_.resize(angles);

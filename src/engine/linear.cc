@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "engine/scratch.h"
 #include "kernels/absmax_quantize/absmax_quantize.h"
+#include "kernels/code8_gemm/code8_gemm.h"
 #include "kernels/code_gemm/code_gemm.h"
 #include "kernels/float_gemm/float_gemm.h"
 #include "kernels/rms_norm/rms_norm.h"
@@ -23,7 +24,7 @@ using formats::GgmlType;
 using kernels::CodeType;
 using kernels::FloatCode;
 
-// Types whose codes are multiplied with 16-bit activations.
+// Types whose codes may be multiplied with rounded activations.
 std::optional<CodeType> CodeOf(GgmlType type) {
   switch (type) {
     case GgmlType::kQ4_0:
@@ -34,6 +35,8 @@ std::optional<CodeType> CodeOf(GgmlType type) {
       return CodeType::kQ5_0;
     case GgmlType::kQ5_1:
       return CodeType::kQ5_1;
+    case GgmlType::kQ8_0:
+      return CodeType::kQ8_0;
     case GgmlType::kQ2_K:
       return CodeType::kQ2K;
     case GgmlType::kQ3_K:
@@ -83,19 +86,37 @@ void MultiplyInt8(LinearInput& input, const TernaryMatrix& w, float* y,
   kernels::TernaryGemm(args, parallel);
 }
 
-void MultiplyCodes(LinearInput& input, const BlockMatrix& w, CodeType type, float* y,
-                   const ParallelFor& parallel) {
-  kernels::CodeGemmArgs args;
+// Args: CodeGemmArgs or Code8GemmArgs, without the activations.
+template <class Args>
+Args CodeArgs(const LinearInput& input, const BlockMatrix& w, CodeType type, float* y) {
+  Args args;
   args.type = type;
   args.w = reinterpret_cast<const uint8_t*>(w.bytes.data());
   args.row_bytes = formats::RowBytes(w.type, w.k);
   args.paired_head_dim = w.paired_head_dim;
-  args.x = input.Int16();
   args.y = y;
   args.m = input.m();
   args.n = args.ldy = w.n;
   args.k = w.k;
+  return args;
+}
+
+// False: not with this type and the input's activations.
+bool MultiplyCodes(LinearInput& input, const BlockMatrix& w, float* y,
+                   const ParallelFor& parallel) {
+  const std::optional<CodeType> type = CodeOf(w.type);
+  if (!type || input.activations() == CodeActivations::kFloat) return false;
+  if (input.activations() == CodeActivations::kInt8) {
+    auto args = CodeArgs<kernels::Code8GemmArgs>(input, w, *type, y);
+    args.x = input.Int8Blocks();
+    kernels::Code8Gemm(args, parallel);
+    return true;
+  }
+  if (*type == CodeType::kQ8_0) return false;
+  auto args = CodeArgs<kernels::CodeGemmArgs>(input, w, *type, y);
+  args.x = input.Int16();
   kernels::CodeGemm(args, parallel);
+  return true;
 }
 
 void RunFloats(kernels::FloatGemmArgs args, LinearInput& input, int64_t n, float* y,
@@ -122,7 +143,7 @@ void MultiplyFloats(LinearInput& input, const DenseMatrix& w, float* y,
 
 void MultiplyFloats(LinearInput& input, const BlockMatrix& w, float* y,
                     const ParallelFor& parallel) {
-  if (const auto type = CodeOf(w.type)) return MultiplyCodes(input, w, *type, y, parallel);
+  if (MultiplyCodes(input, w, y, parallel)) return;
   kernels::FloatGemmArgs args;
   args.code = FloatCodeOf(w.type);
   args.w = reinterpret_cast<const uint8_t*>(w.bytes.data());
@@ -185,7 +206,7 @@ void LinearInput::Set(const float* x, int64_t m, int64_t k, const std::vector<fl
   k_ = k;
   gain_ = gain.empty() ? nullptr : gain.data();
   eps_ = eps;
-  has_floats_ = has_int8_ = has_int16_ = false;
+  has_floats_ = has_int8_ = has_int16_ = has_int8_blocks_ = false;
 }
 
 const float* LinearInput::Floats() {
@@ -219,16 +240,25 @@ LinearInput::Int8Tokens LinearInput::Int8() {
 }
 
 const kernels::Int16Block* LinearInput::Int16() {
-  if (!has_int16_) {
-    const float* x = Floats();
-    const int64_t blocks = kernels::Int16Blocks(k_);
-    kernels::Int16Block* out = Room(&int16_, m_ * blocks);
-    parallel_(m_, /*grain=*/8, [&](int64_t begin, int64_t end) {
-      kernels::QuantizeInt16(x + begin * k_, end - begin, k_, k_, out + begin * blocks);
-    });
-    has_int16_ = true;
-  }
+  if (!has_int16_) QuantizeBlocks(kernels::QuantizeInt16, &int16_);
+  has_int16_ = true;
   return int16_.data();
+}
+
+const kernels::Int8Block* LinearInput::Int8Blocks() {
+  if (!has_int8_blocks_) QuantizeBlocks(kernels::QuantizeInt8, &int8_blocks_);
+  has_int8_blocks_ = true;
+  return int8_blocks_.data();
+}
+
+template <class Quantize, class Block>
+void LinearInput::QuantizeBlocks(Quantize* quantize, std::vector<Block>* buffer) {
+  const float* x = Floats();
+  const int64_t blocks = kernels::Int16Blocks(k_);  // Int8Blocks(k_) too
+  Block* out = Room(buffer, m_ * blocks);
+  parallel_(m_, /*grain=*/8, [&](int64_t begin, int64_t end) {
+    quantize(x + begin * k_, end - begin, k_, k_, out + begin * blocks);
+  });
 }
 
 void Multiply(LinearInput& input, const LinearMatrix& w, ActivationRule rule, float* y,

@@ -1,6 +1,7 @@
 // Linear layers of the engine. One input serves several matrices, each of which wants it in its own
-// form: int8 tokens for ternary layers, 16-bit tokens for small codes (kernels/code_gemm), fp32 for
-// the rest (kernels/float_gemm, kernels/w4a16). A form is made once, when it is first asked for.
+// form: int8 tokens for ternary layers, 16-bit or 8-bit blocks for codes (kernels/code_gemm,
+// kernels/code8_gemm), fp32 for the rest (kernels/float_gemm, kernels/w4a16). A form is made once,
+// when it is first asked for.
 // Matrices are multiplied as they lie in memory, never decoded as a whole.
 #pragma once
 
@@ -9,6 +10,7 @@
 
 #include "base/parallel.h"
 #include "engine/model_weights.h"
+#include "kernels/code8_gemm/int8_tokens.h"
 #include "kernels/code_gemm/int16_tokens.h"
 
 namespace tern::engine {
@@ -17,7 +19,9 @@ namespace tern::engine {
 // input to the next.
 class LinearInput {
  public:
-  explicit LinearInput(const ParallelFor& parallel) : parallel_(parallel) {}
+  // activations: what codes are multiplied with.
+  LinearInput(const ParallelFor& parallel, CodeActivations activations)
+      : parallel_(parallel), activations_(activations) {}
 
   // x: [m, k] fp32, which must stay as it is until the next Set. gain: [k], or empty for none.
   void Set(const float* x, int64_t m, int64_t k, const std::vector<float>& gain = {},
@@ -25,6 +29,7 @@ class LinearInput {
 
   int64_t m() const { return m_; }
   int64_t k() const { return k_; }
+  CodeActivations activations() const { return activations_; }
 
   const float* Floats();  // [m, k]
   struct Int8Tokens {
@@ -34,19 +39,25 @@ class LinearInput {
     int64_t ldq;
   };
   Int8Tokens Int8();
-  const kernels::Int16Block* Int16();  // [m, Int16Blocks(k)]
+  const kernels::Int16Block* Int16();      // [m, Int16Blocks(k)]
+  const kernels::Int8Block* Int8Blocks();  // [m, Int8Blocks(k)]
 
  private:
+  template <class Quantize, class Block>
+  void QuantizeBlocks(Quantize* quantize, std::vector<Block>* buffer);
+
   const ParallelFor& parallel_;
+  CodeActivations activations_;
   const float* x_ = nullptr;
   const float* gain_ = nullptr;  // Null: none
   float eps_ = 0;
   int64_t m_ = 0, k_ = 0;
-  bool has_floats_ = false, has_int8_ = false, has_int16_ = false;
+  bool has_floats_ = false, has_int8_ = false, has_int16_ = false, has_int8_blocks_ = false;
   std::vector<float> floats_, inverse_rms_, gamma_;
   std::vector<int8_t> int8_;
   std::vector<int32_t> sum_;
   std::vector<kernels::Int16Block> int16_;
+  std::vector<kernels::Int8Block> int8_blocks_;
 };
 
 // y[m, n] = x w^T. Ternary matrices follow `rule`. A row of y has the same bits for one token and

@@ -13,6 +13,7 @@
 #include "arch/model_config.h"
 #include "base/huge_pages.h"
 #include "engine/block_matrix.h"
+#include "engine/code_activations.h"
 #include "engine/int4_matrix.h"
 #include "engine/scaled_matrix.h"
 #include "text/chat_template.h"
@@ -53,8 +54,9 @@ enum class ActivationRule {
 struct ModelWeights {
   ModelConfig config;
   ActivationRule activation = ActivationRule::kInt8Token;
-  TableMatrix embedding;            // [V, D], the file's own values
-  std::optional<TableMatrix> head;  // Absent: tied to the embedding
+  CodeActivations code_activations = CodeActivations::kInt16;  // weight_table.h: SetActivations
+  TableMatrix embedding;                                       // [V, D], the file's own values
+  std::optional<TableMatrix> head;                             // Absent: tied to the embedding
   std::vector<float> final_norm;
   std::vector<LayerWeights> layers;
   std::optional<text::Tokenizer> tokenizer;  // Absent when the file has none

@@ -6,6 +6,7 @@
 #include "engine/generate.h"
 #include "engine/model_source.h"
 #include "engine/session.h"
+#include "engine/weight_table.h"
 
 namespace tern::engine {
 
@@ -19,8 +20,11 @@ struct LanguageModel::Impl {
   }
 };
 
-LanguageModel::LanguageModel(const std::string& path, int threads)
-    : impl_(new Impl{Engine(LoadModel(path), threads)}) {}
+LanguageModel::LanguageModel(const std::string& path, int threads, CodeActivations activations) {
+  ModelWeights weights = LoadModel(path);
+  SetActivations(activations, &weights);
+  impl_.reset(new Impl{Engine(std::move(weights), threads)});
+}
 LanguageModel::LanguageModel(LanguageModel&&) noexcept = default;
 LanguageModel& LanguageModel::operator=(LanguageModel&&) noexcept = default;
 LanguageModel::~LanguageModel() = default;

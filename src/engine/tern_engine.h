@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/code_activations.h"
 #include "engine/generate_options.h"
 
 namespace tern::engine {
@@ -20,7 +21,8 @@ class LanguageModel {
  public:
   // A GGUF file or a Hugging Face folder; threads < 1: all processors. Files stay mapped. Throws
   // InputError, FormatError.
-  explicit LanguageModel(const std::string& path, int threads = 0);
+  explicit LanguageModel(const std::string& path, int threads = 0,
+                         CodeActivations activations = CodeActivations::kInt16);
   LanguageModel(LanguageModel&&) noexcept;
   LanguageModel& operator=(LanguageModel&&) noexcept;
   ~LanguageModel();

@@ -190,6 +190,11 @@ void DecodeToFloat(ModelWeights* weights) {
   }
 }
 
+void SetActivations(CodeActivations activations, ModelWeights* weights) {
+  weights->code_activations = activations;
+  if (activations == CodeActivations::kFloat) DecodeToFloat(weights);
+}
+
 int64_t BytesPerToken(const ModelWeights& weights) {
   int64_t bytes = std::visit([](const auto& m) { return Bytes(m); },
                              weights.head ? *weights.head : weights.embedding);

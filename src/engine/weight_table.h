@@ -31,8 +31,11 @@ std::vector<float> ValuesOf(const TableMatrix& matrix);
 std::vector<float> ValuesOf(const LinearMatrix& matrix);
 
 // Decodes every matrix that is not ternary to fp32, so that products are those of floats: for small
-// codes the engine otherwise rounds activations to 16 bits (docs/adr/0004). Four bytes a weight.
+// codes the engine otherwise rounds activations (docs/adr/0004). Four bytes a weight.
 void DecodeToFloat(ModelWeights* weights);
+
+// Sets weights->code_activations; kFloat: with DecodeToFloat.
+void SetActivations(CodeActivations activations, ModelWeights* weights);
 
 // Bytes of weights that decoding one token reads: every matrix and the head once, as they lie in
 // memory.

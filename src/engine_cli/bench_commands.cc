@@ -10,12 +10,12 @@
 #include "base/error.h"
 #include "engine/decoder.h"
 #include "engine/engine.h"
-#include "engine/model_source.h"
 #include "engine/session.h"
 #include "engine/weight_table.h"
 #include "engine_cli/bench.h"
 #include "engine_cli/bench_product.h"
 #include "engine_cli/commands.h"
+#include "engine_cli/model_options.h"
 
 namespace tern::engine_cli {
 namespace {
@@ -23,6 +23,7 @@ namespace {
 struct Flags {
   BenchFlags bench;
   std::string model;
+  engine::CodeActivations activations = engine::CodeActivations::kInt16;
   int64_t prompt = 8, tokens = 32;
   std::vector<std::string> types{"tq2_0"}, shapes{"2560x2560", "6912x2560", "2560x6912"};
   std::vector<int64_t> batches{16, 64, 512}, sequences{1};
@@ -64,10 +65,17 @@ std::vector<double> TimedSteps(const engine::Engine& engine, const Flags& flags,
   return seconds;
 }
 
+// Of a case; the default is not named.
+std::string NameOf(const std::string& what, engine::CodeActivations activations) {
+  return activations == engine::CodeActivations::kInt16 ? what
+                                                        : StrCat(what, ", ", ToString(activations));
+}
+
 void RunDecode(const Flags& flags) {
   if (!flags.bench.against.empty() && flags.sequences != std::vector<int64_t>{1})
     throw UsageError("--against has one sequence; leave --batch out");
-  const double bytes = static_cast<double>(engine::BytesPerToken(engine::LoadModel(flags.model)));
+  const double bytes =
+      static_cast<double>(engine::BytesPerToken(LoadWeights(flags.model, flags.activations)));
   const auto peer = [&](int threads) -> std::vector<std::string> {
     return {"decode", flags.model, std::to_string(threads), std::to_string(flags.prompt),
             std::to_string(flags.tokens)};
@@ -75,10 +83,12 @@ void RunDecode(const Flags& flags) {
   std::vector<BenchCase> cases;
   for (const int64_t sequences : flags.sequences) {
     const auto ours = [&flags, sequences](int threads) {
-      return TimedSteps(engine::Engine(engine::LoadModel(flags.model), threads), flags, sequences);
+      return TimedSteps(engine::Engine(LoadWeights(flags.model, flags.activations), threads), flags,
+                        sequences);
     };
-    cases.push_back({sequences == 1 ? "decode" : StrCat("decode batch ", sequences),
-                     static_cast<double>(sequences), "tokens", bytes, ours, peer});
+    cases.push_back(
+        {NameOf(sequences == 1 ? "decode" : StrCat("decode batch ", sequences), flags.activations),
+         static_cast<double>(sequences), "tokens", bytes, ours, peer});
   }
   RunBench(flags.bench, cases);
 }
@@ -87,7 +97,7 @@ void RunPrefill(const Flags& flags) {
   std::vector<BenchCase> cases;
   for (const int64_t batch : flags.batches) {
     const auto ours = [&flags, batch](int threads) {
-      const engine::Engine engine(engine::LoadModel(flags.model), threads);
+      const engine::Engine engine(LoadWeights(flags.model, flags.activations), threads);
       const std::vector<int32_t> tokens = FixedTokens(batch, engine.config().vocab_size);
       std::vector<double> seconds;
       for (int i = 0; i < 4; ++i) {
@@ -100,8 +110,8 @@ void RunPrefill(const Flags& flags) {
     const auto peer = [&flags, batch](int threads) -> std::vector<std::string> {
       return {"prefill", flags.model, std::to_string(threads), std::to_string(batch), "3"};
     };
-    cases.push_back(
-        {StrCat("prefill ", batch), static_cast<double>(batch), "tokens", 0, ours, peer});
+    cases.push_back({NameOf(StrCat("prefill ", batch), flags.activations),
+                     static_cast<double>(batch), "tokens", 0, ours, peer});
   }
   RunBench(flags.bench, cases);
 }
@@ -110,7 +120,8 @@ void RunProducts(const Flags& flags, const std::vector<int64_t>& batches) {
   std::vector<BenchCase> cases;
   for (const std::string& type : flags.types) {
     for (const std::string& shape : flags.shapes) {
-      for (const int64_t m : batches) cases.push_back(ProductCase(type, shape, m));
+      for (const int64_t m : batches)
+        cases.push_back(ProductCase(type, shape, m, flags.activations));
     }
   }
   RunBench(flags.bench, cases);
@@ -121,6 +132,7 @@ void AddCommonFlags(CLI::App* command, const std::shared_ptr<Flags>& flags) {
       ->delimiter(',')
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  AddActivationsOption(command, &flags->activations);
   command->add_option("--rounds", flags->bench.rounds, "Turns of tern, the peer and a plain read")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();

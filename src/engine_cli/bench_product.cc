@@ -121,7 +121,8 @@ std::string ProductTypes() {
   return names;
 }
 
-BenchCase ProductCase(const std::string& type_name, const std::string& shape_text, int64_t m) {
+BenchCase ProductCase(const std::string& type_name, const std::string& shape_text, int64_t m,
+                      engine::CodeActivations activations) {
   const ProductType& type = Find(type_name);
   const Shape shape = ParseShape(shape_text);
   const int64_t bytes = BytesOf(RandomMatrix(type, {1, shape.k})) * shape.n;
@@ -135,7 +136,7 @@ BenchCase ProductCase(const std::string& type_name, const std::string& shape_tex
     for (float& value : x) value = static_cast<float>(random()) * 0x1p-31f - 1.0f;
     ThreadPool pool(threads);
     const ParallelFor parallel = pool.Runner();
-    engine::LinearInput input(parallel);
+    engine::LinearInput input(parallel, activations);
     std::vector<float> y(static_cast<size_t>(m * shape.n));
     std::vector<double> seconds;
     for (int i = -2; i < repeats; ++i) {

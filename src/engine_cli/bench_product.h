@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 
+#include "engine/code_activations.h"
 #include "engine_cli/bench.h"
 
 namespace tern::engine_cli {
@@ -11,9 +12,10 @@ namespace tern::engine_cli {
 // "tq2_0, q8_0, ...".
 std::string ProductTypes();
 
-// m tokens (fp32; quantizing them is part of the time for ternary types) times random weights of
-// `type`, `shape` "NxK". With one token the matrices of a set beyond the caches take turns. Throws
-// UsageError for a type or shape that is none.
-BenchCase ProductCase(const std::string& type, const std::string& shape, int64_t m);
+// m tokens (fp32; rounding them is part of the time) times random weights of `type`, `shape` "NxK".
+// With one token the matrices of a set beyond the caches take turns. Throws UsageError for a type
+// or shape that is none.
+BenchCase ProductCase(const std::string& type, const std::string& shape, int64_t m,
+                      engine::CodeActivations activations);
 
 }  // namespace tern::engine_cli

@@ -36,7 +36,8 @@ struct Flags {
 
 struct EngineModel {
   EngineModel(const std::string& path, const EvalModelOptions& options)
-      : engine(LoadWeights(path, options.exact), options.threads), scorer(engine, options.scorer) {}
+      : engine(LoadWeights(path, options.activations), options.threads),
+        scorer(engine, options.scorer) {}
   engine::Engine engine;
   tasks::EngineScorer scorer;
 };
@@ -160,7 +161,10 @@ void Evaluate(const Flags& flags, const OpenModel& other) {
   report.model = flags.model;
   report.seed = options.seed;
   const std::shared_ptr<tasks::ModelScorer> model = Open(flags.model, flags.open, other);
-  report.model_sha256 = options.model_sha256 = Sha256OfPath(flags.model);
+  // Activations change results: a journal of others is none.
+  const std::string activations = StrCat(" ", engine::ToString(flags.open.activations));
+  report.model_sha256 = Sha256OfPath(flags.model);
+  options.model_sha256 = report.model_sha256 + activations;
   options.bos = HasBos(*model, flags.bos);
   report.results = RunAll(*model, flags, options);
   if (!flags.against.empty()) {
@@ -168,7 +172,7 @@ void Evaluate(const Flags& flags, const OpenModel& other) {
     report.reference = flags.against;
     report.reference_sha256 = Sha256OfPath(flags.against);
     tasks::EvalOptions theirs = options;
-    theirs.model_sha256 = report.reference_sha256;
+    theirs.model_sha256 = report.reference_sha256 + activations;
     theirs.bos = HasBos(*reference, flags.bos);
     report.reference_results = RunAll(*reference, flags, theirs);
     if (!flags.tasks.empty())
@@ -188,7 +192,7 @@ void Evaluate(const Flags& flags, const OpenModel& other) {
 
 void AddModelOptions(CLI::App* command, Flags* flags) {
   command->add_option("--threads", flags->open.threads, "0: all processors")->capture_default_str();
-  AddExactOption(command, &flags->open.exact);
+  AddActivationsOption(command, &flags->open.activations);
   command
       ->add_option("--batch-tokens", flags->open.scorer.batch_tokens,
                    "Tokens of a batch, about; has no influence on results")

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "engine/code_activations.h"
 #include "tasks/engine_scorer.h"
 #include "tasks/scorer.h"
 
@@ -17,7 +18,7 @@ namespace tern::engine_cli {
 
 struct EvalModelOptions {
   int threads = 0;
-  bool exact = false;  // Small codes decoded to fp32 (engine::DecodeToFloat)
+  engine::CodeActivations activations = engine::CodeActivations::kInt16;
   tasks::EngineScorerOptions scorer;
 };
 

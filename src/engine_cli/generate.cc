@@ -17,7 +17,8 @@ struct Flags {
   std::string model, prompt, device = "cpu";
   engine::GenerateOptions options;
   int threads = 0;
-  bool exact = false, json = false;
+  engine::CodeActivations activations = engine::CodeActivations::kInt16;
+  bool json = false;
 };
 
 const char* Explain(engine::EndReason reason) {
@@ -37,10 +38,10 @@ const char* Explain(engine::EndReason reason) {
 engine::GenerateResult Generate(const Flags& flags,
                                 const std::function<void(std::string_view)>& stream) {
   if (flags.device == "cpu") {
-    const engine::Engine engine(LoadWeights(flags.model, flags.exact), flags.threads);
+    const engine::Engine engine(LoadWeights(flags.model, flags.activations), flags.threads);
     return engine::Generate(engine, flags.prompt, flags.options, stream);
   }
-  CheckExact(flags.exact, flags.device);
+  CheckActivations(flags.activations, flags.device);
   // The device first: where there is none, nothing is read.
   const std::unique_ptr<kernels::Device> device = kernels::Device::Open(flags.device);
   const engine::ModelWeights weights = engine::LoadModel(flags.model);
@@ -116,7 +117,7 @@ void AddGenerateCommand(CLI::App& app) {
                    "End before this text; may be given several times (a line end: $'\\n')")
       ->allow_extra_args(false);
   AddCacheOption(command, &flags->options.cache);
-  AddExactOption(command, &flags->exact);
+  AddActivationsOption(command, &flags->activations);
   command->add_option("--threads", flags->threads, "0: all processors")->capture_default_str();
   command->add_option("--device", flags->device, kDeviceHelp)->capture_default_str();
   command->add_flag("--json", flags->json, "One JSON object instead of streamed text");

@@ -22,7 +22,7 @@ void AddLogitsCommand(CLI::App& app) {
   struct Flags {
     std::string model, tokens, output, device = "cpu";
     int threads = 0;
-    bool exact = false;
+    engine::CodeActivations activations = engine::CodeActivations::kInt16;
   };
   auto flags = std::make_shared<Flags>();
   command->add_option("model", flags->model, "GGUF file or Hugging Face folder")->required();
@@ -30,17 +30,17 @@ void AddLogitsCommand(CLI::App& app) {
       ->required();
   command->add_option("-o,--output", flags->output, "File to write, little-endian")->required();
   command->add_option("--threads", flags->threads, "0: all processors");
-  AddExactOption(command, &flags->exact);
+  AddActivationsOption(command, &flags->activations);
   command->add_option("--device", flags->device, kDeviceHelp)->capture_default_str();
   command->callback([flags] {
     const std::vector<int32_t> ids = ParseTokenIds(ReadFile(flags->tokens), flags->tokens);
     const auto length = static_cast<int64_t>(ids.size());
     std::vector<float> logits;
     if (flags->device == "cpu") {
-      const engine::Engine engine(LoadWeights(flags->model, flags->exact), flags->threads);
+      const engine::Engine engine(LoadWeights(flags->model, flags->activations), flags->threads);
       logits = engine::Session(engine, length).Append(ids, engine::LogitsOf::kAll);
     } else {
-      CheckExact(flags->exact, flags->device);
+      CheckActivations(flags->activations, flags->device);
       const std::unique_ptr<kernels::Device> device = kernels::Device::Open(flags->device);
       const engine::ModelWeights weights = engine::LoadModel(flags->model);
       const engine::DeviceModel model(weights, *device);

@@ -9,32 +9,46 @@
 
 namespace tern::engine_cli {
 
-void AddExactOption(CLI::App* command, bool* exact) {
-  command->add_flag("--exact", *exact,
-                    "Decode weights of 2 to 6 bits to fp32: products of floats instead of 16-bit "
-                    "activations; more memory and time");
+namespace {
+
+// An option that is one of a few names; help shows the name of *value as its default.
+template <class T>
+void AddChoice(CLI::App* command, const char* option_name, T* value, const char* help,
+               const std::map<std::string, T>& names) {
+  CLI::Option* option =
+      command->add_option(option_name, *value, help)->transform(CLI::CheckedTransformer(names));
+  for (const auto& [name, of_name] : names)
+    if (of_name == *value) option->default_str(name);
 }
 
-void CheckExact(bool exact, const std::string& device) {
-  if (exact)
-    throw UsageError(StrCat("--exact is for --device cpu, not ", device, "; leave it out"));
+}  // namespace
+
+void AddActivationsOption(CLI::App* command, engine::CodeActivations* activations) {
+  using engine::CodeActivations;
+  AddChoice(
+      command, "--activations", activations,
+      "What weights of 2 to 8 bits of GGUF files are multiplied with: int16 (8-bit weights: "
+      "fp32); int8: faster, a visible error; f32: weights decoded to fp32, more memory and time",
+      {{"int8", CodeActivations::kInt8},
+       {"int16", CodeActivations::kInt16},
+       {"f32", CodeActivations::kFloat}});
+}
+
+void CheckActivations(engine::CodeActivations activations, const std::string& device) {
+  if (activations != engine::CodeActivations::kInt16)
+    throw UsageError(StrCat("--activations is for --device cpu, not ", device, "; leave it out"));
 }
 
 void AddCacheOption(CLI::App* command, kernels::KvType* cache) {
-  static const std::map<std::string, kernels::KvType> kTypes = {{"f32", kernels::KvType::kF32},
-                                                                {"f16", kernels::KvType::kF16},
-                                                                {"int8", kernels::KvType::kInt8}};
-  CLI::Option* option =
-      command
-          ->add_option("--cache", *cache, "Numbers of keys and values: f32 (as trained), f16, int8")
-          ->transform(CLI::CheckedTransformer(kTypes));
-  for (const auto& [name, type] : kTypes)
-    if (type == *cache) option->default_str(name);
+  AddChoice(command, "--cache", cache, "Numbers of keys and values: f32 (as trained), f16, int8",
+            {{"f32", kernels::KvType::kF32},
+             {"f16", kernels::KvType::kF16},
+             {"int8", kernels::KvType::kInt8}});
 }
 
-engine::ModelWeights LoadWeights(const std::string& path, bool exact) {
+engine::ModelWeights LoadWeights(const std::string& path, engine::CodeActivations activations) {
   engine::ModelWeights weights = engine::LoadModel(path);
-  if (exact) engine::DecodeToFloat(&weights);
+  engine::SetActivations(activations, &weights);
   return weights;
 }
 

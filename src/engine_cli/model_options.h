@@ -9,14 +9,15 @@
 
 namespace tern::engine_cli {
 
-// --exact: see LoadWeights.
-void AddExactOption(CLI::App* command, bool* exact);
-// Throws UsageError when `exact` is asked of a device, whose kernels take the codes as they are.
-void CheckExact(bool exact, const std::string& device);
+// --activations int8 | int16 | f32, by default what *activations is: see CodeActivations.
+void AddActivationsOption(CLI::App* command, engine::CodeActivations* activations);
+// Throws UsageError when anything but the default is asked of a device, whose kernels have their
+// own.
+void CheckActivations(engine::CodeActivations activations, const std::string& device);
 // --cache f32 | f16 | int8, by default what *cache is.
 void AddCacheOption(CLI::App* command, kernels::KvType* cache);
 
-// The model; with `exact` its codes of 2 to 6 bits are decoded to fp32. Throws as LoadModel does.
-engine::ModelWeights LoadWeights(const std::string& path, bool exact);
+// The model, with SetActivations. Throws as LoadModel does.
+engine::ModelWeights LoadWeights(const std::string& path, engine::CodeActivations activations);
 
 }  // namespace tern::engine_cli

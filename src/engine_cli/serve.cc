@@ -20,7 +20,7 @@ struct Flags {
   serve::HttpOptions http;
   serve::SchedulerOptions scheduler;
   int threads = 0;
-  bool exact = false;
+  engine::CodeActivations activations = engine::CodeActivations::kInt16;
   int64_t cache_mib = 2048;
   double request_seconds = 600, drain_seconds = 30, idle_seconds = 15, read_seconds = 30,
          write_seconds = 20;
@@ -65,7 +65,7 @@ void Run(Flags flags) {
   flags.http.limits.idle = Milliseconds(flags.idle_seconds);
   flags.http.limits.request = Milliseconds(flags.read_seconds);
   flags.http.limits.write = Milliseconds(flags.write_seconds);
-  const engine::Engine engine(LoadWeights(flags.model, flags.exact), flags.threads);
+  const engine::Engine engine(LoadWeights(flags.model, flags.activations), flags.threads);
   flags.scheduler.pages = CachePages(flags, engine.config());
   serve::Metrics metrics;
   serve::Scheduler scheduler(engine, flags.scheduler, &metrics);
@@ -138,7 +138,7 @@ void AddServeCommand(CLI::App& app) {
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   AddCacheOption(command, &flags->scheduler.cache);
-  AddExactOption(command, &flags->exact);
+  AddActivationsOption(command, &flags->activations);
   command->add_option("--threads", flags->threads, "0: all processors")->capture_default_str();
   AddLimits(command, flags.get());
   command->callback([flags] { Run(*flags); });

@@ -26,7 +26,7 @@ struct EvalOptions {
   bool bos = false;            // Texts begin with BOS
   PerplexityProtocol perplexity;
   std::optional<SandboxOptions> sandbox;  // Absent: programs are not run, tasks of code are refused
-  std::string model_sha256;               // Of the journal's keys
+  std::string model_sha256;  // Part of the journal's keys: of the model, and how it is run
   ResultJournal* journal = nullptr;
   std::function<void(int64_t done, int64_t all)> progress;
 };

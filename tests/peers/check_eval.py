@@ -9,7 +9,7 @@ logits, log-likelihoods of choices (a file of ARC's layout written here, importe
 context and the choice encoded together and parted where the context ends) and perplexity by the
 papers' protocol. transformers is called directly: nothing of tern computes the wanted values. Both
 sides' speed is printed, with whatever else the machine does. Exit 0 all hold, 4 one does not.
-The limit on logits is float32's rounding, so tern is asked for --exact: as it runs otherwise, codes
+The limit on logits is float32's rounding, so tern is asked for --activations f32: as it runs otherwise, codes
 of GGUF are multiplied by activations of 16 bits (kernels/code_gemm), which for SmolLM2-135M in Q4_1
 means 0.0024 on 256 tokens, mean KL 3e-7.
 """
@@ -101,7 +101,7 @@ class Tern:
         tokens, out = self.work / "ids.txt", self.work / "logits.f32"
         tokens.write_text(" ".join(map(str, ids)))
         self.run("logits", self.args.model, "--tokens", tokens, "-o", out,
-                 "--exact", "--threads", self.args.threads)  # fmt: skip
+                 "--activations", "f32", "--threads", self.args.threads)  # fmt: skip
         return compare.load_logits(out, len(ids))
 
     def evaluate(self, task, data, *more):
@@ -109,7 +109,7 @@ class Tern:
         for path in (out, out.with_name(out.name + ".journal.jsonl")):
             path.unlink(missing_ok=True)
         self.run("eval", self.args.model, "--task", task, "--data", data, "-o", out,
-                 "--exact", "--threads", self.args.threads, *more)  # fmt: skip
+                 "--activations", "f32", "--threads", self.args.threads, *more)  # fmt: skip
         return json.loads(out.read_text())["tasks"][0]
 
 

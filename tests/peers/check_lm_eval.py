@@ -130,7 +130,7 @@ def main():
             ).save_pretrained(tokenizer)
         else:
             tokenizer = args.hf
-        with Server(args.engine, served, "--name", "checked", "--cache", "f32", "--exact") as server:
+        with Server(args.engine, served, "--name", "checked", "--cache", "f32", "--activations", "f32") as server:
             ours = evaluate(folder, "local-completions", {
                 "model": "checked", "base_url": server.url + "/v1/completions",
                 "tokenizer": str(tokenizer), "num_concurrent": 4, "max_length": 256,
