@@ -1,5 +1,5 @@
 // What the codes of GGUF's block types (Q4_0 .. Q8_0, Q2_K .. Q6_K) are multiplied with: a user's
-// choice between accuracy and speed (docs/adr/0004). No other weights are concerned.
+// choice between accuracy and speed (docs/adr/0005). Other weights do not notice kInt8.
 #pragma once
 
 #include <string_view>
@@ -9,7 +9,7 @@ namespace tern::engine {
 enum class CodeActivations {
   kInt8,   // Rounded to 8 bits, 32 with one scale (kernels/code8_gemm)
   kInt16,  // To 16 bits (kernels/code_gemm), of Q8_0 fp32: nothing that a user sees
-  kFloat,  // fp32; weights are decoded to fp32 when they are loaded
+  kFloat,  // fp32; all weights but ternary ones are decoded to fp32 when they are loaded
 };
 
 // As options call it.

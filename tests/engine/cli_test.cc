@@ -101,6 +101,9 @@ TEST_F(CliTest, WrongCallsAreExitCode2) {
   ExpectError({"generate", gguf_, "-p", "a", "--repeat-last-n", "-2"}, ExitCode::kUsage, "-2");
   ExpectError({"generate", gguf_, "-p", "a", "--stop", ""}, ExitCode::kUsage, "stop string");
   ExpectError({"logits", gguf_}, ExitCode::kUsage, "--tokens");
+  ExpectError({"generate", gguf_, "-p", "a", "--activations", "int4"}, ExitCode::kUsage, "int4");
+  ExpectError({"generate", gguf_, "-p", "a", "--activations", "int8", "--device", "simt"},
+              ExitCode::kUsage, "--activations is for --device cpu, not simt");
   ExpectError({"inspect"}, ExitCode::kUsage, "file");
   ExpectError({"tokenizer"}, ExitCode::kUsage, "subcommand");
 }
@@ -236,6 +239,21 @@ TEST_F(CliTest, LogitsAreThoseOfTheEngine) {
   const std::string bytes = ReadFile(out);
   ASSERT_EQ(bytes.size(), want.size() * sizeof(float));
   EXPECT_EQ(std::memcmp(bytes.data(), want.data(), bytes.size()), 0);
+}
+
+TEST_F(CliTest, LogitsOfOtherActivations) {
+  const std::string path = folder_ / "q8.gguf", out = folder_ / "logits.f32";
+  GgufOptions options;
+  options.table = formats::GgmlType::kQ8_0;
+  WriteGguf(model_, ArchName::kLlama, path, options);
+  const auto logits = [&](const std::string& activations) {
+    const std::string ids = folder_ / "ids.txt";
+    EXPECT_EQ(Call({"logits", path, "--tokens", ids, "-o", out, "--activations", activations}).code,
+              0);
+    return ReadFile(out);
+  };
+  EXPECT_EQ(logits("f32"), logits("int16"));  // Q8_0
+  EXPECT_NE(logits("int8"), logits("int16"));
 }
 
 TEST_F(CliTest, IdsThatAreNoneAreRefused) {

@@ -8,6 +8,7 @@
 #include "engine/generate.h"
 #include "engine/model_source.h"
 #include "engine/session.h"
+#include "engine/weight_table.h"
 #include "tests/engine/tiny_files.h"
 #include "tests/engine/tiny_vocabulary.h"
 #include "tests/testing/temp_folder.h"
@@ -49,6 +50,26 @@ TEST_F(LanguageModelTest, GivesWhatItsPartsGive) {
   const auto result = model.Generate("To be", {}, [&](std::string_view s) { streamed += s; });
   EXPECT_EQ(streamed, result.text);
   EXPECT_EQ(result.text, engine::Generate(parts, "To be", {}, {}).text);
+}
+
+TEST_F(LanguageModelTest, ActivationsAreTheCallersChoice) {
+  ModelConfig config = TinyConfig(ArchName::kLlama);
+  GgufOptions options;
+  options.table = formats::GgmlType::kQ8_0;
+  WriteGguf(MakeTinyModel(config, 112), ArchName::kLlama, bare_, options);
+  const std::vector<int32_t> ids{1, 5, 7};
+  const auto logits = [&](engine::CodeActivations activations) {
+    engine::ModelWeights weights = engine::LoadModel(bare_);
+    engine::SetActivations(activations, &weights);
+    const engine::Engine parts(std::move(weights), 1);
+    const std::vector<float> of_parts = engine::Session(parts).Append(ids, engine::LogitsOf::kAll);
+    EXPECT_EQ(LanguageModel(bare_, 1, activations).Logits(ids), of_parts);
+    return of_parts;
+  };
+  using enum engine::CodeActivations;
+  EXPECT_EQ(LanguageModel(bare_, 1).Logits(ids), logits(kInt16));
+  EXPECT_NE(logits(kInt8), logits(kInt16));
+  EXPECT_EQ(logits(kFloat), logits(kInt16));  // Q8_0 meets fp32 unless 8 bits are asked for
 }
 
 TEST_F(LanguageModelTest, ErrorsAreTyped) {
