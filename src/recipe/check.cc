@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "recipe/check_losses.h"
+#include "recipe/check_parallel.h"
 #include "recipe/check_ptq.h"
 #include "recipe/check_quantize.h"
 #include "recipe/schema.h"
@@ -32,7 +33,7 @@ class Checker {
       kinds_seen_.insert(KindOf(stage));
     }
     CheckExpectation();
-    CheckParallel();
+    CheckParallel(recipe_, shape_is_known_);
     return warnings_;
   }
 
@@ -119,33 +120,6 @@ class Checker {
            std::any_of(data.sources.begin(), data.sources.end(), [](const SourceConfig& source) {
              return source.split == SourceSplit::kValidation;
            });
-  }
-
-  void CheckParallel() const {
-    if (recipe_.parallel.shard == Sharding::kZero3 &&
-        recipe_.model.linear != LinearKind::kBitLinear) {
-      throw RecipeError(
-          "parallel.shard: zero3 spreads the latents of BitLinear layers, and model.linear is "
-          "dense; "
-          "want zero2, which spreads gradients and optimizer state");
-    }
-    const int64_t size = recipe_.parallel.shard_size;
-    if (size > 0 && recipe_.parallel.shard == Sharding::kNone) {
-      throw RecipeError(StrCat("parallel.shard_size: found ", size,
-                               " with parallel.shard: none, which spreads nothing; want zero1, "
-                               "zero2 or zero3, or shard_size: 0"));
-    }
-    if (size == 1) {
-      throw RecipeError(
-          "parallel.shard_size: found 1, groups of one rank, which spread nothing; want 2 or more, "
-          "or parallel.shard: none");
-    }
-    if (recipe_.parallel.first_step_timeout_s < recipe_.parallel.step_timeout_s) {
-      throw RecipeError(
-          StrCat("parallel.first_step_timeout_s = ", recipe_.parallel.first_step_timeout_s,
-                 " is below parallel.step_timeout_s = ", recipe_.parallel.step_timeout_s,
-                 "; the first step takes at least as long as the others"));
-    }
   }
 
   // What stages must be there for the recipe to keep its word.

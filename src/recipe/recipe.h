@@ -314,6 +314,9 @@ enum class ReduceType { kFp32, kBf16 };
 
 struct ParallelConfig {
   DataSplit data = DataSplit::kAuto;  // Each rank takes its share of every step's sequences
+  // Ranks next to each other that share every product of attention and FFN (tensor parallelism):
+  // they run the same sequences, each with a part of the heads and of the FFN; 1: none
+  int64_t tensor = 1;
   Sharding shard = Sharding::kNone;
   // Hybrid: so many ranks, next to each other, spread the state among themselves, and groups of
   // them hold the same; 0: all ranks are one group
@@ -354,6 +357,8 @@ struct NamedWeight {
 std::vector<NamedWeight> UsedLosses(const LossesConfig& losses);
 // Whether a loss compares with the teacher.
 bool ComparesWithTeacher(const LossesConfig& losses);
+// Cross-entropy alone, with weight 1.
+bool IsPlain(const LossesConfig& losses);
 // Whether a teacher is needed at all: it is compared with, or writes text.
 bool UsesTeacher(const LossesConfig& losses);
 

@@ -117,6 +117,11 @@ void DescribeFaults(FieldVisitor& v, FaultPolicy& f) {
 void DescribeParallel(FieldVisitor& v, ParallelConfig& p) {
   Choice(v, "data", p.data, kDataSplits,
          {"Each rank takes its share of every step's sequences", "", 0, 0, true});
+  v.Int("tensor", p.tensor,
+        {"Tensor parallelism: ranks next to each other that share every product of attention and "
+         "FFN and run the same sequences; the others are data parallel. Divides the ranks, "
+         "model.num_kv_heads and model.intermediate_size",
+         "ranks", 1, 1024, true});
   Choice(v, "shard", p.shard, kShardings,
          {"What is spread over the ranks: nothing, optimizer state (zero1), and gradients (zero2), "
           "and the BitLinear layers' latents (zero3)",

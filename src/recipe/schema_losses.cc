@@ -116,6 +116,10 @@ bool ComparesWithTeacher(const LossesConfig& losses) {
                      [](const NamedWeight& loss) { return loss.name != kCrossEntropy; });
 }
 
+bool IsPlain(const LossesConfig& losses) {
+  return !UsesTeacher(losses) && losses.cross_entropy.first == 1 && losses.cross_entropy.last < 0;
+}
+
 bool UsesTeacher(const LossesConfig& losses) {
   return ComparesWithTeacher(losses) || losses.generated.by == GeneratedBy::kTeacher;
 }

@@ -33,12 +33,6 @@ double Now() {
 
 bool Due(int64_t step, int64_t every) { return every > 0 && step % every == 0; }
 
-// Cross-entropy alone, with weight 1.
-bool IsPlain(const recipe::LossesConfig& losses) {
-  return !recipe::UsesTeacher(losses) && losses.cross_entropy.first == 1 &&
-         losses.cross_entropy.last < 0;
-}
-
 // Nothing when the stage minimises plain cross-entropy.
 std::optional<distill::Objective> MakeObjective(const TrainJob& job) {
   if (IsPlain(job.stage.losses)) return std::nullopt;

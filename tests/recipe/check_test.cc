@@ -68,6 +68,40 @@ TEST(CheckTest, HybridShardingAndTimeLimits) {
                 {"first_step_timeout_s = 1800 is below parallel.step_timeout_s = 3600"});
 }
 
+TEST(CheckTest, TensorParallelism) {
+  const auto cut = [](int64_t tensor, const std::function<void(Recipe&)>& change = {}) {
+    return [=](Recipe& r) {
+      r.parallel.tensor = tensor;
+      r.model.num_heads = r.model.num_kv_heads = 4;
+      r.model.intermediate_size = 768;
+      if (change) change(r);
+    };
+  };
+  Recipe recipe = Good();
+  cut(2, [](Recipe& r) { r.parallel.shard = Sharding::kZero2; })(recipe);
+  EXPECT_EQ(Refusal(recipe), "");
+  ExpectRefused(cut(3), {"parallel.tensor: found 3", "does not divide model.num_kv_heads = 4",
+                         "whole key/value heads"});
+  ExpectRefused(cut(4, [](Recipe& r) { r.model.num_kv_heads = 2; }), {"model.num_kv_heads = 2"});
+  ExpectRefused(cut(4,
+                    [](Recipe& r) {
+                      r.model.intermediate_size = 770;
+                      r.stages.resize(2);  // No export, which wants other shapes
+                    }),
+                {"does not divide model.intermediate_size = 770"});
+  ExpectRefused(cut(2, [](Recipe& r) { r.parallel.shard = Sharding::kZero3; }),
+                {"parallel.tensor: found 2 together with parallel.shard: zero3"});
+  ExpectRefused(cut(2,
+                    [](Recipe& r) {
+                      r.parallel.shard = Sharding::kZero1;
+                      r.parallel.shard_size = 2;
+                    }),
+                {"together with parallel.shard_size"});
+  ExpectRefused(cut(2, [](Recipe& r) { Train(r).lora.rank = 4; }), {"together with train.lora"});
+  ExpectRefused(cut(2, [](Recipe& r) { Train(r).quantize.warmup_steps = 4; }),
+                {"together with train.quantize"});
+}
+
 TEST(CheckTest, ModelShapes) {
   ExpectRefused([](Recipe& r) { r.model.num_kv_heads = 3; }, {"model.num_heads", "num_kv_heads"});
   ExpectRefused([](Recipe& r) { r.model.hidden_size = 255; }, {"model.hidden_size = 255"});
