@@ -17,7 +17,7 @@ namespace {
 struct BenchTrainFlags {
   std::string shape = "d256", precision = "bf16";
   std::string shard = "none", reduce = "fp32";
-  int64_t steps = 10, warmup = 3, threads = 0, ranks = 0;
+  int64_t steps = 10, warmup = 3, threads = 0, ranks = 0, tensor = 1;
   bool dense = false, json = false;
 };
 
@@ -31,6 +31,9 @@ recipe::ParallelConfig ParallelOf(const BenchTrainFlags& flags) {
   if (flags.dense && parallel.shard == recipe::Sharding::kZero3) {
     throw UsageError("--shard zero3 spreads BitLinear layers; want zero2 with --dense");
   }
+  parallel.tensor = flags.tensor;
+  if (parallel.tensor > 1 && parallel.shard == recipe::Sharding::kZero3)
+    throw UsageError("--tensor: found it with --shard zero3; want none, zero1 or zero2");
   return parallel;
 }
 
@@ -42,7 +45,8 @@ std::vector<std::string> RankArguments(const BenchTrainFlags& flags) {
                                         "--reduce",    flags.reduce,
                                         "--steps",     StrCat(flags.steps),
                                         "--warmup",    StrCat(flags.warmup),
-                                        "--threads",   StrCat(flags.threads)};
+                                        "--threads",   StrCat(flags.threads),
+                                        "--tensor",    StrCat(flags.tensor)};
   if (flags.dense) arguments.push_back("--dense");
   if (flags.json) arguments.push_back("--json");
   return arguments;
@@ -114,6 +118,9 @@ void AddBenchTrainCommand(CLI::App& bench) {
   train->add_option("--threads", flags->threads, "0: all processors")->capture_default_str();
   train->add_option("--ranks", flags->ranks, "Processes that share the batch")
       ->check(CLI::Range(1, 8));
+  train->add_option("--tensor", flags->tensor, "Of them, ranks that share every product: 1 | 2 | 4")
+      ->check(CLI::IsMember({1, 2, 4}))
+      ->capture_default_str();
   train->add_option("--shard", flags->shard, "With ranks: none | zero1 | zero2 | zero3")
       ->check(CLI::IsMember({"none", "zero1", "zero2", "zero3"}))
       ->capture_default_str();

@@ -49,7 +49,8 @@ void PrintDryRun(const recipe::Recipe& recipe, const recipe::TrainStage& stage,
   const std::unique_ptr<parallel::Group> group = parallel::Group::Fake(topology);
   const train::DryRunResult result = train::DryRun(recipe, stage, *group);
   std::cout << train::FormatDryRun(*planned, result);
-  planned->sent = result.traffic;
+  // Products shared by ranks (parallel.tensor) send by the token, and these were few.
+  if (recipe.parallel.tensor == 1) planned->sent = result.traffic;
 }
 
 void RunPlan(const PlanFlags& flags) {

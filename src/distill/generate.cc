@@ -24,7 +24,7 @@ class KeptCodes : public nn::WeightSource {
     if (is_new) found->second = quant::QuantizeTernary(w_NK);
     return found->second;
   }
-  void AddGradient(const at::Tensor&, const at::Tensor&) override {
+  bool TakeGradient(const at::Tensor&, const at::Tensor&) override {
     throw BugError("a text is written without gradients");
   }
 

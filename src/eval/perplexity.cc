@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "base/error.h"
-#include "base/stop_signal.h"
 #include "data/batch.h"
 #include "model/batch_input.h"
 #include "nn/loss.h"
@@ -33,9 +32,10 @@ Shares MyPasses(const model::Decoder& decoder, const data::TokenSource& tokens,
                 rank = options.group == nullptr ? 0 : options.group->rank();
   model::ForwardOptions forward;
   forward.source = options.source;
+  forward.tensor = options.tensor;
   Shares shares;
   for (int64_t first = rank * options.batch; first < count; first += ranks * options.batch) {
-    if (StopRequested()) {
+    if (options.stop_requested()) {
       shares.complete = false;
       return shares;
     }

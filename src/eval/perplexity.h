@@ -10,6 +10,7 @@
 #include <functional>
 #include <vector>
 
+#include "base/stop_signal.h"
 #include "data/batch.h"
 #include "data/token_source.h"
 #include "model/decoder.h"
@@ -28,6 +29,9 @@ struct PerplexityOptions {
   // bits of one rank: the passes' sums are added in their order, whoever made them.
   parallel::Group* group = nullptr;
   nn::WeightSource* source = nullptr;  // Of a decoder whose matrices are spread over ranks
+  nn::TensorGroup* tensor = nullptr;   // Of one whose ranks make each product together
+  // Asked before each pass; ranks that make passes together must be told the same.
+  std::function<bool()> stop_requested = StopRequested;
 };
 
 // The windows that are read: those whose targets, with a label or not, together stay within

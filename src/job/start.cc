@@ -1,8 +1,6 @@
 // See start.h.
 #include "job/start.h"
 
-#include <ATen/core/grad_mode.h>
-
 #include <algorithm>
 
 #include "base/error.h"
@@ -98,12 +96,6 @@ void CheckExportsHold(const recipe::Recipe& recipe, const std::string& from,
                                from, " (byte-level BPE); want hf/... formats"));
     }
   }
-}
-
-void CopyParameters(const model::Decoder& from, model::Decoder* to) {
-  const at::NoGradGuard no_grad;
-  for (const model::Parameter& parameter : from.parameters())
-    to->Get(parameter.spec.name).copy_(parameter.value);
 }
 
 void FillSubNorms(Context& context, const recipe::TrainStage& stage, const model::Decoder& plain,
@@ -219,7 +211,7 @@ void InitializeDecoder(Context& context, const recipe::TrainStage& stage, model:
     const std::string folder = context.Path(before->id);
     const checkpoint::Found found = checkpoint::FindNewestValid(folder);
     TERN_CHECK_INPUT(found.path.has_value(), "there is no valid checkpoint in ", folder);
-    CopyParameters(qat::LoadLatents(checkpoint::CheckpointReader(*found.path)), decoder);
+    decoder->CopyFrom(qat::LoadLatents(checkpoint::CheckpointReader(*found.path)));
     LogInfo(stage.id, ": starts from ", *found.path);
     return;
   }
@@ -227,7 +219,7 @@ void InitializeDecoder(Context& context, const recipe::TrainStage& stage, model:
   if (recipe.start.from.empty()) return;
   const transfer::OpenedModel opened = transfer::OpenDecoder(recipe.start.from);
   transfer::CheckPlainInputs(opened.decoder, "model.from: " + recipe.start.from);
-  CopyParameters(opened.decoder, decoder);
+  decoder->CopyFrom(opened.decoder);
   LogInfo(stage.id, ": starts from ", recipe.start.from);
   if (recipe.model.sub_norms && !opened.decoder.config().sub_norms)
     FillSubNorms(context, stage, opened.decoder, decoder);

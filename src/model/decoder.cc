@@ -8,6 +8,8 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/ones.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "base/random.h"
 #include "nn/attention.h"
@@ -17,15 +19,26 @@
 namespace tern::model {
 namespace {
 
-// Fills x with normal(0, std): element i is value first + i of the stream "init/<name>", so threads
-// and ranks do not matter.
-void FillNormal(at::Tensor x, uint64_t seed, const std::string& name, float std, int64_t first) {
-  float* data = x.mutable_data_ptr<float>();
-  constexpr int64_t kGrain = 1 << 14;
-  at::parallel_for(0, x.numel(), kGrain, [&](int64_t begin, int64_t end) {
-    RandomStream stream(seed, "init/" + name, static_cast<uint64_t>(first + begin));
-    for (int64_t i = begin; i < end; ++i) data[i] = std * stream.NextNormal();
+// Fills the part x_NK of a matrix of k columns with normal(0, std): element i of the whole is value
+// i of the stream "init/<name>", so threads and ranks do not matter.
+void FillNormal(at::Tensor x_NK, uint64_t seed, const std::string& name, float std, int64_t k,
+                const Place& place) {
+  float* data = x_NK.mutable_data_ptr<float>();
+  const int64_t columns = x_NK.size(1), grain = std::max<int64_t>((1 << 14) / columns, 1);
+  at::parallel_for(0, x_NK.size(0), grain, [&](int64_t begin, int64_t end) {
+    RandomStream stream(seed, "init/" + name);
+    for (int64_t row = begin; row < end; ++row) {
+      stream.set_counter(static_cast<uint64_t>((place.first_row + row) * k + place.first_column));
+      for (int64_t i = row * columns; i < (row + 1) * columns; ++i)
+        data[i] = std * stream.NextNormal();
+    }
   });
+}
+
+// The part of `whole` that lies at `place` and is as large as `part`.
+at::Tensor PartLike(const at::Tensor& whole, const at::Tensor& part, const Place& place) {
+  const at::Tensor rows = whole.narrow(0, place.first_row, part.size(0));
+  return rows.dim() == 1 ? rows : rows.narrow(1, place.first_column, part.size(1));
 }
 
 at::Tensor PositionsOf(const DecoderInput& input, int64_t first) {
@@ -61,6 +74,7 @@ Decoder::Decoder(const ModelConfig& config) : config_(config) {
     at::Tensor value = at::empty(spec.shape, at::kFloat).set_requires_grad(true);
     parameters_.push_back({std::move(spec), std::move(value)});
   }
+  places_.resize(parameters_.size());
   MakeLayers();
   rope_ = nn::MakeRopeTables(config.context_length, config.HeadDim(), config.rope_theta,
                              RopeFactors(config.rope_scaling, config.HeadDim(), config.rope_theta));
@@ -116,7 +130,7 @@ Decoder Decoder::WithInputs(std::map<std::string, nn::InputTransform> inputs) co
   return other;
 }
 
-void Decoder::Initialize(uint64_t seed, const std::vector<int64_t>& first_elements) {
+void Decoder::Initialize(uint64_t seed) {
   const at::NoGradGuard no_grad;
   for (size_t i = 0; i < parameters_.size(); ++i) {
     Parameter& parameter = parameters_[i];
@@ -126,16 +140,25 @@ void Decoder::Initialize(uint64_t seed, const std::vector<int64_t>& first_elemen
       parameter.value.zero_();
     } else {
       FillNormal(parameter.value, seed, parameter.spec.name, config_.init_std,
-                 first_elements.empty() ? 0 : first_elements[i]);
+                 parameter.spec.shape[1], places_[i]);
     }
   }
 }
 
-void Decoder::KeepRows(size_t parameter, const at::Tensor& rows) {
-  TERN_CHECK(config_.linear == LinearKind::kBitLinear &&
-                 parameters_.at(parameter).spec.role == ParameterRole::kLinear,
-             parameters_.at(parameter).spec.name);
-  parameters_[parameter].value.set_data(rows);  // The layers hold handles of the same tensor.
+void Decoder::CopyFrom(const Decoder& whole) {
+  const at::NoGradGuard no_grad;
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    const at::Tensor& value = parameters_[i].value;
+    value.copy_(PartLike(whole.Get(parameters_[i].spec.name), value, places_[i]));
+  }
+}
+
+void Decoder::KeepPart(size_t parameter, const at::Tensor& part, const Place& place) {
+  const ParameterRole role = parameters_.at(parameter).spec.role;
+  TERN_CHECK(role == ParameterRole::kLinear || role == ParameterRole::kBias,
+             parameters_[parameter].spec.name);
+  places_[parameter] = place;
+  parameters_[parameter].value.set_data(part);  // The layers hold handles of the same tensor.
 }
 
 const at::Tensor& Decoder::Get(std::string_view name) const {
@@ -150,7 +173,8 @@ const at::Tensor& Decoder::HeadWeight() const {
 }
 
 std::vector<at::Tensor> Decoder::Linear(const at::Tensor& x_MK, const std::vector<Matrix>& matrices,
-                                        const char* group, const ForwardOptions& options) const {
+                                        const char* group, const ForwardOptions& options,
+                                        nn::TensorGroup* columns) const {
   std::vector<at::Tensor> y;
   for (size_t i = 0; i < matrices.size();) {  // Runs of matrices with one transform
     const nn::InputTransform& inputs = matrices[i].inputs;
@@ -158,28 +182,41 @@ std::vector<at::Tensor> Decoder::Linear(const at::Tensor& x_MK, const std::vecto
     for (; i < matrices.size() && matrices[i].inputs == inputs; ++i)
       w_NK.push_back(matrices[i].w_NK);
     if (config_.linear == LinearKind::kBitLinear) {
-      for (at::Tensor& out : nn::BitLinear(x_MK, w_NK,
-                                           {options.compute, options.observer, group,
-                                            options.quantized_share, options.source, inputs}))
+      for (at::Tensor& out :
+           nn::BitLinear(x_MK, w_NK,
+                         {options.compute, options.observer, group, options.quantized_share,
+                          options.source, inputs, columns}))
         y.push_back(std::move(out));
       continue;
     }
-    const at::Tensor in_MK = nn::TransformInputs(x_MK, inputs, options.quantized_share);
-    for (const at::Tensor& w : w_NK) y.push_back(nn::DenseLinear(in_MK, w, options.compute));
+    at::Tensor in_MK = nn::TransformInputs(x_MK, inputs, options.quantized_share);
+    if (in_MK.size(1) != w_NK[0].size(1)) in_MK = nn::OwnColumns(in_MK, columns);
+    for (const at::Tensor& w : w_NK)
+      y.push_back(nn::SumParts(nn::DenseLinear(in_MK, w, options.compute), columns));
   }
   return y;
+}
+
+// The norm is one of whole rows: all ranks' columns come together for it.
+at::Tensor Decoder::SubNorm(const at::Tensor& x_MK, const at::Tensor& gain_K,
+                            const ForwardOptions& options) const {
+  if (!config_.sub_norms) return x_MK;
+  return nn::RmsNorm(nn::GatherColumns(x_MK, options.tensor), gain_K, config_.norm_eps);
 }
 
 at::Tensor Decoder::Attention(const Layer& layer, const at::Tensor& n_MD, const BlockInput& input,
                               const ForwardOptions& options, LayerFeatures* features) const {
   const int64_t rows = n_MD.size(0), e = config_.HeadDim();
-  auto qkv = Linear(n_MD, {layer.q, layer.k, layer.v}, "qkv", options);
+  auto qkv =
+      Linear(nn::SumGradients(n_MD, options.tensor), {layer.q, layer.k, layer.v}, "qkv", options);
   if (config_.qkv_bias) qkv = {qkv[0] + layer.q_bias, qkv[1] + layer.k_bias, qkv[2] + layer.v_bias};
-  const auto heads = [&](const at::Tensor& x, int64_t count) { return x.view({rows, count, e}); };
-  at::Tensor q_MHE = heads(qkv[0], config_.num_heads), k_MJE = heads(qkv[1], config_.num_kv_heads);
+  // All heads, or this rank's.
+  const auto heads = [&](const at::Tensor& x) { return x.view({rows, x.size(1) / e, e}); };
+  at::Tensor q_MHE = heads(qkv[0]), k_MJE = heads(qkv[1]);
   if (config_.qk_norm) {
-    q_MHE = nn::RmsNorm(q_MHE, layer.q_norm, config_.norm_eps);
-    k_MJE = nn::RmsNorm(k_MJE, layer.k_norm, config_.norm_eps);
+    const auto gain = [&](const at::Tensor& g_E) { return nn::SumGradients(g_E, options.tensor); };
+    q_MHE = nn::RmsNorm(q_MHE, gain(layer.q_norm), config_.norm_eps);
+    k_MJE = nn::RmsNorm(k_MJE, gain(layer.k_norm), config_.norm_eps);
   }
   if (features != nullptr) {
     features->q_MD = q_MHE.reshape({rows, -1});
@@ -190,7 +227,7 @@ at::Tensor Decoder::Attention(const Layer& layer, const at::Tensor& n_MD, const 
     return x_MHE.view({input.batch, input.tokens, x_MHE.size(1), e});
   };
   at::Tensor k_BTJE = sequences(nn::Rope(k_MJE, input.positions_M, rope_));
-  at::Tensor v_BTJE = sequences(heads(qkv[2], config_.num_kv_heads));
+  at::Tensor v_BTJE = sequences(heads(qkv[2]));
   if (options.cache != nullptr) {
     const auto layer_index = static_cast<size_t>(input.layer);
     k_BTJE = Append(k_BTJE, *options.cache, &options.cache->k_BTJE[layer_index]);
@@ -199,19 +236,20 @@ at::Tensor Decoder::Attention(const Layer& layer, const at::Tensor& n_MD, const 
   const at::Tensor out_BTK =
       nn::CausalAttention(sequences(nn::Rope(q_MHE, input.positions_M, rope_)), k_BTJE, v_BTJE,
                           input.mask_B1TT, options.compute);
-  at::Tensor out_MK = out_BTK.view({rows, config_.num_heads * e});
+  const at::Tensor out_MK = out_BTK.view({rows, -1});
   if (features != nullptr) features->o_input_MD = out_MK;
-  if (config_.sub_norms) out_MK = nn::RmsNorm(out_MK, layer.attn_sub_norm, config_.norm_eps);
-  return Linear(out_MK, {layer.o}, "o", options)[0];
+  return Linear(SubNorm(out_MK, layer.attn_sub_norm, options), {layer.o}, "o", options,
+                options.tensor)[0];
 }
 
 at::Tensor Decoder::FeedForward(const Layer& layer, const at::Tensor& n_MD,
                                 const ForwardOptions& options, LayerFeatures* features) const {
-  const auto gate_up = Linear(n_MD, {layer.gate, layer.up}, "gate_up", options);
-  at::Tensor h_MF = nn::GatedActivation(gate_up[0], gate_up[1], config_.activation);
+  const auto gate_up =
+      Linear(nn::SumGradients(n_MD, options.tensor), {layer.gate, layer.up}, "gate_up", options);
+  const at::Tensor h_MF = nn::GatedActivation(gate_up[0], gate_up[1], config_.activation);
   if (features != nullptr) features->down_input_MF = h_MF;
-  if (config_.sub_norms) h_MF = nn::RmsNorm(h_MF, layer.ffn_sub_norm, config_.norm_eps);
-  return Linear(h_MF, {layer.down}, "down", options)[0];
+  return Linear(SubNorm(h_MF, layer.ffn_sub_norm, options), {layer.down}, "down", options,
+                options.tensor)[0];
 }
 
 at::Tensor Decoder::Block(const Layer& layer, const at::Tensor& x_MD, const BlockInput& input,
@@ -236,6 +274,8 @@ Decoder::BlockInput Decoder::Begin(const DecoderInput& input, const ForwardOptio
                    past + block.tokens, " tokens is longer than the model's context of ",
                    config_.context_length, "; shorten it or raise model.context_length");
   TERN_CHECK(options.capture == nullptr || !options.checkpoint_blocks, "capture in blocks");
+  TERN_CHECK(options.tensor == nullptr || (options.capture == nullptr && options.cache == nullptr),
+             "capture or cache of a part of the heads");
   block.positions_M = PositionsOf(input, past);
   if (input.document_ids_BT.defined()) block.mask_B1TT = nn::DocumentMask(input.document_ids_BT);
   if (options.cache == nullptr) return block;

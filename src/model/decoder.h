@@ -16,6 +16,7 @@
 #include "nn/fused_ops.h"
 #include "nn/input_transform.h"
 #include "nn/precision.h"
+#include "nn/tensor_group.h"
 
 namespace tern::model {
 
@@ -63,9 +64,17 @@ struct ForwardOptions {
   Capture* capture = nullptr;
   double quantized_share = 1;          // Of BitLinear and of quantized inputs; nn/bit_linear.h
   nn::WeightSource* source = nullptr;  // Not null: BitLinear matrices are spread over ranks
+  // Not null: this rank's parameters of attention and FFN are slices (plan/tensor_split.h), and the
+  // group's ranks make each product together. All of them run the same input.
+  nn::TensorGroup* tensor = nullptr;
   // Not null: the input goes on where the cache ends, and is added to it. Without gradients; one
   // token a sequence unless the cache is empty; no documents.
   KeyValueCache* cache = nullptr;
+};
+
+// Where the part of a parameter that a rank has begins in the whole.
+struct Place {
+  int64_t first_row = 0, first_column = 0;
 };
 
 class Decoder {
@@ -74,9 +83,10 @@ class Decoder {
   explicit Decoder(const ModelConfig& config);
 
   // Normal(0, init_std) for matrices, 1 for norm gains, 0 for biases; a pure function of (seed,
-  // parameter name). first_elements: for each parameter, which element of the whole its value
-  // begins with (a rank may hold some rows only); empty: all are whole.
-  void Initialize(uint64_t seed, const std::vector<int64_t>& first_elements = {});
+  // parameter name), also of parameters that are here in parts.
+  void Initialize(uint64_t seed);
+  // Takes the values of a decoder of the same shape whose parameters are whole.
+  void CopyFrom(const Decoder& whole);
 
   // Output of the last norm, [M, D].
   at::Tensor Hidden(const DecoderInput& input, const ForwardOptions& options) const;
@@ -92,8 +102,9 @@ class Decoder {
 
   const ModelConfig& config() const { return config_; }
   const std::vector<Parameter>& parameters() const { return parameters_; }
-  // Replaces a BitLinear matrix by some of its rows, [N', K]; forward then needs a WeightSource.
-  void KeepRows(size_t parameter, const at::Tensor& rows);
+  // Replaces a linear layer's matrix or bias by a part of it, fp32, not initialised. Forward then
+  // needs ForwardOptions::tensor, or a source that has the codes of a whole BitLinear matrix.
+  void KeepPart(size_t parameter, const at::Tensor& part, const Place& place);
   // Throws BugError for an unknown name.
   const at::Tensor& Get(std::string_view name) const;
   const at::Tensor& HeadWeight() const;  // [V, D]; the embedding when tied
@@ -129,14 +140,18 @@ class Decoder {
                    const ForwardOptions& options, LayerFeatures* features) const;
   at::Tensor Attention(const Layer& layer, const at::Tensor& n_MD, const BlockInput& input,
                        const ForwardOptions& options, LayerFeatures* features) const;
+  at::Tensor SubNorm(const at::Tensor& x_MK, const at::Tensor& gain_K,
+                     const ForwardOptions& options) const;
   at::Tensor FeedForward(const Layer& layer, const at::Tensor& n_MD, const ForwardOptions& options,
                          LayerFeatures* features) const;
-  // Products with matrices of one input.
+  // Products with matrices of one input. columns: null, or whose columns the matrices are.
   std::vector<at::Tensor> Linear(const at::Tensor& x_MK, const std::vector<Matrix>& matrices,
-                                 const char* group, const ForwardOptions& options) const;
+                                 const char* group, const ForwardOptions& options,
+                                 nn::TensorGroup* columns = nullptr) const;
 
   ModelConfig config_;
   std::vector<Parameter> parameters_;
+  std::vector<Place> places_;                         // Of their values in the whole
   std::map<std::string, nn::InputTransform> inputs_;  // By matrix; none: as they are
   std::vector<Layer> layers_;
   nn::RopeTables rope_;

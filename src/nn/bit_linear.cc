@@ -57,23 +57,49 @@ void AddInputGradient(const at::Tensor& dy_MN, const quant::TernaryWeight& w, Co
   }
 }
 
+// Of whole rows, or of this rank's columns, the codes that this rank multiplies.
+quant::Int8Rows EncodeColumns(const at::Tensor& x, int64_t columns, TensorGroup& group) {
+  if (x.size(1) != columns)
+    return quant::ColumnsOf(quant::QuantizeRows(x), group.rank() * columns, columns);
+  const at::Tensor largest_M1 = x.abs().amax(1, /*keepdim=*/true);
+  return quant::QuantizeColumns(x, group.Gather(largest_M1).amax(1));
+}
+
+quant::Int8Rows Encode(const at::Tensor& x_in, const at::Tensor& w_NK,
+                       const BitLinearOptions& options) {
+  const at::Tensor x = x_in.contiguous();
+  return options.columns == nullptr ? EncodeInputs(x, options.inputs.codes)
+                                    : EncodeColumns(x, w_NK.size(1), *options.columns);
+}
+
+at::Tensor Product(const quant::Int8Rows& x, const quant::TernaryWeight& w, TensorGroup* columns) {
+  if (columns == nullptr) return quant::TernaryMatMul(x, w);
+  TERN_CHECK(quant::SumsAreExact(x.k * columns->size()), x.k, " x ", columns->size(), " inputs");
+  const at::Tensor sums_MN = quant::TernarySums(x, w);
+  columns->Sum(sums_MN);
+  return quant::ScaleSums(sums_MN, x.gamma_M, w.beta);
+}
+
 struct BitLinearFunction : torch::autograd::Function<BitLinearFunction> {
   static variable_list forward(AutogradContext* ctx, const at::Tensor& x_MK, at::TensorList w_NK,
                                const BitLinearOptions& options) {
-    const quant::Int8Rows x = EncodeInputs(x_MK.contiguous(), options.inputs.codes);
+    const quant::Int8Rows x = Encode(x_MK, w_NK[0], options);
     if (options.observer != nullptr) options.observer->OnActivations(options.group, x);
     variable_list outputs, saved = {x.q_MK, x.gamma_M, x.sum_M};
     std::vector<double> betas;
     for (const at::Tensor& latent : w_NK) {
       const quant::TernaryWeight w = options.source != nullptr ? options.source->Ternary(latent)
                                                                : quant::QuantizeTernary(latent);
-      outputs.push_back(quant::TernaryMatMul(x, w));
+      outputs.push_back(Product(x, w, options.columns));
       saved.push_back(w.t2_NC);
       betas.push_back(w.beta);
     }
     if (options.source != nullptr) saved.insert(saved.end(), w_NK.begin(), w_NK.end());
     ctx->save_for_backward(std::move(saved));
     ctx->saved_data["source"] = reinterpret_cast<int64_t>(options.source);
+    // Null as well where x was this rank's columns: so is its gradient.
+    const bool whole = options.columns != nullptr && x_MK.size(1) != x.k;
+    ctx->saved_data["columns"] = reinterpret_cast<int64_t>(whole ? options.columns : nullptr);
     ctx->saved_data["betas"] = betas;
     ctx->saved_data["k"] = x.k;
     ctx->saved_data["compute"] = static_cast<int64_t>(options.compute);
@@ -97,11 +123,12 @@ struct BitLinearFunction : torch::autograd::Function<BitLinearFunction> {
       w.k = x.k;
       AddInputGradient(dy_MN, w, compute, &dx_MK);
       grads.push_back(weight_gradient(dy_MN));
-      if (source == nullptr) continue;
-      source->AddGradient(saved[kFirstWeight + betas.size() + i], grads.back());
-      grads.back() = at::Tensor();
+      if (source != nullptr &&
+          source->TakeGradient(saved[kFirstWeight + betas.size() + i], grads.back()))
+        grads.back() = at::Tensor();
     }
-    grads[0] = dx_MK;
+    auto* columns = reinterpret_cast<TensorGroup*>(ctx->saved_data["columns"].toInt());
+    grads[0] = columns == nullptr ? dx_MK : columns->Gather(dx_MK);
     grads.emplace_back();  // The options have no gradient.
     return grads;
   }
@@ -132,6 +159,9 @@ std::vector<at::Tensor> BlendedBitLinear(const at::Tensor& x_MK,
 std::vector<at::Tensor> BitLinear(const at::Tensor& x_MK, const std::vector<at::Tensor>& w_NK,
                                   const BitLinearOptions& options) {
   TERN_CHECK(!w_NK.empty(), "no weight matrix");
+  TERN_CHECK(options.columns == nullptr || (options.source != nullptr && options.share == 1 &&
+                                            options.inputs == InputTransform{}),
+             "columns of matrices are multiplied as they are");
   const at::Tensor in_MK = options.inputs.hadamard ? Rotate(x_MK) : x_MK;
   if (options.share < 1) return BlendedBitLinear(in_MK, w_NK, options);
   return BitLinearFunction::apply(in_MK, at::TensorList(w_NK), options);

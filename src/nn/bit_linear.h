@@ -12,6 +12,7 @@
 
 #include "nn/input_transform.h"
 #include "nn/precision.h"
+#include "nn/tensor_group.h"
 #include "nn/weight_source.h"
 #include "quant/ternary.h"
 
@@ -31,11 +32,16 @@ struct BitLinearOptions {
   // Share of quantization: below 1, inputs and weights are x + share (q(x) - x), and the product is
   // one of floats: how a dense model is led over to ternary layers.
   double share = 1;
-  // Not null: the matrices are elsewhere (other ranks hold some of their rows). It must live until
-  // the backward pass is over, and gets the gradients instead of the latents' .grad.
+  // Not null: other ranks hold parts of the matrices. It must live until the backward pass is over,
+  // and takes the gradients instead of the latents' .grad where it wants them.
   WeightSource* source = nullptr;
   // Of all the matrices: codes other than int8, inputs rotated first.
   InputTransform inputs = {};
+  // Not null: each matrix is this rank's columns, [N_i, K/T], of one that the group shares, with
+  // `source` for its codes. x is the whole rows, [M, K], or this rank's columns of them, [M, K/T];
+  // quantized as the whole rows either way. The integers of all ranks are added, exactly, and then
+  // scaled: y has the bits of one rank.
+  TensorGroup* columns = nullptr;
 };
 
 // x_MK: fp32 [M, K]; each w_NK: fp32 latents [N_i, K]. Returns y_i [M, N_i].

@@ -15,6 +15,7 @@
 #include "base/progress.h"
 #include "plan/rank_share.h"
 #include "plan/step_memory.h"
+#include "plan/tensor_split.h"
 
 namespace tern::plan {
 namespace {
@@ -98,11 +99,12 @@ std::vector<MemoryLine> MemoryLines(const recipe::Recipe& recipe, const recipe::
     lines.push_back({"copy for the checkpoint", 3 * kFloat * static_cast<double>(plan.parameters) /
                                                     static_cast<double>(plan.ranks)});
   }
-  const int64_t rows = MicroBatch(stage, plan.ranks) * stage.sequence_length;
+  const int64_t data_ranks = DataRanks(recipe.parallel, plan.ranks);
+  const int64_t rows = MicroBatch(stage, data_ranks) * stage.sequence_length;
   for (MemoryLine& line : LossLines(recipe.model, stage, static_cast<double>(rows)))
     lines.push_back(std::move(line));
   for (const MemoryLine& line :
-       StepLines({recipe, stage, rows, plan.micro_batches, plan.ranks, held})) {
+       StepLines({recipe, stage, rows, plan.micro_batches, data_ranks, held})) {
     if (line.bytes > 0) lines.push_back(line);
   }
   lines.push_back({kProcessLine, kProcessBytes});
@@ -176,9 +178,12 @@ TrainPlan PlanTraining(const recipe::Recipe& recipe, const recipe::TrainStage& s
     if (ternary) plan.ternary_parameters += spec.Count();
   }
   plan.tokens = stage.steps * stage.tokens_per_step;
-  plan.micro_batches =
-      stage.tokens_per_step / (ranks * MicroBatch(stage, ranks) * stage.sequence_length);
-  plan.sent = SentBy(model, recipe.parallel, layout, plan.rank, plan.micro_batches);
+  const int64_t data_ranks = DataRanks(recipe.parallel, ranks);
+  const int64_t rows = MicroBatch(stage, data_ranks) * stage.sequence_length;
+  plan.micro_batches = stage.tokens_per_step / (data_ranks * rows);
+  plan.sent = SentBy(model, recipe.parallel, layout, plan.rank,
+                     {rows, plan.micro_batches,
+                      stage.activation_checkpointing == recipe::ActivationCheckpointing::kBlock});
   plan.flops = FlopsPerToken(model, stage.sequence_length) * static_cast<double>(plan.tokens);
   const recipe::GeneratedConfig& generated = stage.losses.generated;
   if (generated.by != recipe::GeneratedBy::kNone) {
@@ -231,8 +236,9 @@ std::string FormatPlan(const recipe::Recipe& recipe, const recipe::TrainStage& s
       << m.intermediate_size << ", vocabulary " << m.vocab_size << "\n"
       << "  data         " << FormatSi(static_cast<double>(plan.tokens))
       << " tokens = " << stage.steps << " steps of " << stage.tokens_per_step << " ("
-      << plan.micro_batches << " forward passes of " << MicroBatch(stage, plan.ranks) << " x "
-      << stage.sequence_length << (plan.ranks > 1 ? " on each rank" : "") << ")\n"
+      << plan.micro_batches << " forward passes of "
+      << MicroBatch(stage, DataRanks(recipe.parallel, plan.ranks)) << " x " << stage.sequence_length
+      << (plan.ranks > 1 ? " on each rank" : "") << ")\n"
       << "  work         " << FormatSi(plan.flops) << "FLOP";
   if (plan.seconds > 0) {
     out << ", about " << FormatDuration(plan.seconds) << " on " << at::get_num_threads()
@@ -249,7 +255,10 @@ std::string FormatPlan(const recipe::Recipe& recipe, const recipe::TrainStage& s
   }
   if (plan.ranks > 1) {
     out << "  ranks        " << plan.ranks
-        << ", parallel.shard: " << ShardName(recipe.parallel.shard) << "\n";
+        << ", parallel.shard: " << ShardName(recipe.parallel.shard);
+    if (recipe.parallel.tensor > 1)
+      out << ", products shared by " << recipe.parallel.tensor << " (parallel.tensor)";
+    out << "\n";
   }
   out << "  memory       " << FormatBytes(plan.memory_bytes) << " at most"
       << (plan.ranks > 1 ? StrCat(", on rank ", plan.rank) : "") << ":\n";

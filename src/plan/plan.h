@@ -21,8 +21,8 @@ namespace tern::plan {
 double FlopsPerToken(const ModelConfig& model, int64_t sequence_length);
 
 // Sequences of one forward pass: the recipe's, or as many of a rank's share of the step as fit
-// in 8. Throws RecipeError when the step's sequences do not divide among the ranks, or a rank's
-// share not into micro-batches.
+// in 8. ranks: those that divide the step (DataRanks of tensor_split.h). Throws RecipeError when
+// the step's sequences do not divide among the ranks, or a rank's share not into micro-batches.
 int64_t MicroBatch(const recipe::TrainStage& stage, int64_t ranks = 1);
 
 struct MemoryLine {

@@ -21,9 +21,10 @@ constexpr int64_t kFirstBucketBytes = 1 << 20;  // c10d::kDefaultFirstBucketByte
 
 // A parameter as the ranks have it.
 struct Shared {
-  ParameterSpec spec;
-  parallel::RowSplit split;  // Empty: not spread
-  bool rows_only = false;    // A rank holds its rows' values only
+  ParameterSpec spec;         // Its shape that of a slice, with parallel.tensor
+  parallel::RowSplit split;   // Empty: not spread
+  bool rows_only = false;     // A rank holds its rows' values only
+  bool sliced_codes = false;  // And 2-bit codes of its slice
 
   int64_t k() const { return spec.shape[1]; }
   bool spread() const { return !split.begin.empty(); }
@@ -44,8 +45,15 @@ std::vector<Shared> Share(const ModelConfig& model, const recipe::ParallelConfig
                           const RankLayout& layout) {
   const bool alone = layout.ranks == 1 || config.shard == Sharding::kNone;
   std::vector<Shared> shared;
-  for (const ParameterSpec& spec : ParameterTable(model)) {
+  for (ParameterSpec& spec : ParameterTable(model)) {
+    const auto slices = TensorSlices(spec, config.tensor);  // All of one size
+    if (!slices.empty()) {
+      spec.shape[0] = slices[0].rows;
+      if (spec.shape.size() == 2) spec.shape[1] = slices[0].columns;
+    }
     shared.push_back({spec, {}, false});
+    shared.back().sliced_codes = !slices.empty() && spec.role == ParameterRole::kLinear &&
+                                 model.linear == LinearKind::kBitLinear;
     if (alone || spec.shape.size() != 2) continue;
     Shared& one = shared.back();
     one.split =
@@ -64,6 +72,7 @@ HeldByRank Held(const std::vector<Shared>& shared, int64_t rank) {
     held.parameters += one.rows_only ? mine : all;
     held.gradients += mine;
     held.moments += 2 * mine;
+    if (one.sliced_codes) held.codes += one.spec.shape[0] * kernels::T2RowBytes(one.k());
     if (!one.spread()) continue;
     held.exchanged += all;
     held.largest_matrix = std::max(held.largest_matrix, all);
@@ -139,13 +148,13 @@ int64_t MaxBytesUnderWay(int64_t exchanged) {
 HeldByRank HeldBy(const ModelConfig& model, const recipe::ParallelConfig& config,
                   const RankLayout& layout, int64_t rank) {
   TERN_CHECK(rank >= 0 && rank < layout.ranks, rank, " of ", layout.ranks);
-  const RankLayout shards = ShardLayout(config, layout);
-  return Held(Share(model, config, shards), rank % shards.ranks);
+  const RankLayout shards = ShardLayout(config, DataLayout(config, layout));
+  return Held(Share(model, config, shards), rank / config.tensor % shards.ranks);
 }
 
 int64_t FullestRank(const ModelConfig& model, const recipe::ParallelConfig& config,
                     const RankLayout& layout) {
-  const RankLayout shards = ShardLayout(config, layout);
+  const RankLayout shards = ShardLayout(config, DataLayout(config, layout));
   const std::vector<Shared> shared = Share(model, config, shards);
   int64_t fullest = 0, most = -1;
   for (int64_t rank = 0; rank < shards.ranks; ++rank) {
@@ -154,12 +163,14 @@ int64_t FullestRank(const ModelConfig& model, const recipe::ParallelConfig& conf
     most = state;
     fullest = rank;
   }
-  return fullest;
+  return fullest * config.tensor;
 }
 
 parallel::TrafficByKind SentBy(const ModelConfig& model, const recipe::ParallelConfig& config,
-                               const RankLayout& layout, int64_t rank, int64_t micro_batches) {
-  parallel::TrafficByKind sent;
+                               const RankLayout& all, int64_t rank, const StepPasses& passes) {
+  parallel::TrafficByKind sent = TensorSent(model, config, all, rank, passes);
+  const RankLayout layout = DataLayout(config, all);
+  rank /= config.tensor;
   if (layout.ranks == 1) return sent;
   const RankLayout shards = ShardLayout(config, layout), replicas = ReplicaLayout(config, layout);
   const std::vector<Shared> shared = Share(model, config, shards);
@@ -169,7 +180,7 @@ parallel::TrafficByKind SentBy(const ModelConfig& model, const recipe::ParallelC
     return sent;
   }
   const int64_t type = config.reduce == recipe::ReduceType::kBf16 ? 2 : kFloat;
-  const int64_t times = config.shard == Sharding::kZero1 ? 1 : micro_batches;
+  const int64_t times = config.shard == Sharding::kZero1 ? 1 : passes.count;
   int64_t small = 0;
   for (const Shared& one : shared) {
     if (!one.spread()) {

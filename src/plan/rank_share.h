@@ -1,18 +1,19 @@
-// What one rank of a training holds and sends, to the byte: the arithmetic of train/sharding.cc and
-// train/gathered_codes.cc from shapes alone, uneven splits and padding included. The dry run
-// (train/dry_run.h) counts the same in the running code and compares.
+// What one rank of a training holds and sends, to the byte: the arithmetic of train/sharding.cc,
+// train/gathered_codes.cc and train/tensor_codes.cc from shapes alone, uneven splits and padding
+// included. The dry run (train/dry_run.h) counts the same in the running code and compares.
 #pragma once
 
 #include <cstdint>
 
 #include "arch/model_config.h"
 #include "parallel/traffic.h"
+#include "plan/tensor_split.h"
 #include "recipe/recipe.h"
 
 namespace tern::plan {
 
-// Ranks that spread the state among themselves: parallel.shard_size, or all. Throws RecipeError
-// when it does not divide the ranks.
+// Of `ranks` that hold the same, those that spread the state among themselves: parallel.shard_size,
+// or all. Throws RecipeError when it does not divide them.
 int64_t ShardSize(const recipe::ParallelConfig& config, int64_t ranks);
 
 // Bytes of tensors that a rank keeps from step to step, and of gradients when the last backward
@@ -21,7 +22,7 @@ struct HeldByRank {
   int64_t parameters = 0;
   int64_t gradients = 0;
   int64_t moments = 0;
-  int64_t codes = 0;           // zero3: 2-bit weights of all BitLinear matrices
+  int64_t codes = 0;           // 2-bit weights of BitLinear: zero3 of all, tensor of slices
   int64_t largest_matrix = 0;  // Of those whose gradients are exchanged
   int64_t largest_linear = 0;  // Of those in layers
   int64_t exchanged = 0;       // All of those
@@ -41,10 +42,9 @@ int64_t MaxBytesUnderWay(int64_t exchanged);
 int64_t FullestRank(const ModelConfig& model, const recipe::ParallelConfig& config,
                     const parallel::RankLayout& layout);
 
-// In one step of `micro_batches` backward passes; without the few numbers that the ranks agree on
-// ("control"). Empty for one rank.
+// In one step, without the few numbers that the ranks agree on ("control"). Empty for one rank.
 parallel::TrafficByKind SentBy(const ModelConfig& model, const recipe::ParallelConfig& config,
                                const parallel::RankLayout& layout, int64_t rank,
-                               int64_t micro_batches);
+                               const StepPasses& passes);
 
 }  // namespace tern::plan

@@ -24,7 +24,8 @@ Rounding RoundingOf(const recipe::TrainStage& stage) {
 }
 
 struct Sizes {
-  double m, d, f, v, q, j, heads, layers;
+  double m, d, f, v, q, j, heads, layers;  // f, q, j, heads: of this rank
+  double whole_f = 0, whole_q = 0;         // Where sub-norms gather other ranks' columns, else 0
   bool bit, sub_norms, qk_norm, tied, blocks;
   Rounding rounding;
 };
@@ -32,14 +33,18 @@ struct Sizes {
 Sizes SizesOf(const StepShape& s) {
   const ModelConfig& c = s.recipe.model;
   const auto real = [](int64_t x) { return static_cast<double>(x); };
+  const int64_t tensor = s.recipe.parallel.tensor;
+  const bool gathers = tensor > 1 && c.sub_norms;
   return {real(s.rows),
           real(c.hidden_size),
-          real(c.intermediate_size),
+          real(c.intermediate_size / tensor),
           real(c.vocab_size),
-          real(c.num_heads * c.HeadDim()),
-          real(c.num_kv_heads * c.HeadDim()),
-          real(c.num_heads),
+          real(c.num_heads * c.HeadDim() / tensor),
+          real(c.num_kv_heads * c.HeadDim() / tensor),
+          real(c.num_heads / tensor),
           real(c.num_layers),
+          gathers ? real(c.intermediate_size) : 0,
+          gathers ? real(c.num_heads * c.HeadDim()) : 0,
           c.linear == LinearKind::kBitLinear,
           c.sub_norms,
           c.qk_norm,
@@ -58,18 +63,19 @@ double LayerKept(const Sizes& s) {
   bytes += kFloat * 2 * s.f;  // Gate and up
   if (s.bit) {                // Inputs of the linear layers as int8, with scale and sum of each row
     bytes += 2 * Padded(s.d) + Padded(s.q) + Padded(s.f) + 4 * 2 * kFloat;
-    if (s.sub_norms) bytes += kFloat * (s.f + 2);  // Its norm's input; attention's is its output
+    // The norms' inputs: attention's is its output, unless it is gathered.
+    if (s.sub_norms) bytes += kFloat * (s.whole_f > 0 ? s.whole_q + s.whole_f + 2 : s.f + 2);
     return bytes;
   }
   bytes += kFloat * (2 * s.d + s.f);  // Normed inputs, and the gated product
-  if (s.sub_norms) bytes += kFloat * (s.q + s.f + 2);
+  if (s.sub_norms) bytes += kFloat * (s.q + s.f + s.whole_q + s.whole_f + 2);
   return bytes;
 }
 
 // Of it what the FFN's second half kept, and has given back when the gradients of its first
 // products are made: bytes a token.
 double FfnKept(const Sizes& s) {
-  const double norm = s.sub_norms ? kFloat * s.f : 0;
+  const double norm = s.sub_norms ? kFloat * std::max(s.f, s.whole_f) : 0;
   return kFloat * 2 * s.f + norm + (s.bit ? Padded(s.f) : kFloat * s.f);
 }
 

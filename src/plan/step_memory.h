@@ -17,8 +17,8 @@ struct StepShape {
   const recipe::TrainStage& stage;
   int64_t rows = 0;           // Tokens of one forward pass
   int64_t micro_batches = 1;  // Forward passes of a step
-  int64_t ranks = 1;
-  HeldByRank held;  // By this rank
+  int64_t ranks = 1;          // That divide the step's sequences
+  HeldByRank held;            // By this rank
 };
 
 // Everything but the values and the moments, which are always there: gradients, activations,

@@ -2,7 +2,10 @@
 #include "quant/ternary.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/ones_like.h>
+#include <ATen/ops/zeros.h>
 
 #include <cmath>
 
@@ -94,10 +97,12 @@ Int8Rows QuantizeRows(const at::Tensor& x_MK) {
   return out;
 }
 
-at::Tensor TernaryMatMul(const Int8Rows& x, const TernaryWeight& w) {
+namespace {
+
+// float(acc_MN) * out_scale_M.
+at::Tensor ScaledProduct(const Int8Rows& x, const TernaryWeight& w, const at::Tensor& out_scale_M) {
   TERN_CHECK(x.k == w.k, "inputs have ", x.k, " columns, weights ", w.k);
   const int64_t m = x.q_MK.size(0), n = w.t2_NC.size(0);
-  const at::Tensor out_scale_M = OutputScales(x.gamma_M, w.beta);
   at::Tensor y_MN = at::empty({m, n}, at::kFloat);
   kernels::TernaryGemmArgs args;
   args.w_t2 = w.t2_NC.const_data_ptr<uint8_t>();
@@ -112,6 +117,38 @@ at::Tensor TernaryMatMul(const Int8Rows& x, const TernaryWeight& w) {
   args.ldy = n;
   kernels::TernaryGemm(args, TorchParallel());
   return y_MN;
+}
+
+}  // namespace
+
+at::Tensor TernaryMatMul(const Int8Rows& x, const TernaryWeight& w) {
+  return ScaledProduct(x, w, OutputScales(x.gamma_M, w.beta));
+}
+
+Int8Rows ColumnsOf(const Int8Rows& x, int64_t first, int64_t count) {
+  TERN_CHECK(first >= 0 && count > 0 && first + count <= x.k, first, " + ", count, " of ", x.k);
+  const int64_t m = x.q_MK.size(0);
+  Int8Rows out{at::zeros({m, kernels::T2PaddedK(count)}, at::kChar), x.gamma_M, {}, count, x.top};
+  const at::Tensor part_MK = x.q_MK.narrow(1, first, count);
+  out.q_MK.narrow(1, 0, count).copy_(part_MK);
+  out.sum_M = part_MK.sum(1, /*keepdim=*/false, at::kInt);
+  return out;
+}
+
+// One column more, which holds the largest value: the rows then quantize as the whole ones do.
+Int8Rows QuantizeColumns(const at::Tensor& x_MK, const at::Tensor& amax_M) {
+  const int64_t columns = x_MK.size(1);
+  return ColumnsOf(QuantizeRows(at::cat({x_MK, amax_M.unsqueeze(1)}, 1)), 0, columns);
+}
+
+at::Tensor TernarySums(const Int8Rows& x, const TernaryWeight& w) {
+  return ScaledProduct(x, w, at::ones_like(x.gamma_M));
+}
+
+bool SumsAreExact(int64_t k) { return 127 * k < (1 << 24); }
+
+at::Tensor ScaleSums(const at::Tensor& acc_MN, const at::Tensor& gamma_M, float beta) {
+  return acc_MN * OutputScales(gamma_M, beta).unsqueeze(1);
 }
 
 at::Tensor Dequantize(const TernaryWeight& w, float scale) {

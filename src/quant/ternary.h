@@ -43,6 +43,19 @@ Int8Rows QuantizeRows(const at::Tensor& x_MK);
 // y_MN = float(acc_MN) * (beta * (gamma_M / 127)), acc exact in int32.
 at::Tensor TernaryMatMul(const Int8Rows& x, const TernaryWeight& w);
 
+// ---- Products whose K is cut over ranks: TernaryMatMul's bits from parts.
+// Columns [first, first + count) of quantized rows, with the sums of these codes.
+Int8Rows ColumnsOf(const Int8Rows& x, int64_t first, int64_t count);
+// As QuantizeRows of whole rows whose largest |x| is amax_M, fp32, of some of their columns [M,
+// K'].
+Int8Rows QuantizeColumns(const at::Tensor& x_MK, const at::Tensor& amax_M);
+// acc_MN of these columns as fp32 integers; adding those of all columns is exact in any order when
+// SumsAreExact(all columns): 127 K < 2^24.
+at::Tensor TernarySums(const Int8Rows& x, const TernaryWeight& w);
+bool SumsAreExact(int64_t k);
+// TernaryMatMul's y_MN from the sums over all columns.
+at::Tensor ScaleSums(const at::Tensor& acc_MN, const at::Tensor& gamma_M, float beta);
+
 // fp32 values: scale * codes [N, K] (scale 1 gives the codes) and gamma/127 * q [M, K].
 at::Tensor Dequantize(const TernaryWeight& w, float scale);
 at::Tensor Dequantize(const Int8Rows& x);

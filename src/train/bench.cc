@@ -65,13 +65,13 @@ BenchResult BenchTrain(const BenchOptions& options) {
   result.flops_per_token = plan::FlopsPerToken(options.model, options.sequence_length);
   model::Decoder decoder(options.model);
   Sharding sharding(options.group, options.parallel, &decoder);
-  decoder.Initialize(/*seed=*/1, sharding.FirstElements());
+  decoder.Initialize(/*seed=*/1);
   AdamW optimizer(sharding.owned(), recipe::OptimizerConfig());
   StepOptions step;
   step.compute = ComputeTypeOf(options.precision);
   if (options.group != nullptr) {
-    step.rank = options.group->rank();
-    step.ranks = options.group->size();
+    step.rank = sharding.data_rank();
+    step.ranks = sharding.data_ranks();
     if (options.batch % step.ranks != 0) {
       throw UsageError(StrCat(options.batch, " sequences do not divide among ", step.ranks,
                               " ranks; want 1, 2, 4 or 8"));
@@ -83,7 +83,7 @@ BenchResult BenchTrain(const BenchOptions& options) {
   for (int64_t i = 0; i < options.warmup + options.steps; ++i) {
     const auto begin = std::chrono::steady_clock::now();
     if (options.group != nullptr) options.group->ResetTraffic();
-    result.last_loss = SumOverRanks(options.group, ForwardBackward(decoder, batch, step));
+    result.last_loss = SumOverRanks(sharding.data_group(), ForwardBackward(decoder, batch, step));
     optimizer.Step(kLearningRate, kWeightDecay,
                    NormOf(sharding.SumSquares(optimizer.GradSquares()), step.loss_scale),
                    step.loss_scale);

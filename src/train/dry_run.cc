@@ -13,6 +13,7 @@
 #include "base/progress.h"
 #include "plan/rank_share.h"
 #include "plan/step_memory.h"
+#include "plan/tensor_split.h"
 #include "train/schedule.h"
 #include "train/step.h"
 #include "train/tensor_memory.h"
@@ -36,14 +37,18 @@ int64_t FreeMemoryBytes() {
   return 0;
 }
 
-void CheckMemory(const plan::StepShape& shape, int64_t rank) {
+bool RunsBlocksAgain(const recipe::TrainStage& stage) {
+  return stage.activation_checkpointing == recipe::ActivationCheckpointing::kBlock;
+}
+
+void CheckMemory(const plan::StepShape& shape, const parallel::Group& group) {
   const plan::HeldByRank& held = shape.held;
   auto need = static_cast<double>(held.parameters + held.moments + held.codes);
   for (const plan::MemoryLine& line : plan::StepLines(shape)) need += line.bytes;
   const int64_t free = FreeMemoryBytes();
   if (free == 0 || need <= static_cast<double>(free)) return;
-  throw ResourceError(StrCat(shape.stage.id, ": a dry run of rank ", rank, " of ", shape.ranks,
-                             " keeps that rank's tensors, ", FormatBytes(need),
+  throw ResourceError(StrCat(shape.stage.id, ": a dry run of rank ", group.rank(), " of ",
+                             group.size(), " keeps that rank's tensors, ", FormatBytes(need),
                              "; this machine has ", FormatBytes(static_cast<double>(free)),
                              " free. Spread more (parallel.shard: zero3, more ranks), or take tern "
                              "plan without --dry-run, "
@@ -62,15 +67,14 @@ data::Batch TinyBatch(const ModelConfig& model, int64_t sequences, int64_t token
   return batch;
 }
 
-StepOptions OptionsOf(const recipe::TrainStage& stage, TrainState* state, parallel::Group& group) {
+StepOptions OptionsOf(const recipe::TrainStage& stage, TrainState* state) {
   StepOptions options;
   options.compute = ComputeTypeOf(stage.precision);
-  options.checkpoint_blocks =
-      stage.activation_checkpointing == recipe::ActivationCheckpointing::kBlock;
+  options.checkpoint_blocks = RunsBlocksAgain(stage);
   options.micro_batch = 1;
   options.loss_chunk_tokens = stage.loss_chunk_tokens;
-  options.rank = group.rank();
-  options.ranks = group.size();
+  options.rank = state->sharding.data_rank();
+  options.ranks = state->sharding.data_ranks();
   options.sharding = &state->sharding;
   return options;
 }
@@ -82,7 +86,7 @@ int64_t Bytes(const at::Tensor& tensor) {
 // One step as Trainer's, without its faults, logs and checkpoints.
 void Step(const recipe::TrainStage& stage, const data::Batch& batch, parallel::Group& group,
           TrainState* state, DryRunResult* result) {
-  const StepOptions options = OptionsOf(stage, state, group);
+  const StepOptions options = OptionsOf(stage, state);
   double loss = 0;
   group.Guard([&] { loss = ForwardBackward(state->decoder, batch, options); });
   group.GatherNumbers({loss, 0, 0, 0, 1});
@@ -96,9 +100,10 @@ void Step(const recipe::TrainStage& stage, const data::Batch& batch, parallel::G
                         options.loss_scale);
   result->codes = 0;
   for (size_t i = 0; i < state->decoder.parameters().size(); ++i) {
-    if (!state->sharding.holds_rows_only(i)) continue;
-    const at::Tensor& rows = state->decoder.parameters()[i].value;
-    result->codes += Bytes(state->sharding.source()->Ternary(rows).t2_NC);
+    const model::Parameter& parameter = state->decoder.parameters()[i];
+    nn::WeightSource* source = state->sharding.source();
+    if (source == nullptr || parameter.spec.role != ParameterRole::kLinear) continue;
+    result->codes += Bytes(source->Ternary(parameter.value).t2_NC);
   }
   state->sharding.AfterUpdate();
   state->optimizer.ZeroGrad();
@@ -113,15 +118,18 @@ DryRunResult DryRun(const recipe::Recipe& recipe, const recipe::TrainStage& stag
   const std::string why = WhyNotByRanks(recipe, stage);
   if (!why.empty()) throw RecipeError(why);
   const int64_t sequences = stage.tokens_per_step / stage.sequence_length;
-  const int64_t passes = sequences / plan::MicroBatch(stage, group.size());
+  const int64_t data_ranks = plan::DataRanks(recipe.parallel, group.size());
+  const int64_t passes = sequences / plan::MicroBatch(stage, data_ranks);
   DryRunResult result;
   result.tokens = std::min(tokens, stage.sequence_length);
   result.planned = plan::HeldBy(recipe.model, recipe.parallel, group.layout(), group.rank());
-  CheckMemory({recipe, stage, result.tokens, passes, group.size(), result.planned}, group.rank());
+  result.sent = plan::SentBy(recipe.model, recipe.parallel, group.layout(), group.rank(),
+                             {result.tokens, passes / data_ranks, RunsBlocksAgain(stage)});
+  CheckMemory({recipe, stage, result.tokens, passes, data_ranks, result.planned}, group);
   TensorMemory::Count();
   const int64_t before = TensorMemory::Bytes();
   TrainState state(recipe, stage, &group);
-  state.decoder.Initialize(static_cast<uint64_t>(recipe.seed), state.sharding.FirstElements());
+  state.decoder.Initialize(static_cast<uint64_t>(recipe.seed));
   state.sharding.ValuesLoaded();
   TensorMemory::RestartPeak();  // Making it reserves the whole model, untouched, for a moment
   const data::Batch batch = TinyBatch(recipe.model, passes, result.tokens);
@@ -156,10 +164,10 @@ std::string TrafficRows(const plan::TrainPlan& plan, const DryRunResult& result)
   if (machines) titles.insert(titles.end(), {"in machine", "between"});
   std::string text = Row("a step's collectives", titles);
   for (const auto& [kind, traffic] : result.traffic) {
-    const auto planned = plan.sent.find(kind);
+    const auto planned = result.sent.find(kind);
     std::vector<std::string> columns = {
         StrCat(traffic.calls), FormatBytes(traffic.sent_bytes),
-        planned == plan.sent.end() ? "-" : FormatBytes(planned->second.sent_bytes)};
+        planned == result.sent.end() ? "-" : FormatBytes(planned->second.sent_bytes)};
     if (machines) {
       columns.push_back(FormatBytes(traffic.near_bytes));
       columns.push_back(FormatBytes(traffic.far_bytes));
@@ -170,7 +178,7 @@ std::string TrafficRows(const plan::TrainPlan& plan, const DryRunResult& result)
 }
 
 // Kinds of which the running code did something else than the plan says.
-std::string Differences(const plan::TrainPlan& plan, const DryRunResult& result) {
+std::string Differences(const DryRunResult& result) {
   std::string names;
   const auto compare = [&](const parallel::TrafficByKind& a, const parallel::TrafficByKind& b) {
     for (const auto& [kind, traffic] : a) {
@@ -181,8 +189,8 @@ std::string Differences(const plan::TrainPlan& plan, const DryRunResult& result)
       names += (names.empty() ? "" : ", ") + kind;
     }
   };
-  compare(result.traffic, plan.sent);
-  compare(plan.sent, result.traffic);
+  compare(result.traffic, result.sent);
+  compare(result.sent, result.traffic);
   return names;
 }
 
@@ -192,7 +200,7 @@ std::string FormatDryRun(const plan::TrainPlan& plan, const DryRunResult& result
   std::string text = StrCat("  dry run      rank ", plan.rank, " of ", plan.ranks, ", ", kSteps,
                             " steps of the training code without the others, sequences of ",
                             result.tokens, " tokens:\n", TrafficRows(plan, result));
-  const std::string differences = Differences(plan, result);
+  const std::string differences = Differences(result);
   text += differences.empty()
               ? "    the running code sent what the plan says, to the byte\n"
               : StrCat("    the running code differs from the plan in: ", differences, "\n");

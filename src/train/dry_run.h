@@ -21,6 +21,7 @@ inline constexpr int64_t kDryRunTokens = 8;  // Of a sequence, at most
 
 struct DryRunResult {
   parallel::TrafficByKind traffic;  // Of one step
+  parallel::TrafficByKind sent;     // The same by arithmetic, for as many tokens
   int64_t tokens = 0;               // Of a sequence
   // Bytes of this rank's tensors: values, gradients after the last backward pass, moments, 2-bit
   // weights.

@@ -5,13 +5,13 @@
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <utility>
 
 #include "base/error.h"
 #include "kernels/ternary_pack/t2.h"
 #include "quant/ternary_rows.h"
+#include "train/whole_scales.h"
 
 namespace tern::train {
 
@@ -31,42 +31,11 @@ size_t GatheredCodes::IndexOf(const at::Tensor& w_NK) const {
   return found->second;
 }
 
-// The block sums of all matrices in one exchange: 4 bytes for 4,096 weights.
 std::vector<float> GatheredCodes::GatherScales() {
-  int64_t longest = 0;
-  std::vector<int64_t> blocks(static_cast<size_t>(group_.size()), 0);  // Of each rank
-  for (const Matrix& m : matrices_) {
-    for (int rank = 0; rank < group_.size(); ++rank) {
-      blocks[static_cast<size_t>(rank)] += quant::NumBlocks(m.split.rows(rank) * m.rows_NK.size(1));
-    }
-  }
-  longest = *std::max_element(blocks.begin(), blocks.end());
-  const at::Tensor mine = at::empty({longest}, at::kFloat).zero_(),
-                   all = at::empty({group_.size(), longest}, at::kFloat);
-  float* out = mine.mutable_data_ptr<float>();
-  for (const Matrix& m : matrices_) {
-    const std::vector<float> sums = quant::BlockSums(m.rows_NK);
-    out = std::copy(sums.begin(), sums.end(), out);
-  }
-  group_.AllGather(mine, all, "scales").Wait();
-  std::vector<float> betas;
-  std::vector<int64_t> at(static_cast<size_t>(group_.size()), 0);
-  const float* data = all.const_data_ptr<float>();
-  for (const Matrix& m : matrices_) {
-    std::vector<float> sums;
-    for (int rank = 0; rank < group_.size(); ++rank) {
-      const int64_t count = quant::NumBlocks(m.split.rows(rank) * m.rows_NK.size(1));
-      const float* from = data + rank * longest + at[static_cast<size_t>(rank)];
-      sums.insert(sums.end(), from, from + count);
-      at[static_cast<size_t>(rank)] += count;
-    }
-    betas.push_back(quant::ScaleOfSums(sums.data(), m.split.all() * m.rows_NK.size(1)));
-    if (!std::isfinite(betas.back())) {
-      throw NumericError(StrCat("weights [", m.split.all(), ", ", m.rows_NK.size(1),
-                                "] hold NaN or Inf; the last good step is in journal.jsonl"));
-    }
-  }
-  return betas;
+  std::vector<ScaleRows> rows;
+  for (const Matrix& m : matrices_)
+    rows.push_back({quant::BlockSums(m.rows_NK), m.split, m.rows_NK.size(1)});
+  return JoinScales(group_, rows);
 }
 
 void GatheredCodes::Send(size_t begin, size_t end, const std::vector<float>& betas) {
@@ -141,8 +110,9 @@ const quant::TernaryWeight& GatheredCodes::Ternary(const at::Tensor& w_NK) {
   return codes_[index];
 }
 
-void GatheredCodes::AddGradient(const at::Tensor& w_NK, const at::Tensor& dw_NK) {
+bool GatheredCodes::TakeGradient(const at::Tensor& w_NK, const at::Tensor& dw_NK) {
   sink_(IndexOf(w_NK), dw_NK);
+  return true;
 }
 
 }  // namespace tern::train

@@ -34,7 +34,7 @@ class GatheredCodes : public nn::WeightSource {
   void Invalidate() { fresh_ = false; }
 
   const quant::TernaryWeight& Ternary(const at::Tensor& w_NK) override;
-  void AddGradient(const at::Tensor& w_NK, const at::Tensor& dw_NK) override;
+  bool TakeGradient(const at::Tensor& w_NK, const at::Tensor& dw_NK) override;
 
  private:
   // One layer's codes on their way: [ranks, bytes], each rank's matrices one after the other.

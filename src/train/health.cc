@@ -22,6 +22,25 @@ struct KindSums {
   double beta = 0, drift = 0, grad_squares = 0;
 };
 
+// What is counted in slices becomes the group's sum.
+void SumSlices(parallel::Group& group, std::map<std::string, KindSums>* sums) {
+  std::vector<double> mine;
+  for (const auto& [kind, s] : *sums) {
+    mine.push_back(static_cast<double>(s.zeros));
+    mine.push_back(static_cast<double>(s.flips));
+  }
+  const auto all = group.GatherNumbers(mine);
+  size_t next = 0;
+  for (auto& [kind, s] : *sums) {
+    s.zeros = s.flips = 0;
+    for (const std::vector<double>& of_rank : all) {
+      s.zeros += static_cast<int64_t>(of_rank[next]);
+      s.flips += static_cast<int64_t>(of_rank[next + 1]);
+    }
+    next += 2;
+  }
+}
+
 }  // namespace
 
 std::string LayerKind(const std::string& parameter_name) {
@@ -105,6 +124,7 @@ nlohmann::json HealthProbe::AfterUpdate(const std::vector<model::Parameter>& par
     kind.drift += std::abs(now.beta - before.beta) / before.beta;
     kind.grad_squares += before.grad_norm * before.grad_norm;
   }
+  if (tensor_ != nullptr) SumSlices(*tensor_, &sums);
   nlohmann::json health;
   for (const auto& [kind, s] : sums) {
     const double weights = static_cast<double>(s.weights),

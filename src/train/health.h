@@ -35,8 +35,10 @@ class ClipCounter : public nn::BitLinearObserver {
 
 class HealthProbe {
  public:
-  // source: not null when the matrices are spread over ranks; their codes must be fresh.
-  explicit HealthProbe(nn::WeightSource* source = nullptr) : source_(source) {}
+  // source: not null when the matrices are spread over ranks; their codes must be fresh. tensor:
+  // not null when each rank of the group has the codes of a slice; all of them call AfterUpdate.
+  explicit HealthProbe(nn::WeightSource* source = nullptr, parallel::Group* tensor = nullptr)
+      : source_(source), tensor_(tensor) {}
 
   // Remembers codes, scales and gradient norms (of gradients / loss_scale) before the update.
   // grad_squares: of the whole gradients' norms, by parameter.
@@ -51,6 +53,7 @@ class HealthProbe {
   quant::TernaryWeight Codes(const at::Tensor& w_NK, const at::Tensor& previous_NC) const;
 
   nn::WeightSource* source_;
+  parallel::Group* tensor_;
   struct Before {
     at::Tensor codes_NC;
     float beta;

@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "plan/rank_share.h"
+#include "plan/tensor_split.h"
 #include "quant/ternary_rows.h"
 
 namespace tern::train {
@@ -35,11 +36,15 @@ int64_t LayerOf(const std::string& name) {
 
 Sharding::Sharding(parallel::Group* group, const recipe::ParallelConfig& config,
                    model::Decoder* decoder)
-    : group_(group),
+    : ranks_(group),
+      group_(group),
       shards_(group),
       config_(config),
       whole_(decoder->parameters()),
-      owned_(whole_) {
+      slices_(whole_.size()) {
+  plan::DataRanks(config, group == nullptr ? 1 : group->size());  // That it divides
+  if (config.tensor > 1) Cut(*group, decoder);
+  owned_ = whole_;
   splits_.resize(whole_.size());
   rows_only_.resize(whole_.size());
   if (group_ == nullptr) return;
@@ -68,6 +73,29 @@ Sharding::~Sharding() {
   }
 }
 
+// Two axes of ranks, and this rank's slices.
+void Sharding::Cut(parallel::Group& ranks, model::Decoder* decoder) {
+  const int size = static_cast<int>(config_.tensor), rank = ranks.rank() % size;
+  tensor_ = ranks.Part(ranks.rank() - rank, /*stride=*/1, size);
+  exchange_ = std::make_unique<TensorExchange>(*tensor_);
+  if (ranks.size() > size) data_ = ranks.Part(rank, /*stride=*/size, ranks.size() / size);
+  group_ = shards_ = data_.get();
+  std::vector<TensorCodes::Matrix> matrices;
+  for (size_t i = 0; i < whole_.size(); ++i) {
+    const ParameterSpec& spec = whole_[i].spec;
+    slices_[i] = plan::TensorSlices(spec, size);
+    if (slices_[i].empty()) continue;
+    const parallel::MatrixSlice& mine = slices_[i][static_cast<size_t>(rank)];
+    std::vector<int64_t> shape = {mine.rows};
+    if (spec.shape.size() == 2) shape.push_back(mine.columns);
+    decoder->KeepPart(i, at::empty(shape, at::kFloat), {mine.first_row, mine.first_column});
+    if (spec.role == ParameterRole::kLinear)
+      matrices.push_back({whole_[i].value, slices_[i], spec.shape[0], spec.shape[1]});
+  }
+  if (decoder->config().linear == LinearKind::kBitLinear)
+    tensor_codes_ = std::make_unique<TensorCodes>(*tensor_, std::move(matrices));
+}
+
 void Sharding::Spread(model::Decoder* decoder) {
   const bool zero3 = config_.shard == recipe::Sharding::kZero3;
   std::vector<GatheredCodes::Matrix> matrices;
@@ -75,15 +103,16 @@ void Sharding::Spread(model::Decoder* decoder) {
   int64_t exchanged = 0;
   for (size_t i = 0; i < whole_.size(); ++i) {
     const ParameterSpec& spec = whole_[i].spec;
-    if (spec.shape.size() != 2) continue;
-    const int64_t k = spec.shape[1];
-    exchanged += spec.Count() * static_cast<int64_t>(sizeof(float));
-    splits_[i] = parallel::SplitRows(spec.shape[0], quant::RowUnit(k), shards_->size());
+    const at::Tensor& value = whole_[i].value;  // Whole, or a slice of a tensor group
+    if (value.dim() != 2) continue;
+    const int64_t k = value.size(1);
+    exchanged += static_cast<int64_t>(value.nbytes());
+    splits_[i] = parallel::SplitRows(value.size(0), quant::RowUnit(k), shards_->size());
     const int64_t first = splits_[i].first(shards_->rank()),
                   rows = splits_[i].rows(shards_->rank());
     if (zero3 && spec.role == ParameterRole::kLinear) {
       rows_only_[i] = true;
-      decoder->KeepRows(i, at::empty({rows, k}, at::kFloat));
+      decoder->KeepPart(i, at::empty({rows, k}, at::kFloat), {first, 0});
       matrices.push_back({whole_[i].value, splits_[i], LayerOf(spec.name)});
       parameter_of.push_back(i);
       continue;
@@ -104,35 +133,58 @@ void Sharding::Spread(model::Decoder* decoder) {
       });
 }
 
-int64_t Sharding::first_row(size_t parameter) const {
-  return spread(parameter) ? splits_[parameter].first(shards_->rank()) : 0;
+model::Place Sharding::place(size_t parameter) const {
+  if (rows_only_[parameter]) return owned_place(parameter);
+  if (slices_[parameter].empty()) return {};
+  const parallel::MatrixSlice& mine = slices_[parameter][static_cast<size_t>(tensor_->rank())];
+  return {mine.first_row, mine.first_column};
 }
 
-std::pair<int64_t, int64_t> Sharding::RowsToSave(size_t parameter) const {
-  const int64_t rows = whole_[parameter].spec.shape[0];
-  if (group_ == nullptr) return {0, rows};
-  // What several ranks have is written in parts, too, so that no rank waits for another's disk.
-  const auto part = [](const parallel::Group& of, int64_t first, int64_t count) {
-    const parallel::RowSplit split = parallel::SplitRows(count, 1, of.size());
-    return std::pair(first + split.first(of.rank()), split.rows(of.rank()));
+model::Place Sharding::owned_place(size_t parameter) const {
+  model::Place of_slice;
+  if (!rows_only_[parameter]) of_slice = place(parameter);
+  if (spread(parameter)) of_slice.first_row += splits_[parameter].first(shards_->rank());
+  return of_slice;
+}
+
+// What several ranks have is written in parts, too, so that no rank waits for another's disk.
+Sharding::SavedRows Sharding::RowsToSave(size_t parameter, const at::Tensor& owned) const {
+  SavedRows saved{owned, owned_place(parameter).first_row};
+  if (ranks_ == nullptr) return saved;
+  const auto take = [&](const parallel::Group* of) {
+    if (of == nullptr) return;
+    const parallel::RowSplit split = parallel::SplitRows(saved.rows.size(0), 1, of->size());
+    saved = {saved.rows.narrow(0, split.first(of->rank()), split.rows(of->rank())),
+             saved.first + split.first(of->rank())};
   };
-  if (!spread(parameter)) return part(*group_, 0, rows);
-  const parallel::RowSplit& split = splits_[parameter];
-  const int64_t first = split.first(shards_->rank()), count = split.rows(shards_->rank());
-  if (replicas_) return part(*replicas_, first, count);
-  return {first, count};
+  const std::vector<parallel::MatrixSlice>& slices = slices_[parameter];
+  const bool by_columns = !slices.empty() && slices[0].rows == whole_[parameter].spec.shape[0];
+  if (by_columns) saved = JoinColumns(parameter, saved);
+  if (tensor_ && slices.empty()) take(tensor_.get());
+  take(spread(parameter) ? replicas_.get() : group_);
+  return saved;
 }
 
-std::vector<int64_t> Sharding::FirstElements() const {
-  std::vector<int64_t> first;
-  for (size_t i = 0; i < whole_.size(); ++i) {
-    first.push_back(rows_only_[i] ? first_row(i) * whole_[i].spec.shape[1] : 0);
+// Of rows that all ranks of the tensor group have in part, whole ones: this rank's share of them.
+Sharding::SavedRows Sharding::JoinColumns(size_t parameter, const SavedRows& mine) const {
+  std::vector<parallel::MatrixSlice> slices = slices_[parameter];
+  for (parallel::MatrixSlice& slice : slices) {
+    slice.first_row = 0;
+    slice.rows = mine.rows.size(0);
   }
-  return first;
+  const parallel::RowSplit split = parallel::SplitRows(mine.rows.size(0), 1, tensor_->size());
+  return {parallel::ExchangeRows(*tensor_, mine.rows, slices, split, "checkpoint"),
+          mine.first + split.first(tensor_->rank())};
+}
+
+nn::WeightSource* Sharding::source() {
+  if (tensor_codes_) return tensor_codes_.get();
+  return codes_.get();
 }
 
 void Sharding::PrepareForward() {
   if (codes_) codes_->Refresh();
+  if (tensor_codes_) tensor_codes_->Refresh();
 }
 
 void Sharding::BeforeBackward(bool last) {
@@ -216,23 +268,31 @@ void Sharding::SumSmallGradients() {
 }
 
 std::vector<double> Sharding::SumSquares(std::vector<double> squares) {
-  if (group_ == nullptr || reducer_) return squares;
-  const auto all = shards_->GatherNumbers(squares);
+  if (group_ != nullptr && !reducer_) {
+    const auto all = shards_->GatherNumbers(squares);
+    for (size_t i = 0; i < squares.size(); ++i) {
+      if (!spread(i)) continue;  // All ranks have the same.
+      squares[i] = 0;
+      for (const std::vector<double>& of_rank : all) squares[i] += of_rank[i];
+    }
+  }
+  if (!tensor_) return squares;
+  const auto all = tensor_->GatherNumbers(squares);
   for (size_t i = 0; i < squares.size(); ++i) {
-    if (!spread(i)) continue;  // All ranks have the same.
-    squares[i] = 0;
-    for (const std::vector<double>& of_rank : all) squares[i] += of_rank[i];
+    squares[i] = all[0][i];
+    if (i >= slices_.size() || slices_[i].empty()) continue;
+    for (size_t rank = 1; rank < all.size(); ++rank) squares[i] += all[rank][i];
   }
   return squares;
 }
 
 void Sharding::AfterUpdate() {
+  ValuesLoaded();
   if (group_ == nullptr || reducer_) return;
   const at::NoGradGuard no_grad;
-  ValuesLoaded();
   for (size_t i = 0; i < whole_.size(); ++i) {
     if (!spread(i) || rows_only_[i]) continue;
-    const int64_t most = splits_[i].most(), k = whole_[i].spec.shape[1];
+    const int64_t most = splits_[i].most(), k = whole_[i].value.size(1);
     at::Tensor mine = at::empty({most, k}, at::kFloat);
     const at::Tensor all = at::empty({shards_->size() * most, k}, at::kFloat);
     const int64_t rows = owned_[i].value.size(0);
@@ -251,6 +311,7 @@ void Sharding::AfterUpdate() {
 
 void Sharding::ValuesLoaded() {
   if (codes_) codes_->Invalidate();
+  if (tensor_codes_) tensor_codes_->Invalidate();
 }
 
 void Sharding::DropGradients() {

@@ -39,10 +39,13 @@ double ForwardBackward(const model::Decoder& decoder, const data::Batch& batch,
       batch.targets.begin(), batch.targets.end(), [](int32_t target) { return target >= 0; }));
   TERN_CHECK_INPUT(loss_options.count > 0,
                    "no token of a step has a label; the masks of the data hide everything");
-  const model::ForwardOptions forward{
-      options.compute,         options.checkpoint_blocks,
-      options.observer,        nullptr,
-      options.quantized_share, options.sharding ? options.sharding->source() : nullptr};
+  const model::ForwardOptions forward{options.compute,
+                                      options.checkpoint_blocks,
+                                      options.observer,
+                                      nullptr,
+                                      options.quantized_share,
+                                      options.sharding ? options.sharding->source() : nullptr,
+                                      options.sharding ? options.sharding->tensor() : nullptr};
   if (options.sharding) options.sharding->PrepareForward();
   double loss_sum = 0;
   for (int64_t begin = first; begin < first + share; begin += options.micro_batch) {

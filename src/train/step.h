@@ -25,8 +25,8 @@ struct StepOptions {
   double loss_scale = 1.0;  // Gradients come out multiplied by it
   nn::BitLinearObserver* observer = nullptr;
   double quantized_share = 1;  // Of BitLinear; see nn/bit_linear.h
-  // This process is `rank` of `ranks`: it takes sequences [rank, rank + 1) * B / ranks of the
-  // step's B. REQUIRES: ranks * micro_batch divides B.
+  // This process is `rank` of `ranks` along the data axis: it takes sequences [rank, rank + 1) * B
+  // / ranks of the step's B. REQUIRES: ranks * micro_batch divides B.
   int rank = 0, ranks = 1;
   Sharding* sharding = nullptr;  // Not null: gradients go where it wants them
 };

@@ -40,6 +40,14 @@ std::optional<distill::Objective> MakeObjective(const TrainJob& job) {
                             static_cast<uint64_t>(job.recipe.seed));
 }
 
+// Whether any rank of the group was asked to stop, the same answer for all.
+bool AnyStops(parallel::Group& group) {
+  bool stops = false;
+  for (const auto& said : group.GatherNumbers({StopRequested() ? 1.0 : 0.0}))
+    stops = stops || said[0] != 0;
+  return stops;
+}
+
 // What is trained beside the decoder.
 std::vector<model::Parameter> ExtraParameters(const std::optional<distill::Objective>& objective,
                                               const qat::QuantizedModel& quantized) {
@@ -72,6 +80,8 @@ class Trainer {
  private:
   bool is_root() const { return job_.group == nullptr || job_.group->is_root(); }
   int ranks() const { return job_.group == nullptr ? 1 : job_.group->size(); }
+  // Whether this rank sees what the weights do: the root, with the ranks that hold its slices.
+  bool measures_health() const { return is_root() || state_.sharding.tensor_group() != nullptr; }
 
   // The newest valid checkpoint, the same for all ranks: the root looks.
   std::optional<std::string> FindCheckpoint();
@@ -186,8 +196,7 @@ void Trainer::Initialize() {
   if (job_.initialize) {
     job_.initialize(&state_.decoder);
   } else {
-    state_.decoder.Initialize(static_cast<uint64_t>(job_.recipe.seed),
-                              state_.sharding.FirstElements());
+    state_.decoder.Initialize(static_cast<uint64_t>(job_.recipe.seed));
   }
   state_.sharding.ValuesLoaded();
   quantized_.Start(state_.decoder);
@@ -201,9 +210,9 @@ StepOptions Trainer::ForwardOptions(nn::BitLinearObserver* observer) {
   options.compute = ComputeTypeOf(stage_.precision);
   options.checkpoint_blocks =
       stage_.activation_checkpointing == recipe::ActivationCheckpointing::kBlock;
-  options.micro_batch = plan::MicroBatch(stage_, ranks());
-  options.rank = job_.group == nullptr ? 0 : job_.group->rank();
-  options.ranks = ranks();
+  options.micro_batch = plan::MicroBatch(stage_, state_.sharding.data_ranks());
+  options.rank = state_.sharding.data_rank();
+  options.ranks = state_.sharding.data_ranks();
   options.sharding = &state_.sharding;
   options.loss_chunk_tokens = stage_.loss_chunk_tokens;
   options.loss_scale = state_.scaler.scale();
@@ -247,7 +256,7 @@ void Trainer::Step() {
                       job_.recipe.model.linear == LinearKind::kBitLinear;
   const data::Batch batch = loader_->Next();
   ClipCounter clips;
-  HealthProbe probe(state_.sharding.source());
+  HealthProbe probe(state_.sharding.source(), state_.sharding.tensor_group());
   StepRecord record;
   const double begin = Now();
   record.loss_scale = state_.scaler.scale();
@@ -263,7 +272,7 @@ void Trainer::Step() {
   if (probes && !record.skipped) {
     if (job_.group != nullptr) clips.Sum(*job_.group);
     state_.sharding.PrepareForward();
-    if (is_root()) record.health = probe.AfterUpdate(state_.decoder.parameters());
+    if (measures_health()) record.health = probe.AfterUpdate(state_.decoder.parameters());
     record.health["clip"] = clips.Shares();
   }
   state_.loss = record.loss;
@@ -289,9 +298,20 @@ void Trainer::Agree(StepRecord* record) {
       {record->loss, static_cast<double>(StopSignal()), high, low, all_written_ ? 1.0 : 0.0});
   record->loss = 0;
   nonfinite_on_.clear();
+  const auto tensor = static_cast<size_t>(job_.recipe.parallel.tensor);
   for (size_t rank = 0; rank < all.size(); ++rank) {
     const std::vector<double>& said = all[rank];
-    record->loss += said[0];
+    // Ranks of a tensor group have run the same sequences.
+    const std::vector<double>& first = all[rank - rank % tensor];
+    if (&said == &first) {
+      record->loss += said[0];
+    } else if (std::isfinite(said[0]) && said[0] != first[0]) {
+      throw NumericError(StrCat(
+          "step ", state_.step + 1, ": rank ", rank, " has a loss of ", said[0], ", and rank ",
+          rank - rank % tensor, ", which shares its products (parallel.tensor), ", first[0],
+          ": what both hold has drifted apart. Do they run on processors of one kind, with as "
+          "many threads? Run again to go on from the last checkpoint"));
+    }
     if (!std::isfinite(said[0]))
       nonfinite_on_ += StrCat(nonfinite_on_.empty() ? "on rank " : ", ", rank);
     if (stop_signal_ == 0) stop_signal_ = static_cast<int>(said[1]);
@@ -328,7 +348,7 @@ bool Trainer::Apply(StepRecord* record, HealthProbe* probe) {
     job_.journal.Append("step_skipped", {{"step", state_.step + 1}, {"reason", fault->reason}});
     return true;
   }
-  if (probe != nullptr && is_root()) {
+  if (probe != nullptr && measures_health()) {
     probe->BeforeUpdate(state_.decoder.parameters(), squares, record->loss_scale);
   }
   state_.optimizer.Step(record->learning_rate, record->weight_decay, record->grad_norm,
@@ -366,10 +386,13 @@ void Trainer::Evaluate() {
   eval::PerplexityOptions options;
   options.sequence_length = stage_.sequence_length;
   options.max_tokens = stage_.eval_tokens;
-  options.batch = plan::MicroBatch(stage_, ranks());
+  options.batch = plan::MicroBatch(stage_, state_.sharding.data_ranks());
   options.packing = PackingOf(job_.recipe.data.packing);
-  options.group = job_.group;
+  options.group = state_.sharding.data_group();
   options.source = state_.sharding.source();
+  options.tensor = state_.sharding.tensor();
+  if (parallel::Group* tensor = state_.sharding.tensor_group(); tensor != nullptr)
+    options.stop_requested = [tensor] { return AnyStops(*tensor); };
   state_.sharding.PrepareForward();
   const model::Decoder decoder =
       quantized_.empty() ? state_.decoder : quantized_.Shipped(state_.decoder);

@@ -2,6 +2,7 @@
 #include "train/train_state.h"
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
 #include <torch/version.h>
 
 #include "arch/model_config_json.h"
@@ -31,10 +32,10 @@ T Field(const nlohmann::json& json, const char* key, const std::string& path) {
 
 struct OwnedTensor {
   std::string name;
-  at::Tensor value;  // Rows that this rank has, from the whole tensor's `first` on
-  int64_t first = 0;
-  std::vector<int64_t> shape;         // Of the whole
-  std::pair<int64_t, int64_t> saved;  // Rows of the whole that this rank saves: first, number
+  at::Tensor value;                 // The part of the whole tensor that this rank has
+  model::Place place;               // Where it begins
+  std::vector<int64_t> shape;       // Of the whole
+  std::optional<size_t> parameter;  // Of the decoder, whose ranks share the saving
 };
 
 // Parameters and moments that this rank has. owned: the decoder's values only as far as this rank
@@ -43,31 +44,46 @@ std::vector<OwnedTensor> Tensors(const TrainState& state, bool owned) {
   std::vector<OwnedTensor> tensors;
   const auto& parameters = state.decoder.parameters();
   for (size_t i = 0; i < parameters.size(); ++i) {
-    const int64_t first = state.sharding.first_row(i);
+    const Sharding& sharding = state.sharding;
+    const model::Place place = sharding.owned_place(i);
     const std::vector<int64_t>& shape = parameters[i].spec.shape;
-    const auto saved = state.sharding.RowsToSave(i);
-    const bool rows = owned || state.sharding.holds_rows_only(i);
     tensors.push_back({StrCat(checkpoint::kModelGroup, parameters[i].spec.name),
-                       rows ? state.sharding.owned()[i].value : parameters[i].value,
-                       rows ? first : 0, shape, saved});
+                       owned ? sharding.owned()[i].value : parameters[i].value,
+                       owned ? place : sharding.place(i), shape, i});
     if (!state.optimizer.exp_avg()[i].defined()) continue;  // Frozen
     tensors.push_back({Moment(checkpoint::kExpAvgGroup, parameters[i]),
-                       state.optimizer.exp_avg()[i], first, shape, saved});
+                       state.optimizer.exp_avg()[i], place, shape, i});
     tensors.push_back({Moment(checkpoint::kExpAvgSqGroup, parameters[i]),
-                       state.optimizer.exp_avg_sq()[i], first, shape, saved});
+                       state.optimizer.exp_avg_sq()[i], place, shape, i});
   }
   for (size_t i = 0; i < state.extra.size(); ++i) {  // Of one process: never spread
     const std::vector<int64_t>& shape = state.extra[i].spec.shape;
-    const std::pair<int64_t, int64_t> all = {0, shape[0]};
     const size_t moment = parameters.size() + i;
     tensors.push_back(
-        {Moment(qat::kExtraGroup, state.extra[i]), state.extra[i].value, 0, shape, all});
+        {Moment(qat::kExtraGroup, state.extra[i]), state.extra[i].value, {}, shape, {}});
     tensors.push_back({Moment(checkpoint::kExpAvgGroup, state.extra[i]),
-                       state.optimizer.exp_avg()[moment], 0, shape, all});
+                       state.optimizer.exp_avg()[moment],
+                       {},
+                       shape,
+                       {}});
     tensors.push_back({Moment(checkpoint::kExpAvgSqGroup, state.extra[i]),
-                       state.optimizer.exp_avg_sq()[moment], 0, shape, all});
+                       state.optimizer.exp_avg_sq()[moment],
+                       {},
+                       shape,
+                       {}});
   }
   return tensors;
+}
+
+void ReadPart(const checkpoint::CheckpointReader& reader, const OwnedTensor& tensor) {
+  const at::NoGradGuard no_grad;
+  const at::Tensor& value = tensor.value;
+  const int64_t rows = value.size(0);
+  const bool by_columns = value.dim() == 2 && value.size(1) != tensor.shape[1];
+  const at::Tensor whole = by_columns ? at::empty({rows, tensor.shape[1]}, at::kFloat) : value;
+  reader.ReadRows(tensor.name, h5::Type::kF32, tensor.shape, tensor.place.first_row, rows,
+                  whole.data_ptr());
+  if (by_columns) value.copy_(whole.narrow(1, tensor.place.first_column, value.size(1)));
 }
 
 nlohmann::json ToJson(const checkpoint::PartFile& part) {
@@ -127,13 +143,12 @@ Saving::Saving(const TrainState& state, const SaveOptions& options)
                  {"versions", {{"tern", TERN_VERSION}, {"libtorch", TORCH_VERSION}}}};
   const at::NoGradGuard no_grad;
   for (const OwnedTensor& tensor : Tensors(state, /*owned=*/group_ != nullptr)) {
-    const auto [first, rows] = tensor.saved;
-    const at::Tensor part =
-        group_ == nullptr ? tensor.value : tensor.value.narrow(0, first - tensor.first, rows);
-    held_.push_back(options.copy ? part.detach().clone() : part);
+    Sharding::SavedRows part{tensor.value};
+    if (tensor.parameter) part = state.sharding.RowsToSave(*tensor.parameter, tensor.value);
+    held_.push_back(options.copy ? part.rows.detach().clone() : part.rows);
     checkpoint::PartView view;
     view.view = model::ViewOf(tensor.name, held_.back());
-    view.first = first;
+    view.first = part.first;
     view.all_rows = tensor.shape[0];
     views_.push_back(std::move(view));
   }
@@ -187,8 +202,7 @@ void LoadTrainState(const checkpoint::CheckpointReader& reader, TrainState* stat
   for (const OwnedTensor& tensor : Tensors(*state, /*owned=*/false)) {
     TERN_CHECK(tensor.value.is_contiguous() && tensor.value.scalar_type() == at::kFloat,
                tensor.name);
-    reader.ReadRows(tensor.name, h5::Type::kF32, tensor.shape, tensor.first, tensor.value.size(0),
-                    tensor.value.data_ptr());
+    ReadPart(reader, tensor);
   }
   state->sharding.ValuesLoaded();
   state->optimizer.set_num_updates(Field<int64_t>(json, "num_updates", path));

@@ -31,6 +31,10 @@ std::vector<std::string> Hashes(const SmallRun& run) {
   return hashes;
 }
 
+double FirstLoss(const SmallRun& run) {
+  return ReadMetrics(run.Path("metrics.jsonl")).at(0).values.at("loss").get<double>();
+}
+
 // One run of everything with two ranks, then longer with one: stages are shared, said once, and
 // the samples are those of one process.
 TEST(RanksRunTest, WholeRecipeWithTwoRanksThenOne) {
@@ -47,6 +51,23 @@ TEST(RanksRunTest, WholeRecipeWithTwoRanksThenOne) {
   const SmallRun one;
   ASSERT_EQ(RunProcess(one, {{"train.steps=9"}, {}}).Wait(), 0) << Log(one);
   EXPECT_EQ(Hashes(run), Hashes(one));
+  EXPECT_NEAR(FirstLoss(run), FirstLoss(one), 1e-12) << "ranks start from other values";
+}
+
+// Ranks that share products, then one alone.
+TEST(RanksRunTest, TensorParallelThroughAllStages) {
+  const SmallRun run;
+  ASSERT_EQ(Process(run, {{"--ranks", "2", "train.steps=6", "parallel.tensor=2"}, {}}).Wait(), 0)
+      << Log(run);
+  EXPECT_NE(Log(run).find("parallel.tensor"), std::string::npos) << Log(run);
+  ASSERT_EQ(Process(run, {{"train.steps=9"}, {}}).Wait(), 0) << Log(run);
+  const SmallRun one;
+  ASSERT_EQ(Process(one, {{"train.steps=9"}, {}}).Wait(), 0) << Log(one);
+  EXPECT_EQ(Hashes(run), Hashes(one));
+  EXPECT_NEAR(FirstLoss(run), FirstLoss(one), 1e-12);
+  const SmallRun alone;
+  EXPECT_EQ(Process(alone, {{"parallel.tensor=2"}, {}}).Wait(), 2);
+  EXPECT_NE(Log(alone).find("--ranks 2"), std::string::npos) << Log(alone);
 }
 
 const std::map<std::string, std::string>& TheUndisturbed() {

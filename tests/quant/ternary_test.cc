@@ -10,8 +10,11 @@
 #include <mutex>
 #include <set>
 #include <thread>
+#include <tuple>
 
 #include "base/error.h"
+#include "kernels/ternary_pack/t2.h"
+#include "quant/ternary_rows.h"
 #include "quant/torch_parallel.h"
 
 namespace tern::quant {
@@ -113,6 +116,36 @@ TEST(TernaryTest, AllZeroInputsKeepTheFloors) {
   const Int8Rows x = QuantizeRows(at::zeros({2, 5}));
   EXPECT_TRUE(at::equal(x.gamma_M, at::full({2}, 1e-5f)));
   EXPECT_EQ(x.q_MK.abs().sum().item<int64_t>(), 0);
+}
+
+// Columns of a product, wherever they are cut: their codes are those of the whole rows, their sums
+// add up to the whole ones', and scaled they are TernaryMatMul, bit for bit.
+TEST(TernaryColumnsTest, PartsGiveTheBitsOfTheWholeProduct) {
+  for (const auto& [m, k, parts] :
+       {std::tuple{5, 192, 3}, std::tuple{1, 512, 4}, std::tuple{7, 260, 2}}) {
+    const at::Tensor x_MK = Random({m, k}, 5), w_NK = Random({33, k}, 6);
+    const Int8Rows x = QuantizeRows(x_MK);
+    const TernaryWeight w = QuantizeTernary(w_NK);
+    const int64_t columns = k / parts;
+    at::Tensor sum_MN = at::zeros({m, 33});
+    for (int64_t part = 0; part < parts; ++part) {
+      const Int8Rows cut = ColumnsOf(x, part * columns, columns);
+      const Int8Rows made =
+          QuantizeColumns(x_MK.narrow(1, part * columns, columns).contiguous(), x_MK.abs().amax(1));
+      EXPECT_TRUE(at::equal(made.q_MK, cut.q_MK) && at::equal(made.sum_M, cut.sum_M) &&
+                  at::equal(made.gamma_M, cut.gamma_M) && made.k == columns);
+      TernaryWeight mine;
+      mine.t2_NC = at::empty({33, kernels::T2RowBytes(columns)}, at::kByte);
+      mine.beta = w.beta;
+      mine.k = columns;
+      QuantizeRowsTo(w_NK.narrow(1, part * columns, columns).contiguous(), w.beta,
+                     mine.t2_NC.mutable_data_ptr<uint8_t>());
+      sum_MN += TernarySums(cut, mine);
+    }
+    EXPECT_TRUE(at::equal(ScaleSums(sum_MN, x.gamma_M, w.beta), TernaryMatMul(x, w))) << k;
+  }
+  EXPECT_TRUE(SumsAreExact(132104));
+  EXPECT_FALSE(SumsAreExact(132105));
 }
 
 }  // namespace

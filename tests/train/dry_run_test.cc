@@ -93,8 +93,9 @@ TEST_F(DryRunTest, CountsWhatRealRanksCount) {
                   want.traffic.at("control").payload_bytes);
         for (const auto& [kind, traffic] : want.traffic)
           EXPECT_EQ(found.traffic.at(kind).sent_bytes, traffic.sent_bytes) << what << ": " << kind;
-        ExpectEqual(plan::SentBy(recipe.model, recipe.parallel, {ranks, ranks}, rank, 12 / ranks),
-                    want.traffic, what + ", planned");
+        ExpectEqual(
+            plan::SentBy(recipe.model, recipe.parallel, {ranks, ranks}, rank, {0, 12 / ranks}),
+            want.traffic, what + ", planned");
         const plan::HeldByRank held =
             plan::HeldBy(recipe.model, recipe.parallel, {ranks, ranks}, rank);
         for (const DryRunResult* result : {&want, &found}) {
@@ -103,6 +104,45 @@ TEST_F(DryRunTest, CountsWhatRealRanksCount) {
           EXPECT_EQ(result->moments, held.moments) << what;
           EXPECT_EQ(result->codes, held.codes) << what;
         }
+      }
+    }
+  }
+}
+
+// Products that ranks share (parallel.tensor): sums, columns, rows for the scales.
+TEST_F(DryRunTest, CountsWhatTensorRanksCount) {
+  struct Axes {
+    int ranks;
+    int64_t tensor;
+    Sharding shard;
+  };
+  for (const auto& [ranks, tensor, shard] :
+       {Axes{2, 2, Sharding::kNone}, Axes{4, 2, Sharding::kZero1}, Axes{4, 4, Sharding::kNone},
+        Axes{4, 2, Sharding::kNone}}) {
+    for (const bool bit : {true, false}) {
+      recipe::Recipe recipe = DryRecipe(shard);
+      recipe.parallel.tensor = tensor;
+      recipe.model.num_heads = recipe.model.num_kv_heads = 4;
+      recipe.model.qk_norm = true;
+      recipe.model.sub_norms = tensor != 4;
+      recipe.model.linear = bit ? LinearKind::kBitLinear : LinearKind::kDense;
+      recipe::TrainStage stage = DryStage();
+      if (tensor == 4) stage.activation_checkpointing = recipe::ActivationCheckpointing::kBlock;
+      std::vector<DryRunResult> real(static_cast<size_t>(ranks));
+      parallel::RunRankThreads(ranks, [&](parallel::Group& group) {
+        real[static_cast<size_t>(group.rank())] = DryRun(recipe, stage, group);
+      });
+      for (int rank = 0; rank < ranks; ++rank) {
+        const std::string what =
+            StrCat("rank ", rank, " of ", ranks, ", tensor ", tensor, bit ? "" : ", dense");
+        const DryRunResult& want = real[static_cast<size_t>(rank)];
+        const DryRunResult found = DryRun(recipe, stage, *Fake(rank, ranks));
+        ExpectEqual(found.traffic, want.traffic, what);
+        ExpectEqual(found.sent, want.traffic, what + ", planned");
+        EXPECT_EQ(found.parameters, found.planned.parameters) << what;
+        EXPECT_EQ(found.gradients, found.planned.gradients) << what;
+        EXPECT_EQ(found.moments, found.planned.moments) << what;
+        EXPECT_EQ(found.codes, found.planned.codes) << what;
       }
     }
   }
@@ -197,7 +237,8 @@ TEST_F(DryRunTest, RanksWithoutRowsOfManyMachines) {
     const plan::HeldByRank held = plan::HeldBy(recipe.model, recipe.parallel, {512, 8}, rank);
     EXPECT_EQ(found.parameters, held.parameters) << rank;
     EXPECT_EQ(found.moments, held.moments) << rank;
-    const TrafficByKind planned = plan::SentBy(recipe.model, recipe.parallel, {512, 8}, rank, 1);
+    const TrafficByKind planned =
+        plan::SentBy(recipe.model, recipe.parallel, {512, 8}, rank, {0, 1});
     ExpectEqual(found.traffic, planned, StrCat("rank ", rank));
     for (const auto& [kind, traffic] : planned) {
       EXPECT_DOUBLE_EQ(found.traffic.at(kind).near_bytes, traffic.near_bytes) << kind;

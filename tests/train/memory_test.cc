@@ -116,6 +116,33 @@ TEST_F(MemoryTest, OneRankOfFourWithinTenPercent) {
   }
 }
 
+// Products that two ranks share, and four as two by two.
+TEST_F(MemoryTest, OneRankOfATensorGroupWithinTenPercent) {
+  for (const int ranks : {2, 4}) {
+    for (const LinearKind linear : {LinearKind::kBitLinear, LinearKind::kDense}) {
+      for (const bool sub_norms : {false, true}) {
+        recipe::Recipe recipe = MemoryRecipe();
+        recipe.parallel.tensor = 2;
+        recipe.model.linear = linear;
+        recipe.model.sub_norms = sub_norms;
+        recipe::TrainStage stage = MemoryStage();
+        stage.micro_batch = 1;
+        stage.tokens_per_step = ranks * 64;
+        parallel::Topology topology;
+        topology.rank = topology.local_rank = ranks - 1;
+        topology.world = topology.local_world = ranks;
+        const auto group = parallel::Group::Fake(topology);
+        const DryRunResult result = DryRun(recipe, stage, *group, /*tokens=*/64);
+        const plan::TrainPlan plan =
+            plan::PlanTraining(recipe, stage, 0, {.ranks = ranks, .rank = ranks - 1});
+        ExpectNear(plan.tensor_bytes, result.peak, plan,
+                   StrCat(ranks, " ranks", linear == LinearKind::kDense ? ", dense" : "",
+                          sub_norms ? ", sub-norms" : ""));
+      }
+    }
+  }
+}
+
 // Issue 7: a rank of four keeps at most 0.35 of one rank's values, gradients and moments, beside
 // activations, which a sequence of 8 tokens hardly has.
 TEST_F(MemoryTest, FullShardingAtFourRanks) {

@@ -1,26 +1,17 @@
 // Trainings that several ranks share: whatever their number and what is spread over them, the same
 // samples, the same mathematics, and checkpoints that any other number of ranks goes on from.
-#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <cmath>
 #include <sstream>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "base/sha256.h"
-#include "base/stop_signal.h"
-#include "checkpoint/checkpoint.h"
 #include "data/loader.h"
 #include "eval/perplexity.h"
-#include "metrics/metrics_log.h"
-#include "tests/parallel/rank_threads.h"
 #include "tests/testing/file_size_limit.h"
-#include "tests/testing/temp_folder.h"
-#include "tests/train/tiny_run.h"
+#include "tests/train/ranks_run.h"
 #include "train/step.h"
-#include "train/train.h"
 #include "train/train_state.h"
 
 namespace tern::train {
@@ -28,148 +19,23 @@ namespace {
 
 using recipe::Sharding;
 
-// Rows of 32 and 64 weights have scale blocks of 128 and 64 rows: tall enough matrices that three
-// ranks hold rows of each.
-// shard_size: of the groups of a hybrid; 0: all ranks are one.
-recipe::Recipe RanksRecipe(Sharding shard, int64_t shard_size = 0) {
-  recipe::Recipe recipe = TinyRecipe();
-  recipe.model.vocab_size = 512;
-  recipe.model.hidden_size = 64;
-  recipe.model.intermediate_size = 256;
-  recipe.parallel.shard = shard;
-  recipe.parallel.shard_size = shard_size;
-  recipe.parallel.bucket_mib = 0.05;
-  return recipe;
-}
-
-recipe::TrainStage RanksStage(int64_t steps) {
-  recipe::TrainStage stage = TinyStage();
-  stage.tokens_per_step = 12 * 16;
-  stage.steps = steps;
-  stage.precision = recipe::Precision::kFp32;
-  stage.eval_every = 0;
-  stage.checkpoint_every = 1000;  // The last step is saved
-  stage.health_every = 25;
-  stage.optimizer.clip_norm = 0.5;  // Below the first steps' norms, so that it acts
-  return stage;
-}
-
-class RanksTest : public ::testing::Test {
- protected:
-  RanksTest() : tokens_(Tokens()) {
-    ClearStopRequest();
-    at::set_num_threads(1);
-  }
-
-  void Train(const recipe::Recipe& recipe, const recipe::TrainStage& stage, int ranks,
-             const std::string& name) {
-    const std::string folder = folder_ / name;
-    std::filesystem::create_directories(folder);
-    const auto run = [&](parallel::Group* group) {
-      const bool root = group == nullptr || group->is_root();
-      Journal journal(root ? folder + "/journal.jsonl" : "");
-      train::Train({recipe,
-                    stage,
-                    folder + "/train",
-                    folder,
-                    tokens_,
-                    journal,
-                    "recipe text",
-                    0,
-                    {},
-                    nullptr,
-                    nullptr,
-                    group});
-    };
-    if (ranks == 1) return run(nullptr);
-    parallel::RunRankThreads(ranks, [&](parallel::Group& group) { run(&group); });
-  }
-
-  std::vector<double> Series(const std::string& name, const std::string& key) {
-    std::vector<double> values;
-    for (const auto& [step, value] :
-         MetricsSeries(ReadMetrics(folder_ / (name + "/metrics.jsonl")), "", key)) {
-      values.push_back(value);
-    }
-    return values;
-  }
-  std::vector<std::string> Hashes(const std::string& name) {
-    std::vector<std::string> hashes;
-    for (const MetricsRecord& record : ReadMetrics(folder_ / (name + "/metrics.jsonl"))) {
-      hashes.push_back(record.values.at("data_hash").dump());
-    }
-    return hashes;
-  }
-  // Every tensor of the newest checkpoint, by name.
-  std::map<std::string, std::string> Bits(const std::string& name) {
-    return BitsIn(checkpoint::FindNewestValid(folder_ / (name + "/train")).path.value());
-  }
-  std::map<std::string, std::string> BitsAt(const std::string& name, int64_t step) {
-    return BitsIn(folder_ / (name + "/train/" + checkpoint::FolderName(step)));
-  }
-  std::map<std::string, std::string> BitsIn(const std::string& path) {
-    const checkpoint::CheckpointReader reader(path);
-    std::map<std::string, std::string> bits;
-    for (const checkpoint::TensorInfo& tensor : reader.tensors()) {
-      std::string& bytes = bits[tensor.name];
-      bytes.resize(static_cast<size_t>(tensor.size_bytes));
-      reader.Read(tensor.name, tensor.type, tensor.shape, bytes.data());
-    }
-    return bits;
-  }
-
-  tern::testing::TempFolder folder_;
-  data::TokenFile tokens_;
-};
-
-double MaxDifference(const std::vector<double>& a, const std::vector<double>& b) {
-  double most = a.size() == b.size() ? 0 : INFINITY;
-  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i)
-    most = std::max(most, std::abs(a[i] - b[i]));
-  return most;
-}
-
-// The tolerance: ranks change only the order in which gradients are added, as micro-batches do in
-// one process. So the difference among one process's runs of several micro-batches measures what
-// such a change becomes after that many steps of this training (a weight at a rounding border of
-// its code may go either way); ranks may differ by a few times of it.
-constexpr double kTimesControl = 5;
-
 struct Case {
   int ranks;
   Sharding shard;
   int64_t shard_size = 0;
 };
 
-class RanksLossTest : public RanksTest {
+class RanksLossTest : public LossTest {
  protected:
-  void Check(const std::vector<Case>& cases);
+  void Check(const std::vector<Case>& cases) {
+    std::vector<Ranks> all;
+    for (const auto& [ranks, shard, size] : cases) {
+      all.push_back({StrCat("ranks", ranks, "_", static_cast<int>(shard), "_", size), ranks,
+                     RanksRecipe(shard, size)});
+    }
+    CheckLosses(RanksRecipe(Sharding::kNone), RanksStage(50), all);
+  }
 };
-
-void RanksLossTest::Check(const std::vector<Case>& cases) {
-  const recipe::TrainStage stage = RanksStage(50);
-  Train(RanksRecipe(Sharding::kNone), stage, 1, "one");
-  const std::vector<double> want = Series("one", "loss"), norms = Series("one", "grad_norm");
-  ASSERT_EQ(want.size(), 50u);
-  double control = 1e-6;
-  for (const int64_t micro : {1, 3}) {
-    recipe::TrainStage other = stage;
-    other.micro_batch = micro;
-    Train(RanksRecipe(Sharding::kNone), other, 1, StrCat("micro", micro));
-    control = std::max(control, MaxDifference(Series(StrCat("micro", micro), "loss"), want));
-  }
-  EXPECT_LT(control, 0.02) << "the control says nothing: this training is chaotic";
-  for (const auto& [ranks, shard, size] : cases) {
-    const std::string name = StrCat("ranks", ranks, "_", static_cast<int>(shard), "_", size);
-    Train(RanksRecipe(shard, size), stage, ranks, name);
-    const std::vector<double> losses = Series(name, "loss");
-    EXPECT_LE(MaxDifference(losses, want), kTimesControl * control) << name;
-    // The first step's forward is exact: only the sum of the ranks' losses is rounded.
-    EXPECT_NEAR(losses.at(0), want[0], 1e-12) << name;
-    EXPECT_NEAR(Series(name, "grad_norm").at(0), norms[0], 1e-5 * norms[0]) << name;
-    EXPECT_EQ(Hashes(name), Hashes("one")) << name << ": other samples, or another order";
-  }
-}
 
 TEST_F(RanksLossTest, FiftyStepsAgree) {
   Check({{2, Sharding::kNone}, {3, Sharding::kZero3}, {4, Sharding::kZero3, /*shard_size=*/2}});
