@@ -13,12 +13,13 @@
 #include "kernels/rms_norm_quantize/rms_norm_quantize.h"
 #include "kernels/rope/rope_cuda.h"
 #include "kernels/table/table.h"
+#include "kernels/ternary_quantize/ternary_quantize_cuda.h"
 
 namespace tern::kernels {
 
 // Raised with every change of the structs below or of the structs that launchers take: a plug-in of
 // another build is refused instead of misread.
-inline constexpr int kDeviceApiVersion = 1;
+inline constexpr int kDeviceApiVersion = 2;
 
 struct DeviceInfo {
   char name[128] = {};
@@ -57,6 +58,9 @@ struct DeviceKernels {
   const char* (*add)(float* x, const float* y, int64_t count, void* stream);
   const char* (*argmax)(const float* logits, int64_t m, int64_t n, int64_t ld, int32_t* id,
                         void* stream);
+  const char* (*ternary_scale)(const float* w, int64_t count, float* block_sums, float* beta,
+                               void* stream);
+  const char* (*ternary_quantize)(const TernaryQuantizeCudaArgs& args, void* stream);
 };
 
 struct DeviceApi {

@@ -41,6 +41,8 @@ DeviceKernels LinkedKernels() {
   kernels.gated_ffn = LaunchGatedFfn;
   kernels.add = LaunchAdd;
   kernels.argmax = LaunchArgmax;
+  kernels.ternary_scale = LaunchTernaryScale;
+  kernels.ternary_quantize = LaunchTernaryQuantize;
   return kernels;
 }
 

@@ -1,9 +1,7 @@
 // Host launchers of the weight quantizer on a GPU.
-#include <cuda_runtime.h>
-
 #include <algorithm>
 
-#include "kernels/common/cuda_error.h"
+#include "kernels/simt/launch.h"
 #include "kernels/ternary_quantize/ternary_quantize.cuh"
 #include "kernels/ternary_quantize/ternary_quantize_cuda.h"
 #include "kernels/ternary_quantize/ternary_scale.cuh"
@@ -21,22 +19,18 @@ int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 const char* LaunchTernaryScale(const float* w, int64_t count, float* block_sums, float* beta,
                                void* stream) {
-  const auto queue = static_cast<cudaStream_t>(stream);
   const int64_t sums = DivideUp(count, kAbsMeanBlock);
   const auto blocks = static_cast<unsigned>(DivideUp(sums, kScaleChains));
-  AbsBlockSumsKernel<<<blocks, kRowThreads, 0, queue>>>(w, count, block_sums);
-  JoinBlockSumsKernel<<<1, kRowThreads, 0, queue>>>(block_sums, count, beta);
-  return ErrorText(cudaGetLastError());
+  if (const char* error = simt::LaunchKernel(AbsBlockSumsKernel, {blocks}, kRowThreads, stream, w,
+                                             count, block_sums))
+    return error;
+  return simt::LaunchKernel(JoinBlockSumsKernel, {1}, kRowThreads, stream, block_sums, count, beta);
 }
 
 const char* LaunchTernaryQuantize(const TernaryQuantizeCudaArgs& args, void* stream) {
-  const auto queue = static_cast<cudaStream_t>(stream);
-  if (const char* error = ErrorText(cudaMemsetAsync(args.counts, 0, sizeof(TernaryCounts), queue)))
-    return error;
   if (args.n == 0) return nullptr;
   const auto blocks = static_cast<unsigned>(std::min(DivideUp(args.n, kRowWarps), kMostBlocks));
-  TernaryQuantizeKernel<<<blocks, kRowThreads, 0, queue>>>(args);
-  return ErrorText(cudaGetLastError());
+  return simt::LaunchKernel(TernaryQuantizeKernel, {blocks}, kRowThreads, stream, args);
 }
 
 }  // namespace tern::kernels

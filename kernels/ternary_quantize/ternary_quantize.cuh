@@ -12,21 +12,9 @@
 
 #include "kernels/common/row.cuh"
 #include "kernels/ternary_quantize/ternary_quantize.h"
+#include "kernels/ternary_quantize/ternary_quantize_cuda.h"
 
 namespace tern::kernels {
-
-// Device pointers; t2 and previous aligned to 4 bytes, w fastest where it is aligned to 16 and k is
-// a multiple of 4.
-struct TernaryQuantizeCudaArgs {
-  const float* w;           // [n, k]
-  const float* beta;        // One value: what TernaryScale gives.
-  uint8_t* t2;              // [n, padded_k / 4]
-  const uint8_t* previous;  // As t2, may be t2 itself, or null.
-  TernaryCounts* counts;    // Added to: zero them first.
-  int64_t n;
-  int k;
-  int padded_k;  // T2PaddedK(k), a multiple of 128.
-};
 
 // 0, 1 or 2. NaN becomes 2, as on the CPU.
 TERN_DEVICE uint32_t TernaryCode(float w, float inv_scale) {

@@ -14,7 +14,9 @@
 #include "kernels/ternary_gemm/ternary_gemm.h"
 #include "kernels/ternary_pack/t2.h"
 #include "kernels/ternary_quantize/ternary_quantize.h"
+#include "quant/device_neutral.h"
 #include "quant/grid.h"
+#include "quant/ternary_rows.h"
 #include "quant/torch_parallel.h"
 
 namespace tern::quant {
@@ -23,10 +25,8 @@ namespace {
 constexpr int64_t kRowGrain = 16;  // Rows a thread takes at least: a few microseconds of work.
 
 void CheckMatrix(const at::Tensor& x, const char* name) {
-  TERN_CHECK(
-      x.dim() == 2 && x.scalar_type() == at::kFloat && x.is_contiguous() && x.device().is_cpu(),
-      name, " is ", x.scalar_type(), " ", x.sizes(), " on ", x.device(),
-      "; want a contiguous fp32 CPU matrix");
+  TERN_CHECK(x.dim() == 2 && x.scalar_type() == at::kFloat && x.is_contiguous(), name, " is ",
+             x.scalar_type(), " ", x.sizes(), "; want a contiguous fp32 matrix");
 }
 
 // beta * (gamma / 127) in the definition's order, each operation rounded to fp32. A loop of our
@@ -41,8 +41,9 @@ at::Tensor OutputScales(const at::Tensor& gamma_M, float beta) {
 
 // Throws NumericError for weights that hold NaN or Inf.
 float FiniteScale(const at::Tensor& w_NK) {
-  const float beta =
-      kernels::TernaryScale(w_NK.const_data_ptr<float>(), w_NK.numel(), TorchParallel());
+  const float beta = w_NK.device().is_cpu() ? kernels::TernaryScale(w_NK.const_data_ptr<float>(),
+                                                                    w_NK.numel(), TorchParallel())
+                                            : ScaleOfSums(BlockSums(w_NK).data(), w_NK.numel());
   if (!std::isfinite(beta)) {
     throw NumericError(StrCat("weights [", w_NK.size(0), ", ", w_NK.size(1),
                               "] hold NaN or Inf; the last good step is in journal.jsonl"));
@@ -55,9 +56,11 @@ float FiniteScale(const at::Tensor& w_NK) {
 TernaryWeight QuantizeTernary(const at::Tensor& w_NK, const at::Tensor& previous_NC) {
   CheckMatrix(w_NK, "w_NK");
   const int64_t n = w_NK.size(0), k = w_NK.size(1);
+  const float beta = FiniteScale(w_NK);
+  if (!w_NK.device().is_cpu()) return neutral::QuantizeTernary(w_NK, beta, previous_NC);
   TernaryWeight out;
   out.k = k;
-  out.beta = FiniteScale(w_NK);
+  out.beta = beta;
   out.t2_NC = at::empty({n, kernels::T2RowBytes(k)}, at::kByte);
   const uint8_t* previous = previous_NC.defined() ? previous_NC.const_data_ptr<uint8_t>() : nullptr;
   const auto counts =
@@ -70,6 +73,7 @@ TernaryWeight QuantizeTernary(const at::Tensor& w_NK, const at::Tensor& previous
 
 at::Tensor FakeTernaryStochastic(const at::Tensor& w_NK, const Noise& noise) {
   CheckMatrix(w_NK, "w_NK");
+  TERN_CHECK(w_NK.device().is_cpu(), "on ", w_NK.device());
   const float beta = FiniteScale(w_NK), r = 1.0f / beta;
   constexpr Grid kLevels = {-1, 1, 0, 0, true};
   at::Tensor out_NK = at::empty_like(w_NK);
@@ -84,6 +88,7 @@ at::Tensor FakeTernaryStochastic(const at::Tensor& w_NK, const Noise& noise) {
 
 Int8Rows QuantizeRows(const at::Tensor& x_MK) {
   CheckMatrix(x_MK, "x_MK");
+  if (!x_MK.device().is_cpu()) return neutral::QuantizeRows(x_MK);
   const int64_t m = x_MK.size(0), k = x_MK.size(1), padded = kernels::T2PaddedK(k);
   Int8Rows out{at::empty({m, padded}, at::kChar), at::empty({m}, at::kFloat),
                at::empty({m}, at::kInt), k};
@@ -102,6 +107,7 @@ namespace {
 // float(acc_MN) * out_scale_M.
 at::Tensor ScaledProduct(const Int8Rows& x, const TernaryWeight& w, const at::Tensor& out_scale_M) {
   TERN_CHECK(x.k == w.k, "inputs have ", x.k, " columns, weights ", w.k);
+  if (!x.q_MK.device().is_cpu()) return neutral::TernaryMatMul(x, w);
   const int64_t m = x.q_MK.size(0), n = w.t2_NC.size(0);
   at::Tensor y_MN = at::empty({m, n}, at::kFloat);
   kernels::TernaryGemmArgs args;
@@ -152,6 +158,7 @@ at::Tensor ScaleSums(const at::Tensor& acc_MN, const at::Tensor& gamma_M, float 
 }
 
 at::Tensor Dequantize(const TernaryWeight& w, float scale) {
+  if (!w.t2_NC.device().is_cpu()) return neutral::Dequantize(w, scale);
   const int64_t n = w.t2_NC.size(0);
   at::Tensor out_NK = at::empty({n, w.k}, at::kFloat);
   const uint8_t* t2 = w.t2_NC.const_data_ptr<uint8_t>();
@@ -163,6 +170,7 @@ at::Tensor Dequantize(const TernaryWeight& w, float scale) {
 }
 
 at::Tensor Dequantize(const Int8Rows& x) {
+  if (!x.q_MK.device().is_cpu()) return neutral::Dequantize(x);
   const int64_t m = x.q_MK.size(0);
   at::Tensor out_MK = at::empty({m, x.k}, at::kFloat);
   const int8_t* q = x.q_MK.const_data_ptr<int8_t>();

@@ -21,7 +21,8 @@ int64_t NumBlocks(int64_t elements);
 // beta of a matrix of `count` elements from all its block sums in order.
 float ScaleOfSums(const float* sums, int64_t count);
 
-// Codes of the rows w_NK under that scale into t2 (T2RowBytes(K) bytes a row).
-void QuantizeRowsTo(const at::Tensor& w_NK, float beta, uint8_t* t2);
+// Codes of the rows w_NK under that scale into t2_NC: uint8 [N', T2RowBytes(K)], contiguous, on
+// w's device.
+void QuantizeRowsTo(const at::Tensor& w_NK, float beta, at::Tensor t2_NC);
 
 }  // namespace tern::quant

@@ -5,7 +5,6 @@
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "base/error.h"
@@ -47,20 +46,23 @@ void GatheredCodes::Send(size_t begin, size_t end, const std::vector<float>& bet
     }
     longest = std::max(longest, bytes);
   }
-  const at::Tensor mine = at::empty({longest}, at::kByte).zero_();
-  uint8_t* out = mine.mutable_data_ptr<uint8_t>();
+  const at::TensorOptions bytes = matrices_.front().rows_NK.options().dtype(at::kByte);
+  const at::Tensor mine = at::empty({longest}, bytes).zero_();
+  int64_t at = 0;
   for (size_t i = begin; i < end; ++i) {
     const Matrix& m = matrices_[i];
     codes_[i].beta = betas[i];
     codes_[i].k = m.rows_NK.size(1);
     transfer_of_[i] = transfers_.size();
-    quant::QuantizeRowsTo(m.rows_NK, betas[i], out);
-    out += m.rows_NK.size(0) * kernels::T2RowBytes(codes_[i].k);
+    const int64_t rows = m.rows_NK.size(0), row_bytes = kernels::T2RowBytes(codes_[i].k);
+    quant::QuantizeRowsTo(m.rows_NK, betas[i],
+                          mine.narrow(0, at, rows * row_bytes).view({rows, row_bytes}));
+    at += rows * row_bytes;
   }
   Transfer transfer;
   transfer.begin = begin;
   transfer.end = end;
-  transfer.all_RB = at::empty({group_.size(), longest}, at::kByte);
+  transfer.all_RB = at::empty({group_.size(), longest}, bytes);
   transfer.pending = group_.AllGather(mine, transfer.all_RB, "codes");
   transfers_.push_back(std::move(transfer));
 }
@@ -83,20 +85,19 @@ void GatheredCodes::Refresh() {
 void GatheredCodes::Receive(Transfer* transfer) {
   if (transfer->arrived) return;
   transfer->pending.Wait();
-  const int64_t stride = transfer->all_RB.size(1);
-  const uint8_t* all = transfer->all_RB.const_data_ptr<uint8_t>();
   std::vector<int64_t> at(static_cast<size_t>(group_.size()), 0);
   for (size_t i = transfer->begin; i < transfer->end; ++i) {
     const int64_t row_bytes = kernels::T2RowBytes(codes_[i].k);
     // A tensor of its own for each step: the last one's may still be saved for a backward pass.
-    codes_[i].t2_NC = at::empty({matrices_[i].split.all(), row_bytes}, at::kByte);
-    uint8_t* out = codes_[i].t2_NC.mutable_data_ptr<uint8_t>();
+    const parallel::RowSplit& split = matrices_[i].split;
+    codes_[i].t2_NC = at::empty({split.all(), row_bytes}, transfer->all_RB.options());
     for (int rank = 0; rank < group_.size(); ++rank) {
-      const int64_t bytes = matrices_[i].split.rows(rank) * row_bytes;
-      std::memcpy(out, all + rank * stride + at[static_cast<size_t>(rank)],
-                  static_cast<size_t>(bytes));
-      at[static_cast<size_t>(rank)] += bytes;
-      out += bytes;
+      const int64_t rows = split.rows(rank), bytes = rows * row_bytes;
+      int64_t& from = at[static_cast<size_t>(rank)];
+      codes_[i]
+          .t2_NC.narrow(0, split.first(rank), rows)
+          .copy_(transfer->all_RB.select(0, rank).narrow(0, from, bytes).view({rows, row_bytes}));
+      from += bytes;
     }
   }
   transfer->all_RB = at::Tensor();

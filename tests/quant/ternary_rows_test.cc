@@ -35,9 +35,8 @@ TEST(TernaryRowsTest, PiecesGiveTheWholeMatrixsBits) {
       const float beta = ScaleOfSums(sums.data(), n * k);
       EXPECT_EQ(beta, want.beta) << n << " x " << k << ", cut at " << first;
       at::Tensor t2 = at::zeros_like(want.t2_NC);
-      uint8_t* out = t2.mutable_data_ptr<uint8_t>();
-      QuantizeRowsTo(w.narrow(0, 0, first), beta, out);
-      QuantizeRowsTo(w.narrow(0, first, n - first), beta, out + first * kernels::T2RowBytes(k));
+      QuantizeRowsTo(w.narrow(0, 0, first), beta, t2.narrow(0, 0, first));
+      QuantizeRowsTo(w.narrow(0, first, n - first), beta, t2.narrow(0, first, n - first));
       EXPECT_TRUE(at::equal(t2, want.t2_NC));
     }
   }
