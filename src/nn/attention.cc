@@ -23,11 +23,14 @@ struct RoundFunction : torch::autograd::Function<RoundFunction> {
   }
 };
 
+at::Tensor Rounded(const at::Tensor& x, ComputeType compute) {
+  if (compute == ComputeType::kFp32) return x;
+  if (x.device().is_cpu()) return RoundFunction::apply(x, static_cast<int64_t>(compute));
+  return x.to(compute == ComputeType::kBf16 ? at::kBFloat16 : at::kHalf);
+}
+
 at::Tensor Operand(const at::Tensor& x_BTHE, ComputeType compute) {
-  const at::Tensor rounded = compute == ComputeType::kFp32
-                                 ? x_BTHE
-                                 : RoundFunction::apply(x_BTHE, static_cast<int64_t>(compute));
-  return rounded.transpose(1, 2);
+  return Rounded(x_BTHE, compute).transpose(1, 2);
 }
 
 }  // namespace
@@ -41,14 +44,15 @@ at::Tensor CausalAttention(const at::Tensor& q_BTHE, const at::Tensor& k_BTJE,
       Operand(q_BTHE, compute), Operand(k_BTJE, compute), Operand(v_BTJE, compute),
       masked ? std::optional<at::Tensor>(document_mask_B1TT) : std::nullopt, /*dropout_p=*/0.0,
       /*is_causal=*/!masked, /*scale=*/std::nullopt, grouped);
-  return out_BHTE.transpose(1, 2).reshape(
-      {q_BTHE.size(0), q_BTHE.size(1), q_BTHE.size(2) * q_BTHE.size(3)});
+  return out_BHTE.to(at::kFloat)
+      .transpose(1, 2)
+      .reshape({q_BTHE.size(0), q_BTHE.size(1), q_BTHE.size(2) * q_BTHE.size(3)});
 }
 
 at::Tensor DocumentMask(const at::Tensor& document_ids_BT) {
   const int64_t tokens = document_ids_BT.size(1);
   const at::Tensor same_BTT = document_ids_BT.unsqueeze(2) == document_ids_BT.unsqueeze(1);
-  const at::Tensor causal_TT = at::ones({tokens, tokens}, at::kBool).tril();
+  const at::Tensor causal_TT = at::ones({tokens, tokens}, same_BTT.options()).tril();
   return (same_BTT & causal_TT).unsqueeze(1);
 }
 

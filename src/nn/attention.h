@@ -9,8 +9,8 @@
 namespace tern::nn {
 
 // q_BTHE, k_BTJE, v_BTJE fp32, J divides H. document_mask_B1TT: bool, true where a query may see a
-// key, already causal; undefined: plain causal. Operands are rounded to the compute type; softmax
-// and sums are fp32. Returns [B, T, H * E].
+// key, already causal; undefined: plain causal. Operands are rounded to the compute type, on a GPU
+// probabilities, too; softmax and sums are fp32. Returns [B, T, H * E].
 at::Tensor CausalAttention(const at::Tensor& q_BTHE, const at::Tensor& k_BTJE,
                            const at::Tensor& v_BTJE, const at::Tensor& document_mask_B1TT,
                            ComputeType compute);

@@ -9,6 +9,7 @@
 #include "kernels/gated_ffn/gated_ffn.h"
 #include "kernels/rms_norm/rms_norm.h"
 #include "kernels/rope/rope.h"
+#include "nn/device_neutral.h"
 #include "quant/torch_parallel.h"
 
 namespace tern::nn {
@@ -108,6 +109,7 @@ kernels::GateActivation KernelActivation(Activation activation) {
 at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& gain_D, float eps) {
   TERN_CHECK(x.size(-1) == gain_D.numel(), "last axis of ", x.sizes(), " and gain of ",
              gain_D.numel());
+  if (!x.device().is_cpu()) return neutral::RmsNorm(x, gain_D, eps);
   return RmsNormFunction::apply(x, gain_D, static_cast<double>(eps));
 }
 
@@ -121,11 +123,14 @@ RopeTables MakeRopeTables(int64_t positions, int64_t head_dim, double theta,
 }
 
 at::Tensor Rope(const at::Tensor& x_MHE, const at::Tensor& positions_M, const RopeTables& tables) {
+  if (!x_MHE.device().is_cpu())
+    return neutral::Rope(x_MHE, positions_M, tables.cos_TE2, tables.sin_TE2);
   return RopeFunction::apply(x_MHE, positions_M, tables.cos_TE2, tables.sin_TE2);
 }
 
 at::Tensor GatedActivation(const at::Tensor& gate_MF, const at::Tensor& up_MF,
                            Activation activation) {
+  if (!gate_MF.device().is_cpu()) return neutral::GatedActivation(gate_MF, up_MF, activation);
   return GatedActivationFunction::apply(gate_MF, up_MF,
                                         static_cast<int64_t>(KernelActivation(activation)));
 }

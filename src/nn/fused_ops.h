@@ -1,6 +1,6 @@
 // The elementwise parts of a decoder as autograd functions over the fused kernels: each reads its
-// inputs once and saves only what backward needs. fp32, CPU; formulas in the kernels' folders
-// (kernels/rms_norm, rope, gated_ffn).
+// inputs once and saves only what backward needs. fp32; formulas in the kernels' folders
+// (kernels/rms_norm, rope, gated_ffn). Not on the CPU, device_neutral.h does it.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -12,11 +12,14 @@
 
 #include "base/error.h"
 #include "kernels/cross_entropy/cross_entropy.h"
+#include "nn/device_neutral.h"
 #include "quant/torch_parallel.h"
 
 namespace tern::nn {
 
 double CrossEntropyRows(at::Tensor logits_CV, const at::Tensor& targets_C, double grad_factor) {
+  if (!logits_CV.device().is_cpu())
+    return neutral::CrossEntropyRows(logits_CV, targets_C, grad_factor);
   const int64_t rows = logits_CV.size(0), vocabulary = logits_CV.size(1);
   at::Tensor loss_C = at::empty({rows}, at::kFloat);
   kernels::CrossEntropy(logits_CV.mutable_data_ptr<float>(), targets_C.const_data_ptr<int32_t>(),
