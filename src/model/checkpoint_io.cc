@@ -1,6 +1,9 @@
 // See checkpoint_io.h.
 #include "model/checkpoint_io.h"
 
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
+
 #include "arch/model_config_json.h"
 #include "base/error.h"
 
@@ -28,12 +31,19 @@ checkpoint::TensorView ViewOf(const std::string& name, const at::Tensor& tensor)
   return {name, h5::Type::kF32, tensor.sizes().vec(), tensor.const_data_ptr()};
 }
 
+void FillThroughHost(at::Tensor tensor, const std::function<void(void* data)>& fill) {
+  if (tensor.device().is_cpu()) return fill(tensor.data_ptr());
+  const at::NoGradGuard no_grad;
+  const at::Tensor host = at::empty(tensor.sizes(), tensor.options().device(at::kCPU));
+  fill(host.data_ptr());
+  tensor.copy_(host);
+}
+
 void ReadInto(const checkpoint::CheckpointReader& reader, const std::string& name,
               const at::Tensor& tensor) {
-  TERN_CHECK(
-      tensor.is_contiguous() && tensor.device().is_cpu() && tensor.scalar_type() == at::kFloat,
-      name);
-  reader.Read(name, h5::Type::kF32, tensor.sizes().vec(), tensor.data_ptr());
+  TERN_CHECK(tensor.is_contiguous() && tensor.scalar_type() == at::kFloat, name);
+  FillThroughHost(
+      tensor, [&](void* data) { reader.Read(name, h5::Type::kF32, tensor.sizes().vec(), data); });
 }
 
 ModelConfig ConfigOf(const checkpoint::CheckpointReader& reader) {

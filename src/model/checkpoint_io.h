@@ -1,6 +1,7 @@
 // Decoder <-> checkpoint: which datasets hold the parameters, and a decoder from any checkpoint.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -12,7 +13,11 @@ namespace tern::model {
 // A fp32 CPU tensor as a view of that name; the tensor must outlive the view.
 checkpoint::TensorView ViewOf(const std::string& name, const at::Tensor& tensor);
 
-// Fills a contiguous fp32 CPU tensor in place. Throws FormatError for another shape or type.
+// Lets `fill` write the elements of a contiguous tensor: where they are, or, when that is not the
+// CPU's memory, into a copy on the host first.
+void FillThroughHost(at::Tensor tensor, const std::function<void(void* data)>& fill);
+
+// Fills a contiguous fp32 tensor in place. Throws FormatError for another shape or type.
 void ReadInto(const checkpoint::CheckpointReader& reader, const std::string& name,
               const at::Tensor& tensor);
 

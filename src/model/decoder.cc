@@ -23,7 +23,8 @@ namespace {
 // i of the stream "init/<name>", so threads and ranks do not matter.
 void FillNormal(at::Tensor x_NK, uint64_t seed, const std::string& name, float std, int64_t k,
                 const Place& place) {
-  float* data = x_NK.mutable_data_ptr<float>();
+  at::Tensor host_NK = x_NK.device().is_cpu() ? x_NK : at::empty(x_NK.sizes(), at::kFloat);
+  float* data = host_NK.mutable_data_ptr<float>();
   const int64_t columns = x_NK.size(1), grain = std::max<int64_t>((1 << 14) / columns, 1);
   at::parallel_for(0, x_NK.size(0), grain, [&](int64_t begin, int64_t end) {
     RandomStream stream(seed, "init/" + name);
@@ -33,6 +34,7 @@ void FillNormal(at::Tensor x_NK, uint64_t seed, const std::string& name, float s
         data[i] = std * stream.NextNormal();
     }
   });
+  if (!x_NK.device().is_cpu()) x_NK.copy_(host_NK);
 }
 
 // The part of `whole` that lies at `place` and is as large as `part`.
@@ -44,7 +46,8 @@ at::Tensor PartLike(const at::Tensor& whole, const at::Tensor& part, const Place
 at::Tensor PositionsOf(const DecoderInput& input, int64_t first) {
   if (input.positions_BT.defined()) return input.positions_BT.reshape({-1});
   const int64_t batch = input.tokens_BT.size(0), tokens = input.tokens_BT.size(1);
-  return at::arange(first, first + tokens, at::kInt).repeat({batch});
+  return at::arange(first, first + tokens, input.tokens_BT.options().dtype(at::kInt))
+      .repeat({batch});
 }
 
 void CheckCache(const DecoderInput& input, const ForwardOptions& options) {
@@ -61,23 +64,38 @@ void CheckCache(const DecoderInput& input, const ForwardOptions& options) {
 at::Tensor Append(const at::Tensor& x_BTJE, const KeyValueCache& cache, at::Tensor* kept) {
   const int64_t tokens = x_BTJE.size(1);
   if (!kept->defined())
-    *kept = at::empty({x_BTJE.size(0), cache.capacity, x_BTJE.size(2), x_BTJE.size(3)}, at::kFloat);
+    *kept = at::empty({x_BTJE.size(0), cache.capacity, x_BTJE.size(2), x_BTJE.size(3)},
+                      x_BTJE.options());
   kept->narrow(1, cache.length, tokens).copy_(x_BTJE);
   return kept->narrow(1, 0, cache.length + tokens);
 }
 
 }  // namespace
 
-Decoder::Decoder(const ModelConfig& config) : config_(config) {
+Decoder::Decoder(const ModelConfig& config, const at::Device& device) : config_(config) {
   ValidateModelConfig(config);
   for (ParameterSpec& spec : ParameterTable(config)) {
-    at::Tensor value = at::empty(spec.shape, at::kFloat).set_requires_grad(true);
+    at::Tensor value =
+        at::empty(spec.shape, at::TensorOptions(at::kFloat).device(device)).set_requires_grad(true);
     parameters_.push_back({std::move(spec), std::move(value)});
   }
   places_.resize(parameters_.size());
   MakeLayers();
   rope_ = nn::MakeRopeTables(config.context_length, config.HeadDim(), config.rope_theta,
                              RopeFactors(config.rope_scaling, config.HeadDim(), config.rope_theta));
+  rope_ = {rope_.cos_TE2.to(device), rope_.sin_TE2.to(device)};
+}
+
+Decoder Decoder::To(const at::Device& device) const {
+  Decoder other = *this;
+  if (device == this->device()) return other;
+  for (Parameter& parameter : other.parameters_) {
+    const bool trained = parameter.value.requires_grad();
+    parameter.value = parameter.value.detach().to(device).set_requires_grad(trained);
+  }
+  other.rope_ = {rope_.cos_TE2.to(device), rope_.sin_TE2.to(device)};
+  other.MakeLayers();
+  return other;
 }
 
 void Decoder::MakeLayers() {
@@ -283,7 +301,8 @@ Decoder::BlockInput Decoder::Begin(const DecoderInput& input, const ForwardOptio
   options.cache->k_BTJE.resize(layers_.size());
   options.cache->v_BTJE.resize(layers_.size());
   // The new token sees all before it.
-  if (past > 0) block.mask_B1TT = at::ones({1, 1, 1, past + 1}, at::kBool);
+  if (past > 0)
+    block.mask_B1TT = at::ones({1, 1, 1, past + 1}, input.tokens_BT.options().dtype(at::kBool));
   return block;
 }
 

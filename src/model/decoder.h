@@ -80,7 +80,7 @@ struct Place {
 class Decoder {
  public:
   // Parameters are allocated, not initialised. Throws RecipeError for a config that breaks a rule.
-  explicit Decoder(const ModelConfig& config);
+  explicit Decoder(const ModelConfig& config, const at::Device& device = at::kCPU);
 
   // Normal(0, init_std) for matrices, 1 for norm gains, 0 for biases; a pure function of (seed,
   // parameter name), also of parameters that are here in parts.
@@ -93,6 +93,10 @@ class Decoder {
   // Hidden times the head: logits [M, V].
   at::Tensor Logits(const DecoderInput& input, const ForwardOptions& options) const;
 
+  // A copy in the memory of another device, parameters without gradients where they had none; on
+  // its own device the same tensors.
+  Decoder To(const at::Device& device) const;
+  at::Device device() const { return parameters_.front().value.device(); }
   // The same decoder with other tensors in place of these parameters (by name, of their shapes):
   // what a fake quantizer makes of them. All other tensors are shared.
   Decoder With(const std::map<std::string, at::Tensor>& values) const;
