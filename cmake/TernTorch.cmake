@@ -1,10 +1,14 @@
 # libtorch's CPU part as the target tern::torch. find_package(Torch) is not used: it probes for GPUs for over a minute
 # and takes over the CUDA architecture list. The definitions are those that the wheel's own targets carry.
 if(NOT TERN_TORCH_DIR)
+  set(folder libtorch-2.15.0)
+  if(TERN_TORCH_CUDA STREQUAL "ON")
+    set(folder libtorch-2.15.0-cuda)
+  endif()
   if(DEFINED ENV{TERN_CACHE})
-    set(TERN_TORCH_DIR $ENV{TERN_CACHE}/libtorch-2.15.0/torch)
+    set(TERN_TORCH_DIR $ENV{TERN_CACHE}/${folder}/torch)
   else()
-    set(TERN_TORCH_DIR $ENV{HOME}/.cache/tern/libtorch-2.15.0/torch)
+    set(TERN_TORCH_DIR $ENV{HOME}/.cache/tern/${folder}/torch)
   endif()
 endif()
 if(NOT EXISTS ${TERN_TORCH_DIR}/lib/libtorch_cpu.so)

@@ -84,10 +84,13 @@ class FakeBackend : public c10d::Backend {
 
 }  // namespace
 
-c10::intrusive_ptr<c10d::ProcessGroup> MakeFakeGroup(int rank, int size) {
+c10::intrusive_ptr<c10d::ProcessGroup> MakeFakeGroup(int rank, int size,
+                                                     const c10::Device& device) {
   auto group = c10::make_intrusive<c10d::ProcessGroup>(rank, size);
-  group->setBackend(c10::DeviceType::CPU, c10d::ProcessGroup::BackendType::CUSTOM,
-                    c10::make_intrusive<FakeBackend>(rank, size));
+  const auto backend = c10::make_intrusive<FakeBackend>(rank, size);
+  group->setBackend(c10::DeviceType::CPU, c10d::ProcessGroup::BackendType::CUSTOM, backend);
+  if (!device.is_cpu())
+    group->setBackend(device.type(), c10d::ProcessGroup::BackendType::CUSTOM, backend);
   group->setDefaultBackend(c10d::ProcessGroup::BackendType::CUSTOM);
   return group;
 }

@@ -6,12 +6,15 @@
 // not answer throws, as c10d's Backend does.
 #pragma once
 
+#include <c10/core/Device.h>
 #include <c10/util/intrusive_ptr.h>
 
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 
 namespace tern::parallel {
 
-c10::intrusive_ptr<c10d::ProcessGroup> MakeFakeGroup(int rank, int size);
+// For tensors of the CPU and of `device`.
+c10::intrusive_ptr<c10d::ProcessGroup> MakeFakeGroup(int rank, int size,
+                                                     const c10::Device& device = c10::kCPU);
 
 }  // namespace tern::parallel

@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "parallel/fake_backend.h"
 #include "parallel/gloo.h"
+#include "parallel/gpu.h"
 #include "parallel/handshake.h"
 #include "parallel/liveness.h"
 #include "parallel/store.h"
@@ -26,7 +27,7 @@ std::string FirstLine(const std::string& text) { return text.substr(0, text.find
 
 // Whether c10d's or Gloo's message is about a connection or a time limit.
 bool SpeaksOfOthers(const std::string& message) {
-  for (const char* word : {"imed out", "imeout", "onnection", "peer", "socket"}) {
+  for (const char* word : {"imed out", "imeout", "onnection", "peer", "socket", "NCCL"}) {
     if (message.find(word) != std::string::npos) return true;
   }
   return false;
@@ -75,8 +76,22 @@ struct Group::Impl {
   void SetTimeout() const {
     process_group->setTimeout(std::chrono::milliseconds(static_cast<int64_t>(timeout_s() * 1e3)));
   }
-  c10d::Backend& backend() { return *process_group->getBackend(c10::DeviceType::CPU); }
+  c10d::Backend& backend(const at::Tensor& of) {
+    return *process_group->getBackend(of.device().type());
+  }
+  // The process group among `size` ranks that meet at `at`.
+  void Connect(const c10::intrusive_ptr<c10d::Store>& at, int rank, int size, bool one_machine);
 };
+
+void Group::Impl::Connect(const c10::intrusive_ptr<c10d::Store>& at, int rank, int size,
+                          bool one_machine) {
+  const c10::Device& device = top().options.device;
+  process_group = MakeGlooGroup(at, rank, size, one_machine, timeout_s());
+  if (device.is_cpu()) return;
+  process_group->setBackend(device.type(), c10d::ProcessGroup::BackendType::NCCL,
+                            MakeNcclBackend(c10::make_intrusive<c10d::PrefixStore>("nccl", at),
+                                            rank, size, device, timeout_s()));
+}
 
 Group::Group(const Topology& topology, const GroupOptions& options)
     : impl_(std::make_unique<Impl>()) {
@@ -88,18 +103,18 @@ Group::Group(const Topology& topology, const GroupOptions& options)
       impl_->store, topology.rank, topology.world,
       LivenessOptions{.lost_s = options.lost_s, .on_lost = options.on_lost});
   Guard([&] {
-    impl_->process_group =
-        MakeGlooGroup(impl_->store, topology.rank, topology.world,
-                      topology.local_world == topology.world, impl_->timeout_s());
+    impl_->Connect(impl_->store, topology.rank, topology.world,
+                   topology.local_world == topology.world);
   });
 }
 
 Group::Group(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
-std::unique_ptr<Group> Group::Fake(const Topology& topology) {
+std::unique_ptr<Group> Group::Fake(const Topology& topology, const c10::Device& device) {
   auto impl = std::make_unique<Impl>();
   impl->topology = topology;
-  impl->process_group = MakeFakeGroup(topology.rank, topology.world);
+  impl->options.device = device;
+  impl->process_group = MakeFakeGroup(topology.rank, topology.world, device);
   return std::unique_ptr<Group>(new Group(std::move(impl)));
 }
 
@@ -121,12 +136,12 @@ std::unique_ptr<Group> Group::Part(int first, int stride, int size) {
   const int64_t number = impl_->parts_made++;
   if (impl_->store) {
     Guard([&] {
-      impl->process_group = MakeGlooGroup(
+      impl->Connect(
           c10::make_intrusive<c10d::PrefixStore>(StrCat("part/", number, "/", first), impl_->store),
-          mine.rank, size, all.local_world == all.world, impl_->timeout_s());
+          mine.rank, size, all.local_world == all.world);
     });
   } else {
-    impl->process_group = MakeFakeGroup(mine.rank, size);
+    impl->process_group = MakeFakeGroup(mine.rank, size, impl_->options.device);
   }
   impl_->parts.push_back(impl.get());
   return std::unique_ptr<Group>(new Group(std::move(impl)));
@@ -135,6 +150,9 @@ std::unique_ptr<Group> Group::Part(int first, int stride, int size) {
 // The rank that serves the store goes last, so that the others still read its last words.
 Group::~Group() {
   if (impl_->whole != nullptr) std::erase(impl_->whole->parts, impl_.get());
+  // NCCL wants to be told; after a failure it would wait for the others.
+  if (impl_->top().options.device.is_cuda() && std::uncaught_exceptions() == 0)
+    impl_->process_group->shutdown();
   if (!impl_->liveness) return;
   impl_->liveness->Leave();
   if (!is_root() || impl_->topology.store_is_launchers) return;
@@ -199,7 +217,7 @@ Pending Group::AllReduceSum(const at::Tensor& sum, const char* kind) {
   pending.impl_ = std::make_unique<Pending::Impl>();
   pending.impl_->group = this;
   pending.impl_->tensors = {sum};
-  Guard([&] { pending.impl_->work = impl_->backend().allreduce(pending.impl_->tensors); });
+  Guard([&] { pending.impl_->work = impl_->backend(sum).allreduce(pending.impl_->tensors); });
   CountSum(static_cast<int64_t>(sum.nbytes()), kind);
   return pending;
 }
@@ -212,8 +230,8 @@ Pending Group::AllGather(const at::Tensor& mine, const at::Tensor& all, const ch
   pending.impl_->group = this;
   pending.impl_->tensors = {mine.view({-1}), all.view({-1})};
   Guard([&] {
-    pending.impl_->work =
-        impl_->backend().all_gather_single(pending.impl_->tensors[1], pending.impl_->tensors[0]);
+    pending.impl_->work = impl_->backend(mine).all_gather_single(pending.impl_->tensors[1],
+                                                                 pending.impl_->tensors[0]);
   });
   impl_->counts()[kind] += GatherTraffic(impl_->layout(), static_cast<int64_t>(mine.nbytes()));
   return pending;
@@ -232,7 +250,7 @@ Pending Group::AllToAll(const at::Tensor& send, std::vector<int64_t> send_rows,
   pending.impl_->group = this;
   pending.impl_->tensors = {send, receive};
   Guard([&] {
-    pending.impl_->work = impl_->backend().all_to_all_single(
+    pending.impl_->work = impl_->backend(send).all_to_all_single(
         pending.impl_->tensors[1], pending.impl_->tensors[0], receive_rows, send_rows);
   });
   impl_->counts()[kind] += ExchangeTraffic(impl_->layout(), rank(), bytes_to);

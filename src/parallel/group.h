@@ -1,4 +1,5 @@
-// The processes that train together, over libtorch's c10d: Gloo on CPUs. Everything here that is
+// The processes that train together, over libtorch's c10d: Gloo for tensors of the CPU, NCCL for
+// those of a GPU. Everything here that is
 // not a plain accessor is a collective: all ranks call it, in the same order. Sums over ranks are
 // made in rank order where the caller sees numbers, so that every rank has the same bits. A
 // collective that fails or times out throws RankLost, which names the rank that is the cause, if it
@@ -6,6 +7,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
 #include <c10/util/intrusive_ptr.h>
 
 #include <cstdint>
@@ -36,6 +38,7 @@ struct GroupOptions {
   double first_step_timeout_s = 1800;  // Of one collective before the first step is done
   double step_timeout_s = 300;         // Of one collective after it
   double lost_s = 30;                  // Without a sign of life
+  c10::Device device = c10::kCPU;      // A GPU: its tensors are exchanged, too (parallel/gpu.h)
   // Compared among the ranks at the start, by name: "recipe", "binary", "data". Another value on
   // any rank is an error that names rank and item.
   std::map<std::string, std::string> must_agree;
@@ -65,7 +68,9 @@ class Group {
   Group(const Topology& topology, const GroupOptions& options);
   // One rank of `topology` without the others, which answer as if they had what this one has
   // (fake_backend.h): no network, no handshake, nobody watched. OnRoot works on rank 0 only.
-  static std::unique_ptr<Group> Fake(const Topology& topology);
+  // device: of tensors that are exchanged beside the CPU's.
+  static std::unique_ptr<Group> Fake(const Topology& topology,
+                                     const c10::Device& device = c10::kCPU);
   // Ranks first, first + stride, ..., `size` of them, this one included, as a group of their own.
   // All ranks of this group call it together, each for its part. What the part sends is counted
   // here. This must outlive it.

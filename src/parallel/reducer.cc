@@ -15,7 +15,7 @@ class SumHook : public c10d::CppCommHookInterface<Group*> {
     std::vector<at::Tensor> tensors = {bucket.getBufferRef()};
     state_->CountSum(static_cast<int64_t>(tensors[0].nbytes()), "gradients");
     return state_->process_group()
-        ->getBackend(c10::DeviceType::CPU)
+        ->getBackend(tensors[0].device().type())
         ->allreduce(tensors)
         ->getFuture();
   }
