@@ -94,7 +94,7 @@ TEST(DeviceNeutralRoundingTest, TiesGoToEven) {
 // 128 x 2^17 = 2^24: beyond so many columns one fp32 sum may not be exact. All products have one
 // sign, so that the sums are as large as they get.
 TEST(DeviceNeutralExactnessTest, RowsTooLongForFp32SumsAreExact) {
-  const int64_t k = 3 * (int64_t{1} << 17) + 5;
+  const int64_t k = (int64_t{1} << 20) + 5;
   const at::Tensor x_MK = at::rand({2, k}) + 0.5, w_NK = at::rand({3, k}) + 0.5;
   const Int8Rows x = QuantizeRows(x_MK);
   const TernaryWeight w = QuantizeTernary(w_NK);
