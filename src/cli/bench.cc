@@ -16,7 +16,7 @@ namespace {
 
 struct BenchTrainFlags {
   std::string shape = "d256", precision = "bf16";
-  std::string shard = "none", reduce = "fp32";
+  std::string shard = "none", reduce = "fp32", device = "cpu";
   int64_t steps = 10, warmup = 3, threads = 0, ranks = 0, tensor = 1;
   bool dense = false, json = false;
 };
@@ -43,6 +43,7 @@ std::vector<std::string> RankArguments(const BenchTrainFlags& flags) {
                                         "--precision", flags.precision,
                                         "--shard",     flags.shard,
                                         "--reduce",    flags.reduce,
+                                        "--device",    flags.device,
                                         "--steps",     StrCat(flags.steps),
                                         "--warmup",    StrCat(flags.warmup),
                                         "--threads",   StrCat(flags.threads),
@@ -52,9 +53,11 @@ std::vector<std::string> RankArguments(const BenchTrainFlags& flags) {
   return arguments;
 }
 
-void RunBenchTrain(const BenchTrainFlags& flags, parallel::Group* group) {
+void RunBenchTrain(const BenchTrainFlags& flags, parallel::Group* group,
+                   const c10::Device& device) {
   train::BenchOptions options;
   options.group = group;
+  options.device = device;
   options.parallel = ParallelOf(flags);
   options.model = train::BenchShape(flags.shape);
   if (flags.dense) options.model.linear = LinearKind::kDense;
@@ -73,6 +76,7 @@ void RunBenchTrain(const BenchTrainFlags& flags, parallel::Group* group) {
                                 {"precision", flags.precision},
                                 {"dense", flags.dense},
                                 {"ranks", ranks},
+                                {"device", flags.device},
                                 {"shard", flags.shard},
                                 {"reduce", flags.reduce},
                                 {"sent_bytes", result.sent_bytes},
@@ -127,12 +131,17 @@ void AddBenchTrainCommand(CLI::App& bench) {
   train->add_option("--reduce", flags->reduce, "Sharded gradients travel as fp32 | bf16")
       ->check(CLI::IsMember({"fp32", "bf16"}))
       ->capture_default_str();
+  train->add_option("--device", flags->device, "cpu | cuda")
+      ->check(CLI::IsMember({"cpu", "cuda"}))
+      ->capture_default_str();
   train->add_flag("--dense", flags->dense, "Dense linear layers instead of BitLinear");
   train->add_flag("--json", flags->json, "One JSON object instead of text");
   train->callback([flags] {
     if (StartRanks(flags->ranks, RankArguments(*flags))) return;
-    RunAsRank({ParallelOf(*flags), flags->threads, {}},
-              [&](parallel::Group* group) { RunBenchTrain(*flags, group); });
+    RunAsRank({ParallelOf(*flags), flags->threads, {}, flags->device},
+              [&](parallel::Group* group, const c10::Device& device) {
+                RunBenchTrain(*flags, group, device);
+              });
   });
 }
 

@@ -14,6 +14,7 @@
 #include "cli/commands.h"
 #include "cli/threads.h"
 #include "nn/precision.h"
+#include "parallel/gpu.h"
 #include "plan/plan.h"
 
 namespace tern::cli {
@@ -40,6 +41,7 @@ void AddDoctorCommand(CLI::App& app) {
   CLI::App* command = app.add_subcommand("doctor", "What this machine can do, and why not");
   command->footer("Example: tern doctor");
   command->callback([] {
+    const std::string no_gpu = parallel::WhyNoGpu();  // Before libtorch looks for its CUDA part
     SetThreads(0);
     engine_cli::PrintDeployDoctor();
     std::cout << "libtorch        " << TORCH_VERSION << ", " << at::get_num_threads()
@@ -50,7 +52,8 @@ void AddDoctorCommand(CLI::App& app) {
               << "\n"
               << "fp32 GEMM       " << FormatSi(plan::MeasureGemmPeak()) << "FLOP/s measured\n"
               << "libtorch CUDA   " << CudaVersions() << "\n"
-              << "training        on CPUs; train.device: cuda is not in this version\n";
+              << "training        on CPUs"
+              << (no_gpu.empty() ? " and GPUs" : StrCat("; not on GPUs: ", no_gpu)) << "\n";
   });
 }
 

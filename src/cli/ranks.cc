@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/sha256.h"
 #include "cli/threads.h"
+#include "parallel/gpu.h"
 #include "parallel/launch.h"
 #include "parallel/spawn.h"
 
@@ -75,11 +76,13 @@ bool StartRanks(int64_t ranks, const std::vector<std::string>& arguments) {
   return true;
 }
 
-void RunAsRank(const RankedJob& ranked, const std::function<void(parallel::Group*)>& job) {
+void RunAsRank(const RankedJob& ranked,
+               const std::function<void(parallel::Group*, const c10::Device&)>& job) {
   if (std::getenv(parallel::kRanksVariable) != nullptr) parallel::DieWithLauncher();
   const parallel::Topology topology = parallel::ResolveTopology();
+  const c10::Device device = parallel::TakeDevice(ranked.device, topology);
   SetThreads(ranked.threads, topology.local_world);
-  if (topology.alone()) return job(nullptr);
+  if (topology.alone()) return job(nullptr, device);
   if (topology.rank != 0) ::setenv("TERN_LOG", "warn", /*overwrite=*/0);  // Said once, by rank 0
   LogInfo(parallel::Describe(topology));
   parallel::GroupOptions options;
@@ -89,11 +92,13 @@ void RunAsRank(const RankedJob& ranked, const std::function<void(parallel::Group
   options.lost_s = ranked.parallel.lost_after_s;
   options.must_agree = ranked.must_agree;
   options.must_agree["build of tern"] = Sha256OfFile(kThisProgram);
+  options.must_agree["kind of device"] = c10::DeviceTypeName(device.type(), /*lower_case=*/true);
+  options.device = device;
   options.on_lost = EndBecauseLost;
   try {
     parallel::Group group(topology, options);
     try {
-      job(&group);
+      job(&group, device);
     } catch (const parallel::RankLost&) {
       throw;  // Another rank is the cause, and has said so or cannot.
     } catch (const StoppedError&) {

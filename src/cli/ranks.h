@@ -22,10 +22,13 @@ struct RankedJob {
   recipe::ParallelConfig parallel;
   int64_t threads = 0;  // A rank's; 0: the machine's processors divided among its ranks
   std::map<std::string, std::string> must_agree;
+  std::string device = "cpu";  // What the job asks for: "cpu", "cuda", "auto" (parallel/gpu.h)
 };
 
-// Runs `job` in this process: alone (null), or as the rank that the launcher's environment says.
+// Runs `job` in this process: alone (null), or as the rank that the launcher's environment says, on
+// the device that it asks for.
 // What the job throws is told to the other ranks, and to torchrun by its error file.
-void RunAsRank(const RankedJob& ranked, const std::function<void(parallel::Group*)>& job);
+void RunAsRank(const RankedJob& ranked,
+               const std::function<void(parallel::Group*, const c10::Device&)>& job);
 
 }  // namespace tern::cli

@@ -65,10 +65,11 @@ void AddRunCommand(CLI::App& app) {
     if (StartRanks(flags->ranks, RankArguments(*flags))) return;
     const RankedJob ranked = {loaded.recipe.parallel,
                               loaded.recipe.threads,
-                              {{"recipe", Sha256Hex(recipe::ResolvedYaml(loaded))}}};
-    RunAsRank(ranked, [&](parallel::Group* group) {
-      job::RunRecipe(loaded,
-                     {flags->runs, flags->restart_from, FetchScripts(flags->recipe), group});
+                              {{"recipe", Sha256Hex(recipe::ResolvedYaml(loaded))}},
+                              job::WantedDevice(loaded.recipe)};
+    RunAsRank(ranked, [&](parallel::Group* group, const c10::Device& device) {
+      job::RunRecipe(
+          loaded, {flags->runs, flags->restart_from, FetchScripts(flags->recipe), group, device});
     });
   });
 }

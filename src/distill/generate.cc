@@ -102,6 +102,7 @@ class Writing {
     for (int64_t row = 0; row < batch_.batch; ++row)
       for (int64_t i = 0; i < count; ++i)
         ids[row * count + i] = out_.inputs[static_cast<size_t>(row * batch_.tokens + begin + i)];
+    input.tokens_BT = input.tokens_BT.to(writer_.device());
     model::ForwardOptions forward;
     forward.compute = options_.compute;
     forward.quantized_share = options_.quantized_share;
@@ -110,7 +111,9 @@ class Writing {
     const at::Tensor h_MD = writer_.Hidden(input, forward);
     const at::Tensor last_BD =
         h_MD.view({batch_.batch, count, h_MD.size(1)}).select(1, count - 1).contiguous();
-    return nn::MatMul(last_BD, writer_.HeadWeight().detach().t(), options_.compute).contiguous();
+    return nn::MatMul(last_BD, writer_.HeadWeight().detach().t(), options_.compute)
+        .contiguous()
+        .cpu();
   }
 
   // Tokens number `at` of the rows; returns whether any row goes on.

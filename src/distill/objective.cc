@@ -4,7 +4,7 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
-#include <ATen/ops/ones.h>
+#include <ATen/ops/ones_like.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
@@ -36,7 +36,7 @@ int64_t LayerIndex(int64_t layer, int64_t layers, const std::string& key) {
 }
 
 at::Tensor RowsThatCount(const at::Tensor& targets_M, bool all) {
-  return all ? at::ones({targets_M.size(0)}, at::kFloat) : (targets_M >= 0).to(at::kFloat);
+  return all ? at::ones_like(targets_M, at::kFloat) : (targets_M >= 0).to(at::kFloat);
 }
 
 }  // namespace
@@ -119,8 +119,8 @@ void Objective::AddProjections(const ModelConfig& student, uint64_t seed) {
     RandomStream stream(seed, "init/" + name);
     float* data = value.mutable_data_ptr<float>();
     for (int64_t i = 0; i < value.numel(); ++i) data[i] = std * stream.NextNormal();
-    projections_.push_back(
-        {{name, {teacher_d, d}, ParameterRole::kLinear}, value.set_requires_grad(true)});
+    projections_.push_back({{name, {teacher_d, d}, ParameterRole::kLinear},
+                            value.to(teacher_->device()).set_requires_grad(true)});
   }
 }
 
@@ -239,7 +239,9 @@ TeacherRows Objective::Ask(const data::Batch& batch, int64_t begin,
   const at::NoGradGuard no_grad;
   if (!recipe::ComparesWithTeacher(stage_.losses)) return nullptr;
   if (store_ != nullptr) {
-    const TeacherChunk all = store_->Rows(batch, begin, options.micro_batch, options.first_sample);
+    TeacherChunk all = store_->Rows(batch, begin, options.micro_batch, options.first_sample);
+    all.top_indices_CK = all.top_indices_CK.to(input.tokens_BT.device());
+    all.top_log_probs_CK = all.top_log_probs_CK.to(input.tokens_BT.device());
     return [all](int64_t first, int64_t count) {
       return TeacherChunk{{},
                           all.top_indices_CK.narrow(0, first, count),
@@ -262,8 +264,10 @@ TeacherRows Objective::Ask(const data::Batch& batch, int64_t begin,
 void Objective::RunMicroBatch(const model::Decoder& student, const data::Batch& batch,
                               int64_t begin, const PassOptions& options, StepPlan* plan) const {
   const bool features = !plan->ours.layers.empty();
-  const model::DecoderInput input = model::InputOf(batch, begin, options.micro_batch);
-  const at::Tensor targets_M = model::TargetsOf(batch, begin, options.micro_batch);
+  const model::DecoderInput input =
+      model::InputOf(batch, begin, options.micro_batch, student.device());
+  const at::Tensor targets_M =
+      model::TargetsOf(batch, begin, options.micro_batch, student.device());
   const TeacherRows teacher = Ask(batch, begin, input, options, plan);
   const at::Tensor h_MD =
       student.Hidden(input, {options.compute, options.checkpoint_blocks, options.observer,

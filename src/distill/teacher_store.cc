@@ -76,7 +76,8 @@ struct ShardData {
 // One sample a time: rows of logits are V wide.
 void AddSample(const model::Decoder& teacher, const data::Batch& batch, int64_t row,
                const TeacherStoreKey& key, nn::ComputeType compute, ShardData* out) {
-  const at::Tensor h_TD = teacher.Hidden(model::InputOf(batch, row, 1), {compute});
+  const at::Tensor h_TD =
+      teacher.Hidden(model::InputOf(batch, row, 1, teacher.device()), {compute});
   const at::Tensor logits_TV = nn::MatMul(h_TD, teacher.HeadWeight().detach().t(), compute);
   if (!logits_TV.isfinite().all().item<bool>()) {
     throw NumericError(
@@ -84,7 +85,7 @@ void AddSample(const model::Decoder& teacher, const data::Batch& batch, int64_t 
         "tern eval");
   }
   const auto [top_TK, ids_TK] = at::topk(at::log_softmax(logits_TV / key.temperature, 1), key.k, 1);
-  const at::Tensor ids = ids_TK.to(at::kInt).contiguous(), top = top_TK.contiguous();
+  const at::Tensor ids = ids_TK.to(at::kInt).contiguous().cpu(), top = top_TK.contiguous().cpu();
   out->ids.insert(out->ids.end(), ids.const_data_ptr<int32_t>(),
                   ids.const_data_ptr<int32_t>() + ids.numel());
   out->log_probs.insert(out->log_probs.end(), top.const_data_ptr<float>(),

@@ -59,8 +59,8 @@ Comparison Compare(const model::Decoder& decoder, const model::Decoder& referenc
     const int64_t size = std::min(options.batch, count - first);
     const data::Batch batch = data::MakeEvalBatch(tokens, options.split, windows, first, size,
                                                   options.sequence_length, options.packing);
-    AddRows(decoder, reference, model::InputOf(batch, 0, size), model::TargetsOf(batch, 0, size),
-            &sums);
+    AddRows(decoder, reference, model::InputOf(batch, 0, size, decoder.device()),
+            model::TargetsOf(batch, 0, size, decoder.device()), &sums);
     if (options.progress) options.progress(first + size, count);
   }
   CheckPredicted(sums.tokens, options.split);
@@ -83,7 +83,7 @@ std::vector<double> BlockErrors(const model::Decoder& decoder, const model::Deco
   for (int64_t i = 0; i < static_cast<int64_t>(windows.size()); ++i) {
     const data::Batch batch = data::MakeEvalBatch(tokens, options.split, windows, i, 1,
                                                   options.sequence_length, options.packing);
-    const model::DecoderInput input = model::InputOf(batch, 0, 1);
+    const model::DecoderInput input = model::InputOf(batch, 0, 1, decoder.device());
     const int64_t rows = windows[static_cast<size_t>(i)].targets;
     const auto features = [&](const model::Decoder& model) {
       model::Capture capture;

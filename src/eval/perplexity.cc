@@ -47,9 +47,11 @@ Shares MyPasses(const model::Decoder& decoder, const data::TokenSource& tokens,
     nn::LossOptions loss;
     loss.count = 1;  // The sum, divided once at the end.
     loss.chunk_rows = kChunkRows;
+    const at::Tensor h_MD =
+        decoder.Hidden(model::InputOf(batch, 0, size, decoder.device()), forward);
     shares.losses.push_back(
-        nn::ChunkedCrossEntropy(decoder.Hidden(model::InputOf(batch, 0, size), forward),
-                                decoder.HeadWeight(), model::TargetsOf(batch, 0, size), loss)
+        nn::ChunkedCrossEntropy(h_MD, decoder.HeadWeight(),
+                                model::TargetsOf(batch, 0, size, decoder.device()), loss)
             .item<double>());
     if (options.progress) options.progress(first + size, count);
   }

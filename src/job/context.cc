@@ -24,6 +24,11 @@ Context::Context(const recipe::LoadedRecipe& the_recipe, std::string run_folder,
       journal(is_root() ? folder + "/journal.jsonl" : ""),
       resolved_yaml(recipe::ResolvedYaml(the_recipe)) {}
 
+c10::Device Context::DeviceOf(const recipe::TrainStage& stage) const {
+  const bool stays = stage.device == "cpu" || !train::WhyNotOnGpu(stage).empty();
+  return stays ? c10::Device(c10::kCPU) : device;
+}
+
 const text::Tokenizer& Context::Tokenizer() {
   if (!tokenizer_) {  // A tokenizer.json alone does not say which token ends a text.
     const recipe::SourceModel* model = TokenizerModel(recipe());

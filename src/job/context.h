@@ -29,8 +29,12 @@ struct Context {
   Journal journal;
   std::string resolved_yaml;
   double gemm_flops = 0;  // Measured when the first train stage begins
+  // This rank's GPU, or the CPU; what a stage uses is DeviceOf(stage).
+  c10::Device device = c10::kCPU;
 
   bool is_root() const { return group == nullptr || group->is_root(); }
+  // device, or the CPU where the stage says so or does what is done on CPUs only.
+  c10::Device DeviceOf(const recipe::TrainStage& stage) const;
   int ranks() const { return group == nullptr ? 1 : group->size(); }
   const recipe::Recipe& recipe() const { return loaded.recipe; }
   std::string Path(const std::string& name) const { return folder + "/" + name; }

@@ -43,7 +43,7 @@ void AddRecovery(Context& context, const recipe::EvalStage& stage, const model::
                  nlohmann::json* result) {
   const recipe::Recipe& recipe = context.recipe();
   const recipe::SourceModel& like = recipe.teacher.from.empty() ? recipe.start : recipe.teacher;
-  const model::Decoder reference = OpenReference(context, like.from);
+  const model::Decoder reference = OpenReference(context, like.from).To(decoder.device());
   const eval::Comparison trained = CompareOrStop(context, stage, decoder, reference);
   (*result)["reference"] = like.from;
   (*result)["reference_loss"] = trained.reference_loss;
@@ -56,7 +56,8 @@ void AddRecovery(Context& context, const recipe::EvalStage& stage, const model::
   (*result)["block_errors"] =
       eval::BlockErrors(decoder, reference, context.TokensFor(few.sequence_length), few);
   if (recipe.start.from.empty()) return;
-  const eval::Comparison before = CompareOrStop(context, stage, UntrainedStart(context), reference);
+  const eval::Comparison before =
+      CompareOrStop(context, stage, UntrainedStart(context).To(decoder.device()), reference);
   (*result)["start_loss"] = before.loss;
   (*result)["start_mean_kl"] = before.mean_kl;
   const double lost = before.loss - trained.reference_loss;
@@ -70,7 +71,9 @@ nlohmann::json RunStage(Context& context, const recipe::EvalStage& stage) {
   if (context.is_root()) folder = CheckpointFolder(context, "last", stage.id);
   if (context.group != nullptr) folder = context.group->FromRoot(folder);
   const checkpoint::CheckpointReader reader(folder);
-  const model::Decoder decoder = qat::LoadShipped(reader);
+  const c10::Device device =
+      context.DeviceOf(*recipe::StageBefore<recipe::TrainStage>(context.recipe(), stage.id));
+  const model::Decoder decoder = qat::LoadShipped(reader).To(device);
   eval::PerplexityOptions options = OptionsOf(context, stage, decoder);
   options.group = context.group;
   std::optional<ProgressLine> progress;

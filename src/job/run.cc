@@ -159,12 +159,12 @@ void RunOne(Context& context, const recipe::Stage& stage, const StageRecord& rec
 }
 
 // What must hold before anything is made, and is the same for all ranks.
-void CheckJob(const recipe::LoadedRecipe& loaded, int ranks) {
+void CheckJob(const recipe::LoadedRecipe& loaded, int ranks, const c10::Device& device) {
   for (const std::string& warning : recipe::CheckRecipe(loaded)) LogWarn(warning);
   CheckQuantizeStages(loaded);
   for (const recipe::Stage& stage : loaded.recipe.stages) {
     if (const auto* train = std::get_if<recipe::TrainStage>(&stage)) {
-      CheckMachine(*train);
+      CheckMachine(*train, device);
       qat::MatchRules(train->quantize, loaded.recipe.model, train->id);
       const std::string why = ranks > 1 ? tern::train::WhyNotByRanks(loaded.recipe, *train) : "";
       if (!why.empty()) throw RecipeError(why + ". Run it without --ranks");
@@ -191,9 +191,19 @@ void PrepareFolder(const Context& context, const std::vector<recipe::Stage>& sta
 
 }  // namespace
 
+std::string WantedDevice(const recipe::Recipe& recipe) {
+  std::string wanted = "cpu";
+  for (const recipe::Stage& stage : recipe.stages) {
+    const auto* train = std::get_if<recipe::TrainStage>(&stage);
+    if (train == nullptr || train->device == "cpu") continue;
+    if (wanted != "cuda") wanted = train->device;
+  }
+  return wanted;
+}
+
 void RunRecipe(const recipe::LoadedRecipe& given, const RunOptions& options) {
   const recipe::LoadedRecipe loaded = Resolved(given);
-  CheckJob(loaded, options.group == nullptr ? 1 : options.group->size());
+  CheckJob(loaded, options.group == nullptr ? 1 : options.group->size(), options.device);
   const std::string folder = options.runs_folder + "/" + loaded.recipe.name;
   std::optional<FileLock> lock;
   OnRoot(options.group, [&] {
@@ -203,6 +213,7 @@ void RunRecipe(const recipe::LoadedRecipe& given, const RunOptions& options) {
   });
   InstallStopSignals();
   Context context(loaded, folder, options.fetch_scripts, options.group);
+  context.device = options.device;
   const std::vector<recipe::Stage> stages = StagesOf(loaded.recipe);
   OnRoot(options.group, [&] { PrepareFolder(context, stages, options); });
 

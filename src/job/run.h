@@ -18,7 +18,13 @@ struct RunOptions {
   // Not null: all ranks call RunRecipe together. They share trainings and evaluations; everything
   // else, and every file but the parts of checkpoints, is the root's.
   parallel::Group* group = nullptr;
+  // This rank's (parallel/gpu.h): of the train stages that may use a GPU.
+  c10::Device device = c10::kCPU;
 };
+
+// What the train stages ask for together: "cuda" when one needs it, "auto" when one would take it,
+// else "cpu".
+std::string WantedDevice(const recipe::Recipe& recipe);
 
 // Throws RecipeError when a finished or begun stage was made from other keys (naming them),
 // ResourceError when another process runs in the same folder, and whatever a stage throws. Prints

@@ -9,8 +9,9 @@
 
 namespace tern::job {
 
-// What a training asks of the machine, before anything is made. Throws ResourceError.
-void CheckMachine(const recipe::TrainStage& stage);
+// What a training asks of the machine, whose device this rank has, before anything is made. Throws
+// RecipeError and ResourceError.
+void CheckMachine(const recipe::TrainStage& stage, const c10::Device& device);
 
 nlohmann::json RunStage(Context& context, const recipe::PrepareStage& stage);
 nlohmann::json RunStage(Context& context, const recipe::TrainStage& stage);

@@ -69,18 +69,23 @@ void AddRecorded(const Context& context, const std::string& id, nlohmann::json* 
 
 }  // namespace
 
-void CheckMachine(const recipe::TrainStage& stage) {
-  if (stage.device == "cuda") {
-    throw ResourceError(StrCat(
-        stage.id, ".device is cuda: training on GPUs is not in this version; want cpu or auto"));
-  }
-  train::SelectAttention(stage.attention, stage.id + ".attention");
+void CheckMachine(const recipe::TrainStage& stage, const c10::Device& device) {
+  const std::string why_not = train::WhyNotOnGpu(stage);
+  if (stage.device == "cuda" && !why_not.empty())
+    throw RecipeError(StrCat(why_not, "; found ", stage.id, ".device: cuda, want cpu or auto"));
+  if (stage.device == "auto" && !device.is_cpu() && !why_not.empty())
+    LogInfo(why_not, ", and device is auto");
+  if (stage.device == "cuda" && device.is_cpu())
+    throw ResourceError(StrCat(stage.id, ".device is cuda, and this process took no GPU"));
+  const bool stays = stage.device == "cpu" || !why_not.empty();
+  train::SelectAttention(stage.attention, stage.id + ".attention", stays ? c10::kCPU : device);
 }
 
 nlohmann::json RunStage(Context& context, const recipe::TrainStage& stage) {
   const data::TokenSource& tokens = context.TokensFor(stage.sequence_length);
   NoteShares(context, stage, tokens);
-  if (context.gemm_flops == 0) context.gemm_flops = plan::MeasureGemmPeak();
+  const c10::Device device = context.DeviceOf(stage);
+  if (context.gemm_flops == 0) context.gemm_flops = plan::MeasureGemmPeak(device);
   if (context.group != nullptr)  // One number, so that all ranks judge the budget alike
     context.gemm_flops = context.group->GatherNumbers({context.gemm_flops})[0][0];
   const plan::TrainPlan plan =
@@ -88,32 +93,34 @@ nlohmann::json RunStage(Context& context, const recipe::TrainStage& stage) {
   if (context.is_root()) std::cerr << plan::FormatPlan(context.recipe(), stage, plan);
   plan::CheckBudget(context.recipe(), plan);
   const std::optional<distill::TeacherStore> store = OpenTeacherStore(context, stage);
-  const std::optional<model::Decoder> teacher = store ? std::nullopt : OpenTeacher(context, stage);
+  std::optional<model::Decoder> teacher = store ? std::nullopt : OpenTeacher(context, stage);
+  if (teacher) teacher = teacher->To(device);
   train::TensorMemory::Count();
-  const int64_t before = train::TensorMemory::Bytes();
-  train::TensorMemory::RestartPeak();
+  const int64_t before = train::TensorMemory::Bytes(device);
+  train::TensorMemory::RestartPeak(device);
   const train::TrainResult result =
       train::Train({context.recipe(), stage, context.Path(stage.id), context.folder, tokens,
                     context.journal, context.resolved_yaml, context.gemm_flops,
                     [&](model::Decoder* decoder) { InitializeDecoder(context, stage, decoder); },
                     teacher ? &*teacher : nullptr, store ? &*store : nullptr, context.group,
-                    context.Tokenizer().table().eos_id});
+                    context.Tokenizer().table().eos_id, device});
   const double share = result.tokens_per_second *
                        plan::FlopsPerToken(context.recipe().model, stage.sequence_length) /
                        (context.gemm_flops * context.ranks());
-  nlohmann::json out = {
-      {"steps", result.steps},
-      {"ranks", context.ranks()},
-      {"loss", result.loss},
-      {"validation_loss", result.validation_loss},
-      {"tokens_per_second", result.tokens_per_second},
-      {"share_of_gemm_peak", share},
-      {"seconds_of_last_process", result.seconds},
-      {"parameters", plan.parameters},
-      {"peak_tensor_bytes", MostOfAnyRank(context, train::TensorMemory::PeakBytes() - before)},
-      {"predicted_tensor_bytes", plan.tensor_bytes},
-      {"predicted_memory_bytes", plan.memory_bytes},
-      {"peak_memory_bytes", PeakRssBytes()}};
+  nlohmann::json out = {{"steps", result.steps},
+                        {"ranks", context.ranks()},
+                        {"device", c10::DeviceTypeName(device.type(), /*lower_case=*/true)},
+                        {"loss", result.loss},
+                        {"validation_loss", result.validation_loss},
+                        {"tokens_per_second", result.tokens_per_second},
+                        {"share_of_gemm_peak", share},
+                        {"seconds_of_last_process", result.seconds},
+                        {"parameters", plan.parameters},
+                        {"peak_tensor_bytes",
+                         MostOfAnyRank(context, train::TensorMemory::PeakBytes(device) - before)},
+                        {"predicted_tensor_bytes", plan.tensor_bytes},
+                        {"predicted_memory_bytes", plan.memory_bytes},
+                        {"peak_memory_bytes", PeakRssBytes()}};
   if (context.is_root()) AddRecorded(context, stage.id, &out);  // Whose result is kept
   return out;
 }

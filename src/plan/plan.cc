@@ -210,14 +210,15 @@ TrainPlan PlanTraining(const recipe::Recipe& recipe, const recipe::TrainStage& s
   return plan;
 }
 
-double MeasureGemmPeak() {
+double MeasureGemmPeak(const at::Device& device) {
   constexpr int64_t kSize = 1024;
   constexpr int kRuns = 12;
-  const at::Tensor a = at::ones({kSize, kSize}), b = at::ones({kSize, kSize});
+  const at::Tensor a = at::ones({kSize, kSize}, device), b = at::ones({kSize, kSize}, device);
   double best_s = 1e30;
   for (int run = 0; run < kRuns; ++run) {
     const auto begin = std::chrono::steady_clock::now();
     const at::Tensor c = at::mm(a, b);
+    if (!device.is_cpu()) c.select(0, 0).select(0, 0).item<float>();  // Waits for it
     best_s = std::min(
         best_s, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
   }

@@ -62,9 +62,9 @@ struct PlannedRank {
 TrainPlan PlanTraining(const recipe::Recipe& recipe, const recipe::TrainStage& stage,
                        double gemm_flops, const PlannedRank& place = {});
 
-// Floating-point operations a second of a large fp32 GEMM on libtorch's threads: the best of a few
-// runs over about a third of a second.
-double MeasureGemmPeak();
+// Floating-point operations a second of a large fp32 GEMM, on CPUs on libtorch's threads: the best
+// of a few runs over about a third of a second.
+double MeasureGemmPeak(const at::Device& device = at::kCPU);
 
 // A table for people.
 std::string FormatPlan(const recipe::Recipe& recipe, const recipe::TrainStage& stage,

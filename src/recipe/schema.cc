@@ -159,7 +159,10 @@ void DescribeTrain(FieldVisitor& v, TrainStage& t) {
       {"Sequences a forward pass; 0: up to 8. Lower it to save memory", "sequences", 0, kBillion});
   Choice(v, "precision", t.precision, kPrecisions,
          {"Operands of dense products; masters and sums stay fp32"});
-  Word(v, "device", t.device, kDevices, {"auto takes a GPU when there is one"});
+  Word(v, "device", t.device, kDevices,
+       {"Where it is trained, and evaluated after it; auto takes a GPU where there is one for each "
+        "rank of a machine",
+        "", 0, 0, true});
   Section(v, "optimizer", t.optimizer, "AdamW", DescribeOptimizer);
   Section(v, "schedule", t.schedule, "Learning rate over the steps", DescribeSchedule);
   Section(v, "loss_scaling", t.loss_scaling, "For fp16", DescribeScaling);

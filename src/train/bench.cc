@@ -61,9 +61,9 @@ ModelConfig BenchShape(const std::string& name) {
 BenchResult BenchTrain(const BenchOptions& options) {
   constexpr double kLearningRate = 1e-3, kWeightDecay = 0.1;
   BenchResult result;
-  result.gemm_flops = plan::MeasureGemmPeak();
+  result.gemm_flops = plan::MeasureGemmPeak(options.device);
   result.flops_per_token = plan::FlopsPerToken(options.model, options.sequence_length);
-  model::Decoder decoder(options.model);
+  model::Decoder decoder(options.model, options.device);
   Sharding sharding(options.group, options.parallel, &decoder);
   decoder.Initialize(/*seed=*/1);
   AdamW optimizer(sharding.owned(), recipe::OptimizerConfig());

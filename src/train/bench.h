@@ -21,6 +21,7 @@ struct BenchOptions {
   parallel::Group* group =
       nullptr;  // Not null: the ranks share the batch; all return the same times
   recipe::ParallelConfig parallel;
+  at::Device device = at::kCPU;
 };
 
 struct BenchResult {

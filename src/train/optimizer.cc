@@ -5,7 +5,7 @@
 #include <ATen/ops/_foreach_norm.h>
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/full.h>
-#include <ATen/ops/zeros.h>
+#include <ATen/ops/stack.h>
 #include <ATen/ops/zeros_like.h>
 
 #include <algorithm>
@@ -50,9 +50,10 @@ std::vector<double> AdamW::GradSquares() const {
   }
   std::vector<double> squares(parameters_.size(), 0.0);
   if (grads.empty()) return squares;
-  const std::vector<at::Tensor> norms = at::_foreach_norm(grads, 2);
-  for (size_t j = 0; j < norms.size(); ++j) {
-    const double norm = norms[j].item<float>();  // fp32 a tensor: no overflow, a fixed order.
+  // fp32 a tensor: no overflow, a fixed order. One copy from the device for all.
+  const at::Tensor norms = at::stack(at::_foreach_norm(grads, 2)).cpu();
+  for (size_t j = 0; j < index.size(); ++j) {
+    const double norm = norms.const_data_ptr<float>()[j];
     squares[index[j]] = norm * norm;
   }
   return squares;
@@ -63,18 +64,17 @@ void AdamW::Step(double learning_rate, double weight_decay, double grad_norm, do
   const at::NoGradGuard no_grad;
   const bool clips = config_.clip_norm > 0 && grad_norm > config_.clip_norm;
   const double divisor = clips ? loss_scale * grad_norm / config_.clip_norm : loss_scale;
-  const at::Tensor grad_scale = at::full({}, divisor, at::kFloat);
   ++num_updates_;
   std::set<double> factors;
   for (const model::Parameter& parameter : parameters_) factors.insert(parameter.lr_factor);
   for (const double factor : factors) {
-    StepGroup(/*decays=*/true, factor, learning_rate, weight_decay, grad_scale);
-    StepGroup(/*decays=*/false, factor, learning_rate, 0.0, grad_scale);
+    StepGroup(/*decays=*/true, factor, learning_rate, weight_decay, divisor);
+    StepGroup(/*decays=*/false, factor, learning_rate, 0.0, divisor);
   }
 }
 
 void AdamW::StepGroup(bool decays, double lr_factor, double learning_rate, double weight_decay,
-                      const at::Tensor& grad_scale) {
+                      double divisor) {
   std::vector<at::Tensor> values, grads, exp_avg, exp_avg_sq, steps;
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const model::Parameter& parameter = parameters_[i];
@@ -84,11 +84,13 @@ void AdamW::StepGroup(bool decays, double lr_factor, double learning_rate, doubl
     grads.push_back(parameter.value.grad());
     exp_avg.push_back(exp_avg_[i]);
     exp_avg_sq.push_back(exp_avg_sq_[i]);
-    steps.push_back(at::full({}, static_cast<double>(num_updates_), at::kFloat));
+    steps.push_back(at::full({}, static_cast<double>(num_updates_), parameter.value.options()));
   }
   if (values.empty()) return;
+  // On the parameters' device, as the fused step wants them.
+  const at::Tensor grad_scale = at::full({}, divisor, steps.front().options());
   const at::Tensor found_inf =
-      at::zeros({}, at::kFloat);  // The caller has looked: the norm is finite.
+      at::zeros_like(grad_scale);  // The caller has looked: the norm is finite.
   at::_fused_adamw_(values, grads, exp_avg, exp_avg_sq, /*max_exp_avg_sqs=*/{}, steps,
                     learning_rate * lr_factor, config_.beta1, config_.beta2, weight_decay,
                     config_.epsilon,

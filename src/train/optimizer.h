@@ -42,9 +42,9 @@ class AdamW {
   void set_num_updates(int64_t updates) { num_updates_ = updates; }
 
  private:
-  // Parameters that decay or not, and have one lr_factor.
+  // Parameters that decay or not, and have one lr_factor; gradients are divided by `divisor`.
   void StepGroup(bool decays, double lr_factor, double learning_rate, double weight_decay,
-                 const at::Tensor& grad_scale);
+                 double divisor);
 
   std::vector<model::Parameter> parameters_;
   recipe::OptimizerConfig config_;

@@ -112,7 +112,7 @@ void Sharding::Spread(model::Decoder* decoder) {
                   rows = splits_[i].rows(shards_->rank());
     if (zero3 && spec.role == ParameterRole::kLinear) {
       rows_only_[i] = true;
-      decoder->KeepPart(i, at::empty({rows, k}, at::kFloat), {first, 0});
+      decoder->KeepPart(i, at::empty({rows, k}, value.options()), {first, 0});
       matrices.push_back({whole_[i].value, splits_[i], LayerOf(spec.name)});
       parameter_of.push_back(i);
       continue;
@@ -293,8 +293,8 @@ void Sharding::AfterUpdate() {
   for (size_t i = 0; i < whole_.size(); ++i) {
     if (!spread(i) || rows_only_[i]) continue;
     const int64_t most = splits_[i].most(), k = whole_[i].value.size(1);
-    at::Tensor mine = at::empty({most, k}, at::kFloat);
-    const at::Tensor all = at::empty({shards_->size() * most, k}, at::kFloat);
+    at::Tensor mine = at::empty({most, k}, owned_[i].value.options());
+    const at::Tensor all = at::empty({shards_->size() * most, k}, mine.options());
     const int64_t rows = owned_[i].value.size(0);
     mine.narrow(0, 0, rows).copy_(owned_[i].value);
     mine.narrow(0, rows, most - rows)

@@ -47,13 +47,14 @@ double ForwardBackward(const model::Decoder& decoder, const data::Batch& batch,
                                       options.sharding ? options.sharding->source() : nullptr,
                                       options.sharding ? options.sharding->tensor() : nullptr};
   if (options.sharding) options.sharding->PrepareForward();
+  const at::Device device = decoder.device();
   double loss_sum = 0;
   for (int64_t begin = first; begin < first + share; begin += options.micro_batch) {
     const at::Tensor h_MD =
-        decoder.Hidden(model::InputOf(batch, begin, options.micro_batch), forward);
-    const at::Tensor loss =
-        nn::ChunkedCrossEntropy(h_MD, decoder.HeadWeight(),
-                                model::TargetsOf(batch, begin, options.micro_batch), loss_options);
+        decoder.Hidden(model::InputOf(batch, begin, options.micro_batch, device), forward);
+    const at::Tensor loss = nn::ChunkedCrossEntropy(
+        h_MD, decoder.HeadWeight(), model::TargetsOf(batch, begin, options.micro_batch, device),
+        loss_options);
     const bool last = begin + options.micro_batch == first + share;
     if (options.sharding) options.sharding->BeforeBackward(last);
     torch::autograd::backward({loss}, {});

@@ -2,6 +2,7 @@
 #include "train/tensor_memory.h"
 
 #include <c10/core/CPUAllocator.h>
+#include <c10/core/CachingDeviceAllocator.h>
 
 #include <algorithm>
 #include <mutex>
@@ -65,6 +66,15 @@ class CountingAllocator : public c10::Allocator {
   static inline c10::DeleterFnPtr free_ = nullptr;  // Of the one allocator behind
 };
 
+c10::DeviceAllocator& AllocatorOf(const c10::Device& device) {
+  return *c10::getDeviceAllocator(device.type());
+}
+
+c10::CachingAllocator::Stat AllocatedOn(const c10::Device& device) {
+  constexpr auto kAll = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+  return AllocatorOf(device).getDeviceStats(device.index()).allocated_bytes[kAll];
+}
+
 }  // namespace
 
 void TensorMemory::Count() {
@@ -76,17 +86,20 @@ void TensorMemory::Count() {
   TERN_CHECK(c10::GetCPUAllocator() == allocator, "another allocator has taken its place");
 }
 
-int64_t TensorMemory::Bytes() {
+int64_t TensorMemory::Bytes(const c10::Device& device) {
+  if (!device.is_cpu()) return AllocatedOn(device).current;
   const std::lock_guard lock(TheCounts().mutex);
   return TheCounts().bytes;
 }
 
-int64_t TensorMemory::PeakBytes() {
+int64_t TensorMemory::PeakBytes(const c10::Device& device) {
+  if (!device.is_cpu()) return AllocatedOn(device).peak;
   const std::lock_guard lock(TheCounts().mutex);
   return TheCounts().peak;
 }
 
-void TensorMemory::RestartPeak() {
+void TensorMemory::RestartPeak(const c10::Device& device) {
+  if (!device.is_cpu()) return AllocatorOf(device).resetPeakStats(device.index());
   const std::lock_guard lock(TheCounts().mutex);
   TheCounts().peak = TheCounts().bytes;
 }

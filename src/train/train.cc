@@ -70,6 +70,14 @@ std::string WhyNotByRanks(const recipe::Recipe& recipe, const recipe::TrainStage
   return StrCat(stage.id, ": ", what, " is trained by one process; found several ranks");
 }
 
+std::string WhyNotOnGpu(const recipe::TrainStage& stage) {
+  const char* what = nullptr;
+  if (!stage.quantize.rules.empty()) what = "quantize.rules";
+  if (stage.lora.rank > 0) what = "lora";
+  if (what == nullptr) return "";
+  return StrCat(stage.id, ": ", what, " is trained on CPUs only");
+}
+
 namespace {
 
 class Trainer {
@@ -129,8 +137,9 @@ Trainer::Trainer(const TrainJob& job)
       stage_(job.stage),
       objective_(MakeObjective(job)),
       quantized_(job.stage, job.recipe.model, static_cast<uint64_t>(job.recipe.seed)),
-      state_(job.recipe, job.stage, job.group, ExtraParameters(objective_, quantized_)) {
-  SelectAttention(stage_.attention, stage_.id + ".attention");
+      state_(job.recipe, job.stage, job.group, ExtraParameters(objective_, quantized_),
+             job.device) {
+  SelectAttention(stage_.attention, stage_.id + ".attention", job.device);
   Resume();
   if (is_root()) log_ = std::make_unique<StepLog>(LogOptions());
   loader_ = MakeLoader();

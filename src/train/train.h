@@ -39,10 +39,15 @@ struct TrainJob {
   // Not null: all ranks call Train together; the root keeps the logs, all write checkpoints.
   parallel::Group* group = nullptr;
   int32_t stop_token = -1;  // That ends a generated text; -1: none
+  // In whose memory parameters, gradients, moments and batches are; the teacher must be there, too.
+  at::Device device = at::kCPU;
 };
 
 // Why this stage cannot be trained by several ranks (key and reason); empty when it can.
 std::string WhyNotByRanks(const recipe::Recipe& recipe, const recipe::TrainStage& stage);
+
+// Why this stage cannot be trained on a GPU (key and reason); empty when it can.
+std::string WhyNotOnGpu(const recipe::TrainStage& stage);
 
 struct TrainResult {
   int64_t steps = 0;

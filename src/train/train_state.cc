@@ -81,8 +81,9 @@ void ReadPart(const checkpoint::CheckpointReader& reader, const OwnedTensor& ten
   const int64_t rows = value.size(0);
   const bool by_columns = value.dim() == 2 && value.size(1) != tensor.shape[1];
   const at::Tensor whole = by_columns ? at::empty({rows, tensor.shape[1]}, at::kFloat) : value;
-  reader.ReadRows(tensor.name, h5::Type::kF32, tensor.shape, tensor.place.first_row, rows,
-                  whole.data_ptr());
+  model::FillThroughHost(whole, [&](void* data) {
+    reader.ReadRows(tensor.name, h5::Type::kF32, tensor.shape, tensor.place.first_row, rows, data);
+  });
   if (by_columns) value.copy_(whole.narrow(1, tensor.place.first_column, value.size(1)));
 }
 
@@ -96,8 +97,9 @@ checkpoint::PartFile PartFromJson(const nlohmann::json& json) {
 }
 
 // Beside adapters, which are trained instead, the model is frozen.
-model::Decoder DecoderFor(const ModelConfig& config, const recipe::TrainStage& stage) {
-  model::Decoder decoder(config);
+model::Decoder DecoderFor(const ModelConfig& config, const recipe::TrainStage& stage,
+                          const at::Device& device) {
+  model::Decoder decoder(config, device);
   if (stage.lora.rank == 0) return decoder;
   for (const model::Parameter& parameter : decoder.parameters()) {
     at::Tensor frozen = parameter.value;  // A handle to the same tensor
@@ -109,8 +111,9 @@ model::Decoder DecoderFor(const ModelConfig& config, const recipe::TrainStage& s
 }  // namespace
 
 TrainState::TrainState(const recipe::Recipe& recipe, const recipe::TrainStage& stage,
-                       parallel::Group* group, const std::vector<model::Parameter>& more)
-    : decoder(DecoderFor(recipe.model, stage)),
+                       parallel::Group* group, const std::vector<model::Parameter>& more,
+                       const at::Device& device)
+    : decoder(DecoderFor(recipe.model, stage, device)),
       extra(more),
       sharding(group, recipe.parallel, &decoder),
       optimizer(Trained(), stage.optimizer, stage.lora.rank > 0 ? decoder.parameters().size() : 0),
@@ -145,7 +148,9 @@ Saving::Saving(const TrainState& state, const SaveOptions& options)
   for (const OwnedTensor& tensor : Tensors(state, /*owned=*/group_ != nullptr)) {
     Sharding::SavedRows part{tensor.value};
     if (tensor.parameter) part = state.sharding.RowsToSave(*tensor.parameter, tensor.value);
-    held_.push_back(options.copy ? part.rows.detach().clone() : part.rows);
+    // What is on a device is copied to the host in any case.
+    const bool clones = options.copy && part.rows.device().is_cpu();
+    held_.push_back(clones ? part.rows.detach().clone() : part.rows.detach().cpu());
     checkpoint::PartView view;
     view.view = model::ViewOf(tensor.name, held_.back());
     view.first = part.first;

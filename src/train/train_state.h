@@ -19,9 +19,10 @@ namespace tern::train {
 
 struct TrainState {
   // group: null for one process. `extra`: what is trained beside the decoder (projections of
-  // distillation); saved with it. REQUIRES: one process when there is any.
+  // distillation); saved with it. REQUIRES: one process when there is any. device: in whose memory
+  // parameters, gradients and moments are.
   TrainState(const recipe::Recipe& recipe, const recipe::TrainStage& stage, parallel::Group* group,
-             const std::vector<model::Parameter>& extra = {});
+             const std::vector<model::Parameter>& extra = {}, const at::Device& device = at::kCPU);
 
   model::Decoder decoder;
   std::vector<model::Parameter> extra;

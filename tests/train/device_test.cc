@@ -1,0 +1,158 @@
+// The trainer on a device that is not the CPU (tests/testing/other_device.h): it follows no raw
+// pointer, mixes no devices, and computes what it computes on the CPU.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "base/stop_signal.h"
+#include "checkpoint/checkpoint.h"
+#include "metrics/metrics_log.h"
+#include "tests/testing/other_device.h"
+#include "tests/testing/temp_folder.h"
+#include "tests/train/tiny_run.h"
+#include "train/step.h"
+#include "train/train.h"
+#include "train/train_state.h"
+
+namespace tern::train {
+namespace {
+
+using tern::testing::kOther;
+
+class DeviceSlowTest : public ::testing::Test {
+ protected:
+  DeviceSlowTest() : tokens_(Tokens()) {
+    ClearStopRequest();
+    stage_.precision = recipe::Precision::kFp32;
+    stage_.steps = 6;
+  }
+
+  void Train(const std::string& name, const at::Device& device, int64_t steps,
+             const model::Decoder* teacher = nullptr) {
+    const std::string folder = folder_ / name;
+    std::filesystem::create_directories(folder);
+    Journal journal(folder + "/journal.jsonl");
+    recipe::TrainStage stage = stage_;
+    stage.steps = steps;
+    TrainJob job{recipe_, stage, folder + "/train", folder, tokens_, journal, "recipe text", 0};
+    job.device = device;
+    job.teacher = teacher;
+    train::Train(job);
+  }
+
+  std::vector<MetricsRecord> Records(const std::string& name) {
+    return ReadMetrics(folder_ / (name + "/metrics.jsonl"));
+  }
+
+  // Both round in fp32 in other orders: each step's loss differs by a few units of rounding of the
+  // sums in it (at most some 1e-6), and AdamW, which divides by the gradients' size, carries that
+  // on with a factor near 1 at first; quantization can move single codes by one level at a later
+  // step, worth their share of a matrix: 1e-3 for one of a thousand.
+  void ExpectSameLosses(const std::string& name, const std::string& of) {
+    const auto found = Records(name), want = Records(of);
+    ASSERT_EQ(found.size(), want.size());
+    for (size_t i = 0; i < want.size(); ++i) {
+      const double loss = want[i].values["loss"];
+      EXPECT_NEAR(found[i].values["loss"].get<double>(), loss, (i == 0 ? 1e-6 : 1e-3) * loss) << i;
+      EXPECT_EQ(found[i].values["data_hash"], want[i].values["data_hash"]);
+    }
+  }
+
+  tern::testing::TempFolder folder_;
+  recipe::Recipe recipe_ = TinyRecipe();
+  recipe::TrainStage stage_ = TinyStage();
+  data::TokenFile tokens_;
+};
+
+TEST_F(DeviceSlowTest, TrainsEvaluatesAndSavesAsOnTheCpu) {
+  Train("cpu", at::kCPU, 6);
+  Train("other", kOther, 6);
+  ExpectSameLosses("other", "cpu");
+  for (const char* key : {"validation_loss", "health"})
+    EXPECT_TRUE(Records("other")[3].values.contains(key)) << key;
+}
+
+TEST_F(DeviceSlowTest, TrainsInBf16WithCheckpointedBlocksOfDocuments) {
+  stage_.precision = recipe::Precision::kBf16;
+  stage_.activation_checkpointing = recipe::ActivationCheckpointing::kBlock;
+  stage_.micro_batch = 2;
+  recipe_.data.packing = recipe::Packing::kDocuments;
+  recipe_.model.sub_norms = true;
+  recipe_.model.qk_norm = true;
+  recipe_.model.activation = Activation::kRelu2;
+  recipe_.model.tied_head = false;
+  Train("other", kOther, 3);
+  EXPECT_LT(Records("other").back().values["loss"].get<double>(), 5.0);  // log(64) = 4.2
+}
+
+// A checkpoint knows no device: what one wrote the other goes on from, to the losses of a run that
+// stayed.
+TEST_F(DeviceSlowTest, CheckpointsGoFromDeviceToDevice) {
+  // What does not depend on the number of steps, which grows between the starts.
+  stage_.schedule.kind = recipe::ScheduleKind::kConstant;
+  stage_.optimizer.weight_decay_until = 1;
+  Train("cpu", at::kCPU, 6);
+  Train("moved", kOther, 3);
+  Train("moved", at::kCPU, 5);
+  Train("moved", kOther, 6);
+  ExpectSameLosses("moved", "cpu");
+}
+
+TEST_F(DeviceSlowTest, LearnsFromATeacherOnTheDevice) {
+  model::Decoder teacher(recipe_.model);
+  teacher.Initialize(/*seed=*/5);
+  stage_.losses.forward_kl.weight.first = 1;
+  stage_.losses.topk_kl.weight.first = 0.5;
+  stage_.losses.topk_k = 8;
+  stage_.losses.hidden.weight.first = 0.1;
+  stage_.losses.relations.weight.first = 0.1;
+  Train("cpu", at::kCPU, 3, &teacher);
+  const model::Decoder moved = teacher.To(kOther);
+  Train("other", kOther, 3, &moved);
+  ExpectSameLosses("other", "cpu");
+}
+
+// What is spread over ranks: one rank of four, the others faked.
+TEST_F(DeviceSlowTest, SpreadsItsStateAsOnTheCpu) {
+  recipe_.model.hidden_size = 64;
+  recipe_.model.intermediate_size = 256;
+  recipe_.model.vocab_size = 512;
+  for (const recipe::Sharding shard : {recipe::Sharding::kZero1, recipe::Sharding::kZero3}) {
+    recipe_.parallel.shard = shard;
+    std::vector<double> losses;
+    for (const at::Device device : {at::Device(at::kCPU), kOther}) {
+      parallel::Topology topology;
+      topology.world = topology.local_world = 4;
+      topology.rank = topology.local_rank = 1;
+      const auto group = parallel::Group::Fake(topology, device);
+      TrainState state(recipe_, stage_, group.get(), {}, device);
+      state.decoder.Initialize(1, state.sharding.FirstElements());
+      state.sharding.ValuesLoaded();
+      data::Batch batch;
+      batch.batch = 4;
+      batch.tokens = 16;
+      for (int i = 0; i < 64; ++i) {
+        batch.inputs.push_back(i);
+        batch.targets.push_back(i + 1);
+      }
+      StepOptions options;
+      options.rank = 1;
+      options.ranks = 4;
+      options.sharding = &state.sharding;
+      for (int step = 0; step < 3; ++step) {
+        losses.push_back(ForwardBackward(state.decoder, batch, options));
+        const double norm =
+            NormOf(state.sharding.SumSquares(state.optimizer.GradSquares()), options.loss_scale);
+        state.optimizer.Step(1e-3, 0.1, norm, options.loss_scale);
+        state.sharding.AfterUpdate();
+        state.optimizer.ZeroGrad();
+        state.sharding.DropGradients();
+      }
+    }
+    for (size_t i = 0; i < 3; ++i) EXPECT_NEAR(losses[i + 3], losses[i], 1e-3 * losses[i]) << i;
+  }
+}
+
+}  // namespace
+}  // namespace tern::train
