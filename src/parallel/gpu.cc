@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <filesystem>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -21,8 +22,13 @@ struct Plugin {
 };
 
 Plugin Open() {
-  // Global: libtorch and NCCL find symbols of each other by name.
-  void* library = dlopen(kTorchCudaLibrary, RTLD_NOW | RTLD_GLOBAL);
+  std::error_code ignored;
+  const std::filesystem::path beside =
+      std::filesystem::read_symlink("/proc/self/exe", ignored).parent_path() / kTorchCudaLibrary;
+  // Beside the program, else on the library path. Global: libtorch and NCCL find symbols of each
+  // other by name.
+  const bool is_beside = std::filesystem::exists(beside, ignored);
+  void* library = dlopen(is_beside ? beside.c_str() : kTorchCudaLibrary, RTLD_NOW | RTLD_GLOBAL);
   if (library == nullptr) {
     return {nullptr, StrCat("this build of tern has no CUDA part (", dlerror(),
                             "); build it with scripts/setup --cuda and cmake --preset gpu "
