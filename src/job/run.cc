@@ -164,7 +164,7 @@ void CheckJob(const recipe::LoadedRecipe& loaded, int ranks, const c10::Device& 
   CheckQuantizeStages(loaded);
   for (const recipe::Stage& stage : loaded.recipe.stages) {
     if (const auto* train = std::get_if<recipe::TrainStage>(&stage)) {
-      CheckMachine(*train, device);
+      CheckMachine(loaded.recipe, *train, device);
       qat::MatchRules(train->quantize, loaded.recipe.model, train->id);
       const std::string why = ranks > 1 ? tern::train::WhyNotByRanks(loaded.recipe, *train) : "";
       if (!why.empty()) throw RecipeError(why + ". Run it without --ranks");
@@ -196,6 +196,7 @@ std::string WantedDevice(const recipe::Recipe& recipe) {
   for (const recipe::Stage& stage : recipe.stages) {
     const auto* train = std::get_if<recipe::TrainStage>(&stage);
     if (train == nullptr || train->device == "cpu") continue;
+    if (train->device == "auto" && !tern::train::WhyNotOnGpu(recipe, *train).empty()) continue;
     if (wanted != "cuda") wanted = train->device;
   }
   return wanted;

@@ -11,7 +11,8 @@ namespace tern::job {
 
 // What a training asks of the machine, whose device this rank has, before anything is made. Throws
 // RecipeError and ResourceError.
-void CheckMachine(const recipe::TrainStage& stage, const c10::Device& device);
+void CheckMachine(const recipe::Recipe& recipe, const recipe::TrainStage& stage,
+                  const c10::Device& device);
 
 nlohmann::json RunStage(Context& context, const recipe::PrepareStage& stage);
 nlohmann::json RunStage(Context& context, const recipe::TrainStage& stage);

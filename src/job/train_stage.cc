@@ -69,8 +69,9 @@ void AddRecorded(const Context& context, const std::string& id, nlohmann::json* 
 
 }  // namespace
 
-void CheckMachine(const recipe::TrainStage& stage, const c10::Device& device) {
-  const std::string why_not = train::WhyNotOnGpu(stage);
+void CheckMachine(const recipe::Recipe& recipe, const recipe::TrainStage& stage,
+                  const c10::Device& device) {
+  const std::string why_not = train::WhyNotOnGpu(recipe, stage);
   if (stage.device == "cuda" && !why_not.empty())
     throw RecipeError(StrCat(why_not, "; found ", stage.id, ".device: cuda, want cpu or auto"));
   if (stage.device == "auto" && !device.is_cpu() && !why_not.empty())

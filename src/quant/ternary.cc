@@ -107,7 +107,6 @@ namespace {
 // float(acc_MN) * out_scale_M.
 at::Tensor ScaledProduct(const Int8Rows& x, const TernaryWeight& w, const at::Tensor& out_scale_M) {
   TERN_CHECK(x.k == w.k, "inputs have ", x.k, " columns, weights ", w.k);
-  if (!x.q_MK.device().is_cpu()) return neutral::TernaryMatMul(x, w);
   const int64_t m = x.q_MK.size(0), n = w.t2_NC.size(0);
   at::Tensor y_MN = at::empty({m, n}, at::kFloat);
   kernels::TernaryGemmArgs args;
@@ -128,6 +127,7 @@ at::Tensor ScaledProduct(const Int8Rows& x, const TernaryWeight& w, const at::Te
 }  // namespace
 
 at::Tensor TernaryMatMul(const Int8Rows& x, const TernaryWeight& w) {
+  if (!x.q_MK.device().is_cpu()) return neutral::TernaryMatMul(x, w);
   return ScaledProduct(x, w, OutputScales(x.gamma_M, w.beta));
 }
 

@@ -48,7 +48,7 @@ void TensorCodes::Refresh() {
     code.k = slice_NK.size(1);
     // A tensor of its own for each step: the last one's may still be saved for a backward pass.
     code.t2_NC = at::empty({slice_NK.size(0), kernels::T2RowBytes(code.k)}, at::kByte);
-    quant::QuantizeRowsTo(slice_NK, code.beta, code.t2_NC.mutable_data_ptr<uint8_t>());
+    quant::QuantizeRowsTo(slice_NK, code.beta, code.t2_NC);
   }
   fresh_ = true;
 }

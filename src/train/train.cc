@@ -70,8 +70,9 @@ std::string WhyNotByRanks(const recipe::Recipe& recipe, const recipe::TrainStage
   return StrCat(stage.id, ": ", what, " is trained by one process; found several ranks");
 }
 
-std::string WhyNotOnGpu(const recipe::TrainStage& stage) {
+std::string WhyNotOnGpu(const recipe::Recipe& recipe, const recipe::TrainStage& stage) {
   const char* what = nullptr;
+  if (recipe.parallel.tensor > 1) what = "parallel.tensor";
   if (!stage.quantize.rules.empty()) what = "quantize.rules";
   if (stage.lora.rank > 0) what = "lora";
   if (what == nullptr) return "";

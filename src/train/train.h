@@ -47,7 +47,7 @@ struct TrainJob {
 std::string WhyNotByRanks(const recipe::Recipe& recipe, const recipe::TrainStage& stage);
 
 // Why this stage cannot be trained on a GPU (key and reason); empty when it can.
-std::string WhyNotOnGpu(const recipe::TrainStage& stage);
+std::string WhyNotOnGpu(const recipe::Recipe& recipe, const recipe::TrainStage& stage);
 
 struct TrainResult {
   int64_t steps = 0;

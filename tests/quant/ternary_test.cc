@@ -138,8 +138,7 @@ TEST(TernaryColumnsTest, PartsGiveTheBitsOfTheWholeProduct) {
       mine.t2_NC = at::empty({33, kernels::T2RowBytes(columns)}, at::kByte);
       mine.beta = w.beta;
       mine.k = columns;
-      QuantizeRowsTo(w_NK.narrow(1, part * columns, columns).contiguous(), w.beta,
-                     mine.t2_NC.mutable_data_ptr<uint8_t>());
+      QuantizeRowsTo(w_NK.narrow(1, part * columns, columns).contiguous(), w.beta, mine.t2_NC);
       sum_MN += TernarySums(cut, mine);
     }
     EXPECT_TRUE(at::equal(ScaleSums(sum_MN, x.gamma_M, w.beta), TernaryMatMul(x, w))) << k;

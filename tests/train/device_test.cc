@@ -127,7 +127,7 @@ TEST_F(DeviceSlowTest, SpreadsItsStateAsOnTheCpu) {
       topology.rank = topology.local_rank = 1;
       const auto group = parallel::Group::Fake(topology, device);
       TrainState state(recipe_, stage_, group.get(), {}, device);
-      state.decoder.Initialize(1, state.sharding.FirstElements());
+      state.decoder.Initialize(1);
       state.sharding.ValuesLoaded();
       data::Batch batch;
       batch.batch = 4;
