@@ -26,15 +26,25 @@ Rounding RoundingOf(const recipe::TrainStage& stage) {
 struct Sizes {
   double m, d, f, v, q, j, heads, layers;  // f, q, j, heads: of this rank
   double whole_f = 0, whole_q = 0;         // Where sub-norms gather other ranks' columns, else 0
-  bool bit, sub_norms, qk_norm, tied, blocks;
+  bool bit;                                // Layers keep int8 inputs and 2-bit weights
+  bool blended;  // Or, while BitLinear's quantization ramps up, both as floats
+  bool fake;     // Dense layers multiply values that fake quantizers made
+  bool sub_norms, qk_norm, tied, blocks;
   Rounding rounding;
 };
+
+bool QuantizesWeights(const recipe::TrainStage& stage) {
+  return std::any_of(stage.quantize.rules.begin(), stage.quantize.rules.end(),
+                     [](const recipe::QuantizeRule& rule) {
+                       return rule.weights != recipe::WeightQuantizer::kNone;
+                     });
+}
 
 Sizes SizesOf(const StepShape& s) {
   const ModelConfig& c = s.recipe.model;
   const auto real = [](int64_t x) { return static_cast<double>(x); };
   const int64_t tensor = s.recipe.parallel.tensor;
-  const bool gathers = tensor > 1 && c.sub_norms;
+  const bool gathers = tensor > 1 && c.sub_norms, bit = c.linear == LinearKind::kBitLinear;
   return {real(s.rows),
           real(c.hidden_size),
           real(c.intermediate_size / tensor),
@@ -45,7 +55,9 @@ Sizes SizesOf(const StepShape& s) {
           real(c.num_layers),
           gathers ? real(c.intermediate_size) : 0,
           gathers ? real(c.num_heads * c.HeadDim()) : 0,
-          c.linear == LinearKind::kBitLinear,
+          bit && s.stage.quantize.warmup_steps == 0,
+          bit && s.stage.quantize.warmup_steps > 0,
+          !bit && QuantizesWeights(s.stage),
           c.sub_norms,
           c.qk_norm,
           c.tied_head,
@@ -68,6 +80,7 @@ double LayerKept(const Sizes& s) {
     return bytes;
   }
   bytes += kFloat * (2 * s.d + s.f);  // Normed inputs, and the gated product
+  if (s.blended) return bytes + kFloat * (s.q + (s.sub_norms ? s.f + 2 : 0));  // o's are a copy
   if (s.sub_norms) bytes += kFloat * (s.q + s.f + s.whole_q + s.whole_f + 2);
   return bytes;
 }
@@ -81,8 +94,10 @@ double FfnKept(const Sizes& s) {
 
 double LinearWeights(const Sizes& s) { return 2 * s.d * s.q + 2 * s.d * s.j + 3 * s.d * s.f; }
 
-// 2-bit weights that the graph holds (zero3: the gathered ones, counted there).
-double KeptCodes(const StepShape& shape, const Sizes& s) {
+// Quantized weights that the graph holds: of 2 bits (zero3: the gathered ones, counted there), or
+// as floats.
+double KeptWeights(const StepShape& shape, const Sizes& s) {
+  if (s.blended) return kFloat * LinearWeights(s) * (s.blocks ? 1 : s.layers);
   if (!s.bit || shape.held.codes > 0) return 0;
   return LinearWeights(s) / 4 * (s.blocks ? 1 : s.layers);
 }
@@ -90,7 +105,7 @@ double KeptCodes(const StepShape& shape, const Sizes& s) {
 double Activations(const StepShape& shape, const Sizes& s) {
   const double layer = LayerKept(s) * s.m;
   const double all = s.blocks ? s.layers * kFloat * s.d * s.m : s.layers * layer;
-  return all + KeptCodes(shape, s) + kFloat * s.d * s.m;  // And the last norm's input
+  return all + KeptWeights(shape, s) + kFloat * s.d * s.m;  // And the last norm's input
 }
 
 // A float matrix of n elements as an operand: its rounded copy while it is made.
@@ -181,14 +196,14 @@ std::vector<MemoryLine> StepLines(const StepShape& shape) {
   const double layer = LayerKept(s) * s.m, all = Activations(shape, s);
   const double head = kFloat * s.v * s.d;
   const double recomputed = s.blocks ? layer : 0;
+  const double fake = s.fake ? kFloat * LinearWeights(s) * s.layers : 0;  // For the whole step
   using Lines = std::vector<MemoryLine>;
   const auto lines = [&](double gradients, double under_way, double activations, double loss,
                          double work) {
-    return Lines{{"gradients (fp32)", gradients},
-                 {"gradients on their way", under_way},
-                 {"activations kept for backward", activations},
-                 {"loss and gradient of the head", loss},
-                 {"workspace", work}};
+    return Lines{
+        {"gradients (fp32)", gradients},         {"quantized values (fp32)", fake},
+        {"gradients on their way", under_way},   {"activations kept for backward", activations},
+        {"loss and gradient of the head", loss}, {"workspace", work}};
   };
   const double end = std::max(g.before, g.after);
   const double given_back = FfnKept(s) * s.m;

@@ -95,6 +95,26 @@ TEST_F(MemoryTest, OneProcessWithinTenPercent) {
   }
 }
 
+// Fake quantizers, and BitLinear while its quantization ramps up: quantized weights are floats.
+TEST_F(MemoryTest, QuantizationAwareTrainingWithinTenPercent) {
+  for (const bool ternary : {false, true}) {
+    for (const bool sub_norms : {false, true}) {
+      for (const bool blocks : {false, true}) {
+        recipe::Recipe recipe = MemoryRecipe();
+        recipe.model.linear = ternary ? LinearKind::kBitLinear : LinearKind::kDense;
+        recipe.model.sub_norms = sub_norms;
+        recipe::TrainStage stage = MemoryStage();
+        if (blocks) stage.activation_checkpointing = recipe::ActivationCheckpointing::kBlock;
+        if (ternary) stage.quantize.warmup_steps = 2;
+        if (!ternary) stage.quantize.rules.push_back({.name = "body", .group = 32});
+        CheckOneRank(recipe, stage,
+                     StrCat(ternary ? "ramp" : "int4", sub_norms ? ", sub-norms" : "",
+                            blocks ? ", blocks" : ""));
+      }
+    }
+  }
+}
+
 TEST_F(MemoryTest, OneRankOfFourWithinTenPercent) {
   for (const Sharding shard :
        {Sharding::kNone, Sharding::kZero1, Sharding::kZero2, Sharding::kZero3}) {
