@@ -57,16 +57,16 @@ TEST(RanksRunTest, WholeRecipeWithTwoRanksThenOne) {
 // Ranks that share products, then one alone.
 TEST(RanksRunTest, TensorParallelThroughAllStages) {
   const SmallRun run;
-  ASSERT_EQ(Process(run, {{"--ranks", "2", "train.steps=6", "parallel.tensor=2"}, {}}).Wait(), 0)
+  ASSERT_EQ(RunProcess(run, {{"--ranks", "2", "train.steps=6", "parallel.tensor=2"}, {}}).Wait(), 0)
       << Log(run);
   EXPECT_NE(Log(run).find("parallel.tensor"), std::string::npos) << Log(run);
-  ASSERT_EQ(Process(run, {{"train.steps=9"}, {}}).Wait(), 0) << Log(run);
+  ASSERT_EQ(RunProcess(run, {{"train.steps=9"}, {}}).Wait(), 0) << Log(run);
   const SmallRun one;
-  ASSERT_EQ(Process(one, {{"train.steps=9"}, {}}).Wait(), 0) << Log(one);
+  ASSERT_EQ(RunProcess(one, {{"train.steps=9"}, {}}).Wait(), 0) << Log(one);
   EXPECT_EQ(Hashes(run), Hashes(one));
   EXPECT_NEAR(FirstLoss(run), FirstLoss(one), 1e-12);
   const SmallRun alone;
-  EXPECT_EQ(Process(alone, {{"parallel.tensor=2"}, {}}).Wait(), 2);
+  EXPECT_EQ(RunProcess(alone, {{"parallel.tensor=2"}, {}}).Wait(), 2);
   EXPECT_NE(Log(alone).find("--ranks 2"), std::string::npos) << Log(alone);
 }
 
