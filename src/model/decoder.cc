@@ -165,10 +165,17 @@ void Decoder::Initialize(uint64_t seed) {
 
 void Decoder::CopyFrom(const Decoder& whole) {
   const at::NoGradGuard no_grad;
+  size_t taken = 0;
   for (size_t i = 0; i < parameters_.size(); ++i) {
+    const auto from = std::find_if(
+        whole.parameters_.begin(), whole.parameters_.end(),
+        [&](const Parameter& theirs) { return theirs.spec.name == parameters_[i].spec.name; });
+    if (from == whole.parameters_.end()) continue;
     const at::Tensor& value = parameters_[i].value;
-    value.copy_(PartLike(whole.Get(parameters_[i].spec.name), value, places_[i]));
+    value.copy_(PartLike(from->value, value, places_[i]));
+    ++taken;
   }
+  TERN_CHECK(taken == whole.parameters_.size(), "took ", taken, " of ", whole.parameters_.size());
 }
 
 void Decoder::KeepPart(size_t parameter, const at::Tensor& part, const Place& place) {

@@ -85,7 +85,7 @@ class Decoder {
   // Normal(0, init_std) for matrices, 1 for norm gains, 0 for biases; a pure function of (seed,
   // parameter name), also of parameters that are here in parts.
   void Initialize(uint64_t seed);
-  // Takes the values of a decoder of the same shape whose parameters are whole.
+  // Takes the values of a decoder whose parameters are whole; what it lacks (sub-norms) stays.
   void CopyFrom(const Decoder& whole);
 
   // Output of the last norm, [M, D].
