@@ -22,8 +22,6 @@ REPO = pathlib.Path(__file__).resolve().parents[1]
 KEPT = ("tokens_per_second", "peak_tensor_bytes")
 KL = "train.losses={cross_entropy: {weight: 0}, forward_kl: {weight: 1}}"
 TOP_K = "train.losses={cross_entropy: {weight: 0.5}, topk_kl: {weight: 1, k: 64}}"
-
-
 BIT_LINEAR = ["model.linear=bitlinear", "export.formats=[hf/bitnet]"]
 
 
@@ -46,12 +44,10 @@ CASES = {
 
 
 def run(tern, folder, name, steps, overrides):
-    command = [tern, "run", str(REPO / "recipes/ablation_dense.yaml"), "--runs", str(folder), "--restart-from", "train", f"name={name}",
+    again = ["--restart-from", "train"] if (folder / name).exists() else []
+    command = [tern, "run", str(REPO / "recipes/ablation_dense.yaml"), "--runs", str(folder), *again, f"name={name}",
                f"train.steps={steps}", "train.schedule.warmup_steps=1", "train.eval_every=0",
                "train.eval_tokens=2048", "eval.perplexity.tokens=2048", *overrides]
-    if not (folder / name).exists():
-        command.remove("--restart-from")
-        command.remove("train")
     done = subprocess.run(command, cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode != 0:
         sys.exit(f"{name} failed:\n{done.stdout[-2000:]}")

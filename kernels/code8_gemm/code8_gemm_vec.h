@@ -114,18 +114,9 @@ struct Code8GemmVec {
   }
 
   static void Quantize(const float* x, int64_t m, int64_t k, int64_t ldx, Int8Block* out) {
-    for (int64_t row = 0; row < m; ++row) {
-      for (int64_t begin = 0; begin < k; begin += kTokenBlock, ++out) {
-        const float* p = x + row * ldx + begin;
-        float padded[kTokenBlock];
-        if (k - begin < kTokenBlock) {
-          const int64_t count = k - begin;
-          for (int64_t i = 0; i < kTokenBlock; ++i) padded[i] = i < count ? p[i] : 0.0f;
-          p = padded;
-        }
-        for (int64_t j = 0; j < 8; ++j) Quantize32(p + 32 * j, j, out);
-      }
-    }
+    ForEachBlock(x, m, k, ldx, out, [](const float* p, Int8Block* to) {
+      for (int64_t j = 0; j < 8; ++j) Quantize32(p + 32 * j, j, to);
+    });
   }
 
   static TERN_INLINE void Quantize32(const float* p, int64_t j, Int8Block* out) {

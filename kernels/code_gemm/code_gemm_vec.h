@@ -118,18 +118,7 @@ struct CodeGemmVec {
   }
 
   static void Quantize(const float* x, int64_t m, int64_t k, int64_t ldx, Int16Block* out) {
-    for (int64_t row = 0; row < m; ++row) {
-      for (int64_t begin = 0; begin < k; begin += kTokenBlock, ++out) {
-        const float* p = x + row * ldx + begin;
-        float padded[kTokenBlock];
-        if (k - begin < kTokenBlock) {
-          const int64_t count = k - begin;
-          for (int64_t i = 0; i < kTokenBlock; ++i) padded[i] = i < count ? p[i] : 0.0f;
-          p = padded;
-        }
-        QuantizeBlock(p, out);
-      }
-    }
+    ForEachBlock(x, m, k, ldx, out, [](const float* p, Int16Block* to) { QuantizeBlock(p, to); });
   }
 
   static TERN_INLINE void QuantizeBlock(const float* p, Int16Block* out) {

@@ -10,6 +10,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/common/inline.h"
+
 namespace tern::kernels {
 
 inline constexpr int64_t kTokenBlock = 256;
@@ -44,6 +46,24 @@ static inline void DeriveMembers(Int16Block* block) {
       const int64_t even = i + 2 * j;
       words[j] = static_cast<int16_t>(256 * block->high[even] + block->low[even]);
       words[32 + j] = static_cast<int16_t>(256 * block->high[even + 1] + block->low[even + 1]);
+    }
+  }
+}
+
+// block(p, out) for each 256 activations of m rows, the last ones of a row padded with zeros.
+template <class Block, class Body>
+static TERN_INLINE void ForEachBlock(const float* x, int64_t m, int64_t k, int64_t ldx, Block* out,
+                                     const Body& block) {
+  for (int64_t row = 0; row < m; ++row) {
+    for (int64_t begin = 0; begin < k; begin += kTokenBlock, ++out) {
+      const float* p = x + row * ldx + begin;
+      float padded[kTokenBlock];
+      if (k - begin < kTokenBlock) {
+        const int64_t count = k - begin;
+        for (int64_t i = 0; i < kTokenBlock; ++i) padded[i] = i < count ? p[i] : 0.0f;
+        p = padded;
+      }
+      block(p, out);
     }
   }
 }

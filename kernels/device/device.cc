@@ -2,40 +2,27 @@
 #include "kernels/device/device.h"
 
 #include <dlfcn.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <charconv>
 #include <utility>
 
 #include "base/error.h"
+#include "base/plugin.h"
 
 namespace tern::kernels {
 namespace {
 
 constexpr char kCudaLibrary[] = "libtern_kernels_cuda.so";
 
-// The folder of this program, with a slash at its end; empty where the system does not say.
-std::string ProgramFolder() {
-  std::string path(4096, '\0');
-  const ssize_t size = readlink("/proc/self/exe", path.data(), path.size());
-  path.resize(size > 0 ? static_cast<size_t>(size) : 0);
-  return path.substr(0, path.rfind('/') + 1);
-}
-
 std::shared_ptr<void> OpenCudaLibrary() {
   std::string reasons;
-  const std::string folder = ProgramFolder();
-  for (const std::string& path :
-       {folder + kCudaLibrary, folder + "../lib/" + kCudaLibrary, std::string(kCudaLibrary)}) {
-    if (void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL))
-      return std::shared_ptr<void>(library, [](void* p) { dlclose(p); });
-    reasons += StrCat(reasons.empty() ? " " : "; ", dlerror());
-  }
+  if (void* library = OpenPlugin(kCudaLibrary, RTLD_NOW | RTLD_LOCAL, &reasons))
+    return std::shared_ptr<void>(library, [](void* p) { dlclose(p); });
   throw ResourceError(
       StrCat("device cuda: ", kCudaLibrary,
              " cannot be loaded; build it with nvcc (cmake --preset cuda), put it "
-             "beside the program, and see that the CUDA runtime is installed. The loader says:",
+             "beside the program, and see that the CUDA runtime is installed. The loader says: ",
              reasons));
 }
 

@@ -34,6 +34,8 @@ recipe::ParallelConfig ParallelOf(const BenchTrainFlags& flags) {
   parallel.tensor = flags.tensor;
   if (parallel.tensor > 1 && parallel.shard == recipe::Sharding::kZero3)
     throw UsageError("--tensor: found it with --shard zero3; want none, zero1 or zero2");
+  if (parallel.tensor > 1 && flags.device == "cuda")
+    throw UsageError("--tensor: found it with --device cuda; ranks share products on CPUs only");
   return parallel;
 }
 

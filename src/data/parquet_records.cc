@@ -1,12 +1,12 @@
 // Rows of Parquet files as records: the plug-in (parquet_plugin.h), found and opened.
 #include <dlfcn.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
 #include <vector>
 
 #include "base/error.h"
+#include "base/plugin.h"
 #include "data/parquet_plugin.h"
 #include "data/record_streams.h"
 
@@ -16,24 +16,10 @@ namespace {
 constexpr char kLibrary[] = "libtern_parquet.so";
 constexpr size_t kErrorBytes = 1024;
 
-// The folder of this program, with a slash at its end; empty where the system does not say.
-std::string ProgramFolder() {
-  std::error_code error;
-  const std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", error);
-  return error ? "" : program.parent_path().string() + "/";
-}
-
 // Opened once and never closed: Arrow keeps threads and pools that outlive a reader.
 const TernParquetApi& Load(const std::string& path) {
-  const std::string folder = ProgramFolder();
   std::string reasons;
-  void* library = nullptr;
-  for (const std::string& name :
-       {folder + kLibrary, folder + "../lib/" + kLibrary, std::string(kLibrary)}) {
-    library = ::dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
-    if (library != nullptr) break;
-    reasons += StrCat(reasons.empty() ? "" : "; ", ::dlerror());
-  }
+  void* library = OpenPlugin(kLibrary, RTLD_NOW | RTLD_LOCAL, &reasons);
   if (library == nullptr) {
     throw ResourceError(StrCat("cannot read ", path, ": this build cannot read parquet: ", kLibrary,
                                " is not there; run scripts/setup and build with -DTERN_PARQUET=ON, "

@@ -117,11 +117,18 @@ void RunPrefill(const Flags& flags) {
 }
 
 void RunProducts(const Flags& flags, const std::vector<int64_t>& batches) {
+  if (flags.activations == engine::CodeActivations::kFloat) {
+    throw UsageError(
+        "--activations f32 decodes weights when a model is loaded; products alone have int8 and "
+        "int16");
+  }
   std::vector<BenchCase> cases;
   for (const std::string& type : flags.types) {
     for (const std::string& shape : flags.shapes) {
-      for (const int64_t m : batches)
+      for (const int64_t m : batches) {
         cases.push_back(ProductCase(type, shape, m, flags.activations));
+        cases.back().name = NameOf(cases.back().name, flags.activations);
+      }
     }
   }
   RunBench(flags.bench, cases);

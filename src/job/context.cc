@@ -25,8 +25,7 @@ Context::Context(const recipe::LoadedRecipe& the_recipe, std::string run_folder,
       resolved_yaml(recipe::ResolvedYaml(the_recipe)) {}
 
 c10::Device Context::DeviceOf(const recipe::TrainStage& stage) const {
-  const bool stays = stage.device == "cpu" || !train::WhyNotOnGpu(recipe(), stage).empty();
-  return stays ? c10::Device(c10::kCPU) : device;
+  return train::DeviceOf(recipe(), stage, device);
 }
 
 const text::Tokenizer& Context::Tokenizer() {

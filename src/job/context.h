@@ -28,7 +28,7 @@ struct Context {
   parallel::Group* group;
   Journal journal;
   std::string resolved_yaml;
-  double gemm_flops = 0;  // Measured when the first train stage begins
+  std::map<c10::DeviceType, double> gemm_flops;  // Measured when a stage first trains there
   // This rank's GPU, or the CPU; what a stage uses is DeviceOf(stage).
   c10::Device device = c10::kCPU;
 

@@ -43,7 +43,7 @@ void AddRecovery(Context& context, const recipe::EvalStage& stage, const model::
                  nlohmann::json* result) {
   const recipe::Recipe& recipe = context.recipe();
   const recipe::SourceModel& like = recipe.teacher.from.empty() ? recipe.start : recipe.teacher;
-  const model::Decoder reference = OpenReference(context, like.from).To(decoder.device());
+  const model::Decoder reference = OpenReference(context, like.from, decoder.device());
   const eval::Comparison trained = CompareOrStop(context, stage, decoder, reference);
   (*result)["reference"] = like.from;
   (*result)["reference_loss"] = trained.reference_loss;
@@ -56,8 +56,8 @@ void AddRecovery(Context& context, const recipe::EvalStage& stage, const model::
   (*result)["block_errors"] =
       eval::BlockErrors(decoder, reference, context.TokensFor(few.sequence_length), few);
   if (recipe.start.from.empty()) return;
-  const eval::Comparison before =
-      CompareOrStop(context, stage, UntrainedStart(context).To(decoder.device()), reference);
+  const eval::Comparison before = CompareOrStop(
+      context, stage, UntrainedStart(context, stage.id).To(decoder.device()), reference);
   (*result)["start_loss"] = before.loss;
   (*result)["start_mean_kl"] = before.mean_kl;
   const double lost = before.loss - trained.reference_loss;

@@ -148,7 +148,7 @@ text::Tokenizer TokenizerOf(const recipe::SourceModel& model) {
   return std::move(*ReadWithTokenizer(model.from).tokenizer);
 }
 
-model::Decoder OpenReference(Context& context, const std::string& from) {
+model::Decoder OpenReference(Context& context, const std::string& from, const c10::Device& device) {
   transfer::OpenedModel opened = transfer::OpenDecoder(from);
   TERN_CHECK(opened.tokenizer.has_value(), from);
   CheckSameTokenizer(context.Tokenizer(), *opened.tokenizer, from);
@@ -156,14 +156,22 @@ model::Decoder OpenReference(Context& context, const std::string& from) {
     at::Tensor frozen = parameter.value;  // A handle to the same tensor
     frozen.set_requires_grad(false);
   }
-  return std::move(opened.decoder);
+  for (const auto& [name, inputs] : opened.decoder.inputs()) {
+    const bool plain =
+        inputs.codes == nn::InputCodes::kNone || inputs.codes == nn::InputCodes::kInt8;
+    if (device.is_cpu() || (plain && !inputs.hadamard)) continue;
+    throw RecipeError(StrCat(from, ": inputs of ", name,
+                             " are rotated or of 4 bits, which CPUs alone ",
+                             "make; want train.device: cpu"));
+  }
+  return opened.decoder.To(device);
 }
 
 std::optional<model::Decoder> OpenTeacher(Context& context, const recipe::TrainStage& stage) {
   if (!recipe::UsesTeacher(stage.losses)) return std::nullopt;
   const std::string& from = context.recipe().teacher.from;
   LogInfo(stage.id, ": the teacher is ", from);
-  return OpenReference(context, from);
+  return OpenReference(context, from, context.DeviceOf(stage));
 }
 
 std::optional<distill::TeacherStore> OpenTeacherStore(Context& context,
@@ -206,13 +214,10 @@ std::optional<distill::TeacherStore> OpenTeacherStore(Context& context,
 
 void InitializeDecoder(Context& context, const recipe::TrainStage& stage, model::Decoder* decoder) {
   const recipe::Recipe& recipe = context.recipe();
-  if (const recipe::TrainStage* before =
-          recipe::StageBefore<recipe::TrainStage>(recipe, stage.id)) {
-    const std::string folder = context.Path(before->id);
-    const checkpoint::Found found = checkpoint::FindNewestValid(folder);
-    TERN_CHECK_INPUT(found.path.has_value(), "there is no valid checkpoint in ", folder);
-    decoder->CopyFrom(qat::LoadLatents(checkpoint::CheckpointReader(*found.path)));
-    LogInfo(stage.id, ": starts from ", *found.path);
+  if (recipe::StageBefore<recipe::TrainStage>(recipe, stage.id) != nullptr) {
+    const std::string folder = CheckpointFolder(context, "last", stage.id);
+    decoder->CopyFrom(qat::LoadLatents(checkpoint::CheckpointReader(folder)));
+    LogInfo(stage.id, ": starts from ", folder);
     return;
   }
   decoder->Initialize(static_cast<uint64_t>(recipe.seed));
@@ -225,19 +230,14 @@ void InitializeDecoder(Context& context, const recipe::TrainStage& stage, model:
     FillSubNorms(context, stage, opened.decoder, decoder);
 }
 
-model::Decoder UntrainedStart(Context& context) {
+model::Decoder UntrainedStart(Context& context, const std::string& eval_id) {
   const recipe::Recipe& recipe = context.recipe();
-  const recipe::TrainStage *first = nullptr, *last = nullptr;
-  for (const recipe::Stage& stage : recipe.stages) {
-    if (const auto* train = std::get_if<recipe::TrainStage>(&stage)) {
-      if (first == nullptr) first = train;
-      last = train;
-    }
-  }
-  TERN_CHECK(first != nullptr, "CheckRecipe lets no eval through without a train stage");
+  const auto trainings = recipe::StagesBefore<recipe::TrainStage>(recipe, eval_id);
+  TERN_CHECK(!trainings.empty(), "CheckRecipe lets no eval through without a train stage");
   model::Decoder decoder(recipe.model);
-  InitializeDecoder(context, *first, &decoder);
-  const qat::QuantizedModel quantized(*last, recipe.model, static_cast<uint64_t>(recipe.seed));
+  InitializeDecoder(context, *trainings.front(), &decoder);
+  const qat::QuantizedModel quantized(*trainings.back(), recipe.model,
+                                      static_cast<uint64_t>(recipe.seed));
   quantized.Start(decoder);
   return quantized.Shipped(decoder);
 }

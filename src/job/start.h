@@ -24,9 +24,10 @@ recipe::LoadedRecipe Resolved(const recipe::LoadedRecipe& loaded);
 const recipe::SourceModel* TokenizerModel(const recipe::Recipe& recipe);
 text::Tokenizer TokenizerOf(const recipe::SourceModel& model);
 
-// The model at `from` with frozen parameters, for one that is trained to be like it. Throws
-// InputError when its tokenizer is not the data's, naming the first token that differs.
-model::Decoder OpenReference(Context& context, const std::string& from);
+// The model at `from` with frozen parameters in the device's memory, for one that is trained to be
+// like it. Throws InputError when its tokenizer is not the data's, naming the first token that
+// differs, RecipeError when its inputs are what CPUs alone make.
+model::Decoder OpenReference(Context& context, const std::string& from, const c10::Device& device);
 
 // teacher.from with frozen parameters, when the stage has a loss that compares with it.
 // Throws as OpenReference.
@@ -42,8 +43,8 @@ std::optional<distill::TeacherStore> OpenTeacherStore(Context& context,
 // nearly what it did (model/sub_norms.h), measured on training data.
 void InitializeDecoder(Context& context, const recipe::TrainStage& stage, model::Decoder* decoder);
 
-// What the last train stage would ship had nothing been trained: the first one's start, quantized.
-// REQUIRES: model.from is given.
-model::Decoder UntrainedStart(Context& context);
+// What the last train stage before the eval stage would ship had nothing been trained: the first
+// one's start, quantized. REQUIRES: model.from is given.
+model::Decoder UntrainedStart(Context& context, const std::string& eval_id);
 
 }  // namespace tern::job

@@ -78,36 +78,36 @@ void CheckMachine(const recipe::Recipe& recipe, const recipe::TrainStage& stage,
     LogInfo(why_not, ", and device is auto");
   if (stage.device == "cuda" && device.is_cpu())
     throw ResourceError(StrCat(stage.id, ".device is cuda, and this process took no GPU"));
-  const bool stays = stage.device == "cpu" || !why_not.empty();
-  train::SelectAttention(stage.attention, stage.id + ".attention", stays ? c10::kCPU : device);
+  train::SelectAttention(stage.attention, stage.id + ".attention",
+                         train::DeviceOf(recipe, stage, device));
 }
 
 nlohmann::json RunStage(Context& context, const recipe::TrainStage& stage) {
   const data::TokenSource& tokens = context.TokensFor(stage.sequence_length);
   NoteShares(context, stage, tokens);
   const c10::Device device = context.DeviceOf(stage);
-  if (context.gemm_flops == 0) context.gemm_flops = plan::MeasureGemmPeak(device);
+  double& gemm_flops = context.gemm_flops[device.type()];
+  if (gemm_flops == 0) gemm_flops = plan::MeasureGemmPeak(device);
   if (context.group != nullptr)  // One number, so that all ranks judge the budget alike
-    context.gemm_flops = context.group->GatherNumbers({context.gemm_flops})[0][0];
+    gemm_flops = context.group->GatherNumbers({gemm_flops})[0][0];
   const plan::TrainPlan plan =
-      plan::PlanTraining(context.recipe(), stage, context.gemm_flops, {.ranks = context.ranks()});
+      plan::PlanTraining(context.recipe(), stage, gemm_flops, {.ranks = context.ranks()});
   if (context.is_root()) std::cerr << plan::FormatPlan(context.recipe(), stage, plan);
   plan::CheckBudget(context.recipe(), plan);
   const std::optional<distill::TeacherStore> store = OpenTeacherStore(context, stage);
-  std::optional<model::Decoder> teacher = store ? std::nullopt : OpenTeacher(context, stage);
-  if (teacher) teacher = teacher->To(device);
+  const std::optional<model::Decoder> teacher = store ? std::nullopt : OpenTeacher(context, stage);
   train::TensorMemory::Count();
   const int64_t before = train::TensorMemory::Bytes(device);
   train::TensorMemory::RestartPeak(device);
   const train::TrainResult result =
       train::Train({context.recipe(), stage, context.Path(stage.id), context.folder, tokens,
-                    context.journal, context.resolved_yaml, context.gemm_flops,
+                    context.journal, context.resolved_yaml, gemm_flops,
                     [&](model::Decoder* decoder) { InitializeDecoder(context, stage, decoder); },
                     teacher ? &*teacher : nullptr, store ? &*store : nullptr, context.group,
                     context.Tokenizer().table().eos_id, device});
   const double share = result.tokens_per_second *
                        plan::FlopsPerToken(context.recipe().model, stage.sequence_length) /
-                       (context.gemm_flops * context.ranks());
+                       (gemm_flops * context.ranks());
   nlohmann::json out = {{"steps", result.steps},
                         {"ranks", context.ranks()},
                         {"device", c10::DeviceTypeName(device.type(), /*lower_case=*/true)},

@@ -6,10 +6,10 @@
 #include <unistd.h>
 
 #include <cstdlib>
-#include <filesystem>
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/plugin.h"
 #include "parallel/cuda/torch_cuda.h"
 
 namespace tern::parallel {
@@ -22,15 +22,11 @@ struct Plugin {
 };
 
 Plugin Open() {
-  std::error_code ignored;
-  const std::filesystem::path beside =
-      std::filesystem::read_symlink("/proc/self/exe", ignored).parent_path() / kTorchCudaLibrary;
-  // Beside the program, else on the library path. Global: libtorch and NCCL find symbols of each
-  // other by name.
-  const bool is_beside = std::filesystem::exists(beside, ignored);
-  void* library = dlopen(is_beside ? beside.c_str() : kTorchCudaLibrary, RTLD_NOW | RTLD_GLOBAL);
+  std::string reasons;
+  // Global: libtorch and NCCL find symbols of each other by name.
+  void* library = OpenPlugin(kTorchCudaLibrary, RTLD_NOW | RTLD_GLOBAL, &reasons);
   if (library == nullptr) {
-    return {nullptr, StrCat("this build of tern has no CUDA part (", dlerror(),
+    return {nullptr, StrCat("this build of tern has no CUDA part (", reasons,
                             "); build it with scripts/setup --cuda and cmake --preset gpu "
                             "(docs/distributed.md)")};
   }

@@ -94,7 +94,7 @@ std::vector<MemoryLine> MemoryLines(const recipe::Recipe& recipe, const recipe::
   }
   std::vector<MemoryLine> lines = {{"parameters (fp32)", static_cast<double>(held.parameters)},
                                    {"AdamW moments (fp32)", static_cast<double>(held.moments)}};
-  if (held.codes > 0) lines.push_back({"gathered 2-bit codes", static_cast<double>(held.codes)});
+  if (held.codes > 0) lines.push_back({"2-bit codes", static_cast<double>(held.codes)});
   if (stage.checkpoint_async) {
     lines.push_back({"copy for the checkpoint", 3 * kFloat * static_cast<double>(plan.parameters) /
                                                     static_cast<double>(plan.ranks)});

@@ -25,7 +25,7 @@ Rounding RoundingOf(const recipe::TrainStage& stage) {
 
 struct Sizes {
   double m, d, f, v, q, j, heads, layers;  // f, q, j, heads: of this rank
-  double whole_f = 0, whole_q = 0;         // Where sub-norms gather other ranks' columns, else 0
+  double whole_f, whole_q;                 // Where sub-norms gather other ranks' columns, else 0
   bool bit;                                // Layers keep int8 inputs and 2-bit weights
   bool blended;  // Or, while BitLinear's quantization ramps up, both as floats
   bool fake;     // Dense layers multiply values that fake quantizers made
@@ -45,24 +45,24 @@ Sizes SizesOf(const StepShape& s) {
   const auto real = [](int64_t x) { return static_cast<double>(x); };
   const int64_t tensor = s.recipe.parallel.tensor;
   const bool gathers = tensor > 1 && c.sub_norms, bit = c.linear == LinearKind::kBitLinear;
-  return {real(s.rows),
-          real(c.hidden_size),
-          real(c.intermediate_size / tensor),
-          real(c.vocab_size),
-          real(c.num_heads * c.HeadDim() / tensor),
-          real(c.num_kv_heads * c.HeadDim() / tensor),
-          real(c.num_heads / tensor),
-          real(c.num_layers),
-          gathers ? real(c.intermediate_size) : 0,
-          gathers ? real(c.num_heads * c.HeadDim()) : 0,
-          bit && s.stage.quantize.warmup_steps == 0,
-          bit && s.stage.quantize.warmup_steps > 0,
-          !bit && QuantizesWeights(s.stage),
-          c.sub_norms,
-          c.qk_norm,
-          c.tied_head,
-          s.stage.activation_checkpointing == recipe::ActivationCheckpointing::kBlock,
-          RoundingOf(s.stage)};
+  return {.m = real(s.rows),
+          .d = real(c.hidden_size),
+          .f = real(c.intermediate_size / tensor),
+          .v = real(c.vocab_size),
+          .q = real(c.num_heads * c.HeadDim() / tensor),
+          .j = real(c.num_kv_heads * c.HeadDim() / tensor),
+          .heads = real(c.num_heads / tensor),
+          .layers = real(c.num_layers),
+          .whole_f = gathers ? real(c.intermediate_size) : 0,
+          .whole_q = gathers ? real(c.num_heads * c.HeadDim()) : 0,
+          .bit = bit && s.stage.quantize.warmup_steps == 0,
+          .blended = bit && s.stage.quantize.warmup_steps > 0,
+          .fake = !bit && QuantizesWeights(s.stage),
+          .sub_norms = c.sub_norms,
+          .qk_norm = c.qk_norm,
+          .tied = c.tied_head,
+          .blocks = s.stage.activation_checkpointing == recipe::ActivationCheckpointing::kBlock,
+          .rounding = RoundingOf(s.stage)};
 }
 
 double Padded(double k) { return static_cast<double>(kernels::T2PaddedK(static_cast<int64_t>(k))); }
@@ -196,7 +196,8 @@ std::vector<MemoryLine> StepLines(const StepShape& shape) {
   const double layer = LayerKept(s) * s.m, all = Activations(shape, s);
   const double head = kFloat * s.v * s.d;
   const double recomputed = s.blocks ? layer : 0;
-  const double fake = s.fake ? kFloat * LinearWeights(s) * s.layers : 0;  // For the whole step
+  // For the whole step, and counted for all layers, whichever the rules take.
+  const double fake = s.fake ? kFloat * LinearWeights(s) * s.layers : 0;
   using Lines = std::vector<MemoryLine>;
   const auto lines = [&](double gradients, double under_way, double activations, double loss,
                          double work) {

@@ -106,7 +106,6 @@ namespace {
 
 // float(acc_MN) * out_scale_M.
 at::Tensor ScaledProduct(const Int8Rows& x, const TernaryWeight& w, const at::Tensor& out_scale_M) {
-  TERN_CHECK(x.k == w.k, "inputs have ", x.k, " columns, weights ", w.k);
   const int64_t m = x.q_MK.size(0), n = w.t2_NC.size(0);
   at::Tensor y_MN = at::empty({m, n}, at::kFloat);
   kernels::TernaryGemmArgs args;
@@ -127,6 +126,7 @@ at::Tensor ScaledProduct(const Int8Rows& x, const TernaryWeight& w, const at::Te
 }  // namespace
 
 at::Tensor TernaryMatMul(const Int8Rows& x, const TernaryWeight& w) {
+  TERN_CHECK(x.k == w.k, "inputs have ", x.k, " columns, weights ", w.k);
   if (!x.q_MK.device().is_cpu()) return neutral::TernaryMatMul(x, w);
   return ScaledProduct(x, w, OutputScales(x.gamma_M, w.beta));
 }
@@ -134,7 +134,8 @@ at::Tensor TernaryMatMul(const Int8Rows& x, const TernaryWeight& w) {
 Int8Rows ColumnsOf(const Int8Rows& x, int64_t first, int64_t count) {
   TERN_CHECK(first >= 0 && count > 0 && first + count <= x.k, first, " + ", count, " of ", x.k);
   const int64_t m = x.q_MK.size(0);
-  Int8Rows out{at::zeros({m, kernels::T2PaddedK(count)}, at::kChar), x.gamma_M, {}, count, x.top};
+  Int8Rows out{
+      at::zeros({m, kernels::T2PaddedK(count)}, x.q_MK.options()), x.gamma_M, {}, count, x.top};
   const at::Tensor part_MK = x.q_MK.narrow(1, first, count);
   out.q_MK.narrow(1, 0, count).copy_(part_MK);
   out.sum_M = part_MK.sum(1, /*keepdim=*/false, at::kInt);
@@ -148,12 +149,14 @@ Int8Rows QuantizeColumns(const at::Tensor& x_MK, const at::Tensor& amax_M) {
 }
 
 at::Tensor TernarySums(const Int8Rows& x, const TernaryWeight& w) {
+  TERN_CHECK(x.k == w.k && x.q_MK.device().is_cpu(), x.k, " and ", w.k, " on ", x.q_MK.device());
   return ScaledProduct(x, w, at::ones_like(x.gamma_M));
 }
 
 bool SumsAreExact(int64_t k) { return 127 * k < (1 << 24); }
 
 at::Tensor ScaleSums(const at::Tensor& acc_MN, const at::Tensor& gamma_M, float beta) {
+  TERN_CHECK(acc_MN.device().is_cpu(), "on ", acc_MN.device());
   return acc_MN * OutputScales(gamma_M, beta).unsqueeze(1);
 }
 

@@ -15,10 +15,8 @@ std::string NotWithTensor(const Recipe& recipe) {
   for (const Stage& stage : recipe.stages) {
     const auto* train = std::get_if<TrainStage>(&stage);
     if (train == nullptr) continue;
-    if (!IsPlain(train->losses)) return train->id + ".losses";
-    if (!train->quantize.rules.empty() || train->quantize.warmup_steps > 0)
-      return train->id + ".quantize";
-    if (train->lora.rank > 0) return train->id + ".lora";
+    const std::string what = TrainedByOneProcess(*train);
+    if (!what.empty()) return StrCat(train->id, ".", what);
   }
   return "";
 }
@@ -47,6 +45,12 @@ void CheckTensor(const Recipe& recipe, bool shape_is_known) {
 }
 
 }  // namespace
+
+std::string TrainedByOneProcess(const TrainStage& stage) {
+  if (stage.lora.rank > 0) return "lora";
+  if (!stage.quantize.rules.empty() || stage.quantize.warmup_steps > 0) return "quantize";
+  return IsPlain(stage.losses) ? "" : "losses";
+}
 
 void CheckParallel(const Recipe& recipe, bool shape_is_known) {
   if (recipe.parallel.shard == Sharding::kZero3 && recipe.model.linear != LinearKind::kBitLinear) {

@@ -119,13 +119,14 @@ DryRunResult DryRun(const recipe::Recipe& recipe, const recipe::TrainStage& stag
   if (!why.empty()) throw RecipeError(why);
   const int64_t sequences = stage.tokens_per_step / stage.sequence_length;
   const int64_t data_ranks = plan::DataRanks(recipe.parallel, group.size());
-  const int64_t passes = sequences / plan::MicroBatch(stage, data_ranks);
+  const int64_t passes = sequences / plan::MicroBatch(stage, data_ranks),  // Of all ranks
+      mine = passes / data_ranks;
   DryRunResult result;
   result.tokens = std::min(tokens, stage.sequence_length);
   result.planned = plan::HeldBy(recipe.model, recipe.parallel, group.layout(), group.rank());
   result.sent = plan::SentBy(recipe.model, recipe.parallel, group.layout(), group.rank(),
-                             {result.tokens, passes / data_ranks, RunsBlocksAgain(stage)});
-  CheckMemory({recipe, stage, result.tokens, passes, data_ranks, result.planned}, group);
+                             {result.tokens, mine, RunsBlocksAgain(stage)});
+  CheckMemory({recipe, stage, result.tokens, mine, data_ranks, result.planned}, group);
   TensorMemory::Count();
   const int64_t before = TensorMemory::Bytes();
   TrainState state(recipe, stage, &group);
@@ -212,7 +213,7 @@ std::string FormatDryRun(const plan::TrainPlan& plan, const DryRunResult& result
   row("parameters (fp32)", result.parameters, result.planned.parameters);
   row("gradients after backward (fp32)", result.gradients, result.planned.gradients);
   row("AdamW moments (fp32)", result.moments, result.planned.moments);
-  if (result.codes > 0) row("gathered 2-bit codes", result.codes, result.planned.codes);
+  if (result.codes > 0) row("2-bit codes", result.codes, result.planned.codes);
   row("all tensors, between steps", result.resting);
   row("the most within a step so tiny", result.peak);
   return text;

@@ -75,7 +75,7 @@ void AdamW::Step(double learning_rate, double weight_decay, double grad_norm, do
 
 void AdamW::StepGroup(bool decays, double lr_factor, double learning_rate, double weight_decay,
                       double divisor) {
-  std::vector<at::Tensor> values, grads, exp_avg, exp_avg_sq, steps;
+  std::vector<at::Tensor> values, grads, exp_avg, exp_avg_sq;
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const model::Parameter& parameter = parameters_[i];
     if (Decays(parameter) != decays || parameter.lr_factor != lr_factor) continue;
@@ -84,9 +84,10 @@ void AdamW::StepGroup(bool decays, double lr_factor, double learning_rate, doubl
     grads.push_back(parameter.value.grad());
     exp_avg.push_back(exp_avg_[i]);
     exp_avg_sq.push_back(exp_avg_sq_[i]);
-    steps.push_back(at::full({}, static_cast<double>(num_updates_), parameter.value.options()));
   }
   if (values.empty()) return;
+  const std::vector<at::Tensor> steps(  // One for all: nothing writes it
+      values.size(), at::full({}, static_cast<double>(num_updates_), values.front().options()));
   // On the parameters' device, as the fused step wants them.
   const at::Tensor grad_scale = at::full({}, divisor, steps.front().options());
   const at::Tensor found_inf =

@@ -88,7 +88,8 @@ void Sharding::Cut(parallel::Group& ranks, model::Decoder* decoder) {
     const parallel::MatrixSlice& mine = slices_[i][static_cast<size_t>(rank)];
     std::vector<int64_t> shape = {mine.rows};
     if (spec.shape.size() == 2) shape.push_back(mine.columns);
-    decoder->KeepPart(i, at::empty(shape, at::kFloat), {mine.first_row, mine.first_column});
+    decoder->KeepPart(i, at::empty(shape, whole_[i].value.options()),
+                      {mine.first_row, mine.first_column});
     if (spec.role == ParameterRole::kLinear)
       matrices.push_back({whole_[i].value, slices_[i], spec.shape[0], spec.shape[1]});
   }
@@ -159,9 +160,9 @@ Sharding::SavedRows Sharding::RowsToSave(size_t parameter, const at::Tensor& own
   };
   const std::vector<parallel::MatrixSlice>& slices = slices_[parameter];
   const bool by_columns = !slices.empty() && slices[0].rows == whole_[parameter].spec.shape[0];
-  if (by_columns) saved = JoinColumns(parameter, saved);
-  if (tensor_ && slices.empty()) take(tensor_.get());
   take(spread(parameter) ? replicas_.get() : group_);
+  if (slices.empty()) take(tensor_.get());
+  if (by_columns) saved = JoinColumns(parameter, saved);
   return saved;
 }
 

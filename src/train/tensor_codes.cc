@@ -47,7 +47,8 @@ void TensorCodes::Refresh() {
     code.beta = betas[i];
     code.k = slice_NK.size(1);
     // A tensor of its own for each step: the last one's may still be saved for a backward pass.
-    code.t2_NC = at::empty({slice_NK.size(0), kernels::T2RowBytes(code.k)}, at::kByte);
+    code.t2_NC = at::empty({slice_NK.size(0), kernels::T2RowBytes(code.k)},
+                           slice_NK.options().dtype(at::kByte));
     quant::QuantizeRowsTo(slice_NK, code.beta, code.t2_NC);
   }
   fresh_ = true;

@@ -16,6 +16,7 @@
 #include "distill/objective.h"
 #include "eval/perplexity.h"
 #include "qat/quantized_model.h"
+#include "recipe/check_parallel.h"
 #include "train/attention_backend.h"
 #include "train/checkpointer.h"
 #include "train/health.h"
@@ -60,13 +61,10 @@ std::vector<model::Parameter> ExtraParameters(const std::optional<distill::Objec
 }  // namespace
 
 std::string WhyNotByRanks(const recipe::Recipe& recipe, const recipe::TrainStage& stage) {
-  const char* what = nullptr;
-  if (!IsPlain(stage.losses)) what = "losses";
-  if (!stage.quantize.rules.empty() || stage.quantize.warmup_steps > 0) what = "quantize";
-  if (stage.lora.rank > 0) what = "lora";
+  std::string what = recipe::TrainedByOneProcess(stage);
   if (!recipe.start.from.empty() && recipe.parallel.shard == recipe::Sharding::kZero3)
     what = "model.from with parallel.shard zero3";
-  if (what == nullptr) return "";
+  if (what.empty()) return "";
   return StrCat(stage.id, ": ", what, " is trained by one process; found several ranks");
 }
 
@@ -77,6 +75,12 @@ std::string WhyNotOnGpu(const recipe::Recipe& recipe, const recipe::TrainStage& 
   if (stage.lora.rank > 0) what = "lora";
   if (what == nullptr) return "";
   return StrCat(stage.id, ": ", what, " is trained on CPUs only");
+}
+
+at::Device DeviceOf(const recipe::Recipe& recipe, const recipe::TrainStage& stage,
+                    const at::Device& of_rank) {
+  const bool stays = stage.device == "cpu" || !WhyNotOnGpu(recipe, stage).empty();
+  return stays ? at::Device(at::kCPU) : of_rank;
 }
 
 namespace {
@@ -90,7 +94,7 @@ class Trainer {
   bool is_root() const { return job_.group == nullptr || job_.group->is_root(); }
   int ranks() const { return job_.group == nullptr ? 1 : job_.group->size(); }
   // Whether this rank sees what the weights do: the root, with the ranks that hold its slices.
-  bool measures_health() const { return is_root() || state_.sharding.tensor_group() != nullptr; }
+  bool measures_health() const { return state_.sharding.data_rank() == 0; }
 
   // The newest valid checkpoint, the same for all ranks: the root looks.
   std::optional<std::string> FindCheckpoint();
@@ -306,6 +310,11 @@ void Trainer::Agree(StepRecord* record) {
              low = static_cast<double>(record->data_hash & 0xffffffffu);
   const auto all = job_.group->GatherNumbers(
       {record->loss, static_cast<double>(StopSignal()), high, low, all_written_ ? 1.0 : 0.0});
+  for (size_t rank = 0; rank < all.size(); ++rank) {  // First: other data have other losses
+    TERN_CHECK_INPUT(all[rank][2] == high && all[rank][3] == low, "step ", state_.step + 1,
+                     ": rank ", rank, " has read other data than rank ", job_.group->rank(),
+                     "; do all ranks see the same files?");
+  }
   record->loss = 0;
   nonfinite_on_.clear();
   const auto tensor = static_cast<size_t>(job_.recipe.parallel.tensor);
@@ -315,7 +324,7 @@ void Trainer::Agree(StepRecord* record) {
     const std::vector<double>& first = all[rank - rank % tensor];
     if (&said == &first) {
       record->loss += said[0];
-    } else if (std::isfinite(said[0]) && said[0] != first[0]) {
+    } else if (std::isfinite(said[0]) && std::isfinite(first[0]) && said[0] != first[0]) {
       throw NumericError(StrCat(
           "step ", state_.step + 1, ": rank ", rank, " has a loss of ", said[0], ", and rank ",
           rank - rank % tensor, ", which shares its products (parallel.tensor), ", first[0],
@@ -326,9 +335,6 @@ void Trainer::Agree(StepRecord* record) {
       nonfinite_on_ += StrCat(nonfinite_on_.empty() ? "on rank " : ", ", rank);
     if (stop_signal_ == 0) stop_signal_ = static_cast<int>(said[1]);
     all_written_ = all_written_ && said[4] != 0;
-    TERN_CHECK_INPUT(said[2] == high && said[3] == low, "step ", state_.step + 1, ": rank ", rank,
-                     " has read other data than rank ", job_.group->rank(),
-                     "; do all ranks see the same files?");
   }
 }
 

@@ -148,8 +148,9 @@ Saving::Saving(const TrainState& state, const SaveOptions& options)
   for (const OwnedTensor& tensor : Tensors(state, /*owned=*/group_ != nullptr)) {
     Sharding::SavedRows part{tensor.value};
     if (tensor.parameter) part = state.sharding.RowsToSave(*tensor.parameter, tensor.value);
-    // What is on a device is copied to the host in any case.
-    const bool clones = options.copy && part.rows.device().is_cpu();
+    // What is on a device, or came together from slices, is a copy in any case.
+    const bool clones =
+        options.copy && part.rows.device().is_cpu() && part.rows.is_alias_of(tensor.value);
     held_.push_back(clones ? part.rows.detach().clone() : part.rows.detach().cpu());
     checkpoint::PartView view;
     view.view = model::ViewOf(tensor.name, held_.back());

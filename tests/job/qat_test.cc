@@ -110,6 +110,23 @@ TEST_F(QatTest, RecoveryComparesWithTheTeacherAndTheUntrainedStart) {
   EXPECT_NE(table.markdown.find("| small | 1 | 10.2 k |"), std::string::npos) << table.markdown;
 }
 
+// The untrained start of an evaluation between two trainings is quantized as the first one does.
+TEST_F(QatTest, RecoveryBetweenTrainingsIsOfTheOneBefore) {
+  std::string yaml = Tuned();
+  yaml.resize(yaml.find("  - export"));
+  const std::vector<std::string> sign = {"train.quantize.rules={body: {weights: sign}}",
+                                         "eval.recovery=true", "train.steps=2"};
+  const SmallRun alone(yaml);
+  Run(alone, sign);
+  yaml +=
+      "  - train: {id: second, steps: 1, tokens_per_step: 256, sequence_length: 32, precision: "
+      "fp32, eval_tokens: 0, schedule: {kind: constant, peak_lr: 1.0e-3}, quantize: {rules: {body: "
+      "{weights: int4, group: 32}}}}\n";
+  const SmallRun between(yaml);
+  Run(between, sign);
+  EXPECT_EQ(Result(between, "eval")["start_loss"], Result(alone, "eval")["start_loss"]);
+}
+
 // The law of the report goes through the validation losses of the log, over the tokens so far: the
 // logs of what they are above it have the mean 0.
 TEST_F(QatTest, TheLearningCurveIsExtrapolated) {

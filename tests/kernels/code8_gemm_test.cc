@@ -23,44 +23,7 @@ std::vector<TypeCase> CasesWithQ8() {
   return cases;
 }
 
-struct Problem {
-  Problem(const TypeCase& c, int64_t m, int64_t n, int64_t k, int64_t head_dim = 0)
-      : Problem(c, m, n, k, head_dim,
-                RandomRows(c, n, k, static_cast<uint32_t>(m * 31 + n * 7 + k)),
-                RandomFloats(m * k, 5)) {}
-  Problem(const TypeCase& c, int64_t m, int64_t n, int64_t k, int64_t head_dim,
-          std::vector<uint8_t> rows, std::vector<float> activations)
-      : bytes(std::move(rows)),
-        x(std::move(activations)),
-        tokens(static_cast<size_t>(m * Int8Blocks(k))),
-        y(static_cast<size_t>(m * (n + 2)), -7.0f) {
-    QuantizeInt8Ref(x.data(), m, k, k, tokens.data());
-    args.type = c.type;
-    args.w = bytes.data();
-    args.row_bytes = formats::RowBytes(c.ggml, k);
-    args.paired_head_dim = head_dim;
-    args.x = tokens.data();
-    args.y = y.data();
-    args.m = m;
-    args.n = n;
-    args.k = k;
-    args.ldy = n + 2;
-    Code8GemmRef(args, 0, n);
-    want = y;
-  }
-
-  std::vector<uint8_t> bytes;
-  std::vector<float> x;
-  std::vector<Int8Block> tokens;
-  std::vector<float> y, want;
-  Code8GemmArgs args;
-};
-
-void ExpectOracle(Problem& problem, const char* what) {
-  ExpectSameBits(
-      [&](const ParallelFor& cut) { Code8Gemm(problem.args, cut); }, problem.y, problem.want,
-      StrCat(what, ", m ", problem.args.m, ", n ", problem.args.n, ", k ", problem.args.k));
-}
+using Problem = CodeProblem<Code8GemmArgs, QuantizeInt8Ref, Code8GemmRef, Code8Gemm>;
 
 TEST(Code8Gemm, EveryTypeGivesTheOraclesBitsOnEveryInstructionSet) {
   for (const TypeCase& c : CasesWithQ8()) {
@@ -68,7 +31,7 @@ TEST(Code8Gemm, EveryTypeGivesTheOraclesBitsOnEveryInstructionSet) {
       for (const int64_t n : {1, 2, 5, 9}) {
         for (const int64_t k : {256, 768}) {
           Problem problem(c, m, n, k);
-          ExpectOracle(problem, Name(c));
+          problem.ExpectOracle(Name(c));
         }
       }
     }
@@ -81,7 +44,7 @@ TEST(Code8Gemm, RowsOfSmallBlocksNeedNotBeWholeBlocksOf256) {
     for (const int64_t k : {32, 64, 128, 160, 224, 288, 480}) {
       for (const int64_t m : {1, 5}) {
         Problem problem(c, m, 5, k);
-        ExpectOracle(problem, Name(c));
+        problem.ExpectOracle(Name(c));
       }
     }
   }
@@ -103,7 +66,7 @@ TEST(Code8Gemm, LargestCodesAndActivationsDoNotOverflow) {
             std::memcpy(&rows[at + static_cast<size_t>(offset)], &half, sizeof half);
         }
         Problem problem(c, 1, 1, k, 0, rows, std::vector<float>(k, sign));
-        ExpectOracle(problem, Name(c));
+        problem.ExpectOracle(Name(c));
       }
     }
   }
@@ -113,7 +76,7 @@ TEST(Code8Gemm, PairedRowsLandInTheModelsOrder) {
   Problem problem(Cases()[0], 1, 8, 64), paired(Cases()[0], 1, 8, 64, 4);
   const size_t places[8] = {0, 2, 1, 3, 4, 6, 5, 7};
   for (size_t row = 0; row < 8; ++row) EXPECT_EQ(paired.want[places[row]], problem.want[row]);
-  ExpectOracle(paired, "paired");
+  paired.ExpectOracle("paired");
 }
 
 TEST(Code8Gemm, NothingToDoTouchesNothing) {

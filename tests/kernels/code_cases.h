@@ -2,11 +2,15 @@
 #pragma once
 
 #include <cstring>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
+#include "base/error.h"
 #include "formats/block_codec.h"
 #include "formats/half.h"
 #include "kernels/code_gemm/code_gemm.h"
+#include "kernels/code_gemm/int16_tokens.h"
 #include "tests/kernels/isa_test_util.h"
 
 namespace tern::kernels {
@@ -44,5 +48,47 @@ inline std::vector<uint8_t> RandomRows(const TypeCase& c, int64_t n, int64_t k, 
   }
   return bytes;
 }
+
+// A random product of codes and what its oracle gives. Quantize, OracleRows: the oracles; Product:
+// what picks a version.
+template <class Args, auto Quantize, auto OracleRows, auto Product>
+struct CodeProblem {
+  using Block = std::remove_cvref_t<decltype(*Args{}.x)>;
+
+  CodeProblem(const TypeCase& c, int64_t m, int64_t n, int64_t k, int64_t head_dim = 0)
+      : CodeProblem(c, m, n, k, head_dim,
+                    RandomRows(c, n, k, static_cast<uint32_t>(m * 31 + n * 7 + k)),
+                    RandomFloats(m * k, 5)) {}
+  CodeProblem(const TypeCase& c, int64_t m, int64_t n, int64_t k, int64_t head_dim,
+              std::vector<uint8_t> rows, std::vector<float> activations)
+      : bytes(std::move(rows)),
+        x(std::move(activations)),
+        tokens(static_cast<size_t>(m * Int16Blocks(k))),  // Of both forms as many
+        y(static_cast<size_t>(m * (n + 2)), -7.0f) {
+    Quantize(x.data(), m, k, k, tokens.data());
+    args.type = c.type;
+    args.w = bytes.data();
+    args.row_bytes = formats::RowBytes(c.ggml, k);
+    args.paired_head_dim = head_dim;
+    args.x = tokens.data();
+    args.y = y.data();
+    args.m = m;
+    args.n = n;
+    args.k = k;
+    args.ldy = n + 2;
+    OracleRows(args, 0, n);
+    want = y;
+  }
+  void ExpectOracle(const char* what) {
+    ExpectSameBits([&](const ParallelFor& cut) { Product(args, cut); }, y, want,
+                   StrCat(what, ", m ", args.m, ", n ", args.n, ", k ", args.k));
+  }
+
+  std::vector<uint8_t> bytes;
+  std::vector<float> x;
+  std::vector<Block> tokens;
+  std::vector<float> y, want;
+  Args args;
+};
 
 }  // namespace tern::kernels

@@ -16,46 +16,14 @@
 namespace tern::kernels {
 namespace {
 
-struct Problem {
-  Problem(const TypeCase& c, int64_t m, int64_t n, int64_t k, int64_t head_dim = 0)
-      : bytes(RandomRows(c, n, k, static_cast<uint32_t>(m * 31 + n * 7 + k))),
-        x(RandomFloats(m * k, 5)),
-        tokens(static_cast<size_t>(m * Int16Blocks(k))),
-        y(static_cast<size_t>(m * (n + 2)), -7.0f) {
-    QuantizeInt16Ref(x.data(), m, k, k, tokens.data());
-    args.type = c.type;
-    args.w = bytes.data();
-    args.row_bytes = formats::RowBytes(c.ggml, k);
-    args.paired_head_dim = head_dim;
-    args.x = tokens.data();
-    args.y = y.data();
-    args.m = m;
-    args.n = n;
-    args.k = k;
-    args.ldy = n + 2;
-    CodeGemmRef(args, 0, n);
-    want = y;
-  }
-
-  std::vector<uint8_t> bytes;
-  std::vector<float> x;
-  std::vector<Int16Block> tokens;
-  std::vector<float> y, want;
-  CodeGemmArgs args;
-};
-
-void ExpectOracle(Problem& problem, const char* what) {
-  ExpectSameBits(
-      [&](const ParallelFor& cut) { CodeGemm(problem.args, cut); }, problem.y, problem.want,
-      StrCat(what, ", m ", problem.args.m, ", n ", problem.args.n, ", k ", problem.args.k));
-}
+using Problem = CodeProblem<CodeGemmArgs, QuantizeInt16Ref, CodeGemmRef, CodeGemm>;
 
 TEST(CodeGemm, EveryTypeGivesTheOraclesBitsOnEveryInstructionSet) {
   for (const TypeCase& c : Cases()) {
     for (const int64_t m : {1, 2, 3, 4, 5, 8, 9, 14}) {
       for (const int64_t n : {1, 2, 3, 4, 7, 9}) {
         Problem problem(c, m, n, 512);
-        ExpectOracle(problem, Name(c));
+        problem.ExpectOracle(Name(c));
       }
     }
   }
@@ -67,7 +35,7 @@ TEST(CodeGemm, RowsOfSmallBlocksNeedNotBeWholeBlocksOf256) {
     for (const int64_t k : {32, 64, 224, 288, 480}) {
       for (const int64_t m : {1, 5, 11}) {
         Problem problem(c, m, 5, k);
-        ExpectOracle(problem, Name(c));
+        problem.ExpectOracle(Name(c));
       }
     }
   }
@@ -77,7 +45,7 @@ TEST(CodeGemm, PairedRowsLandInTheModelsOrder) {
   Problem problem(Cases()[0], 1, 8, 64), paired(Cases()[0], 1, 8, 64, 4);
   const size_t places[8] = {0, 2, 1, 3, 4, 6, 5, 7};
   for (size_t row = 0; row < 8; ++row) EXPECT_EQ(paired.want[places[row]], problem.want[row]);
-  ExpectOracle(paired, "paired");
+  paired.ExpectOracle("paired");
 }
 
 TEST(CodeGemm, NothingToDoTouchesNothing) {

@@ -115,6 +115,35 @@ TEST(DecoderDeviceTest, RunsInBf16) {
               0.02);
 }
 
+// Token by token behind a prompt, against one pass on the CPU, with the bounds of the same on the
+// CPU alone (decoder_test.cc): sums in another order, which BitLinear can turn into a step of its
+// codes.
+TEST(DecoderDeviceTest, KeptKeysAndValuesGiveTheCpusLogits) {
+  for (const LinearKind linear : {LinearKind::kDense, LinearKind::kBitLinear}) {
+    ModelConfig config = Config();
+    config.linear = linear;
+    Decoder here(config);
+    here.Initialize(5);
+    const Decoder there = here.To(kOther);
+    const at::NoGradGuard no_grad;
+    const at::Tensor tokens = at::arange(27, at::kInt).view({3, 9}), moved = tokens.to(kOther);
+    const at::Tensor whole = here.Logits({tokens, {}, {}}, {}).view({3, 9, 64});
+    const double bound =
+        (linear == LinearKind::kBitLinear ? 2.0 / 127 : 1e-4) * whole.abs().max().item<double>();
+    KeyValueCache cache;
+    cache.capacity = 9;
+    ForwardOptions options;
+    options.cache = &cache;
+    const at::Tensor prompt =
+        there.Logits({moved.narrow(1, 0, 4), {}, {}}, options).cpu().view({3, 4, 64});
+    EXPECT_LE((prompt - whole.narrow(1, 0, 4)).abs().max().item<double>(), bound);
+    for (int64_t t = 4; t < 9; ++t) {
+      const at::Tensor next = there.Logits({moved.narrow(1, t, 1), {}, {}}, options).cpu();
+      EXPECT_LE((next - whole.select(1, t)).abs().max().item<double>(), bound) << t;
+    }
+  }
+}
+
 TEST(DecoderDeviceTest, ValuesGoThroughTheHost) {
   Decoder there(Config(), kOther), here(Config());
   there.Initialize(4);
