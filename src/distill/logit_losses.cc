@@ -3,6 +3,7 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/exp.h>
 #include <ATen/ops/log_softmax.h>
 #include <ATen/ops/scalar_tensor.h>
 #include <ATen/ops/topk.h>
@@ -25,19 +26,24 @@ using torch::autograd::variable_list;
 // The least mass outside of the top: keeps log and ratio finite when a model is sure.
 constexpr double kLeastTail = 1e-8;
 
-// p (g - <p, g>): gradient of a function of p = softmax(z) whose derivative by p is g.
-at::Tensor ThroughSoftmax(const at::Tensor& p_CV, const at::Tensor& g_CV) {
-  return p_CV * (g_CV - (p_CV * g_CV).sum(1, /*keepdim=*/true));
+// log softmax(logits / tau).
+at::Tensor LogProbs(const at::Tensor& logits_CV, double tau) {
+  return at::log_softmax(tau == 1 ? logits_CV : logits_CV / tau, 1);
 }
 
+// In place where a matrix is done with: a chunk over a vocabulary is much memory.
 RowLosses ForwardKl(const at::Tensor& log_s_CV, const at::Tensor& log_t_CV) {
   const at::Tensor t_CV = log_t_CV.exp();
-  return {(t_CV * (log_t_CV - log_s_CV)).sum(1), log_s_CV.exp() - t_CV};
+  at::Tensor work_CV = (log_t_CV - log_s_CV).mul_(t_CV);
+  const at::Tensor loss_C = work_CV.sum(1);
+  return {loss_C, at::exp_out(work_CV, log_s_CV).sub_(t_CV)};
 }
 
 RowLosses ReverseKl(const at::Tensor& log_s_CV, const at::Tensor& log_t_CV) {
-  const at::Tensor s_CV = log_s_CV.exp(), g_CV = log_s_CV - log_t_CV;
-  return {(s_CV * g_CV).sum(1), ThroughSoftmax(s_CV, g_CV)};
+  const at::Tensor s_CV = log_s_CV.exp();
+  at::Tensor g_CV = log_s_CV - log_t_CV;
+  const at::Tensor loss_C = (s_CV * g_CV).sum(1);  // Also <p_s, g>
+  return {loss_C, g_CV.sub_(loss_C.unsqueeze(1)).mul_(s_CV)};
 }
 
 RowLosses Jsd(const at::Tensor& log_s_CV, const at::Tensor& log_t_CV, double beta) {
@@ -53,14 +59,13 @@ RowLosses Jsd(const at::Tensor& log_s_CV, const at::Tensor& log_t_CV, double bet
 
 RowLosses TopKKl(const at::Tensor& log_s_CV, const at::Tensor& top_CK, const at::Tensor& log_t_CK) {
   const at::Tensor t_CK = log_t_CK.exp(), log_s_CK = log_s_CV.gather(1, top_CK);
-  const at::Tensor s_CV = log_s_CV.exp();
   const auto tail = [](const at::Tensor& p_CK) {
     return (1.0 - p_CK.sum(1, /*keepdim=*/true)).clamp_min(kLeastTail);
   };
   const at::Tensor t_tail_C1 = tail(t_CK), s_tail_C1 = tail(log_s_CK.exp());
   const at::Tensor loss_C = (t_CK * (log_t_CK - log_s_CK)).sum(1) +
                             (t_tail_C1 * (t_tail_C1.log() - s_tail_C1.log())).squeeze(1);
-  at::Tensor dz_CV = s_CV * (1.0 - t_tail_C1 / s_tail_C1);
+  at::Tensor dz_CV = log_s_CV.exp().mul_(1.0 - t_tail_C1 / s_tail_C1);
   dz_CV.scatter_(1, top_CK, log_s_CK.exp() - t_CK);
   return {loss_C, dz_CV};
 }
@@ -84,8 +89,8 @@ class ChunkLosses {
               const LogitLossOptions& options)
       : terms_(terms), teacher_(teacher), options_(options) {}
 
-  // Sums of the terms over the rows, each divided by its count. `parts`, when given: the terms of
-  // the gradient.
+  // Sums of the terms over the rows, each divided by its count; uses the logits up. `parts`, when
+  // given: the terms of the gradient.
   at::Tensor operator()(const at::Tensor& logits_CV, const at::Tensor& targets_C, int64_t begin,
                         std::vector<double>* values, std::vector<at::Tensor>* parts) const {
     at::Tensor gradient_CV;
@@ -96,7 +101,8 @@ class ChunkLosses {
       const LogitTerm& term = terms_[i];
       at::Tensor part_CV;
       if (term.kind == LogitLoss::kCrossEntropy) {
-        part_CV = logits_CV.clone();
+        const bool is_last = i + 1 == terms_.size();
+        part_CV = is_last ? logits_CV : logits_CV.clone();
         const double factor = term.weight * options_.grad_scale / options_.target_count;
         (*values)[i] += nn::CrossEntropyRows(part_CV, targets_C, factor) / options_.target_count;
       } else {
@@ -109,14 +115,14 @@ class ChunkLosses {
         part_CV = row.dlogits_CV.mul_((rows_C * factor).unsqueeze(1));
       }
       if (parts != nullptr) parts->push_back(part_CV);
-      const bool is_first = !gradient_CV.defined();
-      if (is_first) {
-        gradient_CV = parts != nullptr ? part_CV.clone() : part_CV;
-      } else {
+      if (term.weight == 0) continue;  // Only measured
+      if (gradient_CV.defined()) {
         gradient_CV.add_(part_CV);
+      } else {
+        gradient_CV = parts != nullptr ? part_CV.clone() : part_CV;
       }
     }
-    return gradient_CV;
+    return gradient_CV.defined() ? gradient_CV : at::zeros_like(logits_CV);
   }
 
  private:
@@ -181,10 +187,10 @@ struct LogitLossFunction : torch::autograd::Function<LogitLossFunction> {
 RowLosses TeacherLoss(const LogitTerm& term, const at::Tensor& logits_CV,
                       const TeacherChunk& teacher) {
   const double tau = term.temperature;
-  const at::Tensor log_s_CV = at::log_softmax(logits_CV / tau, 1);
+  const at::Tensor log_s_CV = LogProbs(logits_CV, tau);
   const auto log_t = [&] {
     TERN_CHECK(teacher.logits_CV.defined(), "this loss wants the teacher's logits");
-    return at::log_softmax(teacher.logits_CV / tau, 1);
+    return LogProbs(teacher.logits_CV, tau);
   };
   RowLosses out;
   switch (term.kind) {
@@ -208,7 +214,7 @@ RowLosses TeacherLoss(const LogitTerm& term, const at::Tensor& logits_CV,
     case LogitLoss::kCrossEntropy:
       throw BugError("cross-entropy wants no teacher");
   }
-  out.dlogits_CV.mul_(term.tau_squared ? tau : 1 / tau);
+  if (tau != 1) out.dlogits_CV.mul_(term.tau_squared ? tau : 1 / tau);
   if (term.tau_squared) out.loss_C = out.loss_C * (tau * tau);
   return out;
 }

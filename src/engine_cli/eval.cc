@@ -161,10 +161,12 @@ void Evaluate(const Flags& flags, const OpenModel& other) {
   report.model = flags.model;
   report.seed = options.seed;
   const std::shared_ptr<tasks::ModelScorer> model = Open(flags.model, flags.open, other);
-  // Activations change results: a journal of others is none.
-  const std::string activations = StrCat(" ", engine::ToString(flags.open.activations));
+  report.activations = engine::ToString(flags.open.activations);
+  report.cache = CacheName(flags.open.scorer.cache);
+  // Both change results: a journal of others is none.
+  const std::string how = StrCat(" ", report.activations, " ", report.cache);
   report.model_sha256 = Sha256OfPath(flags.model);
-  options.model_sha256 = report.model_sha256 + activations;
+  options.model_sha256 = report.model_sha256 + how;
   options.bos = HasBos(*model, flags.bos);
   report.results = RunAll(*model, flags, options);
   if (!flags.against.empty()) {
@@ -172,7 +174,7 @@ void Evaluate(const Flags& flags, const OpenModel& other) {
     report.reference = flags.against;
     report.reference_sha256 = Sha256OfPath(flags.against);
     tasks::EvalOptions theirs = options;
-    theirs.model_sha256 = report.reference_sha256 + activations;
+    theirs.model_sha256 = report.reference_sha256 + how;
     theirs.bos = HasBos(*reference, flags.bos);
     report.reference_results = RunAll(*reference, flags, theirs);
     if (!flags.tasks.empty())

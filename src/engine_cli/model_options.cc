@@ -21,6 +21,10 @@ void AddChoice(CLI::App* command, const char* option_name, T* value, const char*
     if (of_name == *value) option->default_str(name);
 }
 
+const std::map<std::string, kernels::KvType> kCaches = {{"f32", kernels::KvType::kF32},
+                                                        {"f16", kernels::KvType::kF16},
+                                                        {"int8", kernels::KvType::kInt8}};
+
 }  // namespace
 
 void AddActivationsOption(CLI::App* command, engine::CodeActivations* activations) {
@@ -41,9 +45,13 @@ void CheckActivations(engine::CodeActivations activations, const std::string& de
 
 void AddCacheOption(CLI::App* command, kernels::KvType* cache) {
   AddChoice(command, "--cache", cache, "Numbers of keys and values: f32 (as trained), f16, int8",
-            {{"f32", kernels::KvType::kF32},
-             {"f16", kernels::KvType::kF16},
-             {"int8", kernels::KvType::kInt8}});
+            kCaches);
+}
+
+std::string CacheName(kernels::KvType cache) {
+  for (const auto& [name, type] : kCaches)
+    if (type == cache) return name;
+  throw BugError("a cache without a name");
 }
 
 engine::ModelWeights LoadWeights(const std::string& path, engine::CodeActivations activations) {

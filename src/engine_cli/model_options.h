@@ -16,6 +16,7 @@ void AddActivationsOption(CLI::App* command, engine::CodeActivations* activation
 void CheckActivations(engine::CodeActivations activations, const std::string& device);
 // --cache f32 | f16 | int8, by default what *cache is.
 void AddCacheOption(CLI::App* command, kernels::KvType* cache);
+std::string CacheName(kernels::KvType cache);
 
 // The model, with SetActivations. Throws as LoadModel does.
 engine::ModelWeights LoadWeights(const std::string& path, engine::CodeActivations activations);

@@ -122,6 +122,7 @@ recipe::LoadedRecipe Resolved(const recipe::LoadedRecipe& loaded) {
     const transfer::ModelInfo info = ReadWithTokenizer(recipe.start.from);
     recipe.model = ConfigOfStart(loaded, info.config);
     recipe.start.sha256 = info.sha256;
+    recipe.start.config = info.config;
     recipe.start.gives_tokenizer = true;
     recipe.data.tokenizer.vocab_size = info.tokenizer->vocab_size();
     CheckExportsHold(recipe, recipe.start.from, *info.tokenizer);
@@ -129,6 +130,7 @@ recipe::LoadedRecipe Resolved(const recipe::LoadedRecipe& loaded) {
   if (recipe.teacher.from.empty()) return out;
   const transfer::ModelInfo info = ReadWithTokenizer(recipe.teacher.from);
   recipe.teacher.sha256 = info.sha256;
+  recipe.teacher.config = info.config;
   recipe.teacher.gives_tokenizer = recipe.start.from.empty() &&
                                    !IsGiven(loaded, "data.tokenizer.file") &&
                                    !IsGiven(loaded, "data.tokenizer.vocab_size");

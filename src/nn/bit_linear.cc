@@ -5,6 +5,8 @@
 #include <ATen/ops/mm.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <optional>
+
 #include "base/error.h"
 #include "nn/straight_through.h"
 
@@ -111,8 +113,9 @@ struct BitLinearFunction : torch::autograd::Function<BitLinearFunction> {
     const auto betas = ctx->saved_data["betas"].toDoubleVector();
     const auto compute = static_cast<ComputeType>(ctx->saved_data["compute"].toInt());
     const quant::Int8Rows x{saved[0], saved[1], saved[2], ctx->saved_data["k"].toInt()};
-    const WeightGradient weight_gradient(x, compute);
     auto* source = reinterpret_cast<WeightSource*>(ctx->saved_data["source"].toInt());
+    // Frozen matrices (adapters), and passes that measure a loss's gradient, want none of dW.
+    std::optional<WeightGradient> weight_gradient;
     at::Tensor dx_MK;
     variable_list grads(1);
     for (size_t i = 0; i < betas.size(); ++i) {
@@ -121,14 +124,17 @@ struct BitLinearFunction : torch::autograd::Function<BitLinearFunction> {
       w.t2_NC = saved[kFirstWeight + i];
       w.beta = static_cast<float>(betas[i]);  // Exact: it came from fp32.
       w.k = x.k;
-      AddInputGradient(dy_MN, w, compute, &dx_MK);
-      grads.push_back(weight_gradient(dy_MN));
-      if (source != nullptr &&
-          source->TakeGradient(saved[kFirstWeight + betas.size() + i], grads.back()))
-        grads.back() = at::Tensor();
+      if (ctx->needs_input_grad(0)) AddInputGradient(dy_MN, w, compute, &dx_MK);
+      grads.emplace_back();
+      if (!ctx->needs_input_grad(1 + i)) continue;
+      if (!weight_gradient) weight_gradient.emplace(x, compute);
+      const at::Tensor dw_NK = (*weight_gradient)(dy_MN);
+      const bool taken =
+          source != nullptr && source->TakeGradient(saved[kFirstWeight + betas.size() + i], dw_NK);
+      if (!taken) grads.back() = dw_NK;
     }
     auto* columns = reinterpret_cast<TensorGroup*>(ctx->saved_data["columns"].toInt());
-    grads[0] = columns == nullptr ? dx_MK : columns->Gather(dx_MK);
+    grads[0] = columns == nullptr || !dx_MK.defined() ? dx_MK : columns->Gather(dx_MK);
     grads.emplace_back();  // The options have no gradient.
     return grads;
   }

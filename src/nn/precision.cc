@@ -36,7 +36,9 @@ struct DenseLinearFunction : torch::autograd::Function<DenseLinearFunction> {
     const auto saved = ctx->get_saved_variables();
     const auto compute = static_cast<ComputeType>(ctx->saved_data["compute"].toInt());
     const at::Tensor& dy_MN = grads[0];
-    return {MatMul(dy_MN, saved[1], compute), MatMul(dy_MN.t(), saved[0], compute), at::Tensor()};
+    return {ctx->needs_input_grad(0) ? MatMul(dy_MN, saved[1], compute) : at::Tensor(),
+            ctx->needs_input_grad(1) ? MatMul(dy_MN.t(), saved[0], compute) : at::Tensor(),
+            at::Tensor()};
   }
 };
 

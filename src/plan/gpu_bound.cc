@@ -52,7 +52,7 @@ GpuBound BoundOnGpus(const TrainPlan& plan, int64_t steps, const GpuPeaks& gpu) 
   if (bound.far_bytes > 0)
     bound.exchange_seconds = std::max(bound.exchange_seconds, bound.far_bytes / gpu.network_bytes);
   bound.seconds = times * std::max(bound.work_seconds, bound.exchange_seconds);
-  bound.fits = plan.memory_bytes <= gpu.memory_bytes;
+  bound.fits = plan.memory_bytes - plan.host_bytes <= gpu.memory_bytes;
   return bound;
 }
 

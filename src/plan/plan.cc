@@ -15,6 +15,7 @@
 #include "base/progress.h"
 #include "plan/rank_share.h"
 #include "plan/step_memory.h"
+#include "plan/teacher_memory.h"
 #include "plan/tensor_split.h"
 
 namespace tern::plan {
@@ -29,6 +30,7 @@ constexpr double kExpectedPeakShare = 0.7;
 // libtorch, its threads and what the allocator keeps: the quickstart takes 505 MiB in all.
 constexpr double kProcessBytes = 360e6;
 constexpr const char* kProcessLine = "process and libtorch";
+constexpr const char* kMomentsLine = "AdamW moments (fp32)";
 
 // A pass that writes one token a sequence reads every weight once: bytes a second of fp32 matrices
 // out of memory. Assumed, not measured here; a machine that reads faster takes less.
@@ -93,7 +95,7 @@ std::vector<MemoryLine> MemoryLines(const recipe::Recipe& recipe, const recipe::
     held.moments = 2 * adapters;
   }
   std::vector<MemoryLine> lines = {{"parameters (fp32)", static_cast<double>(held.parameters)},
-                                   {"AdamW moments (fp32)", static_cast<double>(held.moments)}};
+                                   {kMomentsLine, static_cast<double>(held.moments)}};
   if (held.codes > 0) lines.push_back({"2-bit codes", static_cast<double>(held.codes)});
   if (stage.checkpoint_async) {
     lines.push_back({"copy for the checkpoint", 3 * kFloat * static_cast<double>(plan.parameters) /
@@ -103,6 +105,7 @@ std::vector<MemoryLine> MemoryLines(const recipe::Recipe& recipe, const recipe::
   const int64_t rows = MicroBatch(stage, data_ranks) * stage.sequence_length;
   for (MemoryLine& line : LossLines(recipe.model, stage, static_cast<double>(rows)))
     lines.push_back(std::move(line));
+  for (MemoryLine& line : TeacherLines(recipe, stage, rows)) lines.push_back(std::move(line));
   for (const MemoryLine& line :
        StepLines({recipe, stage, rows, plan.micro_batches, data_ranks, held})) {
     if (line.bytes > 0) lines.push_back(line);
@@ -195,6 +198,7 @@ TrainPlan PlanTraining(const recipe::Recipe& recipe, const recipe::TrainStage& s
   plan.memory = MemoryLines(recipe, stage, plan);
   for (const MemoryLine& line : plan.memory) {
     plan.memory_bytes += line.bytes;
+    if (stage.optimizer.offload && line.what == kMomentsLine) plan.host_bytes = line.bytes;
     if (line.what != kProcessLine) plan.tensor_bytes += line.bytes;
   }
   plan.checkpoint_bytes = stage.lora.rank > 0 ? kFloat * (static_cast<double>(plan.parameters) +

@@ -39,6 +39,7 @@ struct TrainPlan {
   std::vector<MemoryLine> memory;  // Peak, by category
   double memory_bytes = 0;         // Their sum
   double tensor_bytes = 0;         // Of it tensors: all but the process itself
+  double host_bytes = 0;           // Of it what a GPU leaves in host memory (optimizer.offload)
   double checkpoint_bytes = 0;     // On disk, one checkpoint
   double seconds = 0;              // At `gemm_flops`; 0 when that is 0
   double gemm_flops = 0;           // Of all ranks; 0: not measured

@@ -6,6 +6,7 @@
 
 #include "kernels/ternary_pack/t2.h"
 #include "nn/precision.h"
+#include "plan/teacher_memory.h"
 
 namespace tern::plan {
 namespace {
@@ -124,12 +125,17 @@ double Kept(const Sizes& s, double n) {
   return s.rounding == Rounding::kEmulated ? kFloat * n : Rounded(s, n);
 }
 
-// The loss (nn/loss.cc): hidden states and their gradient, the head's gradient, and of one chunk
-// the logits with their rounded copy beside that of the head.
+// The loss (nn/loss.cc, distill/logit_losses.cc): hidden states and their gradient, the head's
+// gradient, and of one chunk either the logits with what they are compared with, or the logits'
+// gradient with its rounded copy beside that of the head.
 double LossWork(const StepShape& shape, const Sizes& s) {
   const double c = std::min(static_cast<double>(shape.stage.loss_chunk_tokens), s.m);
-  return kFloat * 2 * s.d * s.m + kFloat * s.v * s.d + kFloat * c * s.v + Kept(s, c * s.v) +
-         Rounded(s, s.v * s.d);
+  const bool plain = recipe::IsPlain(shape.stage.losses);
+  const auto compared = plain ? 1.0 : static_cast<double>(ChunkMatrices(shape.recipe, shape.stage));
+  // Of several losses the logits are there beside the gradient.
+  const double multiplied = kFloat * c * s.v * (compared > 1 ? 2 : 1) + Kept(s, c * s.v);
+  return kFloat * 2 * s.d * s.m + kFloat * s.v * s.d +
+         std::max(kFloat * c * s.v * compared, multiplied + Rounded(s, s.v * s.d));
 }
 
 // Backward through the FFN's first product, the largest of a layer: both gradients of its outputs

@@ -170,6 +170,10 @@ class Checker {
     CheckPrecision(t);
     for (const std::string& warning : CheckLosses(recipe_, t)) warnings_.push_back(warning);
     CheckQuantize(recipe_, t);
+    if (t.optimizer.offload && t.device == "cpu") {
+      throw RecipeError(StrCat(at, "optimizer.offload is for training on a GPU, and ", at,
+                               "device is cpu; leave one of them out"));
+    }
     if (t.device != "auto" && t.device != "cpu" && t.device != "cuda") {
       throw RecipeError(StrCat(at, "device: found \"", t.device, "\"; want auto | cpu | cuda"));
     }

@@ -96,6 +96,7 @@ struct OptimizerConfig {  // AdamW (arXiv 1711.05101), libtorch's fused step
       0.5;                 // Share of the steps after which it is 0 (b1.58: the switch); 1 keeps it
   double clip_norm = 1.0;  // Global gradient norm; 0 switches clipping off
   double scale_lr_factor = 1.0;  // Rate of the quantizers' learned scales / the schedule's
+  bool offload = false;          // A GPU's moments are in host memory, its updates made there
 };
 
 struct ScheduleConfig {
@@ -344,6 +345,7 @@ struct SourceModel {
   std::string from;  // Path; empty: none
   // Not keys; whoever opens the model fills them (job/start.h):
   std::string sha256;            // Of its files
+  ModelConfig config;            // Its shape
   bool gives_tokenizer = false;  // The data is made with its tokenizer
 };
 

@@ -77,6 +77,10 @@ void DescribeOptimizer(FieldVisitor& v, OptimizerConfig& o) {
   v.Real("scale_lr_factor", o.scale_lr_factor,
          {"Learning rate of learned scales (quantize.rules: lsq, seq, sign) over the schedule's",
           "", 0, 1e6});
+  v.Flag("offload", o.offload,
+         {"Training on a GPU: moments stay in host memory and updates are made there; 8 bytes a "
+          "parameter less on the GPU, 12 over its bus in each step",
+          "", 0, 0, true});
 }
 
 void DescribeSchedule(FieldVisitor& v, ScheduleConfig& s) {

@@ -190,6 +190,8 @@ std::string JsonOf(const Report& report) {
     json["reference"] = report.reference;
     json["reference_sha256"] = report.reference_sha256;
   }
+  json["activations"] = report.activations;
+  json["cache"] = report.cache;
   json["seed"] = report.seed;
   json["resamples"] = kResamples;
   json["tasks"] = JsonOfTasks(report.results);

@@ -6,6 +6,7 @@
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/stack.h>
+#include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
 #include <algorithm>
@@ -35,8 +36,10 @@ AdamW::AdamW(const std::vector<model::Parameter>& parameters, const recipe::Opti
     : parameters_(parameters), config_(config) {
   for (const model::Parameter& parameter : parameters_) {
     const bool trained = exp_avg_.size() >= first_trained;  // Of this parameter's index
+    at::TensorOptions options = parameter.value.options().requires_grad(false);
+    if (config.offload) options = options.device(at::kCPU);
     for (std::vector<at::Tensor>* moments : {&exp_avg_, &exp_avg_sq_})
-      moments->push_back(trained ? at::zeros_like(parameter.value).detach() : at::Tensor());
+      moments->push_back(trained ? at::zeros(parameter.value.sizes(), options) : at::Tensor());
   }
 }
 
@@ -68,32 +71,43 @@ void AdamW::Step(double learning_rate, double weight_decay, double grad_norm, do
   std::set<double> factors;
   for (const model::Parameter& parameter : parameters_) factors.insert(parameter.lr_factor);
   for (const double factor : factors) {
-    StepGroup(/*decays=*/true, factor, learning_rate, weight_decay, divisor);
-    StepGroup(/*decays=*/false, factor, learning_rate, 0.0, divisor);
+    StepGroup(/*decays=*/true, factor, {learning_rate * factor, weight_decay, divisor});
+    StepGroup(/*decays=*/false, factor, {learning_rate * factor, 0.0, divisor});
   }
 }
 
-void AdamW::StepGroup(bool decays, double lr_factor, double learning_rate, double weight_decay,
-                      double divisor) {
-  std::vector<at::Tensor> values, grads, exp_avg, exp_avg_sq;
+void AdamW::StepGroup(bool decays, double lr_factor, const Rates& rates) {
+  Tensors values, grads, exp_avg, exp_avg_sq;
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const model::Parameter& parameter = parameters_[i];
     if (Decays(parameter) != decays || parameter.lr_factor != lr_factor) continue;
     if (!parameter.value.grad().defined()) continue;
+    if (exp_avg_[i].device() != parameter.value.device()) {  // Offloaded
+      const at::Tensor value = parameter.value.detach().to(exp_avg_[i].device());
+      Update({value}, {parameter.value.grad().to(value.device())}, {exp_avg_[i]}, {exp_avg_sq_[i]},
+             rates);
+      at::Tensor updated = parameter.value;  // A handle to the same tensor
+      updated.copy_(value);
+      continue;
+    }
     values.push_back(parameter.value);
     grads.push_back(parameter.value.grad());
     exp_avg.push_back(exp_avg_[i]);
     exp_avg_sq.push_back(exp_avg_sq_[i]);
   }
-  if (values.empty()) return;
-  const std::vector<at::Tensor> steps(  // One for all: nothing writes it
+  if (!values.empty()) Update(values, grads, exp_avg, exp_avg_sq, rates);
+}
+
+void AdamW::Update(const Tensors& values, const Tensors& grads, const Tensors& exp_avg,
+                   const Tensors& exp_avg_sq, const Rates& rates) const {
+  const Tensors steps(  // One for all: nothing writes it
       values.size(), at::full({}, static_cast<double>(num_updates_), values.front().options()));
   // On the parameters' device, as the fused step wants them.
-  const at::Tensor grad_scale = at::full({}, divisor, steps.front().options());
+  const at::Tensor grad_scale = at::full({}, rates.divisor, steps.front().options());
   const at::Tensor found_inf =
       at::zeros_like(grad_scale);  // The caller has looked: the norm is finite.
   at::_fused_adamw_(values, grads, exp_avg, exp_avg_sq, /*max_exp_avg_sqs=*/{}, steps,
-                    learning_rate * lr_factor, config_.beta1, config_.beta2, weight_decay,
+                    rates.learning_rate, config_.beta1, config_.beta2, rates.weight_decay,
                     config_.epsilon,
                     /*amsgrad=*/false, /*maximize=*/false, grad_scale, found_inf);
 }

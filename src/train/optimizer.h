@@ -2,7 +2,8 @@
 // groups: matrices of linear layers and an untied head decay; norms and embeddings (a tied head
 // with them) do not; within them those of one learning rate are a group. Unscaling and clipping are
 // folded into the fused step, so a gradient is read twice in all: once for its norm, once for the
-// update.
+// update. Offloaded (ZeRO-Offload, arXiv 2101.06840, without its overlap), a parameter at a time
+// goes to host memory with its gradient, is updated beside its moments, and comes back.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -21,6 +22,7 @@ double NormOf(const std::vector<double>& squares, double loss_scale);
 class AdamW {
  public:
   // Parameters before `first_trained` are frozen: they never have a gradient, and get no moments.
+  // config.offload: moments are in host memory wherever the parameters are.
   AdamW(const std::vector<model::Parameter>& parameters, const recipe::OptimizerConfig& config,
         size_t first_trained = 0);
 
@@ -42,9 +44,15 @@ class AdamW {
   void set_num_updates(int64_t updates) { num_updates_ = updates; }
 
  private:
-  // Parameters that decay or not, and have one lr_factor; gradients are divided by `divisor`.
-  void StepGroup(bool decays, double lr_factor, double learning_rate, double weight_decay,
-                 double divisor);
+  struct Rates {
+    double learning_rate, weight_decay;
+    double divisor;  // Of gradients
+  };
+  // Parameters that decay or not, and have one lr_factor.
+  void StepGroup(bool decays, double lr_factor, const Rates& rates);
+  using Tensors = std::vector<at::Tensor>;
+  void Update(const Tensors& values, const Tensors& grads, const Tensors& exp_avg,
+              const Tensors& exp_avg_sq, const Rates& rates) const;
 
   std::vector<model::Parameter> parameters_;
   recipe::OptimizerConfig config_;

@@ -7,6 +7,8 @@
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/variable.h>
 
+#include <list>
+
 namespace tern::nn {
 namespace {
 
@@ -109,6 +111,38 @@ TEST_P(BitLinearTest, AShareBlendsInputsAndWeights) {
   EXPECT_LE((y - at::mm(xb, wb.t())).abs().max().item<double>(), tolerance);
   EXPECT_LE((x.grad() - at::mm(seed, wb)).abs().max().item<double>(), tolerance);
   EXPECT_LE((w.grad() - at::mm(seed.t(), xb)).abs().max().item<double>(), tolerance);
+}
+
+// A frozen matrix's gradient is not even made; the others' and the input's are what they were.
+TEST(BitLinearTest, FrozenMatricesCostNoGradient) {
+  struct Source : WeightSource {
+    const quant::TernaryWeight& Ternary(const at::Tensor& w_NK) override {
+      return weights.emplace_back(quant::QuantizeTernary(w_NK.detach()));
+    }
+    bool TakeGradient(const at::Tensor& /*w_NK*/, const at::Tensor& dw_NK) override {
+      made.push_back(dw_NK.size(0));
+      return false;
+    }
+    std::list<quant::TernaryWeight> weights;
+    std::vector<int64_t> made;
+  };
+  const at::Tensor frozen = Leaf({4, 8}, 2).detach(), seed_4 = Leaf({6, 4}, 3).detach(),
+                   seed_5 = Leaf({6, 5}, 4).detach();
+  std::vector<at::Tensor> dx, dw;
+  for (const bool trains : {false, true}) {
+    Source source;
+    BitLinearOptions options;
+    options.source = &source;
+    const at::Tensor x = Leaf({6, 8}, 1), w = Leaf({5, 8}, 5);
+    const auto y =
+        BitLinear(x, {trains ? frozen.clone().set_requires_grad(true) : frozen, w}, options);
+    torch::autograd::backward(y, {seed_4, seed_5});
+    EXPECT_EQ(source.made, trains ? std::vector<int64_t>({4, 5}) : std::vector<int64_t>({5}));
+    dx.push_back(x.grad());
+    dw.push_back(w.grad());
+  }
+  EXPECT_TRUE(at::equal(dx[0], dx[1]));
+  EXPECT_TRUE(at::equal(dw[0], dw[1]));
 }
 
 TEST(BitLinearTest, ObserverSeesWhatWasQuantized) {

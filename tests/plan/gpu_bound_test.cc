@@ -53,6 +53,9 @@ TEST(GpuBoundTest, ExchangesBetweenMachinesAreBoundByTheNetwork) {
 
 TEST(GpuBoundTest, MemoryIsCompared) {
   EXPECT_FALSE(BoundOnGpus(Plan(1, 0), 100, GpuByName("rtx4090")).fits);
+  TrainPlan offloaded = Plan(1, 0);
+  offloaded.host_bytes = offloaded.memory_bytes - 23e9;
+  EXPECT_TRUE(BoundOnGpus(offloaded, 100, GpuByName("rtx4090")).fits);
 }
 
 TEST(GpuBoundTest, WhatIsNotPublishedIsRefused) {

@@ -51,6 +51,21 @@ TEST(CheckTest, BatchArithmetic) {
   EXPECT_EQ(Refusal(recipe), "");
 }
 
+TEST(CheckTest, OffloadingIsForGpus) {
+  const auto offloads = [](const char* device) {
+    return [device](Recipe& r) {
+      Train(r).optimizer.offload = true;
+      Train(r).device = device;
+    };
+  };
+  ExpectRefused(offloads("cpu"), {"train.optimizer.offload", "train.device is cpu"});
+  for (const char* device : {"auto", "cuda"}) {
+    Recipe recipe = Good();
+    offloads(device)(recipe);
+    EXPECT_EQ(Refusal(recipe), "") << device;
+  }
+}
+
 TEST(CheckTest, HybridShardingAndTimeLimits) {
   ExpectRefused([](Recipe& r) { r.parallel.shard_size = 4; },
                 {"parallel.shard_size: found 4 with parallel.shard: none"});

@@ -320,9 +320,12 @@ TEST(EvaluateTest, ResumesToTheSameBits) {
     report.results = {tasks::RunTask(*tiny, info, data, options)};
     report.results[0].seconds = 0;
     report.results[0].tokens_run = 0;
+    report.activations = "int16";
+    report.cache = "f16";
     return tasks::JsonOf(report);
   };
   const std::string want = run(false);
+  EXPECT_NE(want.find("\"activations\": \"int16\",\n \"cache\": \"f16\""), std::string::npos);
   EXPECT_THROW(run(false), UsageError);
   const std::string whole = ReadFile(journal);
   EXPECT_EQ(std::count(whole.begin(), whole.end(), '\n'), 70);

@@ -90,6 +90,22 @@ TEST_F(DeviceSlowTest, TrainsInBf16WithCheckpointedBlocksOfDocuments) {
   EXPECT_NEAR(Records("other").front().values["loss"].get<double>(), want, 0x1p-8 * want);
 }
 
+// Moments in host memory: the same numbers, and checkpoints that go on with or without.
+TEST_F(DeviceSlowTest, UpdatesInHostMemory) {
+  stage_.schedule.kind = recipe::ScheduleKind::kConstant;
+  stage_.optimizer.weight_decay_until = 1;
+  Train("other", kOther, 6);
+  stage_.optimizer.offload = true;
+  const TrainState state(recipe_, stage_, nullptr, {}, kOther);
+  for (const at::Tensor& moment : state.optimizer.exp_avg()) EXPECT_TRUE(moment.is_cpu());
+  Train("offloaded", kOther, 3);
+  stage_.optimizer.offload = false;
+  Train("offloaded", kOther, 4);
+  stage_.optimizer.offload = true;
+  Train("offloaded", kOther, 6);
+  ExpectSameLosses("offloaded", "other");
+}
+
 // A checkpoint knows no device: what one wrote the other goes on from, to the losses of a run that
 // stayed.
 TEST_F(DeviceSlowTest, CheckpointsGoFromDeviceToDevice) {

@@ -4,6 +4,9 @@
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
+#include <functional>
+#include <optional>
+
 #include "base/error.h"
 #include "plan/plan.h"
 #include "tests/testing/temp_folder.h"
@@ -64,7 +67,18 @@ class MemoryTest : public ::testing::Test {
     TensorMemory::Count();
     const int64_t before = TensorMemory::Bytes();
     TensorMemory::RestartPeak();
-    Train({recipe, stage, folder / "train", folder / "", tokens_, journal, "recipe text"});
+    TrainJob job{recipe, stage, folder / "train", folder / "", tokens_, journal, "recipe text"};
+    std::optional<model::Decoder> teacher;
+    if (recipe::UsesTeacher(stage.losses)) {
+      teacher.emplace(recipe.teacher.config);
+      teacher->Initialize(7);
+      for (const model::Parameter& parameter : teacher->parameters()) {
+        at::Tensor frozen = parameter.value;
+        frozen.set_requires_grad(false);
+      }
+      job.teacher = &*teacher;
+    }
+    Train(job);
     ExpectNear(plan.tensor_bytes, TensorMemory::PeakBytes() - before, plan, what);
   }
 
@@ -110,6 +124,47 @@ TEST_F(MemoryTest, QuantizationAwareTrainingWithinTenPercent) {
         CheckOneRank(recipe, stage,
                      StrCat(ternary ? "ramp" : "int4", sub_norms ? ", sub-norms" : "",
                             blocks ? ", blocks" : ""));
+      }
+    }
+  }
+}
+
+// The teacher, what it says, and matrices over a vocabulary that is large beside the model.
+TEST_F(MemoryTest, DistillationWithinTenPercent) {
+  struct Case {
+    const char* name;
+    std::function<void(recipe::LossesConfig*)> sets;
+  };
+  const Case cases[] = {
+      {"forward KL", [](auto* l) { l->forward_kl.weight.first = 1; }},
+      {"cross-entropy and reverse KL",
+       [](auto* l) { l->cross_entropy.first = l->reverse_kl.weight.first = 0.5; }},
+      {"JSD", [](auto* l) { l->jsd.weight.first = 1; }},
+      {"forward KL and top-k",
+       [](auto* l) { l->forward_kl.weight.first = l->topk_kl.weight.first = 0.5; }},
+      {"forward KL, gradients measured",
+       [](auto* l) {
+         l->forward_kl.weight.first = l->cross_entropy.first = 0.5;
+         l->log_gradients_every = 1;
+       }},
+      {"forward KL and relations",
+       [](auto* l) { l->forward_kl.weight.first = l->relations.weight.first = 1; }},
+  };
+  for (const Case& c : cases) {
+    for (const auto precision : {recipe::Precision::kFp32, recipe::Precision::kBf16}) {
+      for (const int64_t vocabulary : {1024, 8192}) {
+        recipe::Recipe recipe = MemoryRecipe();
+        recipe.model.vocab_size = vocabulary;
+        recipe.teacher.from = "a teacher";
+        recipe.teacher.config = recipe.model;
+        recipe.teacher.config.num_layers = 6;
+        recipe::TrainStage stage = MemoryStage();
+        stage.precision = precision;
+        stage.losses.cross_entropy.first = 0;
+        c.sets(&stage.losses);
+        CheckOneRank(recipe, stage,
+                     StrCat(c.name, precision == recipe::Precision::kFp32 ? ", fp32, " : ", bf16, ",
+                            vocabulary));
       }
     }
   }

@@ -1,0 +1,75 @@
+// See teacher_memory.h.
+#include "plan/teacher_memory.h"
+
+#include <algorithm>
+
+#include "arch/model_config.h"
+
+namespace tern::plan {
+namespace {
+
+constexpr double kFloat = 4;  // Bytes
+
+bool IsUsed(const recipe::LossWeight& weight) { return weight.first > 0 || weight.last > 0; }
+
+double Bytes(const ModelConfig& model) {
+  double weights = 0;
+  for (const ParameterSpec& spec : ParameterTable(model))
+    weights += static_cast<double>(spec.Count());
+  return kFloat * weights;
+}
+
+// Of one block, a token: queries, keys and values, what attention and the gate give, input and
+// output (model/decoder.h, LayerFeatures).
+double FeatureBytes(const ModelConfig& m) {
+  const int64_t q = m.num_heads * m.HeadDim(), j = m.num_kv_heads * m.HeadDim();
+  return kFloat * static_cast<double>(2 * q + 2 * j + m.intermediate_size + 2 * m.hidden_size);
+}
+
+}  // namespace
+
+std::vector<MemoryLine> TeacherLines(const recipe::Recipe& recipe, const recipe::TrainStage& stage,
+                                     int64_t rows) {
+  const recipe::LossesConfig& l = stage.losses;
+  if (!recipe::UsesTeacher(l) || !recipe.teacher_store.empty()) return {};
+  const ModelConfig& teacher = recipe.teacher.config;
+  const auto m = static_cast<double>(rows);
+  std::vector<MemoryLine> lines = {{"the teacher (fp32)", Bytes(teacher)}};
+  double kept = kFloat * static_cast<double>(teacher.hidden_size) * m;
+  if (IsUsed(l.hidden.weight)) {
+    const bool all = l.hidden.layers != recipe::HiddenLayers::kLast;
+    kept += FeatureBytes(teacher) * m * (all ? static_cast<double>(recipe.model.num_layers) : 1);
+  }
+  if (IsUsed(l.relations.weight)) {
+    // Log-probabilities of the student and probabilities of the teacher, for queries, keys and
+    // values; those of one of them under way.
+    const int64_t heads = l.relations.heads > 0 ? l.relations.heads : recipe.model.num_kv_heads;
+    constexpr double kKept = 3 * 2, kUnderWay = 3;
+    kept += FeatureBytes(teacher) * m +
+            kFloat * (kKept + kUnderWay) * m * static_cast<double>(stage.sequence_length * heads);
+  }
+  lines.push_back({"what the teacher says", kept});
+  return lines;
+}
+
+int64_t ChunkMatrices(const recipe::Recipe& recipe, const recipe::TrainStage& stage) {
+  const recipe::LossesConfig& l = stage.losses;
+  const int64_t teacher = recipe.teacher_store.empty() ? 1 : 0;
+  const bool measures = l.log_gradients_every > 0 || l.balance.by != recipe::BalanceBy::kNone;
+  int64_t most = 1, terms = 0;  // Cross-entropy comes last, in place
+  const auto term = [&](const recipe::DivergenceConfig& d, int64_t work) {
+    if (!IsUsed(d.weight)) return;
+    // The gradient so far; where gradients are measured, beside its terms.
+    const int64_t before = terms == 0 ? 0 : measures ? terms + 1 : 1;
+    most = std::max(most, 1 + teacher + before + work);
+    ++terms;
+  };
+  // In the order of Objective::TermsAt; what each has at once, from logit_losses.cc.
+  term(l.forward_kl, 4);
+  term(l.reverse_kl, 5);
+  term(l.jsd, 11);
+  term(l.topk_kl, 2);
+  return most;
+}
+
+}  // namespace tern::plan
