@@ -236,30 +236,31 @@ KvPages KvPagesAt(void* base, KvType type, int64_t kv_heads, int64_t head_width)
   return pages;
 }
 
+void WriteKvRow(const float* k, const float* v, int64_t kv_heads, int64_t head_width,
+                const KvRows& rows, int64_t row, const KvPages& cache) {
+  const int64_t element = ElementBytes(cache.type), position = rows.positions[row],
+                slot = position % kKvPageTokens,
+                page = BlockTable(rows, row)[position / kKvPageTokens];
+  const bool scaled = cache.type == KvType::kInt8;
+  for (int64_t head = 0; head < kv_heads; ++head) {
+    const int64_t at =
+        (page * cache.page_stride + head * cache.head_stride + slot * cache.token_stride) * element;
+    const int64_t scale = page * cache.scale_page_stride + head * cache.scale_head_stride + slot;
+    WriteKvHead(k + head * head_width, head_width, cache.type, static_cast<char*>(cache.keys) + at,
+                scaled ? cache.key_scales + scale : nullptr);
+    WriteKvHead(v + head * head_width, head_width, cache.type,
+                static_cast<char*>(cache.values) + at,
+                scaled ? cache.value_scales + scale : nullptr);
+  }
+}
+
 void WriteKv(const float* k, int64_t ldk, const float* v, int64_t ldv, int64_t kv_heads,
              int64_t head_width, const KvRows& rows, const KvPages& cache,
              const ParallelFor& parallel) {
   constexpr int64_t kGrainElements = 16384;  // Below, waking a thread costs more than it saves.
-  const int64_t element = ElementBytes(cache.type);
   parallel(rows.m, kGrainElements / (kv_heads * head_width) + 1, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      const int64_t position = rows.positions[row], slot = position % kKvPageTokens;
-      const int64_t page = BlockTable(rows, row)[position / kKvPageTokens];
-      for (int64_t head = 0; head < kv_heads; ++head) {
-        const int64_t at =
-            (page * cache.page_stride + head * cache.head_stride + slot * cache.token_stride) *
-            element;
-        const int64_t scale =
-            page * cache.scale_page_stride + head * cache.scale_head_stride + slot;
-        const bool scaled = cache.type == KvType::kInt8;
-        WriteKvHead(k + row * ldk + head * head_width, head_width, cache.type,
-                    static_cast<char*>(cache.keys) + at,
-                    scaled ? cache.key_scales + scale : nullptr);
-        WriteKvHead(v + row * ldv + head * head_width, head_width, cache.type,
-                    static_cast<char*>(cache.values) + at,
-                    scaled ? cache.value_scales + scale : nullptr);
-      }
-    }
+    for (int64_t row = begin; row < end; ++row)
+      WriteKvRow(k + row * ldk, v + row * ldv, kv_heads, head_width, rows, row, cache);
   });
 }
 

@@ -4,12 +4,6 @@
 #include "kernels/simt/launch.h"
 
 namespace tern::kernels {
-namespace {
-
-constexpr char kNoFp32[] = "a device's cache is fp16 or int8, not fp32";
-
-}  // namespace
-
 const char* LaunchAttention(const AttentionArgs& args, void* stream) {
   if (args.rows.m == 0) return nullptr;
   if (args.shape.head_width > kAttentionMaxWidth) return "LaunchAttention: heads wider than 256";
@@ -18,7 +12,7 @@ const char* LaunchAttention(const AttentionArgs& args, void* stream) {
   const auto m = static_cast<unsigned>(args.rows.m);
   const simt::Grid segments{static_cast<unsigned>(args.max_segments),
                             static_cast<unsigned>(args.shape.kv_heads * head_blocks), m};
-  if (args.cache.type == KvType::kF32) return kNoFp32;
+  if (args.cache.type == KvType::kF32) return "a device's cache is fp16 or int8, not fp32";
   const bool half = args.cache.type == KvType::kF16;
   const char* error =
       simt::LaunchKernel(half ? AttendSegmentsKernel<uint16_t> : AttendSegmentsKernel<int8_t>,
@@ -26,16 +20,6 @@ const char* LaunchAttention(const AttentionArgs& args, void* stream) {
   if (error != nullptr) return error;
   return simt::LaunchKernel(JoinSegmentsKernel, {static_cast<unsigned>(args.shape.heads), m},
                             kAttentionThreads, stream, args);
-}
-
-const char* LaunchWriteKv(const WriteKvArgs& args, void* stream) {
-  if (args.rows.m == 0) return nullptr;
-  const simt::Grid grid{static_cast<unsigned>(2 * args.kv_heads),
-                        static_cast<unsigned>(args.rows.m)};
-  if (args.cache.type == KvType::kF32) return kNoFp32;
-  const bool half = args.cache.type == KvType::kF16;
-  return simt::LaunchKernel(half ? WriteKvKernel<uint16_t> : WriteKvKernel<int8_t>, grid, 32,
-                            stream, args);
 }
 
 }  // namespace tern::kernels

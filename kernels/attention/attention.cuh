@@ -12,7 +12,7 @@
 #include <cstdint>
 
 #include "kernels/attention/attention_cuda.h"
-#include "kernels/attention/attention_impl.h"
+#include "kernels/attention/kv_rows.cuh"
 #include "kernels/common/exp.h"
 #include "kernels/common/half.h"
 #include "kernels/common/lanes.h"
@@ -35,11 +35,6 @@ TERN_DEVICE TokenSpan SegmentOfRow(const AttentionArgs& args, int64_t row, int64
   const int64_t begin = (visible / kAttentionSegmentTokens + i) * kAttentionSegmentTokens;
   const int64_t limit = begin + kAttentionSegmentTokens;
   return {begin > visible ? begin : visible, limit < end ? limit : end};
-}
-
-TERN_DEVICE const int32_t* BlockTableOfRow(const KvRows& rows, int64_t row) {
-  const int64_t sequence = rows.sequences == nullptr ? 0 : rows.sequences[row];
-  return rows.block_tables + sequence * rows.block_table_stride;
 }
 
 TERN_DEVICE float WidenElement(uint16_t value) { return FloatFromHalf(value); }
@@ -210,50 +205,6 @@ __global__ void __launch_bounds__(kAttentionThreads) JoinSegmentsKernel(const At
     }
     args.out[row * args.ldo + head * width + e] = acc / sum;
   }
-}
-
-// One head of one token by one warp, as WriteKvHeadRef.
-TERN_DEVICE void WriteKvHeadOfWarp(const float* x, int width, uint16_t* row, float* /*scale*/) {
-  for (int i = static_cast<int>(threadIdx.x) % 32; i < width; i += 32) row[i] = HalfFromFloat(x[i]);
-}
-
-TERN_DEVICE void WriteKvHeadOfWarp(const float* x, int width, int8_t* row, float* scale) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  int top = 0;  // Magnitudes compared as integers: NaN is above Inf is above every number.
-  for (int i = lane; i < width; i += 32) {
-    const int magnitude = static_cast<int>(HalfFloatBits(x[i]) & 0x7FFFFFFFu);
-    top = magnitude > top ? magnitude : top;
-  }
-  TERN_UNROLL
-  for (unsigned mask = 16; mask > 0; mask /= 2) {
-    const int other = simt::ShuffleXorInt(top, mask);
-    top = other > top ? other : top;
-  }
-  const bool finite = top < 0x7F800000;
-  const float amax = fmaxf(HalfBitsFloat(static_cast<uint32_t>(top)), kKvFloor);
-  const float to_code = 127.0f / amax;
-  if (lane == 0) *scale = finite ? amax / 127.0f : HalfBitsFloat(0x7FC00000u);
-  for (int i = lane; i < width; i += 32)
-    row[i] = finite ? static_cast<int8_t>(static_cast<int>(rintf(x[i] * to_code))) : int8_t{0};
-}
-
-// Grid: (2 * kv_heads, m) blocks of 32: keys first, then values.
-template <class Row>
-__global__ void __launch_bounds__(32) WriteKvKernel(const WriteKvArgs args) {
-  const int64_t row = blockIdx.y, head = blockIdx.x % args.kv_heads;
-  const bool key = static_cast<int>(blockIdx.x) < args.kv_heads;
-  const int64_t position = args.rows.positions[row], slot = position % kKvPageTokens;
-  const int64_t page = BlockTableOfRow(args.rows, row)[position / kKvPageTokens];
-  const KvPages& cache = args.cache;
-  Row* to = static_cast<Row*>(key ? cache.keys : cache.values) + page * cache.page_stride +
-            head * cache.head_stride + slot * cache.token_stride;
-  float* scale = nullptr;
-  if constexpr (sizeof(Row) == 1) {
-    scale = (key ? cache.key_scales : cache.value_scales) + page * cache.scale_page_stride +
-            head * cache.scale_head_stride + slot;
-  }
-  const float* from = key ? args.k + row * args.ldk : args.v + row * args.ldv;
-  WriteKvHeadOfWarp(from + head * args.head_width, args.head_width, to, scale);
 }
 
 }  // namespace tern::kernels

@@ -24,17 +24,7 @@ struct AttentionArgs {
   int64_t ldo;
 };
 
-// Device pointers. k: [m, ldk], v: [m, ldv].
-struct WriteKvArgs {
-  const float *k, *v;
-  int64_t ldk, ldv;
-  int kv_heads, head_width;
-  KvRows rows;
-  KvPages cache;
-};
-
-// PagedAttention and WriteKv on the current device.
+// PagedAttention on the current device.
 const char* LaunchAttention(const AttentionArgs& args, void* stream);
-const char* LaunchWriteKv(const WriteKvArgs& args, void* stream);
 
 }  // namespace tern::kernels

@@ -51,4 +51,8 @@ void WriteKvHeadAvx2(const float* x, int64_t head_width, KvType type, void* row,
 void WriteKvHeadAvx512(const float* x, int64_t head_width, KvType type, void* row, float* scale);
 void WriteKvHeadNeon(const float* x, int64_t head_width, KvType type, void* row, float* scale);
 
+// One token: keys and values [kv_heads * head_width] to row `row` of rows.
+void WriteKvRow(const float* k, const float* v, int64_t kv_heads, int64_t head_width,
+                const KvRows& rows, int64_t row, const KvPages& cache);
+
 }  // namespace tern::kernels

@@ -11,7 +11,7 @@
 #include "kernels/attention/attention_cuda.h"
 #include "kernels/gated_ffn/gated_ffn_cuda.h"
 #include "kernels/rms_norm_quantize/rms_norm_quantize.h"
-#include "kernels/rope/rope_cuda.h"
+#include "kernels/rope_kv/rope_kv_cuda.h"
 #include "kernels/table/table.h"
 #include "kernels/ternary_quantize/ternary_quantize_cuda.h"
 
@@ -19,7 +19,7 @@ namespace tern::kernels {
 
 // Raised with every change of the structs below or of the structs that launchers take: a plug-in of
 // another build is refused instead of misread.
-inline constexpr int kDeviceApiVersion = 2;
+inline constexpr int kDeviceApiVersion = 3;
 
 struct DeviceInfo {
   char name[128] = {};
@@ -51,8 +51,7 @@ struct DeviceKernels {
   const char* (*out_scale)(const float* gamma, float beta, int64_t m, float* out_scale,
                            void* stream);
   const char* (*ternary_linear)(const TernaryLinearArgs& args, void* stream);
-  const char* (*rope)(const RopeArgs& args, void* stream);
-  const char* (*write_kv)(const WriteKvArgs& args, void* stream);
+  const char* (*rope_kv)(const RopeKvArgs& args, void* stream);
   const char* (*attention)(const AttentionArgs& args, void* stream);
   const char* (*gated_ffn)(GateActivation activation, const GatedFfnArgs& args, void* stream);
   const char* (*add)(float* x, const float* y, int64_t count, void* stream);

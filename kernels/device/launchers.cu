@@ -35,8 +35,7 @@ DeviceKernels LinkedKernels() {
   kernels.absmax_quantize = LaunchAbsmaxQuantize;
   kernels.out_scale = LaunchOutScale;
   kernels.ternary_linear = LaunchTernaryLinear;
-  kernels.rope = LaunchRope;
-  kernels.write_kv = LaunchWriteKv;
+  kernels.rope_kv = LaunchRopeKv;
   kernels.attention = LaunchAttention;
   kernels.gated_ffn = LaunchGatedFfn;
   kernels.add = LaunchAdd;

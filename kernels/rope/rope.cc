@@ -12,12 +12,12 @@ namespace {
 constexpr int64_t kGrainElements =
     32768;  // Work below which waking a thread costs more than it saves.
 
+}  // namespace
+
 void RopeRow(float* x, int64_t heads, int64_t half, const float* cosine, const float* sine,
              float sign) {
   return TERN_ACTIVE(RopeRow)(x, heads, half, cosine, sine, sign);
 }
-
-}  // namespace
 
 void RopeTable(int64_t context, int64_t head_width, double theta, std::span<const double> factors,
                float* cos_table, float* sin_table) {

@@ -9,6 +9,7 @@
 #include "kernels/gated_ffn/gated_ffn.h"
 #include "kernels/rms_norm/rms_norm.h"
 #include "kernels/rope/rope.h"
+#include "kernels/rope_kv/rope_kv.h"
 
 namespace tern::engine {
 namespace {
@@ -177,15 +178,11 @@ void Decoder::Attention(const LayerWeights& layer, const kernels::KvPages& cache
     kernels::RmsNormForward(k, layer.k_norm.data(), m * c.num_kv_heads, e, c.norm_eps, k, scratch,
                             parallel);
   }
-  const auto rotate = [&](float* x, int64_t count) {
-    kernels::Rope(x, m, count, e, count * e, positions_.data(), rope_cos_.data(), rope_sin_.data(),
-                  kernels::RopeDirection::kForward, parallel);
-  };
-  rotate(q, c.num_heads);
-  rotate(k, c.num_kv_heads);
   const kernels::KvRows rows{m, positions_.data(), sequence_of_.data(), tables_.data(),
                              KvCache::PagesFor(capacity_)};
-  kernels::WriteKv(k, kv, v, kv, c.num_kv_heads, e, rows, cache, parallel);
+  kernels::RopeKv({q, k, v, heads, kv, kv, c.num_heads, c.num_kv_heads, e, rope_cos_.data(),
+                   rope_sin_.data(), rows, cache},
+                  parallel);
   kernels::PagedAttention(
       q, heads, {c.num_heads, c.num_kv_heads, e, 0, 1.0f / std::sqrt(static_cast<float>(e))}, rows,
       cache, q, heads, parallel);

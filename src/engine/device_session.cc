@@ -218,25 +218,11 @@ void DeviceSession::Attention(const DeviceModel::Layer& layer, const kernels::Kv
     device_.Check("norm",
                   run.rms_norm(at_.k, layer.k_norm, m * kv_heads, e, c.norm_eps, at_.k, stream));
   }
-  const auto rotate = [&](float* x, int64_t of_heads) {
-    const kernels::RopeArgs args{x,
-                                 at_.positions,
-                                 at_.rope_cos,
-                                 at_.rope_sin,
-                                 static_cast<int>(m),
-                                 static_cast<int>(of_heads),
-                                 static_cast<int>(e / 2),
-                                 of_heads * e,
-                                 1.0f};
-    device_.Check("rope", run.rope(args, stream));
-  };
-  rotate(at_.q, heads);
-  rotate(at_.k, kv_heads);
   const kernels::KvRows rows{m, at_.positions, nullptr, at_.pages, pages_};
-  device_.Check("cache",
-                run.write_kv({at_.k, at_.v, kv_heads * e, kv_heads * e, static_cast<int>(kv_heads),
-                              static_cast<int>(e), rows, cache},
-                             stream));
+  device_.Check("rope and cache",
+                run.rope_kv({at_.q, at_.k, at_.v, heads * e, kv_heads * e, kv_heads * e, heads,
+                             kv_heads, e, at_.rope_cos, at_.rope_sin, rows, cache},
+                            stream));
   kernels::AttentionArgs args;
   args.q = at_.q;
   args.ldq = args.ldo = heads * e;

@@ -1,4 +1,4 @@
-// The CUDA attention and cache writing, run from the very source that nvcc compiles, against the
+// The CUDA attention, run from the very source that nvcc compiles, against the
 // CPU kernels: bit for bit, in order and with shuffled schedules; a missing barrier is seen.
 #include "kernels/attention/attention.cuh"
 
@@ -37,30 +37,6 @@ struct Problem {
     WriteKv(k.data(), ld, v.data(), ld, shape.kv_heads, shape.head_width, Rows(positions),
             KvPagesAt(cache.data(), type, shape.kv_heads, shape.head_width), SerialFor);
     return cache;
-  }
-
-  std::vector<char> CacheOfDevice(const simt::LaunchOptions& options = {}) const {
-    DeviceBuffer<char> cache(cache_bytes, 1);
-    const int64_t ld = shape.kv_heads * shape.head_width;
-    const WriteKvArgs args{k.data(),
-                           v.data(),
-                           ld,
-                           ld,
-                           static_cast<int>(shape.kv_heads),
-                           static_cast<int>(shape.head_width),
-                           Rows(positions),
-                           KvPagesAt(cache.data(), type, shape.kv_heads, shape.head_width)};
-    simt::Launch(
-        {static_cast<unsigned>(2 * shape.kv_heads), kTokens}, {32},
-        [&] {
-          if (type == KvType::kF16) {
-            WriteKvKernel<uint16_t>(args);
-          } else {
-            WriteKvKernel<int8_t>(args);
-          }
-        },
-        options);
-    return cache.ToVector();
   }
 
   std::vector<float> Queries(size_t rows) const {
@@ -130,18 +106,6 @@ std::vector<Problem> Problems() {
     problems.emplace_back(type, 1, 1, 136, 33);  // More elements than threads
   }
   return problems;
-}
-
-TEST(AttentionCudaTest, TheCacheIsTheCpus) {
-  for (Problem& problem : Problems()) {
-    problem.k[5] = 0.0f, problem.k[7] = 1e-20f;
-    std::fill_n(problem.v.begin(), problem.shape.head_width, 0.0f);  // A token of zeros
-    EXPECT_TRUE(problem.CacheOfDevice() == problem.CacheOfCpu());
-    EXPECT_TRUE(problem.CacheOfDevice({.shuffle = true}) == problem.CacheOfCpu());
-    problem.k[40] = std::nanf("");
-    problem.v[200] = HUGE_VALF;
-    EXPECT_TRUE(problem.CacheOfDevice() == problem.CacheOfCpu());
-  }
 }
 
 TEST(AttentionCudaTest, ResultsAreTheCpus) {

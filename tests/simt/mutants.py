@@ -21,7 +21,7 @@ NORM = "kernels/rms_norm_quantize/rms_norm_quantize.cuh"
 WEIGHTS = "kernels/ternary_quantize/ternary_quantize.cuh"
 SCALE = "kernels/ternary_quantize/ternary_scale.cuh"
 GATE = "kernels/gated_ffn/gated_ffn.cuh"
-ROPE = "kernels/rope/rope.cuh"
+ROPE_KV = "kernels/rope_kv/rope_kv.cuh"
 GEMV = "kernels/ternary_gemm/ternary_gemv.cuh"
 GEMV_MMA = "kernels/ternary_gemm/ternary_gemv_mma.cuh"
 GEMM = "kernels/ternary_gemm/ternary_gemm.cuh"
@@ -78,12 +78,17 @@ MUTANTS = [
     ("gated_ffn", GATE, 0, "z * (1.0f / (1.0f + Exp(-z)))", "z / (1.0f + Exp(-z))", "a division where the contract multiplies"),
     ("gated_ffn", GATE, 0, "StoreFour(args.h + i, h, left)", "StoreFour(args.h + i, h, 4)", "writes beyond the last element"),
     ("gated_ffn", GATE, 0, "z < 0.0f ? 0.0f : z", "z", "squared without the ReLU"),
-    ("rope", ROPE, 0, "args.heads * args.half", "(args.heads - 1) * args.half", "the last head is left out"),
-    ("rope", ROPE, 0, "args.heads * args.half", "args.heads * args.half + 1", "a pair too many"),
-    ("rope", ROPE, 0, "a * c - b * s", "a * c + b * s", "the wrong way round"),
-    ("rope", ROPE, 0, "args.sign * ", "", "the inverse rotates forwards"),
-    ("rope", ROPE, 0, "args.positions[blockIdx.x]", "blockIdx.x", "the row for the position"),
-    ("rope", ROPE, 0, "* args.ldx", "* args.heads * 2 * args.half", "the wrong row step"),
+    ("rope_kv", ROPE_KV, 0, "i < half; i +=", "i < half - 1; i +=", "the last pair is left out"),
+    ("rope_kv", ROPE_KV, 0, "low * cosine[i] - high * sine[i]", "low * cosine[i] + high * sine[i]", "queries the wrong way round"),
+    ("rope_kv", ROPE_KV, 0, "low * c - high * s", "low * c + high * s", "keys the wrong way round"),
+    ("rope_kv", ROPE_KV, 0, "is_low ? i : i - half", "i / 2", "neighbours paired"),
+    ("rope_kv", ROPE_KV, 0, "position = args.rows.positions[row]", "position = row", "the row for the position"),
+    ("rope_kv", ROPE_KV, 0, "row * args.ldq", "row * args.heads * width", "the wrong row step"),
+    ("rope_kv", ROPE_KV, 0, "args.ldk + head * width", "args.ldk + (args.kv_heads - 1 - head) * width", "the keys of another head"),
+    ("rope_kv", ROPE_KV, 0, "block < args.heads + args.kv_heads", "block <= args.heads + args.kv_heads", "a value's head taken for a key's"),
+    ("rope_kv", ROPE_KV, 0, "finite ? amax", "true ? amax", "the scale of NaN is a number"),
+    ("rope_kv", ROPE_KV, 0, "kKvFloor", "0.0f", "no floor under the maximum"),
+    ("rope_kv", ROPE_KV, 0, "mask = 16", "mask = 8", "half of the warp is not in the maximum"),
     ("ternary_gemv", GEMV, 0, BARRIER, "", "no barrier before the sums of the warps are read"),
     ("ternary_gemv", GEMV, 0, "delta = 16", "delta = 8", "half of the warp is not in the sum"),
     ("ternary_gemv", GEMV, 0, "(2 * plane)", "(2 * (plane ^ 1))", "planes exchanged in pairs"),
@@ -172,8 +177,6 @@ MUTANTS = [
     ("attention", ATTENTION, 0, "max < next[width] ? next[width] : max", "max", "segments joined at the first maximum"),
     ("attention", ATTENTION, 0, "acc = acc * f", "acc = acc", "earlier segments not scaled down"),
     ("attention", ATTENTION, 0, "blockIdx.y / blocks", "blockIdx.y % blocks", "the kv head of another block"),
-    ("attention", ATTENTION, 0, "finite ? amax", "true ? amax", "the scale of NaN is a number"),
-    ("attention", ATTENTION, 0, "kKvFloor", "0.0f", "no floor under the maximum"),
     ("model_steps", TABLE, 0, "fmaf(x[m * table.k + i], TableValue(table, row, i), sum)", "sum + x[m * table.k + i] * TableValue(table, row, i)",
      "a product rounded where the contract fuses"),
     ("model_steps", TABLE, 0, "column / kTableRun", "column / 16", "the scale of another run"),
