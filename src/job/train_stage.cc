@@ -94,10 +94,10 @@ nlohmann::json RunStage(Context& context, const recipe::TrainStage& stage) {
       plan::PlanTraining(context.recipe(), stage, gemm_flops, {.ranks = context.ranks()});
   if (context.is_root()) std::cerr << plan::FormatPlan(context.recipe(), stage, plan);
   plan::CheckBudget(context.recipe(), plan);
+  train::TensorMemory::Count();
+  const int64_t before = train::TensorMemory::Bytes(device);  // The plan has the teacher, too
   const std::optional<distill::TeacherStore> store = OpenTeacherStore(context, stage);
   const std::optional<model::Decoder> teacher = store ? std::nullopt : OpenTeacher(context, stage);
-  train::TensorMemory::Count();
-  const int64_t before = train::TensorMemory::Bytes(device);
   train::TensorMemory::RestartPeak(device);
   const train::TrainResult result =
       train::Train({context.recipe(), stage, context.Path(stage.id), context.folder, tokens,

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <fstream>
 #include <string>
 
 #include "base/error.h"
@@ -12,6 +14,16 @@
 
 namespace tern {
 namespace {
+
+// The most memory of this process that was resident at once; -1: the system does not say.
+int64_t PeakKib() {
+  std::ifstream status("/proc/self/status");
+  for (std::string word; status >> word;) {
+    int64_t kib = -1;
+    if (word == "VmHWM:" && status >> kib) return kib;
+  }
+  return -1;
+}
 
 TEST(Sha256Test, KnownAnswers) {
   EXPECT_EQ(Sha256Hex(""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
@@ -52,6 +64,18 @@ TEST(Sha256Test, FolderIsItsFilesNamesAndBytes) {
   EXPECT_EQ(Sha256OfPath(path + "/a"), Sha256Hex("one"));
   WriteFileAtomically(path + "/b", "three");
   EXPECT_NE(Sha256OfPath(path), hash);
+}
+
+// A file that is hashed does not count as the process's memory: the most resident at one moment.
+TEST(Sha256Test, LargeFilesTakeNoMemory) {
+  const testing::TempFolder folder;
+  constexpr int64_t kBytes = 64 << 20;
+  WriteFileAtomically(folder / "large", "x");
+  std::filesystem::resize_file(folder / "large", kBytes);
+  std::ofstream("/proc/self/clear_refs") << 5;  // VmHWM becomes what is resident now
+  const int64_t before = PeakKib();
+  Sha256OfFile(folder / "large");
+  EXPECT_LT(PeakKib() - before, kBytes / 1024 / 4);
 }
 
 }  // namespace
