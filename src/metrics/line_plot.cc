@@ -14,7 +14,8 @@ namespace tern {
 namespace {
 
 constexpr int kWidth = 760, kHeight = 400, kLeft = 60, kRight = 16, kTop = 16, kBottom = 44;
-constexpr std::array kColours = {"#1f6feb", "#d1571b", "#1a7f37", "#8250df", "#bf3989", "#57606a"};
+constexpr std::array kColours = {"#1f6feb", "#d1571b", "#1a7f37", "#8250df",
+                                 "#bf3989", "#57606a", "#9a6700", "#0b8f8f"};
 
 std::string Escaped(const std::string& text) {
   std::string out;

@@ -115,9 +115,10 @@ TEST(DecoderDeviceTest, RunsInBf16) {
               0.02);
 }
 
-// Token by token behind a prompt, against one pass on the CPU, with the bounds of the same on the
-// CPU alone (decoder_test.cc): sums in another order, which BitLinear can turn into a step of its
-// codes.
+// Token by token behind a prompt, against one pass on the CPU: sums in another order. In a
+// BitLinear that can turn a value at the border of two codes, a step of 1/127 of its row, which the
+// rows that see it carry on: in one of three sequences at most, and no more than a few steps come
+// of it.
 TEST(DecoderDeviceTest, KeptKeysAndValuesGiveTheCpusLogits) {
   for (const LinearKind linear : {LinearKind::kDense, LinearKind::kBitLinear}) {
     ModelConfig config = Config();
@@ -128,19 +129,22 @@ TEST(DecoderDeviceTest, KeptKeysAndValuesGiveTheCpusLogits) {
     const at::NoGradGuard no_grad;
     const at::Tensor tokens = at::arange(27, at::kInt).view({3, 9}), moved = tokens.to(kOther);
     const at::Tensor whole = here.Logits({tokens, {}, {}}, {}).view({3, 9, 64});
-    const double bound =
-        (linear == LinearKind::kBitLinear ? 2.0 / 127 : 1e-4) * whole.abs().max().item<double>();
     KeyValueCache cache;
     cache.capacity = 9;
     ForwardOptions options;
     options.cache = &cache;
-    const at::Tensor prompt =
-        there.Logits({moved.narrow(1, 0, 4), {}, {}}, options).cpu().view({3, 4, 64});
-    EXPECT_LE((prompt - whole.narrow(1, 0, 4)).abs().max().item<double>(), bound);
+    std::vector<at::Tensor> parts = {
+        there.Logits({moved.narrow(1, 0, 4), {}, {}}, options).cpu().view({3, 4, 64})};
     for (int64_t t = 4; t < 9; ++t) {
-      const at::Tensor next = there.Logits({moved.narrow(1, t, 1), {}, {}}, options).cpu();
-      EXPECT_LE((next - whole.select(1, t)).abs().max().item<double>(), bound) << t;
+      parts.push_back(
+          there.Logits({moved.narrow(1, t, 1), {}, {}}, options).cpu().view({3, 1, 64}));
     }
+    const at::Tensor differences = (at::cat(parts, 1) - whole).abs().amax({1, 2});  // A sequence
+    const double largest = whole.abs().max().item<double>();
+    EXPECT_LE((differences > 1e-4 * largest).sum().item<int64_t>(),
+              linear == LinearKind::kBitLinear ? 1 : 0)
+        << differences;
+    EXPECT_LE(differences.max().item<double>(), 8.0 / 127 * largest);
   }
 }
 
