@@ -108,7 +108,7 @@ def main():
     lines = [
         "# What quantizers and teachers cost in training",
         "",
-        f"`benchmarks/qat_cost.py`, {options.rounds} rounds of {options.steps} steps of 2,048 tokens, the dense model of 10 M parameters, "
+        f"`benchmarks/qat_cost.py`, {options.rounds} rounds of {options.steps} steps of 1,024 tokens, the dense model of 10 M parameters, "
         f"{os.cpu_count()} processors, {platform.machine()}. Ratios: median (minimum-maximum).",
         "",
         "| case | tokens/s | most tensors, MB | beside | step time x | memory x |",
