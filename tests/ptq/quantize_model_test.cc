@@ -99,8 +99,9 @@ TEST_F(QuantizeModelTest, EveryArchitecture) {
     options.output = folder_ / StrCat("out", static_cast<int>(arch));
     options.calibration = Tokens(1000);
     const QuantizeReport report = QuantizeModel(options);
-    // Weights of 0.06 in 4 bits: a broken forward pass or layout gives a KL above 1.
-    EXPECT_LT(report.mean_kl, 0.2);
+    // Weights of 0.06 in 4 bits. GPTQ's choices turn on the last bits of the machine's products:
+    // 0.005 to 0.21 here. A broken forward pass or layout gives more than 1.
+    EXPECT_LT(report.mean_kl, 0.5);
     EXPECT_GT(report.mean_kl, 0);
   }
 }
