@@ -23,8 +23,6 @@ namespace {
 
 constexpr double kUnbalanced = 1000;  // Weighted losses further apart than this get a warning
 
-bool IsUsed(const recipe::LossWeight& weight) { return weight.first > 0 || weight.last > 0; }
-
 // Index of a block, counted from the end when negative. Throws RecipeError outside of the model.
 int64_t LayerIndex(int64_t layer, int64_t layers, const std::string& key) {
   const int64_t index = layer < 0 ? layers + layer : layer;
@@ -79,7 +77,7 @@ void Objective::CheckFits(const ModelConfig& student) const {
                              " is longer than the teacher's context of ", teacher.context_length));
   }
   const recipe::RelationLossConfig& r = stage_.losses.relations;
-  if (!IsUsed(r.weight)) return;
+  if (!r.weight.IsUsed()) return;
   const std::string at = stage_.id + ".losses.relations.";
   LayerIndex(r.student_layer, student.num_layers, at + "student_layer");
   LayerIndex(r.teacher_layer, teacher.num_layers, at + "teacher_layer");
@@ -111,7 +109,7 @@ std::vector<std::pair<int64_t, int64_t>> Objective::HiddenPairs() const {
 
 void Objective::AddProjections(const ModelConfig& student, uint64_t seed) {
   const int64_t d = student.hidden_size, teacher_d = teacher_->config().hidden_size;
-  if (!IsUsed(stage_.losses.hidden.weight) || d == teacher_d) return;
+  if (!stage_.losses.hidden.weight.IsUsed() || d == teacher_d) return;
   const float std = 1.0f / std::sqrt(static_cast<float>(d));
   for (const auto& [ours, theirs] : HiddenPairs()) {
     const std::string name = StrCat("distill.hidden.", ours, ".weight");
@@ -132,7 +130,7 @@ std::vector<LogitTerm> Objective::TermsAt(int64_t step, const LossBalance* balan
     return WeightAt(weight, step, stage_.steps) * (balance != nullptr ? balance->Factor(name) : 1);
   };
   const auto add = [&](const char* name, LogitLoss kind, const recipe::DivergenceConfig& d) {
-    if (!IsUsed(d.weight)) return;
+    if (!d.weight.IsUsed()) return;
     const double weight = weight_of(name, d.weight);
     terms.push_back({kind, weight, d.temperature, d.tau_squared, l.jsd_beta, l.topk_k});
     values->push_back({name, 0, weight});
@@ -164,7 +162,7 @@ Objective::IndexedLosses Objective::FeatureLosses(const at::Tensor& rows_M, int6
       losses.back().second = losses.back().second + loss;
     }
   };
-  if (IsUsed(l.hidden.weight)) {
+  if (l.hidden.weight.IsUsed()) {
     const auto pairs = HiddenPairs();
     const auto distance = l.hidden.distance == recipe::HiddenDistance::kMse
                               ? HiddenDistance::kMse
@@ -177,7 +175,7 @@ Objective::IndexedLosses Objective::FeatureLosses(const at::Tensor& rows_M, int6
                                count, distance));
     }
   }
-  if (IsUsed(l.relations.weight)) {
+  if (l.relations.weight.IsUsed()) {
     const recipe::RelationLossConfig& r = l.relations;
     const RelationOptions options{RelationHeads(), r.temperature, r.normalize,
                                   r.reduction == recipe::RelationReduction::kMean
@@ -205,14 +203,14 @@ Objective::StepPlan Objective::MakePlan(const data::Batch& batch, int64_t step,
     const double factor = options.balance != nullptr ? options.balance->Factor(name) : 1;
     plan.values.push_back({name, 0, WeightAt(weight, step, stage_.steps) * factor});
   };
-  if (IsUsed(l.hidden.weight)) {
+  if (l.hidden.weight.IsUsed()) {
     add("hidden", l.hidden.weight);
     for (const auto& [ours, theirs] : HiddenPairs()) {
       plan.ours.layers.insert(ours);
       plan.theirs.layers.insert(theirs);
     }
   }
-  if (IsUsed(l.relations.weight)) {
+  if (l.relations.weight.IsUsed()) {
     add("relations", l.relations.weight);
     plan.ours.layers.insert(LayerIndex(l.relations.student_layer, student_.num_layers, ""));
     plan.theirs.layers.insert(

@@ -10,15 +10,6 @@ namespace {
 
 constexpr double kFloat = 4;  // Bytes
 
-bool IsUsed(const recipe::LossWeight& weight) { return weight.first > 0 || weight.last > 0; }
-
-double Bytes(const ModelConfig& model) {
-  double weights = 0;
-  for (const ParameterSpec& spec : ParameterTable(model))
-    weights += static_cast<double>(spec.Count());
-  return kFloat * weights;
-}
-
 // Of one block, a token: queries, keys and values, what attention and the gate give, input and
 // output (model/decoder.h, LayerFeatures).
 double FeatureBytes(const ModelConfig& m) {
@@ -34,13 +25,14 @@ std::vector<MemoryLine> TeacherLines(const recipe::Recipe& recipe, const recipe:
   if (!recipe::UsesTeacher(l) || !recipe.teacher_store.empty()) return {};
   const ModelConfig& teacher = recipe.teacher.config;
   const auto m = static_cast<double>(rows);
-  std::vector<MemoryLine> lines = {{"the teacher (fp32)", Bytes(teacher)}};
+  std::vector<MemoryLine> lines = {
+      {"the teacher (fp32)", kFloat * static_cast<double>(CountParameters(teacher))}};
   double kept = kFloat * static_cast<double>(teacher.hidden_size) * m;
-  if (IsUsed(l.hidden.weight)) {
+  if (l.hidden.weight.IsUsed()) {
     const bool all = l.hidden.layers != recipe::HiddenLayers::kLast;
     kept += FeatureBytes(teacher) * m * (all ? static_cast<double>(recipe.model.num_layers) : 1);
   }
-  if (IsUsed(l.relations.weight)) {
+  if (l.relations.weight.IsUsed()) {
     // Log-probabilities of the student and probabilities of the teacher, for queries, keys and
     // values; those of one of them under way.
     const int64_t heads = l.relations.heads > 0 ? l.relations.heads : recipe.model.num_kv_heads;
@@ -58,7 +50,7 @@ int64_t ChunkMatrices(const recipe::Recipe& recipe, const recipe::TrainStage& st
   const bool measures = l.log_gradients_every > 0 || l.balance.by != recipe::BalanceBy::kNone;
   int64_t most = 1, terms = 0;  // Cross-entropy comes last, in place
   const auto term = [&](const recipe::DivergenceConfig& d, int64_t work) {
-    if (!IsUsed(d.weight)) return;
+    if (!d.weight.IsUsed()) return;
     // The gradient so far; where gradients are measured, beside its terms.
     const int64_t before = terms == 0 ? 0 : measures ? terms + 1 : 1;
     most = std::max(most, 1 + teacher + before + work);

@@ -8,8 +8,6 @@
 namespace tern::recipe {
 namespace {
 
-bool IsUsed(const LossWeight& weight) { return weight.first > 0 || weight.last > 0; }
-
 // What compares losses wants several.
 void CheckGradients(const LossesConfig& l, const std::string& at) {
   if (UsedLosses(l).size() >= 2) return;
@@ -79,14 +77,14 @@ std::vector<std::string> CheckLosses(const Recipe& recipe, const TrainStage& sta
   }
   CheckGradients(l, at);
   CheckGenerated(recipe, stage, at);
-  const bool features = IsUsed(l.hidden.weight) || IsUsed(l.relations.weight);
+  const bool features = l.hidden.weight.IsUsed() || l.relations.weight.IsUsed();
   if (features && stage.activation_checkpointing == ActivationCheckpointing::kBlock) {
     throw RecipeError(StrCat(stage.id,
                              ".activation_checkpointing: found block, which keeps nothing of what "
                              "losses.hidden and losses.relations compare; want none"));
   }
   const bool known = recipe.model.vocab_size > 0;
-  if (IsUsed(l.topk_kl.weight) && known && l.topk_k >= recipe.model.vocab_size) {
+  if (l.topk_kl.weight.IsUsed() && known && l.topk_k >= recipe.model.vocab_size) {
     throw RecipeError(StrCat(at, "topk_kl.k = ", l.topk_k, " is not below the vocabulary of ",
                              recipe.model.vocab_size, "; want forward_kl, or a smaller k"));
   }

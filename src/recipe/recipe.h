@@ -131,6 +131,8 @@ struct FaultPolicy {
 struct LossWeight {
   double first = 0;  // At the first step
   double last = -1;  // At the last one, linear in between; negative: as the first
+
+  bool IsUsed() const { return first > 0 || last > 0; }
 };
 struct DivergenceConfig {
   LossWeight weight;

@@ -105,7 +105,7 @@ std::vector<NamedWeight> UsedLosses(const LossesConfig& l) {
                                                     {kCrossEntropy, l.cross_entropy},
                                                     {"hidden", l.hidden.weight},
                                                     {"relations", l.relations.weight}}) {
-    if (loss.weight.first > 0 || loss.weight.last > 0) used.push_back(std::move(loss));
+    if (loss.weight.IsUsed()) used.push_back(std::move(loss));
   }
   return used;
 }

@@ -33,7 +33,12 @@ class RanksLossTest : public LossTest {
       all.push_back({StrCat("ranks", ranks, "_", static_cast<int>(shard), "_", size), ranks,
                      RanksRecipe(shard, size)});
     }
-    CheckLosses(RanksRecipe(Sharding::kNone), RanksStage(50), all);
+    recipe::TrainStage stage = RanksStage(50);
+    // Half the rate of the other tests: with theirs, on processors that round products as AVX2
+    // does, two codes that fall otherwise have grown to a fiftieth of a nat after 50 steps.
+    stage.schedule.peak_lr = 7.5e-4;
+    stage.schedule.second_lr = 5e-4;
+    CheckLosses(RanksRecipe(Sharding::kNone), stage, all);
   }
 };
 
