@@ -178,6 +178,14 @@ class GgufSource : public ModelSource {
     return IsPermuted(arch_, spec.name) ? PermutedRow(row, config_.HeadDim()) : row;
   }
 
+  // A row of TQ1_0 or TQ2_0 as T2; returns its d. codes: [k], for its own use.
+  static float PackRow(GgmlType type, const uint8_t* row, int64_t k, int8_t* codes, uint8_t* t2) {
+    if (type == GgmlType::kTq2_0) return formats::CopyTq2Planes(row, k, t2);
+    const float d = formats::DecodeTernaryRow(type, row, k, codes);
+    kernels::PackT2Row(codes, k, t2);
+    return d;
+  }
+
   TernaryMatrix Ternary(const ParameterSpec& spec, const GgufTensor& tensor) {
     TernaryMatrix matrix;
     matrix.n = spec.shape[0];
@@ -186,14 +194,13 @@ class GgufSource : public ModelSource {
     std::vector<int8_t> codes(static_cast<size_t>(matrix.k));
     float d = 1;
     for (int64_t n = 0; n < matrix.n; ++n) {
-      const float row_d = formats::DecodeTernaryRow(tensor.type, tensor.row(FileRow(spec, n)),
-                                                    matrix.k, codes.data());
+      const float row_d =
+          PackRow(tensor.type, tensor.row(FileRow(spec, n)), matrix.k, codes.data(),
+                  matrix.t2.data() + n * kernels::T2RowBytes(matrix.k));
       TERN_CHECK_FORMAT(n == 0 || row_d == d, file_.path(), ": the blocks of ", tensor.name,
                         " have different scales, ", d, " and, from row ", n, " on, ", row_d,
                         "; a ternary matrix has one");
       d = row_d;
-      kernels::PackT2Row(codes.data(), matrix.k,
-                         matrix.t2.data() + n * kernels::T2RowBytes(matrix.k));
     }
     TERN_CHECK_FORMAT(std::isfinite(d) && d >= 0, file_.path(), ": the scale of the blocks of ",
                       tensor.name, " is ", d, "; want a number from 0 on");

@@ -64,6 +64,8 @@ void DecodeQ8(const uint8_t* row, int64_t k, float* out) {
 
 // What differs between the two ternary types.
 struct Tq1 {
+  using Code = int8_t;
+  static constexpr int64_t kCodes = kTqWeights;  // A block
   static constexpr int64_t kBytes = kTq1Bytes, kScaleOffset = kTq1ScaleOffset;
   static void Pack(const int8_t* codes, uint8_t* block) { PackTq1(codes, block); }
   static bool Unpack(const uint8_t* block, int8_t* codes) {
@@ -72,9 +74,18 @@ struct Tq1 {
   }
 };
 struct Tq2 {
+  using Code = int8_t;
+  static constexpr int64_t kCodes = kTqWeights;
   static constexpr int64_t kBytes = kTq2Bytes, kScaleOffset = kTq2ScaleOffset;
   static void Pack(const int8_t* codes, uint8_t* block) { PackTq2(codes, block); }
   static bool Unpack(const uint8_t* block, int8_t* codes) { return UnpackTq2(block, codes); }
+};
+// TQ2_0 whose codes stay packed.
+struct Tq2Planes {
+  using Code = uint8_t;
+  static constexpr int64_t kCodes = kTq2ScaleOffset;
+  static constexpr int64_t kBytes = kTq2Bytes, kScaleOffset = kTq2ScaleOffset;
+  static bool Unpack(const uint8_t* block, uint8_t* planes) { return CopyTq2(block, planes); }
 };
 
 template <class Tq>
@@ -107,10 +118,10 @@ void EncodeTqCodes(const int8_t* codes, int64_t k, uint8_t* out) {
   }
 }
 template <class Tq>
-float DecodeTqCodes(const uint8_t* row, int64_t k, int8_t* codes) {
+float DecodeTqCodes(const uint8_t* row, int64_t k, typename Tq::Code* codes) {
   const int64_t blocks = k / kTqWeights;
   const uint16_t d = blocks > 0 ? LoadHalfBits(row + Tq::kScaleOffset) : kHalfOne;
-  for (int64_t b = 0; b < blocks; ++b, row += Tq::kBytes, codes += kTqWeights) {
+  for (int64_t b = 0; b < blocks; ++b, row += Tq::kBytes, codes += Tq::kCodes) {
     TERN_CHECK_FORMAT(Tq::Unpack(row, codes), "block ", b,
                       " of a ternary row holds a code that is none of -1, 0, 1");
     TERN_CHECK_FORMAT(LoadHalfBits(row + Tq::kScaleOffset) == d, "blocks 0 and ", b,
@@ -303,6 +314,11 @@ float DecodeTernaryRow(GgmlType type, const uint8_t* row, int64_t k, int8_t* cod
   RowBytes(type, k);
   return type == GgmlType::kTq1_0 ? DecodeTqCodes<Tq1>(row, k, codes)
                                   : DecodeTqCodes<Tq2>(row, k, codes);
+}
+
+float CopyTq2Planes(const uint8_t* row, int64_t k, uint8_t* planes) {
+  RowBytes(GgmlType::kTq2_0, k);
+  return DecodeTqCodes<Tq2Planes>(row, k, planes);
 }
 
 }  // namespace tern::formats

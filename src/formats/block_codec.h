@@ -79,5 +79,8 @@ void EncodeTernaryRow(GgmlType type, const int8_t* codes, int64_t k, uint8_t* ou
 // Codes and the d of a row. Throws FormatError when the blocks have different d, or a code is none
 // of -1, 0, 1. REQUIRES: TQ1_0 or TQ2_0.
 float DecodeTernaryRow(GgmlType type, const uint8_t* row, int64_t k, int8_t* codes);
+// The same of a TQ2_0 row with its codes as they are packed there: planes[k / 4], the layout T2
+// (kernels/ternary_pack/t2.h).
+float CopyTq2Planes(const uint8_t* row, int64_t k, uint8_t* planes);
 
 }  // namespace tern::formats

@@ -62,17 +62,26 @@ void PackTq2(const int8_t* codes, uint8_t* block) {
 }
 
 bool UnpackTq2(const uint8_t* block, int8_t* codes) {
-  bool valid = true;
+  int invalid = 0;  // Summed, not branched on, so that the loop becomes vectors
   for (int64_t half = 0; half < kHalves; ++half) {
     for (int64_t n = 0; n < kFields; ++n) {
       for (int64_t m = 0; m < kHalfBytes; ++m) {
         const int code = block[half * kHalfBytes + m] >> (2 * n) & 3;
-        valid = valid && code != 3;
+        invalid += code == 3;
         codes[half * kHalfWeights + kHalfBytes * n + m] = static_cast<int8_t>(code - 1);
       }
     }
   }
-  return valid;
+  return invalid == 0;
+}
+
+bool CopyTq2(const uint8_t* block, uint8_t* planes) {
+  unsigned both = 0;  // Low bits of fields whose two bits are set
+  for (int64_t i = 0; i < kTq2ScaleOffset; ++i) {
+    planes[i] = block[i];
+    both |= block[i] & (block[i] >> 1u);
+  }
+  return (both & 0x55u) == 0;
 }
 
 }  // namespace tern::formats

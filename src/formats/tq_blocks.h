@@ -17,5 +17,7 @@ void PackTq2(const int8_t* codes, uint8_t* block);
 void UnpackTq1(const uint8_t* block, int8_t* codes);
 // The bit pattern 3 gives the code 2, as ggml reads it; returns false when there is one.
 bool UnpackTq2(const uint8_t* block, int8_t* codes);
+// The bytes of the codes as they are, [64]; returns false when there is a bit pattern 3.
+bool CopyTq2(const uint8_t* block, uint8_t* planes);
 
 }  // namespace tern::formats

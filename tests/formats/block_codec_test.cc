@@ -155,6 +155,38 @@ INSTANTIATE_TEST_SUITE_P(Types, TernaryRowTest,
                          ::testing::Values(GgmlType::kTq1_0, GgmlType::kTq2_0),
                          [](const auto& info) { return std::string(InfoOf(info.param).name); });
 
+TEST(BlockCodecTest, PlanesOfTq2AreT2) {
+  for (const int64_t k : {0, 256, 512, 256 * 33}) {
+    const auto codes = RandomCodes(k, static_cast<uint64_t>(k));
+    std::vector<uint8_t> row(static_cast<size_t>(RowBytes(GgmlType::kTq2_0, k)));
+    EncodeTernaryRow(GgmlType::kTq2_0, codes.data(), k, row.data());
+    std::vector<uint8_t> planes(static_cast<size_t>(k / 4), 0xFF);
+    EXPECT_EQ(CopyTq2Planes(row.data(), k, planes.data()), 1.0f);
+    for (size_t i = 0; i < codes.size(); ++i) {
+      const size_t block = i / 128, byte = i % 32, plane = i % 128 / 32;
+      ASSERT_EQ((planes[block * 32 + byte] >> 2 * plane & 3) - 1, codes[i]) << k << " " << i;
+    }
+  }
+}
+
+// Each of the four fields of each byte, with every neighbour.
+TEST(BlockCodecTest, TheFourthCodeIsFoundInEveryPlane) {
+  std::vector<uint8_t> row(66, 0), planes(64);
+  row[65] = 0x3C;
+  for (unsigned byte = 0; byte < 256; ++byte) {
+    const bool valid = (byte & byte >> 1 & 0x55) == 0;
+    for (const size_t at : {0, 31, 32, 63}) {
+      row[at] = static_cast<uint8_t>(byte);
+      if (valid) {
+        EXPECT_EQ(CopyTq2Planes(row.data(), 256, planes.data()), 1.0f);
+      } else {
+        EXPECT_THROW(CopyTq2Planes(row.data(), 256, planes.data()), FormatError) << byte;
+      }
+      row[at] = 0;
+    }
+  }
+}
+
 TEST(BlockCodecTest, TheFourthCodeOfTq2IsRefusedAsTernary) {
   std::vector<uint8_t> row(66, 0);
   row[65] = 0x3C;
