@@ -2,6 +2,7 @@
 #include "formats/hf_bitnet.h"
 
 #include "base/error.h"
+#include "formats/two_bit_codes.h"
 
 namespace tern::formats {
 namespace {
@@ -33,13 +34,16 @@ std::vector<uint8_t> PackHfBitnet(const std::vector<int8_t>& codes, int64_t n, i
 
 std::vector<int8_t> UnpackHfBitnet(const uint8_t* packed, int64_t n, int64_t k) {
   const int64_t stripe = PackedRows(n, k) * k;
+  const bool damaged = HoldsThree(packed, stripe);
+  for (int64_t i = 0; damaged && i < stripe; ++i) {
+    TERN_CHECK_FORMAT(!HoldsThree(packed + i, 1), "byte ", i,
+                      " of a packed ternary matrix holds the code 3, which is no weight");
+  }
   std::vector<int8_t> codes(static_cast<size_t>(n * k));
   for (int64_t s = 0; s < kRowsPerByte; ++s) {
     int8_t* to = codes.data() + s * stripe;
     for (int64_t i = 0; i < stripe; ++i) {
       const int code = packed[i] >> (2 * s) & 3;
-      TERN_CHECK_FORMAT(code != 3, "byte ", i,
-                        " of a packed ternary matrix holds the code 3, which is no weight");
       to[i] = static_cast<int8_t>(code - 1);
     }
   }

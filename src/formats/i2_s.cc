@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "formats/two_bit_codes.h"
 
 namespace tern::formats {
 namespace {
@@ -50,11 +51,11 @@ I2sMatrix UnpackI2s(std::span<const uint8_t> bytes, int64_t n, int64_t k) {
   const uint8_t* in = bytes.data();
   int8_t* out = matrix.codes.data();
   for (int64_t block = 0; block < n * k / kI2sWeights; ++block) {
+    TERN_CHECK_FORMAT(!HoldsThree(in, kI2sBlockBytes), "block ", block,
+                      " of an I2_S matrix holds the code 3, which is no weight");
     for (int64_t f = 0; f < kFields; ++f) {
       for (int64_t b = 0; b < kI2sBlockBytes; ++b) {
         const int code = in[b] >> Shift(f) & 3;
-        TERN_CHECK_FORMAT(code != 3, "block ", block,
-                          " of an I2_S matrix holds the code 3, which is no weight");
         out[kI2sBlockBytes * f + b] = static_cast<int8_t>(code - 1);
       }
     }

@@ -1,6 +1,10 @@
 // See tq_blocks.h.
 #include "formats/tq_blocks.h"
 
+#include <cstring>
+
+#include "formats/two_bit_codes.h"
+
 namespace tern::formats {
 namespace {
 
@@ -12,6 +16,22 @@ struct Tq1Part {
 constexpr Tq1Part kTq1Parts[] = {{0, 32, 0, 5}, {32, 16, 160, 5}, {48, 4, 240, 4}};
 constexpr unsigned kPowersOfThree[] = {1, 3, 9, 27, 81};
 constexpr unsigned kTritValues = 243;  // 3^5
+
+// One trit of every byte at a time, from a copy, so that the compiler makes vectors of the loop.
+template <size_t index>
+void UnpackTq1Part(const uint8_t* block, int8_t* codes) {
+  constexpr Tq1Part part = kTq1Parts[index];
+  uint8_t bytes[part.bytes];
+  std::memcpy(bytes, block + part.first_byte, sizeof bytes);
+  for (int64_t n = 0; n < part.trits; ++n) {
+    const auto power = static_cast<uint8_t>(kPowersOfThree[n]);
+    int8_t* out = codes + part.first_weight + n * part.bytes;
+    for (int64_t b = 0; b < part.bytes; ++b) {
+      const auto fraction = static_cast<uint8_t>(bytes[b] * power);
+      out[b] = static_cast<int8_t>((fraction * 3 >> 8) - 1);
+    }
+  }
+}
 
 // TQ2_0: two halves of 128 weights in 32 bytes.
 constexpr int64_t kHalves = 2, kHalfWeights = 128, kHalfBytes = 32, kFields = 4;
@@ -36,15 +56,9 @@ void PackTq1(const int8_t* codes, uint8_t* block) {
 }
 
 void UnpackTq1(const uint8_t* block, int8_t* codes) {
-  for (const Tq1Part& part : kTq1Parts) {
-    for (int64_t b = 0; b < part.bytes; ++b) {
-      for (int64_t n = 0; n < part.trits; ++n) {
-        const unsigned fraction = (block[part.first_byte + b] * kPowersOfThree[n]) & 255u;
-        codes[part.first_weight + n * part.bytes + b] =
-            static_cast<int8_t>(static_cast<int>(fraction * 3 >> 8) - 1);
-      }
-    }
-  }
+  UnpackTq1Part<0>(block, codes);
+  UnpackTq1Part<1>(block, codes);
+  UnpackTq1Part<2>(block, codes);
 }
 
 // Byte m of a half holds weights m + 32 n at bits 2n, as code + 1.
@@ -62,26 +76,20 @@ void PackTq2(const int8_t* codes, uint8_t* block) {
 }
 
 bool UnpackTq2(const uint8_t* block, int8_t* codes) {
-  int invalid = 0;  // Summed, not branched on, so that the loop becomes vectors
   for (int64_t half = 0; half < kHalves; ++half) {
     for (int64_t n = 0; n < kFields; ++n) {
       for (int64_t m = 0; m < kHalfBytes; ++m) {
         const int code = block[half * kHalfBytes + m] >> (2 * n) & 3;
-        invalid += code == 3;
         codes[half * kHalfWeights + kHalfBytes * n + m] = static_cast<int8_t>(code - 1);
       }
     }
   }
-  return invalid == 0;
+  return !HoldsThree(block, kTq2ScaleOffset);
 }
 
 bool CopyTq2(const uint8_t* block, uint8_t* planes) {
-  unsigned both = 0;  // Low bits of fields whose two bits are set
-  for (int64_t i = 0; i < kTq2ScaleOffset; ++i) {
-    planes[i] = block[i];
-    both |= block[i] & (block[i] >> 1u);
-  }
-  return (both & 0x55u) == 0;
+  std::memcpy(planes, block, kTq2ScaleOffset);
+  return !HoldsThree(block, kTq2ScaleOffset);
 }
 
 }  // namespace tern::formats
