@@ -8,5 +8,11 @@ namespace tern {
 
 // A compressed-tensors folder with the codes and scales that quantize.rules trained.
 inline constexpr std::string_view kPackedFormat = "hf/compressed_tensors";
+// The same in llama.cpp's blocks: matrices trained as q4_0 and q8_0.
+inline constexpr std::string_view kPackedGguf = "gguf/quantized";
+
+constexpr bool HoldsTrainedCodes(std::string_view format) {
+  return format == kPackedFormat || format == kPackedGguf;
+}
 
 }  // namespace tern

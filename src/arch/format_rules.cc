@@ -12,9 +12,9 @@ namespace tern {
 namespace {
 
 constexpr std::string_view kI2s = "gguf/i2_s";
-constexpr std::string_view kFormats[] = {"gguf/tq2_0", "gguf/tq1_0", "gguf/f16",  "gguf/bf16",
-                                         "gguf/f32",   kI2s,         "hf/bitnet", "hf/autobitnet",
-                                         "hf/bf16",    "hf/f16",     "hf/f32",    kPackedFormat};
+constexpr std::string_view kFormats[] = {
+    "gguf/tq2_0",    "gguf/tq1_0", "gguf/f16", "gguf/bf16", "gguf/f32",    kI2s,       "hf/bitnet",
+    "hf/autobitnet", "hf/bf16",    "hf/f16",   "hf/f32",    kPackedFormat, kPackedGguf};
 
 constexpr int64_t kTernaryBlock = 256;  // TQ1_0 and TQ2_0 rows are made of blocks of 256 weights
 constexpr int64_t kI2sBlock = 128;
@@ -149,7 +149,7 @@ std::string WhyFormatCannotHold(const ModelConfig& config, std::string_view form
   for (const std::string_view name : kFormats) {
     known += StrCat(known.empty() ? "" : ", ", name);
     is_known = is_known || name == format;
-    if (name != kPackedFormat && Why(config, name).empty())
+    if (!HoldsTrainedCodes(name) && Why(config, name).empty())
       fitting += StrCat(fitting.empty() ? "" : ", ", name);
   }
   if (!is_known) return StrCat("unknown format ", format, ". Formats: ", known);

@@ -32,11 +32,12 @@ void RunExport(const Flags& flags) {
   const transfer::OpenedModel model = transfer::OpenDecoder(flags.checkpoint, flags.tokenizer);
   const std::string name = std::filesystem::path(flags.output).stem().string();
   const transfer::ExportText text{model.tokenizer ? &*model.tokenizer : nullptr, model.files};
-  if (flags.format == kPackedFormat && transfer::IsCheckpoint(flags.checkpoint)) {
-    ptq::ExportPacked(checkpoint::CheckpointReader(flags.checkpoint), model.decoder, text,
+  const transfer::ExportOptions options{flags.format, flags.embedding, name};
+  if (HoldsTrainedCodes(flags.format) && transfer::IsCheckpoint(flags.checkpoint)) {
+    ptq::ExportPacked(checkpoint::CheckpointReader(flags.checkpoint), model.decoder, text, options,
                       flags.output);
   } else {
-    transfer::Export(model.decoder, text, {flags.format, flags.embedding, name}, flags.output);
+    transfer::Export(model.decoder, text, options, flags.output);
   }
   std::cout << flags.output << "\n";
 }

@@ -36,8 +36,11 @@ std::string FormatOf(const std::string& path) {
   if (!std::filesystem::is_directory(path)) {
     const formats::GgufReader file(path);
     const int64_t type = file.Has("general.file_type") ? file.Int("general.file_type") : -1;
-    for (const auto& [number, format] :
-         {std::pair(0, "gguf/f32"), {1, "gguf/f16"}, {32, "gguf/bf16"}})
+    for (const auto& [number, format] : {std::pair(0, "gguf/f32"),
+                                         {1, "gguf/f16"},
+                                         {2, "gguf/quantized"},
+                                         {7, "gguf/quantized"},
+                                         {32, "gguf/bf16"}})
       if (type == number) return format;
     return "gguf/tq2_0";
   }

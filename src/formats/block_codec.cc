@@ -284,6 +284,22 @@ void EncodeRow(GgmlType type, const float* x, int64_t k, uint8_t* out, const flo
   codec.encode(x, importance, k, out);
 }
 
+void EncodeCodes(GgmlType type, const int8_t* codes, const float* d, int64_t k, uint8_t* out) {
+  TERN_CHECK(type == GgmlType::kQ4_0 || type == GgmlType::kQ8_0, InfoOf(type).name);
+  static_assert(kQ8Weights == kLegacyWeights);
+  const int64_t block_bytes = InfoOf(type).block_bytes;
+  for (int64_t at = 0; at < k; at += kQ8Weights, codes += kQ8Weights, ++d, out += block_bytes) {
+    const uint16_t bits = Fp32ToFp16(*d);
+    TERN_CHECK(Fp16ToFp32(bits) == *d, *d, " is no fp16 number");
+    if (type == GgmlType::kQ4_0) {
+      PackQ4_0(codes, bits, out);
+    } else {
+      Store16(out, bits);
+      std::memcpy(out + 2, codes, kQ8Weights);
+    }
+  }
+}
+
 void DecodeRow(GgmlType type, const uint8_t* row, int64_t k, float* out) {
   Decoder(type, k).decode(row, k, out);
 }

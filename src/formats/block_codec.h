@@ -65,6 +65,9 @@ int64_t TailBytes(GgmlType type);
 // the types of 2 to 6 bits; null: none.
 void EncodeRow(GgmlType type, const float* x, int64_t k, uint8_t* out,
                const float* importance = nullptr);
+// Q4_0 and Q8_0 from codes (-8 to 7, -128 to 127) and the value of d of each 32, which fp16 holds.
+// REQUIRES: Q4_0 or Q8_0, k a multiple of 32.
+void EncodeCodes(GgmlType type, const int8_t* codes, const float* d, int64_t k, uint8_t* out);
 // The same types, bit-equal to ggml's decoders. Any bytes are a valid row. Throws FormatError for a
 // type that is not read as floats.
 void DecodeRow(GgmlType type, const uint8_t* row, int64_t k, float* out);

@@ -17,6 +17,9 @@ void DecodeQ4_1(const uint8_t* row, int64_t k, float* out);
 void DecodeQ5_0(const uint8_t* row, int64_t k, float* out);
 void DecodeQ5_1(const uint8_t* row, int64_t k, float* out);
 
+// A block from codes -8 to 7, [32], and the bits of its d.
+void PackQ4_0(const int8_t* codes, uint16_t d, uint8_t* block);
+
 // importance[k]: of each column, or null. Throw InputError for NaN, Inf and scales beyond fp16.
 void EncodeQ4_0(const float* x, const float* importance, int64_t k, uint8_t* out);
 void EncodeQ4_1(const float* x, const float* importance, int64_t k, uint8_t* out);

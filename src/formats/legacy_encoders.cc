@@ -93,6 +93,13 @@ class Weighted {
 
 }  // namespace
 
+void PackQ4_0(const int8_t* codes, uint16_t d, uint8_t* block) {
+  uint8_t shifted[kLegacyWeights];
+  for (int64_t i = 0; i < kLegacyWeights; ++i) shifted[i] = static_cast<uint8_t>(codes[i] + 8);
+  Store16(block, d);
+  PackNibbles(shifted, block + 2);
+}
+
 void EncodeQ4_0(const float* x, const float* importance, int64_t k, uint8_t* out) {
   uint8_t codes[kLegacyWeights];
   Weighted row(x, importance, k);

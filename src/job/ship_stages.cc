@@ -60,9 +60,9 @@ nlohmann::json RunStage(Context& context, const recipe::ExportStage& stage) {
   nlohmann::json files = nlohmann::json::array();
   for (const std::string& format : stage.formats) {
     const std::string path = ExportPath(context, format);
-    format == kPackedFormat
-        ? ptq::ExportPacked(reader, decoder, text, path)
-        : transfer::Export(decoder, text, {format, stage.embedding, context.recipe().name}, path);
+    const transfer::ExportOptions options{format, stage.embedding, context.recipe().name};
+    HoldsTrainedCodes(format) ? ptq::ExportPacked(reader, decoder, text, options, path)
+                              : transfer::Export(decoder, text, options, path);
     LogInfo("exported ", path);
     context.journal.Append("exported",
                            {{"format", format}, {"path", path}, {"checkpoint", source}});

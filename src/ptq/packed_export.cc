@@ -13,13 +13,14 @@
 #include "ptq/packed_tensors.h"
 #include "ptq/scheme.h"
 #include "qat/quantized_model.h"
+#include "transfer/gguf_export.h"
 #include "transfer/hf_export.h"
 #include "transfer/import.h"
 
 namespace tern::ptq {
 namespace {
 
-using Codes = std::map<std::string, quant::QuantizedWeight>;
+using Codes = transfer::LinearCodes;
 
 std::string LayoutOf(const quant::WeightFormat& format) {
   switch (format.element) {
@@ -80,11 +81,23 @@ void WriteTensors(const model::Decoder& shipped, const Codes& codes, const std::
   writer.WriteFolder(folder);
 }
 
+// q4_0 and q8_0 are the types that GGUF alone has, by their fp16 scales.
+void CheckHolds(const std::string& format, const Codes& codes) {
+  const bool gguf = format == kPackedGguf;
+  for (const auto& [name, w] : codes) {
+    if (transfer::GgufTypeOf(w.format).has_value() == gguf) continue;
+    throw RecipeError(StrCat(name, " was trained as ", w.format.Describe(), ", which ", format,
+                             " does not hold; want ", gguf ? kPackedFormat : kPackedGguf,
+                             ", or hf/f32, which holds every value"));
+  }
+}
+
 }  // namespace
 
 void ExportPacked(const checkpoint::CheckpointReader& checkpoint, const model::Decoder& shipped,
-                  const transfer::ExportText& text, const std::string& path) {
-  const std::string format(kPackedFormat);
+                  const transfer::ExportText& text, const transfer::ExportOptions& options,
+                  const std::string& path) {
+  const std::string& format = options.format;
   const std::string why = WhyFormatCannotHold(shipped.config(), format);
   if (!why.empty()) throw RecipeError(why);
   transfer::CheckPlainInputs(shipped, format);
@@ -94,7 +107,9 @@ void ExportPacked(const checkpoint::CheckpointReader& checkpoint, const model::D
                              " was trained without quantize.rules, so it has no ", "codes for ",
                              format, "; tern quantize makes some of any model"));
   }
+  CheckHolds(format, codes);
   const auto write = [&](const std::string& beside) {
+    if (format == kPackedGguf) return transfer::WriteGguf(shipped, text, options, beside, codes);
     WriteTensors(shipped, codes, beside);
     nlohmann::json config = transfer::HfConfigJson(shipped.config(), "bfloat16");
     config["quantization_config"] = ConfigOf(shipped.config(), codes);

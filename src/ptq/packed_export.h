@@ -1,8 +1,9 @@
-// A model trained with fake quantizers as a compressed-tensors folder (kPackedFormat): the very
-// codes and scales of the training's forward pass in the layouts of tern quantize
-// (packed_tensors.h). One config_group a format of weights, so rules may differ from layer to
-// layer. Activations are not quantized, as they were not in training. Embedding and head are BF16;
-// norms, biases and layers without a rule are F32, so that nothing of them is rounded.
+// A model trained with fake quantizers as the very codes and scales of the training's forward pass.
+// kPackedFormat: a compressed-tensors folder in the layouts of tern quantize (packed_tensors.h),
+// one config_group a format of weights, so that rules may differ from layer to layer. Activations
+// are not quantized, as they were not in training. Embedding and head are BF16; norms, biases and
+// layers without a rule are F32, so that nothing of them is rounded. kPackedGguf: Q4_0 and Q8_0
+// matrices in a GGUF file (transfer/gguf_export.h).
 #pragma once
 
 #include <string>
@@ -13,10 +14,12 @@
 
 namespace tern::ptq {
 
-// `shipped`: qat::LoadShipped of the checkpoint, which every matrix of the finished folder is
+// `shipped`: qat::LoadShipped of the checkpoint, which every matrix of the finished export is
 // compared with. Throws RecipeError for a checkpoint without quantize.rules or with one whose
-// levels no format has; else as transfer::Export.
+// levels options.format does not have; else as transfer::Export. REQUIRES:
+// HoldsTrainedCodes(options.format).
 void ExportPacked(const checkpoint::CheckpointReader& checkpoint, const model::Decoder& shipped,
-                  const transfer::ExportText& text, const std::string& path);
+                  const transfer::ExportText& text, const transfer::ExportOptions& options,
+                  const std::string& path);
 
 }  // namespace tern::ptq

@@ -33,6 +33,10 @@ std::optional<quant::WeightFormat> FormatOf(const recipe::QuantizeRule& rule) {
       return quant::Nvfp4();
     case WeightQuantizer::kMxfp4:
       return quant::Mxfp4();
+    case WeightQuantizer::kQ4_0:
+      return quant::GgufFormat(4);
+    case WeightQuantizer::kQ8_0:
+      return quant::GgufFormat(8);
     case WeightQuantizer::kLsq8:
       return quant::IntFormat(8, 0);
     case WeightQuantizer::kLsq4:

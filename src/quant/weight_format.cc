@@ -114,6 +114,7 @@ WeightFormat Fp8Blocks(int64_t n, int64_t k) {
 }
 WeightFormat Nvfp4() { return {Element::kE2m1, 4, true, 1, 16, ScaleDtype::kE4m3, true}; }
 WeightFormat Mxfp4() { return {Element::kE2m1, 4, true, 1, 32, ScaleDtype::kE8m0, false}; }
+WeightFormat GgufFormat(int bits) { return IntFormat(bits, 32, true, ScaleDtype::kF16); }
 
 void CheckGroups(const WeightFormat& format, int64_t k, const std::string& name) {
   if (format.block_n != 1 || format.block_k == 0 || k % format.block_k == 0) return;

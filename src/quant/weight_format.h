@@ -31,6 +31,7 @@ struct WeightFormat {
   // Bits of storage a weight takes in an [n, k] matrix, scales and zero points included.
   double BitsPerWeight(int64_t n, int64_t k) const;
   std::string Describe() const;  // "int4, a bf16 scale for 1 x 64 weights"
+  bool operator==(const WeightFormat&) const = default;
 };
 
 // Formats that engines load. `group`: columns that share a scale.
@@ -40,6 +41,8 @@ WeightFormat Fp8Rows();  // E4M3, a bf16 scale a row
 WeightFormat Fp8Blocks(int64_t n, int64_t k);
 WeightFormat Nvfp4();  // E2M1, groups of 16, E4M3 scales, a global fp32 scale
 WeightFormat Mxfp4();  // E2M1, groups of 32, E8M0 scales
+// llama.cpp's Q4_0 and Q8_0 (bits 4, 8): groups of 32, fp16 scales.
+WeightFormat GgufFormat(int bits);
 
 // Throws InputError when a matrix of k columns does not divide into the format's groups.
 void CheckGroups(const WeightFormat& format, int64_t k, const std::string& name);

@@ -18,10 +18,16 @@ bool Has(const char* const (&words)[n], const std::string& word) {
   return std::find(std::begin(words), std::end(words), word) != std::end(words);
 }
 
-// Levels that are integers or small floats times a scale of the format's own type.
-bool HasCodes(WeightQuantizer weights) {
+// Levels that are those of `packed`, one of HoldsTrainedCodes: integers or small floats times a
+// scale of the format's own type.
+bool HoldsLevels(std::string_view packed, WeightQuantizer weights) {
+  const bool gguf = packed == kPackedGguf;
   switch (weights) {
     case WeightQuantizer::kNone:
+      return true;
+    case WeightQuantizer::kQ4_0:
+    case WeightQuantizer::kQ8_0:
+      return gguf;
     case WeightQuantizer::kInt8:
     case WeightQuantizer::kInt4:
     case WeightQuantizer::kInt3:
@@ -35,7 +41,7 @@ bool HasCodes(WeightQuantizer weights) {
     case WeightQuantizer::kLsq3:
     case WeightQuantizer::kSeq2:
     case WeightQuantizer::kSign:
-      return true;
+      return !gguf;
     case WeightQuantizer::kTernary:
     case WeightQuantizer::kSeqTernary:
       return false;
@@ -57,7 +63,7 @@ void CheckRounding(const QuantizeRule& rule, const std::string& at) {
              rule.weights == WeightQuantizer::kNone
                  ? ", which rounds nothing"
                  : ", the gradient of whose learned scale is that of rounding to the nearest",
-             "; want nearest, or weights: ternary, int8 to int2, fp8, nvfp4, mxfp4"));
+             "; want nearest, or weights: ternary, int8 to int2, fp8, nvfp4, mxfp4, q4_0, q8_0"));
 }
 
 bool Quantizes(const TrainStage& stage) {
@@ -83,18 +89,20 @@ const TrainStage* LastTrain(const Recipe& recipe) {
   return last;
 }
 
-void CheckPacked(const ExportStage& exported, const TrainStage& stage) {
+void CheckPacked(const ExportStage& exported, const TrainStage& stage, std::string_view format) {
   if (!Quantizes(stage)) {
     throw RecipeError(StrCat(
-        exported.id, ".formats: ", kPackedFormat, " holds what quantize.rules ", "train, and ",
-        stage.id, ".quantize has none; want rules, or hf/bf16, ", "which tern quantize takes"));
+        exported.id, ".formats: ", format, " holds what quantize.rules train, ", "and ", stage.id,
+        ".quantize has none; want rules, or hf/bf16, which ", "tern quantize takes"));
   }
   for (const QuantizeRule& rule : stage.quantize.rules) {
-    if (HasCodes(rule.weights)) continue;
-    throw RecipeError(StrCat(exported.id, ".formats: ", kPackedFormat, " cannot hold ",
-                             NameOf(rule), " of ", stage.id, ".quantize.rules.", rule.name,
-                             ": its levels are not integers ",
-                             "times a scale in bf16; want hf/f32 or gguf/f32"));
+    if (HoldsLevels(format, rule.weights)) continue;
+    throw RecipeError(StrCat(
+        exported.id, ".formats: ", format, " cannot hold ", NameOf(rule), " of ", stage.id,
+        ".quantize.rules.", rule.name,
+        format == kPackedGguf ? ": its matrices are q4_0 and q8_0; want weights: q4_0 or q8_0, "
+                              : ": its levels are not integers times a scale in bf16; want ",
+        HoldsLevels(kPackedGguf, rule.weights) ? "gguf/quantized, " : "", "hf/f32 or gguf/f32"));
   }
 }
 
@@ -121,12 +129,13 @@ void CheckExports(const Recipe& recipe, const TrainStage& stage) {
     if (exported == nullptr) continue;
     CheckInputsHeld(*exported, stage);
     for (const std::string& format : exported->formats) {
-      if (format == kPackedFormat) CheckPacked(*exported, stage);
-      if (format == kPackedFormat || Has(kExactFormats, format) || !Quantizes(stage)) continue;
+      if (HoldsTrainedCodes(format)) CheckPacked(*exported, stage, format);
+      if (HoldsTrainedCodes(format) || Has(kExactFormats, format) || !Quantizes(stage)) continue;
       throw RecipeError(StrCat(exported->id, ".formats: ", format, " would round what ", stage.id,
                                ".quantize makes of the weights: it would not ship what was "
                                "trained; want ",
-                               kPackedFormat, ", gguf/f32 or hf/f32, which hold it ", "exactly"));
+                               kPackedFormat, ", ", kPackedGguf,
+                               ", gguf/f32 or hf/f32, which hold it exactly"));
     }
   }
 }

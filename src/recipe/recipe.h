@@ -194,6 +194,8 @@ enum class WeightQuantizer {
   kFp8Block,
   kNvfp4,
   kMxfp4,
+  kQ4_0,
+  kQ8_0,
   kLsq8,
   kLsq4,
   kLsq3,
@@ -211,7 +213,7 @@ struct QuantizeRule {
   std::string name;                         // Its key under quantize.rules
   std::vector<std::string> layers = {"*"};  // Globs over the names of linear layers
   WeightQuantizer weights = WeightQuantizer::kInt4;
-  int64_t group = 64;  // Weights that share a scale, of integers; 0: a row
+  int64_t group = 64;  // Weights that share a scale, of kInt8 to kInt2; 0: a row
   bool symmetric = true;
   bool clipped_gradient = false;           // No gradient to a weight beyond the last level
   Rounding rounding = Rounding::kNearest;  // In training; what is evaluated and shipped: nearest

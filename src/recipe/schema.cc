@@ -209,10 +209,12 @@ void DescribeStage(FieldVisitor& v, EvalStage& s) {
           "won back of the loss that quantizing model.from costs"});
 }
 void DescribeStage(FieldVisitor& v, ExportStage& s) {
-  v.Texts("formats", s.formats,
-          {.why = "gguf/tq2_0, gguf/tq1_0, gguf/i2_s, gguf/f32, gguf/f16, gguf/bf16, hf/bitnet, "
-                  "hf/autobitnet, hf/compressed_tensors, hf/f32, hf/f16, hf/bf16",
-           .required = true});
+  v.Texts(
+      "formats", s.formats,
+      {.why = "gguf/tq2_0, gguf/tq1_0, gguf/i2_s, gguf/f32, gguf/f16, gguf/bf16, "
+              "gguf/quantized, hf/bitnet, hf/autobitnet, hf/compressed_tensors, hf/f32, hf/f16, "
+              "hf/bf16",
+       .required = true});
   Word(v, "embedding", s.embedding, kEmbeddings, {"Type of embedding and head in GGUF"});
   Word(v, "checkpoint", s.checkpoint, kExported, {"Which checkpoint of the training is shipped"});
 }

@@ -63,8 +63,8 @@ void Export(const model::Decoder& decoder, const ExportText& text, const ExportO
   const std::string why = WhyFormatCannotHold(decoder.config(), options.format);
   if (!why.empty()) throw RecipeError(why);
   CheckPlainInputs(decoder, options.format);
-  if (options.format == kPackedFormat) {
-    throw RecipeError(StrCat(kPackedFormat,
+  if (HoldsTrainedCodes(options.format)) {
+    throw RecipeError(StrCat(options.format,
                              " holds the codes of a checkpoint that was trained with ",
                              "quantize.rules; for other models there is tern quantize"));
   }

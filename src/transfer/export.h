@@ -19,7 +19,7 @@ namespace tern::transfer {
 struct ExportOptions {
   std::string format;  // One that WhyFormatCannotHold allows (arch/model_config.h)
   // GGUF: type of embedding and head: f16 | bf16 | f32 | q8_0; empty: that of the other matrices,
-  // f16 beside ternary ones.
+  // f16 beside ternary and quantized ones.
   std::string embedding;
   std::string name = "model";  // general.name, and part of file names
 };

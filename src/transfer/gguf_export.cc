@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "arch/format_names.h"
 #include "arch/gguf_names.h"
 #include "base/error.h"
 #include "engine/hf_tokenizer.h"
@@ -21,8 +22,8 @@ using formats::GgmlType;
 using formats::GgufWriter;
 
 // llama.cpp's numbers for the type most weights have (llama_ftype).
-constexpr uint32_t kFileTypeF32 = 0, kFileTypeF16 = 1, kFileTypeBf16 = 32, kFileTypeTq1 = 36,
-                   kFileTypeTq2 = 37,
+constexpr uint32_t kFileTypeF32 = 0, kFileTypeF16 = 1, kFileTypeQ4_0 = 2, kFileTypeQ8_0 = 7,
+                   kFileTypeBf16 = 32, kFileTypeTq1 = 36, kFileTypeTq2 = 37,
                    kFileTypeI2s = 40;  // Of Microsoft's fork
 
 GgmlType FloatType(const std::string& word) {
@@ -36,13 +37,15 @@ GgmlType LinearType(const std::string& format) {
   if (format == "gguf/tq2_0") return GgmlType::kTq2_0;
   if (format == "gguf/tq1_0") return GgmlType::kTq1_0;
   if (format == "gguf/i2_s") return GgmlType::kI2_S;
+  if (format == kPackedGguf) return GgmlType::kF32;  // Of matrices without codes
   return FloatType(format.substr(format.find('/') + 1));
 }
 
 GgmlType TableType(const ExportOptions& options, bool ternary) {
   if (options.embedding == "q8_0") return GgmlType::kQ8_0;
   if (!options.embedding.empty()) return FloatType(options.embedding);
-  return ternary ? GgmlType::kF16 : LinearType(options.format);
+  const bool low_bit = ternary || options.format == kPackedGguf;
+  return low_bit ? GgmlType::kF16 : LinearType(options.format);
 }
 
 uint32_t FileType(GgmlType linear) {
@@ -57,9 +60,20 @@ uint32_t FileType(GgmlType linear) {
       return kFileTypeF32;
     case GgmlType::kBf16:
       return kFileTypeBf16;
+    case GgmlType::kQ4_0:
+      return kFileTypeQ4_0;
+    case GgmlType::kQ8_0:
+      return kFileTypeQ8_0;
     default:
       return kFileTypeF16;
   }
+}
+
+// The type that most matrices have; the larger one where they are as many.
+GgmlType MostCommon(const LinearCodes& codes) {
+  std::map<GgmlType, int> count;
+  for (const auto& [name, w] : codes) ++count[*GgufTypeOf(w.format)];
+  return count[GgmlType::kQ4_0] > count[GgmlType::kQ8_0] ? GgmlType::kQ4_0 : GgmlType::kQ8_0;
 }
 
 uint32_t U32(int64_t value) { return static_cast<uint32_t>(value); }
@@ -227,21 +241,39 @@ void AddTernary(const std::string& name, GgmlType type, const at::Tensor& latent
   });
 }
 
+void AddCodes(const std::string& name, const quant::QuantizedWeight& w, const RowOrder& order,
+              GgufWriter* writer) {
+  const GgmlType type = *GgufTypeOf(w.format);
+  const int64_t k = w.codes_NK.size(1), groups = w.scales.scale_RC.size(1);
+  writer->AddTensor(name, type, w.codes_NK.sizes().vec(), [=](int64_t row, uint8_t* out) {
+    const int64_t n = order.ModelRow(row);
+    formats::EncodeCodes(type, w.codes_NK.const_data_ptr<int8_t>() + n * k,
+                         w.scales.scale_RC.const_data_ptr<float>() + n * groups, k, out);
+  });
+}
+
 }  // namespace
 
+std::optional<GgmlType> GgufTypeOf(const quant::WeightFormat& format) {
+  if (format == quant::GgufFormat(4)) return GgmlType::kQ4_0;
+  if (format == quant::GgufFormat(8)) return GgmlType::kQ8_0;
+  return std::nullopt;
+}
+
 void WriteGguf(const model::Decoder& decoder, const ExportText& text, const ExportOptions& options,
-               const std::string& path) {
+               const std::string& path, const LinearCodes& codes) {
   const ModelConfig& config = decoder.config();
   const ArchName arch = ChooseGgufArch(config).name;
   const bool ternary = config.linear == LinearKind::kBitLinear;
   GgufWriter writer(GgufArchName(arch));
-  AddGgufModelKeys(config, options.name, FileType(LinearType(options.format)), &writer);
+  const GgmlType linear = LinearType(options.format), table = TableType(options, ternary);
+  AddGgufModelKeys(config, options.name, FileType(codes.empty() ? linear : MostCommon(codes)),
+                   &writer);
   if (text.tokenizer != nullptr) AddGgufTokenizer(text, config.vocab_size, &writer);
   const auto chat_template = text.files.find("chat_template.jinja");
   if (chat_template != text.files.end())
     writer.AddString("tokenizer.chat_template", chat_template->second);
   AddGgufRopeFactors(config, &writer);
-  const GgmlType linear = LinearType(options.format), table = TableType(options, ternary);
   for (const model::Parameter& parameter : decoder.parameters()) {
     const std::string name = GgufName(parameter.spec.name);
     const at::Tensor value = parameter.value.detach();
@@ -257,7 +289,9 @@ void WriteGguf(const model::Decoder& decoder, const ExportText& text, const Expo
         AddFloats(name, table, value, order, &writer);
         break;
       case ParameterRole::kLinear:
-        if (linear == GgmlType::kI2_S) {
+        if (const auto found = codes.find(parameter.spec.name); found != codes.end()) {
+          AddCodes(name, found->second, order, &writer);
+        } else if (linear == GgmlType::kI2_S) {
           AddI2s(name, value, order, &writer);
         } else if (ternary) {
           AddTernary(name, linear, value, order, &writer);

@@ -176,6 +176,9 @@ LogitsReport CompareLogits(const model::Decoder& decoder, engine::ModelWeights w
   for (int64_t i = 0; i < count; ++i)
     input.tokens_BT.mutable_data_ptr<int64_t>()[i] = tokens[static_cast<size_t>(i)];
   const at::Tensor ours_TV = copy.Logits(input, {});
+  // How the engine rounds activations for small codes (docs/adr/0004) is no matter of the file.
+  if (decoder.config().linear != LinearKind::kBitLinear)
+    engine::SetActivations(engine::CodeActivations::kFloat, &weights);
   const engine::Engine engine(std::move(weights), num_threads);
   std::vector<float> theirs = engine::Session(engine, count).Append(tokens, engine::LogitsOf::kAll);
   const at::Tensor theirs_TV = at::from_blob(theirs.data(), {count, v}, at::kFloat);

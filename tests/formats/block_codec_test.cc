@@ -155,6 +155,29 @@ INSTANTIATE_TEST_SUITE_P(Types, TernaryRowTest,
                          ::testing::Values(GgmlType::kTq1_0, GgmlType::kTq2_0),
                          [](const auto& info) { return std::string(InfoOf(info.param).name); });
 
+// Every code of a block, under scales of both signs and of none.
+TEST(BlockCodecTest, CodesAndScalesComeBack) {
+  for (const auto& [type, lowest, highest] :
+       {std::tuple(GgmlType::kQ4_0, -8, 7), {GgmlType::kQ8_0, -128, 127}}) {
+    const std::vector<float> d = {0.25f, -1.5f, 0.0f, 0x1p-24f, 65504.0f, 1.0f, 0.125f, 3.0f};
+    const int64_t k = 32 * std::ssize(d);
+    std::vector<int8_t> codes(static_cast<size_t>(k));
+    for (size_t i = 0; i < codes.size(); ++i) {
+      codes[i] = static_cast<int8_t>(lowest + static_cast<int>(i) % (highest - lowest + 1));
+    }
+    std::vector<uint8_t> row(static_cast<size_t>(RowBytes(type, k)));
+    EncodeCodes(type, codes.data(), d.data(), k, row.data());
+    std::vector<float> values(codes.size());
+    DecodeRow(type, row.data(), k, values.data());
+    for (size_t i = 0; i < codes.size(); ++i)
+      ASSERT_EQ(values[i], d[i / 32] * static_cast<float>(codes[i])) << InfoOf(type).name << i;
+  }
+  const int8_t codes[32] = {};
+  const float no_half = 0.1f;
+  uint8_t block[34];
+  EXPECT_THROW(EncodeCodes(GgmlType::kQ8_0, codes, &no_half, 32, block), BugError);
+}
+
 TEST(BlockCodecTest, PlanesOfTq2AreT2) {
   for (const int64_t k : {0, 256, 512, 256 * 33}) {
     const auto codes = RandomCodes(k, static_cast<uint64_t>(k));

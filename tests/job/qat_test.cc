@@ -8,10 +8,14 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "arch/format_names.h"
+#include "base/error.h"
 #include "checkpoint/checkpoint.h"
 #include "job/run_table.h"
 #include "metrics/metrics_log.h"
 #include "model/checkpoint_io.h"
+#include "ptq/packed_export.h"
+#include "qat/quantized_model.h"
 #include "tests/job/dense_run.h"
 #include "transfer/import.h"
 
@@ -335,6 +339,36 @@ INSTANTIATE_TEST_SUITE_P(
                       "[q_proj], weights: fp8}, d: {layers: [k_proj], weights: none}}",
                       "{a: {weights: int4, group: 32}, b: {layers: [down_proj], weights: lsq4}}"));
 
+class PackedGgufTest : public QatTest, public ::testing::WithParamInterface<const char*> {};
+
+// llama.cpp's blocks hold the codes of the training, and no other format claims them.
+TEST_P(PackedGgufTest, ShipsTheCodesOfTheTraining) {
+  const SmallRun run(Tuned());
+  Run(run, {std::string("train.quantize.rules=") + GetParam(), "train.steps=4",
+            "export.formats=[gguf/quantized, hf/f32]"});
+  const nlohmann::json files = Result(run, "verify")["files"];
+  EXPECT_EQ(files[0]["bound_mean_kl"], 1e-6);
+  EXPECT_LT(files[0]["mean_kl"].get<double>(), 1e-6);
+  const auto packed = transfer::OpenDecoder(run.Path("exports/small-quantized.gguf"));
+  const auto exact = transfer::OpenDecoder(run.Path("exports/small-hf-f32"));
+  for (const model::Parameter& parameter : exact.decoder.parameters()) {
+    if (parameter.spec.role == ParameterRole::kEmbedding) continue;  // F16
+    EXPECT_TRUE(at::equal(packed.decoder.Get(parameter.spec.name), parameter.value))
+        << parameter.spec.name;
+  }
+  EXPECT_LT(fs::file_size(run.Path("exports/small-quantized.gguf")),
+            fs::file_size(run.Path("exports/small-hf-f32/model.safetensors")) / 2);
+  const checkpoint::CheckpointReader reader(run.Path("train/step-00000004"));
+  EXPECT_THROW(ptq::ExportPacked(reader, qat::LoadShipped(reader), {},
+                                 {std::string(kPackedFormat), "", "other"}, run.Path("other")),
+               RecipeError);
+}
+
+INSTANTIATE_TEST_SUITE_P(Rules, PackedGgufTest,
+                         ::testing::Values("{a: {weights: q4_0}}", "{a: {weights: q8_0}}",
+                                           "{a: {weights: q4_0}, b: {layers: [down_proj], weights: "
+                                           "q8_0}, c: {layers: [k_proj], weights: none}}"));
+
 TEST_F(QatTest, RefusesBeforeTraining) {
   const std::string body = "train.quantize.rules={body: {weights: int4, group: 32}}";
   EXPECT_NE(Refused({body, "export.formats=[hf/bf16]"}).find("would round"), std::string::npos);
@@ -345,6 +379,10 @@ TEST_F(QatTest, RefusesBeforeTraining) {
     EXPECT_NE(why.find(StrCat("cannot hold ", weights)), std::string::npos) << why;
   }
   EXPECT_NE(Refused({packed}).find("has none"), std::string::npos);
+  const std::string blocks = "train.quantize.rules={body: {weights: q4_0}}";
+  EXPECT_NE(Refused({blocks, packed}).find("want gguf/quantized, hf/f32"), std::string::npos);
+  EXPECT_NE(Refused({body, "export.formats=[gguf/quantized]"}).find("want weights: q4_0 or q8_0"),
+            std::string::npos);
   EXPECT_NE(Refused({"train.quantize.rules={body: {layers: [qkv], weights: int4}}"})
                 .find("matches no linear layer"),
             std::string::npos);

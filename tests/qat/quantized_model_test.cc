@@ -94,7 +94,7 @@ TEST(EncodeTest, CodesDequantizeToTheForwardPass) {
           << NameOf(rule.weights) << symmetric;
     }
   }
-  EXPECT_EQ(formats, 26);
+  EXPECT_EQ(formats, 30);
 }
 
 TEST(LayerRulesTest, RefusesWhatCannotBe) {
@@ -122,7 +122,8 @@ TEST(FakeQuantizeTest, ValuesAreTheSharedQuantizers) {
   for (const WeightQuantizer weights :
        {WeightQuantizer::kInt8, WeightQuantizer::kInt4, WeightQuantizer::kInt3,
         WeightQuantizer::kInt2, WeightQuantizer::kFp8, WeightQuantizer::kFp8Block,
-        WeightQuantizer::kNvfp4, WeightQuantizer::kMxfp4}) {
+        WeightQuantizer::kNvfp4, WeightQuantizer::kMxfp4, WeightQuantizer::kQ4_0,
+        WeightQuantizer::kQ8_0}) {
     const recipe::QuantizeRule rule = Rule("a", {"*"}, weights);
     EXPECT_TRUE(at::equal(FakeQuantize(rule, w, {}),
                           quant::Dequantize(quant::Quantize(w, *FormatOf(rule)))))

@@ -106,6 +106,8 @@ void Use(const LoadedRecipe& loaded, const RecipeFile& scratch) {
   }
   for (const Stage& stage : loaded.recipe.stages) FingerprintOf(loaded.recipe, stage);
   ExplainKey("seed", &loaded);
+  // Programs read model.from first, and fill in what the recipe leaves to it.
+  if (loaded.recipe.model.context_length == 0) return;
   const std::string yaml = ResolvedYaml(loaded);
   scratch.Rewrite(yaml);
   const std::string refusal =
