@@ -54,14 +54,12 @@ void CheckStage(const recipe::LoadedRecipe& loaded, const recipe::QuantizeStage&
     };
   }
   ptq::CheckOptions(options, recipe.model);
-  // Byte-level BPE is copied from a GGUF file to another, not made.
+  // From a GGUF file to another it is copied as it is.
   const recipe::SourceModel* model = TokenizerModel(recipe);
   const bool trained = recipe::StageBefore<recipe::TrainStage>(recipe, stage.id) != nullptr;
   const bool copied = !trained && recipe.start.from.ends_with(".gguf");
   if (!MakesFile(stage) || model == nullptr || copied) return;
-  if (TokenizerOf(*model).table().kind != text::ModelKind::kJsonBpe) return;
-  throw RecipeError(StrCat(stage.id, ".to: a GGUF file cannot hold the tokenizer of ", model->from,
-                           " (byte-level BPE); want a folder, such as int4"));
+  CheckGgufHolds(TokenizerOf(*model), model->from, stage.id + ".to");
 }
 
 nlohmann::json Result(const ptq::QuantizeReport& report, const std::string& path,

@@ -83,17 +83,15 @@ void CheckSameTokenizer(const text::Tokenizer& ours, const text::Tokenizer& thei
   }
 }
 
-// GGUF exports of byte-level BPE would fail after the training.
+// What would fail after the training.
 void CheckExportsHold(const recipe::Recipe& recipe, const std::string& from,
                       const text::Tokenizer& tokenizer) {
-  if (tokenizer.table().kind != text::ModelKind::kJsonBpe) return;
   for (const recipe::Stage& stage : recipe.stages) {
     const auto* exported = std::get_if<recipe::ExportStage>(&stage);
     if (exported == nullptr) continue;
     for (const std::string& format : exported->formats) {
-      if (!format.starts_with("gguf/")) continue;
-      throw RecipeError(StrCat(exported->id, ".formats: ", format, " cannot hold the tokenizer of ",
-                               from, " (byte-level BPE); want hf/... formats"));
+      if (format.starts_with("gguf/"))
+        CheckGgufHolds(tokenizer, from, StrCat(exported->id, ".formats"));
     }
   }
 }
@@ -114,6 +112,16 @@ void FillSubNorms(Context& context, const recipe::TrainStage& stage, const model
 }
 
 }  // namespace
+
+void CheckGgufHolds(const text::Tokenizer& tokenizer, const std::string& from,
+                    const std::string& key) {
+  if (tokenizer.table().kind != text::ModelKind::kJsonBpe) return;
+  try {
+    tokenizer.ToGgufBpe();
+  } catch (const RecipeError& error) {
+    throw RecipeError(StrCat(key, ": ", from, ": ", error.what()));
+  }
+}
 
 recipe::LoadedRecipe Resolved(const recipe::LoadedRecipe& loaded) {
   recipe::LoadedRecipe out = loaded;

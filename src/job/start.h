@@ -19,6 +19,10 @@ namespace tern::job {
 // sub-norms of one that has them, a longer context, a tokenizer that an export format cannot hold.
 recipe::LoadedRecipe Resolved(const recipe::LoadedRecipe& loaded);
 
+// Throws RecipeError ("KEY: FROM: why; want ...") for the tokenizer of a model that GGUF cannot say.
+void CheckGgufHolds(const text::Tokenizer& tokenizer, const std::string& from,
+                    const std::string& key);
+
 // The model whose tokenizer the data is made with: model.from's, else, when data.tokenizer says
 // nothing, teacher.from's; null: none of them. REQUIRES: resolved.
 const recipe::SourceModel* TokenizerModel(const recipe::Recipe& recipe);

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "tests/engine/tiny_files.h"
 #include "tests/job/dense_run.h"
 
 namespace tern::job {
@@ -97,6 +98,39 @@ TEST_F(StartTest, WhatContradictsTheModelIsRefused) {
             std::string::npos);
   EXPECT_NE(Refused<InputError>(run, {"model.from=nowhere"}).find("nowhere"), std::string::npos);
   EXPECT_FALSE(fs::exists(run.runs()));  // Before anything is made
+}
+
+// A tiny dense model around a byte-level BPE. GGUF cannot say all of the golden one's added tokens.
+void WriteBpeModel(const std::string& folder, bool for_gguf) {
+  const auto golden =
+      nlohmann::json::parse(ReadFile(TERN_SOURCE_DIR "/tests/text/golden/tokenizers.json"));
+  nlohmann::json tokenizer = golden["families"]["smollm"]["tokenizer"];
+  tokenizer["post_processor"] = nullptr;
+  nlohmann::json special = nlohmann::json::array();
+  for (const nlohmann::json& token : tokenizer["added_tokens"])
+    if (token["content"] == "<|endoftext|>") special.push_back(token);
+  if (for_gguf) tokenizer["added_tokens"] = special;
+  ModelConfig config = testing::TinyConfig(ArchName::kLlama, LinearKind::kDense);
+  config.vocab_size = 768;
+  testing::WriteHfFolder(testing::MakeTinyModel(config, 31), folder);
+  WriteFileAtomically(folder + "/tokenizer.json", tokenizer.dump());
+  WriteFileAtomically(folder + "/tokenizer_config.json", R"({"eos_token": "<|endoftext|>"})");
+}
+
+TEST_F(StartTest, GgufHoldsTheTokenizerOfTheStartOrIsRefusedBeforeTraining) {
+  const testing::TempFolder models;
+  const std::string exported = "  - export: {formats: [gguf/f16]}\n";
+  WriteBpeModel(models / "plain", true);
+  const SmallRun run(Tuned(models / "plain") + exported);
+  Run(run, {"train.sequence_length=16", "train.eval_every=0"});
+  EXPECT_TRUE(fs::exists(run.Path("exports/small-f16.gguf")));
+  WriteBpeModel(models / "added", false);
+  const SmallRun refused(Tuned(models / "added") + exported);
+  const std::string why = Refused<RecipeError>(refused, {});
+  EXPECT_NE(why.find("export.formats: "), std::string::npos) << why;
+  EXPECT_NE(why.find("GGUF cannot say this tokenizer"), std::string::npos) << why;
+  const SmallRun quantized(Tuned(models / "added") + "  - quantize: {to: q8_0}\n");
+  EXPECT_NE(Refused<RecipeError>(quantized, {}).find("quantize.to: "), std::string::npos);
 }
 
 TEST_F(StartTest, AnotherModelUnderTheSameNameIsAnotherRun) {
