@@ -44,12 +44,19 @@ float Inverse(float d) {
   return std::isfinite(inverse) ? inverse : 0.0f;
 }
 
+// std::round of a number that int holds, as arithmetic that the compiler makes vectors of.
+int RoundHalfAway(float x) {
+  const int whole = static_cast<int>(x);
+  const float rest = x - static_cast<float>(whole);
+  return whole + (rest >= 0.5f ? 1 : 0) - (rest <= -0.5f ? 1 : 0);
+}
+
 void EncodeQ8(const float* x, const float*, int64_t k, uint8_t* out) {
   for (; k > 0; k -= kQ8Weights, x += kQ8Weights, out += kQ8Bytes) {
     const float d = CheckedAmax(x, kQ8Weights, 127.0f) / 127.0f, inverse = Inverse(d);
     Store16(out, Fp32ToFp16(d));
     for (int64_t i = 0; i < kQ8Weights; ++i) {
-      out[2 + i] = static_cast<uint8_t>(static_cast<int8_t>(std::round(x[i] * inverse)));
+      out[2 + i] = static_cast<uint8_t>(RoundHalfAway(x[i] * inverse));
     }
   }
 }

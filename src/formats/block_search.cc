@@ -2,7 +2,9 @@
 #include "formats/block_search.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <limits>
 
 #include "base/error.h"
 
@@ -86,11 +88,14 @@ bool Solve(const float* x, const float* weights, const int32_t* codes, int64_t c
 }  // namespace
 
 float CheckedAmax(const float* x, int64_t count, float divisor) {
-  float amax = 0;
-  for (int64_t i = 0; i < count; ++i) {
+  // Without the sign, the bits of floats are in the order of their values, Inf and NaN last.
+  int32_t bits = 0;
+  for (int64_t i = 0; i < count; ++i)
+    bits = std::max(bits, std::bit_cast<int32_t>(x[i]) & std::numeric_limits<int32_t>::max());
+  const auto amax = std::bit_cast<float>(bits);
+  for (int64_t i = 0; !std::isfinite(amax) && i < count; ++i) {
     TERN_CHECK_INPUT(std::isfinite(x[i]), "a row to be quantized holds ", x[i], " at element ", i,
                      " of a block; block types hold finite numbers only");
-    amax = std::max(amax, std::fabs(x[i]));
   }
   TERN_CHECK_INPUT(amax / divisor <= kLargestHalf, "a row to be quantized holds ", amax,
                    "; the scale of its block would be beyond fp16");

@@ -3,9 +3,11 @@
 
 #include <ATen/ops/embedding.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
 #include <ATen/ops/ones_like.h>
 
-#include <cstring>
+#include <memory>
+#include <utility>
 
 #include "base/error.h"
 #include "engine/linear.h"
@@ -16,11 +18,21 @@
 namespace tern::ptq {
 namespace {
 
-at::Tensor TensorOf(const std::vector<float>& values, const std::vector<int64_t>& shape) {
-  at::Tensor out = at::empty(shape, at::kFloat);
-  TERN_CHECK(static_cast<int64_t>(values.size()) == out.numel(), values.size(), " values");
-  std::memcpy(out.mutable_data_ptr<float>(), values.data(), values.size() * sizeof(float));
+// The tensor keeps the numbers; they are not copied.
+at::Tensor TensorOf(std::vector<float> values, const std::vector<int64_t>& shape) {
+  const auto owner = std::make_shared<std::vector<float>>(std::move(values));
+  const at::Tensor out = at::from_blob(
+      owner->data(), shape, [owner](void*) {}, at::TensorOptions(at::kFloat));
+  TERN_CHECK(static_cast<int64_t>(owner->size()) == out.numel(), owner->size(), " values");
   return out;
+}
+
+// `matrix`: LinearMatrix or TableMatrix.
+template <class Matrix>
+at::Tensor TensorOfMatrix(Matrix matrix, const std::vector<int64_t>& shape) {
+  if (auto* dense = std::get_if<engine::DenseMatrix>(&matrix))
+    return TensorOf(std::move(dense->values), shape);
+  return TensorOf(engine::ValuesOf(matrix), shape);
 }
 
 bool IsFloat(formats::GgmlType type) {
@@ -77,7 +89,7 @@ void FloatModel::RefuseQuantizedFolder() const {
 }
 
 at::Tensor FloatModel::ReadLinear(const ParameterSpec& spec) {
-  const engine::LinearMatrix matrix = source_->Linear(spec);
+  engine::LinearMatrix matrix = source_->Linear(spec);
   if (const auto* blocks = std::get_if<engine::BlockMatrix>(&matrix)) {
     if (!IsFloat(blocks->type))
       RefuseQuantized(spec.name, std::string(formats::InfoOf(blocks->type).name));
@@ -85,7 +97,7 @@ at::Tensor FloatModel::ReadLinear(const ParameterSpec& spec) {
              std::holds_alternative<engine::Int4Matrix>(matrix)) {
     RefuseQuantized(spec.name, "integers or FP8 with scales");
   }
-  return TensorOf(engine::ValuesOf(matrix), spec.shape);
+  return TensorOfMatrix(std::move(matrix), spec.shape);
 }
 
 void FloatModel::Rotate() {
@@ -120,7 +132,7 @@ at::Tensor FloatModel::ReadStored(const ParameterSpec& spec) {
       if (!embedding_) embedding_ = source_->Table(spec);
       return TensorOf(engine::ValuesOf(*embedding_), spec.shape);
     case ParameterRole::kHead:
-      return TensorOf(engine::ValuesOf(source_->Table(spec)), spec.shape);
+      return TensorOfMatrix(source_->Table(spec), spec.shape);
     case ParameterRole::kNorm:
     case ParameterRole::kBias:
       return TensorOf(source_->Vector(spec), spec.shape);

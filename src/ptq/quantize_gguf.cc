@@ -7,6 +7,9 @@
 #include <cstring>
 #include <filesystem>
 #include <memory>
+#include <numeric>
+#include <tuple>
+#include <utility>
 
 #include "arch/gguf_names.h"
 #include "base/error.h"
@@ -30,6 +33,23 @@ namespace fs = std::filesystem;
 using formats::GgmlType;
 
 constexpr int64_t kRowGrain = 4;
+
+// Sums of (x - y)^2 and of x^2 in double; of eight lanes, so that additions do not wait for each
+// other.
+std::pair<double, double> LostAndPower(const float* x, const float* y, int64_t count) {
+  constexpr int64_t kLanes = 8;
+  double lost[kLanes] = {}, power[kLanes] = {};
+  const auto add = [&](int64_t i, int64_t lane) {
+    const double difference = double{x[i]} - double{y[i]};
+    lost[lane] += difference * difference;
+    power[lane] += double{x[i]} * double{x[i]};
+  };
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes)
+    for (int64_t lane = 0; lane < kLanes; ++lane) add(i + lane, lane);
+  for (; i < count; ++i) add(i, 0);
+  return {std::accumulate(lost, lost + kLanes, 0.0), std::accumulate(power, power + kLanes, 0.0)};
+}
 
 // The rows of one tensor, encoded all at once when the writer asks for the first, and dropped with
 // the last.
@@ -72,11 +92,8 @@ class EncodedTensor {
         formats::EncodeRow(choice_.type, from, k(), to,
                            importance_ != nullptr ? importance_->data() : nullptr);
         formats::DecodeRow(choice_.type, to, k(), back.data());
-        for (int64_t i = 0; i < k(); ++i) {
-          const double difference = double{from[i]} - double{back[static_cast<size_t>(i)]};
-          lost[static_cast<size_t>(row)] += difference * difference;
-          power[static_cast<size_t>(row)] += double{from[i]} * double{from[i]};
-        }
+        const auto at = static_cast<size_t>(row);
+        std::tie(lost[at], power[at]) = LostAndPower(from, back.data(), k());
       }
     });
     if (spec_.shape.size() == 2) Note(lost, power);
