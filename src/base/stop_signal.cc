@@ -4,6 +4,8 @@
 #include <csignal>
 #include <initializer_list>
 
+#include "base/error.h"
+
 namespace tern {
 namespace {
 
@@ -29,6 +31,11 @@ void InstallStopSignals() {
 }
 
 int StopSignal() { return g_signal; }
+
+void ThrowIfStopped(const char* what) {
+  if (StopRequested())
+    throw StoppedError(StrCat("stopped by ", SignalName(StopSignal()), " while ", what));
+}
 
 const char* SignalName(int signal) {
   switch (signal) {

@@ -11,6 +11,8 @@ void InstallStopSignals();
 // The signal that asked to stop, or 0.
 int StopSignal();
 inline bool StopRequested() { return StopSignal() != 0; }
+// Throws StoppedError ("stopped by SIGTERM while WHAT") after a request.
+void ThrowIfStopped(const char* what);
 
 // "SIGTERM" and so on.
 const char* SignalName(int signal);

@@ -26,7 +26,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int64_t kVersion = 1;
+constexpr int64_t kVersion = 2;
 constexpr int64_t kShardBytes = 64 << 20;
 constexpr int64_t kEntryBytes = 8;  // An id and a log-probability
 constexpr const char* kIds = "/ids";
@@ -47,7 +47,8 @@ std::vector<std::pair<std::string, std::string>> Words(const TeacherStoreKey& ke
           {"sequence_length", StrCat(key.sequence_length)},
           {"k", StrCat(key.k)},
           {"temperature", StrCat(key.temperature)},
-          {"packing", key.packing}};
+          {"packing", key.packing},
+          {"precision", key.precision}};
 }
 
 uint64_t HashOfRow(const data::Batch& batch, int64_t row) {

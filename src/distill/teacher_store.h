@@ -24,7 +24,8 @@ struct TeacherStoreKey {
   int64_t sequence_length = 0;  // T
   int64_t k = 0;
   double temperature = 1;
-  std::string packing;  // "stream", "documents" or "samples": what a token's context is
+  std::string packing;    // "stream", "documents" or "samples": what a token's context is
+  std::string precision;  // "fp32" or "bf16": of the teacher's products
   int64_t SamplesPerShard() const;
 };
 

@@ -199,6 +199,7 @@ std::optional<distill::TeacherStore> OpenTeacherStore(Context& context,
   key.packing = recipe.data.packing == recipe::Packing::kStream      ? "stream"
                 : recipe.data.packing == recipe::Packing::kDocuments ? "documents"
                                                                      : "samples";
+  key.precision = stage.precision == recipe::Precision::kBf16 ? "bf16" : "fp32";
   data::LoaderOptions options;
   options.sequence_length = stage.sequence_length;
   options.seed = static_cast<uint64_t>(recipe.seed);

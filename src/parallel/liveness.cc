@@ -152,7 +152,7 @@ void Liveness::WaitForOthersToLeave(double timeout_s) const {
 std::string Liveness::FindCause() const {
   const Impl& me = *impl_;
   std::vector<int64_t> before;
-  std::vector<std::string> silent;
+  std::string silent, left;
   try {
     for (int i = 0; i < me.size; ++i) before.push_back(me.store->add(Key("beat", i), 0));
     const auto end = Clock::now() + std::chrono::duration<double>(3 * me.options.beat_s);
@@ -166,8 +166,12 @@ std::string Liveness::FindCause() const {
     for (int i = 0; i < me.size; ++i) {
       if (i == me.rank || me.store->add(Key("beat", i), 0) != before[static_cast<size_t>(i)])
         continue;
-      silent.push_back(StrCat("rank ", i, " (", me.store->get_to_str(Key("where", i)),
-                              ") gives no sign of life: killed, stopped or cut off"));
+      const std::string who = StrCat("rank ", i, " (", me.store->get_to_str(Key("where", i)), ")");
+      if (me.store->check({Key("left", i)})) {
+        if (left.empty()) left = who + " has left: it gave up waiting for another rank";
+      } else if (silent.empty()) {
+        silent = who + " gives no sign of life: killed, stopped or cut off";
+      }
     }
   } catch (const std::exception& error) {
     return StrCat(
@@ -175,7 +179,7 @@ std::string Liveness::FindCause() const {
         "lost): ",
         std::string(error.what()).substr(0, 200));
   }
-  return silent.empty() ? "" : silent.front();
+  return silent.empty() ? left : silent;
 }
 
 }  // namespace tern::parallel

@@ -91,14 +91,15 @@ class Launcher {
                                    [](const Rank& rank) { return rank.status.has_value(); });
       if (all) break;
     }
-    ReadOutput(0);
+    while (ReadOutput(0)) {
+    }
     for (Rank& rank : ranks_) Flush(&rank);
     return first_failure_ ? *first_failure_ : SpawnResult{stopped_ ? 75 : 0, -1};
   }
 
  private:
   Rank Start(int number);
-  void ReadOutput(int timeout_ms);
+  bool ReadOutput(int timeout_ms);  // Whether there was some
   void Flush(Rank* rank);
   void Reap();
   void Judge(const Rank& rank);
@@ -156,7 +157,7 @@ void Launcher::Flush(Rank* rank) {
   rank->line.clear();
 }
 
-void Launcher::ReadOutput(int timeout_ms) {
+bool Launcher::ReadOutput(int timeout_ms) {
   std::vector<pollfd> polled;
   std::vector<Rank*> owners;
   for (Rank& rank : ranks_) {
@@ -166,9 +167,9 @@ void Launcher::ReadOutput(int timeout_ms) {
   }
   if (polled.empty()) {
     if (timeout_ms > 0) ::usleep(static_cast<useconds_t>(timeout_ms) * 1000);
-    return;
+    return false;
   }
-  if (::poll(polled.data(), polled.size(), timeout_ms) <= 0) return;
+  if (::poll(polled.data(), polled.size(), timeout_ms) <= 0) return false;
   for (size_t i = 0; i < polled.size(); ++i) {
     if (polled[i].revents == 0) continue;
     char buffer[1 << 14];
@@ -188,6 +189,7 @@ void Launcher::ReadOutput(int timeout_ms) {
     }
   }
   std::cerr << std::flush;
+  return true;
 }
 
 void Launcher::Reap() {

@@ -31,7 +31,10 @@ std::vector<int32_t> AllOf(const data::TokenSource& source) {
 
 std::vector<int32_t> Ids(const std::string& path, const std::string& field,
                          const text::Tokenizer* tokenizer, int64_t vocab_size) {
-  if (path.ends_with(".tokens.h5")) return AllOf(data::TokenFile::Open(path));
+  if (path.ends_with(".tokens.h5")) {
+    return AllOf(tokenizer != nullptr ? data::TokenFile::Open(path, *tokenizer)
+                                      : data::TokenFile::Open(path));
+  }
   if (path.ends_with(".idx"))
     return AllOf(*data::OpenMegatron(path, data::Split::kTrain, vocab_size));
   TERN_CHECK_INPUT(tokenizer != nullptr, path,

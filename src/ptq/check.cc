@@ -25,6 +25,8 @@ constexpr const char* kProbeText =
     "and the farmers wait until May before they bring out their cattle. Most of the houses in the "
     "village were built between 1820 and 1870, and a few of them still have their first roofs.";
 
+constexpr int64_t kDoubleRows = 16;
+
 at::Tensor EngineLogits(const std::string& path, const std::vector<int32_t>& tokens, int threads) {
   const engine::Engine engine(engine::LoadModel(path), threads);
   const auto count = static_cast<int64_t>(tokens.size());
@@ -81,11 +83,16 @@ Divergence CompareWithSource(const std::string& source, const std::string& folde
   const at::NoGradGuard no_grad;
   const at::Tensor ours_TV = SourceLogits(source, tokens, threads),
                    theirs_TV = EngineLogits(folder, tokens, threads);
-  const at::Tensor p_TV = at::log_softmax(ours_TV.to(at::kDouble), 1),
-                   q_TV = at::log_softmax(theirs_TV.to(at::kDouble), 1);
   Divergence out;
   out.tokens = static_cast<int64_t>(tokens.size());
-  out.mean_kl = (p_TV.exp() * (p_TV - q_TV)).sum(1).mean().item<double>();
+  double sum_kl = 0;
+  for (int64_t begin = 0; begin < out.tokens; begin += kDoubleRows) {  // 40 bytes a logit
+    const int64_t end = std::min(begin + kDoubleRows, out.tokens);
+    const at::Tensor p_RV = at::log_softmax(ours_TV.slice(0, begin, end).to(at::kDouble), 1),
+                     q_RV = at::log_softmax(theirs_TV.slice(0, begin, end).to(at::kDouble), 1);
+    sum_kl += (p_RV.exp() * (p_RV - q_RV)).sum().item<double>();
+  }
+  out.mean_kl = sum_kl / static_cast<double>(out.tokens);
   out.top1_agreement =
       (ours_TV.argmax(1) == theirs_TV.argmax(1)).to(at::kDouble).mean().item<double>();
   return out;

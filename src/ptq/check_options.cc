@@ -41,6 +41,12 @@ void CheckGguf(const QuantizeOptions& options, const std::string& what, const Mo
     throw UsageError(StrCat("--method ", options.method, " with ", what,
                             "; GGUF has rtn and imatrix (the default with --calibration)"));
   }
+  if (options.method == "imatrix" && !options.HasCalibration() && options.imatrix.empty())
+    throw UsageError("--method imatrix wants --calibration, or --imatrix with a finished file");
+  if (options.method == "rtn" && !options.imatrix.empty()) {
+    throw UsageError(StrCat("--imatrix ", options.imatrix, " with --method rtn, which weighs no ",
+                            "columns; leave one of them out"));
+  }
   CheckGgufShape(config, options.rotate);
 }
 

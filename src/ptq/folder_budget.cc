@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "base/error.h"
+#include "base/stop_signal.h"
 #include "formats/safetensors.h"
 #include "ptq/bit_budget.h"
 #include "ptq/block_pass.h"
@@ -78,6 +79,7 @@ class FolderPlanner {
       }
     }
     for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
+      ThrowIfStopped("types were chosen, of which nothing is kept");
       for (const Step step : kSteps) {
         Fused& fused = fused_.emplace_back();
         fused.layer = layer;

@@ -130,6 +130,11 @@ GptqResult Gptq(const at::Tensor& w_NK, const at::Tensor& h_KK, const WeightForm
   const int64_t k = w_NK.size(1);
   TERN_CHECK(h_KK.dim() == 2 && h_KK.size(0) == k && h_KK.size(1) == k, "a Hessian ", h_KK.sizes(),
              " for ", k, " columns");
+  if (!h_KK.isfinite().all().item<bool>()) {
+    throw NumericError(
+        "the sums of the layer's inputs hold NaN or Inf: activations overflow on this calibration "
+        "text; want other text, or a method that needs none (--method rtn or hqq)");
+  }
   GptqResult result;
   at::Tensor h = h_KK.clone(), w = w_NK.clone();
   const at::Tensor dead_K = h.diagonal() <= 0;
@@ -153,7 +158,7 @@ GptqResult Gptq(const at::Tensor& w_NK, const at::Tensor& h_KK, const WeightForm
     result.fallback = StrCat("the Hessian is not positive definite with damping up to ",
                              kMaxDamping, " of its mean diagonal; rounded to nearest");
     result.damping = 0;
-    result.weight = quant::QuantizeWith(w_NK, format, scales);
+    result.weight = quant::Quantize(w_NK, format, options.range);
     return result;
   }
   const int64_t* order = order_K.const_data_ptr<int64_t>();

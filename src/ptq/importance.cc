@@ -8,6 +8,7 @@
 
 #include "arch/gguf_names.h"
 #include "base/error.h"
+#include "base/stop_signal.h"
 #include "formats/gguf.h"
 #include "ptq/block_pass.h"
 
@@ -29,6 +30,7 @@ Importance CollectImportance(FloatModel* model, const at::Tensor& tokens_BT) {
                          RopeFactors(config.rope_scaling, config.HeadDim(), config.rope_theta));
   Importance out;
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+    ThrowIfStopped("importance was measured, of which nothing is kept");
     const std::string prefix = StrCat("model.layers.", layer, ".");
     BlockPass::Tensors tensors;
     for (const ParameterSpec& spec : ParameterTable(config)) {

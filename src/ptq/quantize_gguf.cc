@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/sha256.h"
+#include "base/stop_signal.h"
 #include "formats/gguf.h"
 #include "ptq/calibration.h"
 #include "ptq/check.h"
@@ -79,6 +80,7 @@ class EncodedTensor {
   int64_t RowBytes() const { return formats::RowBytes(choice_.type, k()); }
 
   void Encode() {
+    ThrowIfStopped("the file was written, of which nothing is kept");
     const at::Tensor value = model_->Read(spec_).contiguous();
     const float* x = value.const_data_ptr<float>();
     bytes_.resize(static_cast<size_t>(rows() * RowBytes()));
@@ -239,6 +241,9 @@ Inputs ReadInputs(const QuantizeOptions& options, const FloatModel& model) {
 class WorkPlace {
  public:
   explicit WorkPlace(std::string path) : path_(std::move(path)) {
+    TERN_CHECK_INPUT(!fs::exists(path_ + "/job.json"), path_,
+                     " holds the layers of an unfinished folder; run its command again, give "
+                     "another name, or remove it");
     MakeFolders(path_);
     lock_.emplace(path_ + "/lock");
     RemoveUnfinishedFiles(path_);

@@ -175,6 +175,7 @@ void LayerQuantizer::QuantizeSteps(const std::string& prefix, BlockPass* pass,
   RangeSearch range = RangeOf(options_);
   for (const Step step : kSteps) {
     if (mixed_ != nullptr) scheme_ = SchemeOf(prefix, step);
+    range.global.reset();  // The one before is of other matrices
     Seen seen;
     if (pass != nullptr) seen = See(pass, step);
     if (options_.channel_scales) ScaleChannels(prefix, step, range, pass, tensors, &seen);

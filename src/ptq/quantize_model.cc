@@ -127,6 +127,7 @@ class Job {
             {"damping", options_.gptq.damping},
             {"rounds", options_.gptq.rounds},
             {"activation_order", options_.gptq.activation_order},
+            {"sequence", options_.sequence},
             {"calibration_sha256", calibration_ ? calibration_->sha256 : ""}};
   }
 

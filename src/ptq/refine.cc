@@ -42,9 +42,13 @@ at::Tensor Units(const QuantizedWeight& w) {
   return quant::Dequantize(units);
 }
 
-// The scales with the least error for these codes, not yet rounded, [N, G] fp64.
-at::Tensor BestScales(const at::Tensor& w_NK, const at::Tensor& h_KK, const at::Tensor& u_NK,
-                      int64_t groups) {
+// The systems of this many numbers are solved at once.
+constexpr int64_t kSystemNumbers = int64_t{1} << 24;
+
+// The scales with the least error for these codes, not yet rounded, [N, G] fp64. Rows do not depend
+// on each other.
+at::Tensor BestScalesOfRows(const at::Tensor& w_NK, const at::Tensor& h_KK, const at::Tensor& u_NK,
+                            int64_t groups) {
   const int64_t n = w_NK.size(0), k = w_NK.size(1), s = k / groups;
   at::Tensor a_NGG = at::empty({n, groups, groups}, at::kDouble);
   for (int64_t g = 0; g < groups; ++g) {
@@ -57,6 +61,20 @@ at::Tensor BestScales(const at::Tensor& w_NK, const at::Tensor& h_KK, const at::
   at::Tensor diagonal = a_NGG.diagonal(0, 1, 2);
   diagonal.add_(kRidge * diagonal.mean(1, /*keepdim=*/true) + 1e-30);
   return std::get<0>(at::linalg_solve_ex(a_NGG, b_NG.unsqueeze(2))).squeeze(2);
+}
+
+at::Tensor BestScales(const at::Tensor& w_NK, const at::Tensor& h_KK, const at::Tensor& u_NK,
+                      int64_t groups) {
+  const int64_t n = w_NK.size(0), rows = std::max<int64_t>(1, kSystemNumbers / (groups * groups));
+  if (rows >= n) return BestScalesOfRows(w_NK, h_KK, u_NK, groups);
+  at::Tensor out_NG = at::empty({n, groups}, at::kDouble);
+  for (int64_t begin = 0; begin < n; begin += rows) {
+    const int64_t end = std::min(begin + rows, n);
+    out_NG.slice(0, begin, end)
+        .copy_(
+            BestScalesOfRows(w_NK.slice(0, begin, end), h_KK, u_NK.slice(0, begin, end), groups));
+  }
+  return out_NG;
 }
 
 // Rows for which the new scales give less error take them.

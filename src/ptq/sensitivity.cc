@@ -10,6 +10,7 @@
 
 #include <algorithm>
 
+#include "base/stop_signal.h"
 #include "model/decoder.h"
 
 namespace tern::ptq {
@@ -37,6 +38,7 @@ Sensitivity MeasureSensitivity(FloatModel* model, const at::Tensor& tokens_BT) {
   const auto generator = at::detail::createCPUGenerator(kSeed);
   Sensitivity out;
   for (int64_t i = 0; i < count; ++i) {
+    ThrowIfStopped("sensitivity was measured, of which nothing is kept");
     const at::Tensor logits_TV =
         decoder.Logits({tokens_BT.slice(0, i, i + 1).contiguous(), {}, {}}, {});
     const at::Tensor log_TV = at::log_softmax(logits_TV, 1);

@@ -6,8 +6,10 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "arch/fused_names.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "engine/json_fields.h"
 #include "formats/half.h"
 #include "formats/safetensors.h"
 #include "formats/strict_json.h"
@@ -16,29 +18,27 @@ namespace tern::ptq {
 namespace {
 
 namespace fs = std::filesystem;
+using engine::JsonFields;
 using formats::SafetensorsReader;
 using formats::SafetensorsTensor;
 using nlohmann::json;
 
-// The fused matrix that engines make of it, "model.layers.0.self_attn.qkv"; "" when of none.
-std::string FusedName(const std::string& module) {
-  for (const char* part : {"q_proj", "k_proj", "v_proj"})
-    if (module.ends_with(part)) return module.substr(0, module.size() - 6) + "qkv";
-  if (module.ends_with("gate_proj")) return module.substr(0, module.size() - 9) + "gate_up";
-  if (module.ends_with("up_proj")) return module.substr(0, module.size() - 7) + "gate_up";
-  return "";
-}
-
-float FirstFloat(const SafetensorsTensor& tensor) {
+// The number of a tensor of one. Throws FormatError for another.
+float OnlyFloat(const SafetensorsReader& tensors, const std::string& name,
+                const SafetensorsTensor& tensor) {
   float value = 0;
   uint16_t bits = 0;
-  if (tensor.dtype == "F32" && tensor.bytes.size() == 4)
-    std::memcpy(&value, tensor.bytes.data(), 4);
-  if (tensor.dtype == "BF16" && tensor.bytes.size() == 2) {
-    std::memcpy(&bits, tensor.bytes.data(), 2);
-    value = formats::Bf16ToFp32(bits);
+  const bool half = tensor.dtype == "BF16" || tensor.dtype == "F16";
+  const size_t want = half ? sizeof bits : sizeof value;
+  TERN_CHECK_FORMAT((half || tensor.dtype == "F32") && tensor.bytes.size() == want, tensors.path(),
+                    ": ", name, " is ", tensor.dtype, " of ", tensor.bytes.size(),
+                    " bytes; want one F32, BF16 or F16 number");
+  if (!half) {
+    std::memcpy(&value, tensor.bytes.data(), want);
+    return value;
   }
-  return value;
+  std::memcpy(&bits, tensor.bytes.data(), want);
+  return tensor.dtype == "BF16" ? formats::Bf16ToFp32(bits) : formats::Fp16ToFp32(bits);
 }
 
 int CheckGlobalScales(const SafetensorsReader& tensors) {
@@ -55,7 +55,7 @@ int CheckGlobalScales(const SafetensorsReader& tensors) {
     const std::string fused = FusedName(module);
     if (fused.empty()) continue;
     ++found;
-    const float value = FirstFloat(tensor);
+    const float value = OnlyFloat(tensors, name, tensor);
     const auto [first, added] = groups.try_emplace(fused, First{module, value});
     if (!added && first->second.value != value) {
       throw NumericError(StrCat(tensors.path(), ": ", name, " is ", value, ", that of ",
@@ -68,14 +68,14 @@ int CheckGlobalScales(const SafetensorsReader& tensors) {
 
 // The scale of a ternary matrix is mean |W|. Behind an RMSNorm that is far below 1 in every model
 // that trains, so scales that are all above 1 once they are used are inverses.
-int CheckTernaryScales(const SafetensorsReader& tensors, const json& q) {
-  const bool divides = q.value("linear_class", "bitlinear") == "bitlinear";
-  if (q.value("quantization_mode", "offline") != "offline") return 0;
+int CheckTernaryScales(const SafetensorsReader& tensors, const JsonFields& q) {
+  const bool divides = q.GetOr<std::string>("linear_class", "bitlinear") == "bitlinear";
+  if (q.GetOr<std::string>("quantization_mode", "offline") != "offline") return 0;
   std::string last;
   float stored = 0;
   for (const auto& [name, tensor] : tensors.tensors()) {
     if (!name.ends_with(".weight_scale")) continue;
-    stored = FirstFloat(tensor);
+    stored = OnlyFloat(tensors, name, tensor);
     if ((divides ? 1 / stored : stored) <= 1) return 1;
     last = name;
   }
@@ -89,10 +89,12 @@ int CheckTernaryScales(const SafetensorsReader& tensors, const json& q) {
 
 // v1 stores zero points less one: a symmetric matrix has 2^(b-1) - 1 in every place, of v2
 // 2^(b-1). The other version's shift every weight by one step.
-int CheckGptqZeros(const SafetensorsReader& tensors, const json& q) {
-  if (!q.value("sym", false)) return 0;
-  const int bits = q.value("bits", 4);
-  const std::string version = q.value("checkpoint_format", "gptq");
+int CheckGptqZeros(const SafetensorsReader& tensors, const JsonFields& q) {
+  if (!q.GetOr("sym", false)) return 0;
+  const int bits = q.GetOr("bits", 4);
+  TERN_CHECK_FORMAT(bits == 2 || bits == 3 || bits == 4 || bits == 8, q.where(), ": bits is ", bits,
+                    "; want 2, 3, 4 or 8");
+  const std::string version = q.GetOr<std::string>("checkpoint_format", "gptq");
   const uint32_t middle = (1u << (bits - 1)) - (version == "gptq" ? 1 : 0);
   int found = 0;
   for (const auto& [name, tensor] : tensors.tensors()) {
@@ -118,8 +120,8 @@ int CheckTraps(const std::string& output) {
   const std::string path = output + "/config.json";
   const json config = formats::ParseStrictJson(ReadFile(path), path);
   if (!config.contains("quantization_config")) return 0;
-  const json& q = config["quantization_config"];
-  const std::string method = q.value("quant_method", "");
+  const JsonFields q(config["quantization_config"], path);
+  const std::string method = q.GetOr<std::string>("quant_method", "");
   const SafetensorsReader tensors(output);
   if (method == "bitnet") return CheckTernaryScales(tensors, q);
   if (method == "gptq") return CheckGptqZeros(tensors, q);

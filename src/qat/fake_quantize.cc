@@ -1,6 +1,9 @@
 // See fake_quantize.h.
 #include "qat/fake_quantize.h"
 
+#include <algorithm>
+
+#include "arch/fused_names.h"
 #include "base/error.h"
 #include "nn/straight_through.h"
 #include "qat/layer_rules.h"
@@ -74,14 +77,30 @@ std::optional<LearnedQuantizer> LearnedOf(const recipe::QuantizeRule& rule) {
   }
 }
 
+void GlobalScales::Add(const std::string& name, const recipe::QuantizeRule& rule,
+                       const at::Tensor& w_NK) {
+  const auto format = FormatOf(rule);
+  if (!format || !format->has_global_scale) return;
+  const std::string fused = FusedName(name);
+  const float global = quant::GlobalScale(w_NK.detach());
+  const auto [found, added] = least_.try_emplace(fused.empty() ? name : fused, global);
+  if (!added) found->second = std::min(found->second, global);
+}
+
+std::optional<float> GlobalScales::Of(const std::string& name) const {
+  const std::string fused = FusedName(name);
+  const auto found = least_.find(fused.empty() ? name : fused);
+  return found == least_.end() ? std::nullopt : std::optional(found->second);
+}
+
 at::Tensor FakeQuantize(const recipe::QuantizeRule& rule, const at::Tensor& w_NK,
-                        const at::Tensor& scale_N1, const quant::Noise* noise) {
+                        const RuleScales& scales, const quant::Noise* noise) {
   if (rule.weights == WeightQuantizer::kNone) return w_NK;
   if (rule.rounding == recipe::Rounding::kNearest) noise = nullptr;
   if (const auto learned = LearnedOf(rule)) {
     TERN_CHECK(noise == nullptr, "CheckQuantize lets no learned scale through with noise");
-    TERN_CHECK(scale_N1.defined(), "a learned scale");
-    return QuantizeLearned(*learned, w_NK, scale_N1);
+    TERN_CHECK(scales.scale_N1.defined(), "a learned scale");
+    return QuantizeLearned(*learned, w_NK, scales.scale_N1);
   }
   const at::Tensor values_NK = w_NK.detach();
   if (rule.weights == WeightQuantizer::kTernary) {
@@ -92,25 +111,30 @@ at::Tensor FakeQuantize(const recipe::QuantizeRule& rule, const at::Tensor& w_NK
   }
   const auto format = FormatOf(rule);
   TERN_CHECK(format.has_value(), "rules of none are taken out");
+  quant::RangeSearch range;
+  range.global = scales.global;
   at::Tensor inside_NK;
   at::Tensor* inside = rule.clipped_gradient ? &inside_NK : nullptr;
   const at::Tensor quantized_NK =
-      noise != nullptr ? quant::FakeQuantizeStochastic(values_NK, *format, *noise, inside)
-                       : quant::FakeQuantize(values_NK, *format, {}, inside);
+      noise != nullptr ? quant::FakeQuantizeStochastic(values_NK, *format, *noise, range, inside)
+                       : quant::FakeQuantize(values_NK, *format, range, inside);
   return nn::StraightThrough(w_NK, quantized_NK, inside_NK);
 }
 
 quant::QuantizedWeight Encode(const recipe::QuantizeRule& rule, const at::Tensor& w_NK,
-                              const at::Tensor& scale_N1) {
+                              const RuleScales& scales) {
   const auto format = FormatOf(rule);
   TERN_CHECK(format.has_value(), NameOf(rule.weights), " has no format");
   if (const auto learned = LearnedOf(rule)) {
     // Exact: a scale of 8 bits times an integer of at most 8.
-    const at::Tensor values_NK = QuantizeLearned(*learned, w_NK, scale_N1).detach();
+    const at::Tensor values_NK = QuantizeLearned(*learned, w_NK, scales.scale_N1).detach();
     const double unit = learned->kind == LearnedKind::kSeq2 ? 0.25 : 1;
-    return quant::QuantizeWith(values_NK, *format, {UsedScale(*learned, scale_N1) * unit, {}, 1});
+    return quant::QuantizeWith(values_NK, *format,
+                               {UsedScale(*learned, scales.scale_N1) * unit, {}, 1});
   }
-  return quant::Quantize(w_NK, *format);
+  quant::RangeSearch range;
+  range.global = scales.global;
+  return quant::Quantize(w_NK, *format, range);
 }
 
 namespace {

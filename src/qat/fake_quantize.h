@@ -5,6 +5,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <map>
 #include <optional>
 #include <string>
 
@@ -20,16 +21,34 @@ std::optional<quant::WeightFormat> FormatOf(const recipe::QuantizeRule& rule);
 // Nothing when the rule's scales are not learned.
 std::optional<LearnedQuantizer> LearnedOf(const recipe::QuantizeRule& rule);
 
-// w_NK: fp32 latents, which a rule of none leaves as they are. scale_N1: of LearnedOf's, else
-// undefined. With gradients. `noise`: what a rule of stochastic rounding rounds with; null: to the
-// nearest, whatever the rule says. Throws NumericError when w holds NaN or Inf.
+// The numbers beside a matrix's latents that its rule quantizes with.
+struct RuleScales {
+  at::Tensor scale_N1;          // Of LearnedOf's, else undefined
+  std::optional<float> global;  // Of a format with a global scale; absent: the matrix's own
+};
+
+// Global scales of matrices, by parameter name: engines make one matrix of several
+// (arch/fused_names.h), which has one, the least.
+class GlobalScales {
+ public:
+  // REQUIRES: fp32. Does nothing for a rule without a global scale.
+  void Add(const std::string& name, const recipe::QuantizeRule& rule, const at::Tensor& w_NK);
+  std::optional<float> Of(const std::string& name) const;
+
+ private:
+  std::map<std::string, float> least_;  // By fused name
+};
+
+// w_NK: fp32 latents, which a rule of none leaves as they are. With gradients. `noise`: what a rule
+// of stochastic rounding rounds with; null: to the nearest, whatever the rule says. Throws
+// NumericError when w holds NaN or Inf.
 at::Tensor FakeQuantize(const recipe::QuantizeRule& rule, const at::Tensor& w_NK,
-                        const at::Tensor& scale_N1, const quant::Noise* noise = nullptr);
+                        const RuleScales& scales, const quant::Noise* noise = nullptr);
 
 // The same values as codes and scales. Throws NumericError as FakeQuantize. REQUIRES:
 // FormatOf(rule).
 quant::QuantizedWeight Encode(const recipe::QuantizeRule& rule, const at::Tensor& w_NK,
-                              const at::Tensor& scale_N1);
+                              const RuleScales& scales);
 
 // "int4, a bf16 scale for 1 x 64 weights", "lsq3, a learned scale a row; inputs int4_absmean".
 std::string Describe(const recipe::QuantizeRule& rule);

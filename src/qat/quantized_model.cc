@@ -101,15 +101,29 @@ std::vector<std::string> QuantizedModel::Names() const {
   return names;
 }
 
+GlobalScales QuantizedModel::GlobalsAt(const model::Decoder& decoder, int64_t step) const {
+  const at::NoGradGuard no_grad;
+  GlobalScales globals;
+  for (const auto& [name, stored] : rules_) {
+    const recipe::QuantizeRule rule = RuleAt(stored, step);
+    const auto format = FormatOf(rule);
+    if (format && format->has_global_scale)
+      globals.Add(name, rule, adapters_.Merged(name, decoder.Get(name)));
+  }
+  return globals;
+}
+
 at::Tensor QuantizedModel::Effective(const std::string& name, const at::Tensor& latent_NK,
-                                     int64_t step, double share, bool trains) const {
+                                     const GlobalScales& globals, int64_t step, double share,
+                                     bool trains) const {
   const at::Tensor merged_NK = adapters_.Merged(name, latent_NK);
   const auto rule = rules_.find(name);
   if (rule == rules_.end()) return merged_NK;
   const quant::Noise noise{RandomStream(seed_, StrCat("rounding/", stage_id_, "/", name)),
                            static_cast<uint64_t>(step) * static_cast<uint64_t>(merged_NK.numel())};
   const at::Tensor quantized_NK =
-      FakeQuantize(RuleAt(rule->second, step), merged_NK, ScaleOf(name), trains ? &noise : nullptr);
+      FakeQuantize(RuleAt(rule->second, step), merged_NK, {ScaleOf(name), globals.Of(name)},
+                   trains ? &noise : nullptr);
   return share < 1 ? merged_NK * (1 - share) + quantized_NK * share : quantized_NK;
 }
 
@@ -119,8 +133,9 @@ model::Decoder QuantizedModel::Begin(const model::Decoder& decoder, int64_t step
   std::map<std::string, at::Tensor> values;
   graph_.clear();
   leaves_.clear();
+  const GlobalScales globals = GlobalsAt(decoder, step);
   for (const std::string& name : Names()) {
-    graph_.push_back(Effective(name, decoder.Get(name), step, share, true));
+    graph_.push_back(Effective(name, decoder.Get(name), globals, step, share, true));
     // Beside adapters, other layers are frozen.
     leaves_.push_back(graph_.back().detach().set_requires_grad(graph_.back().requires_grad()));
     values[name] = leaves_.back();
@@ -142,9 +157,12 @@ void QuantizedModel::End() {
 
 model::Decoder QuantizedModel::Shipped(const model::Decoder& decoder) const {
   const at::NoGradGuard no_grad;
+  const GlobalScales globals = GlobalsAt(decoder, steps_);
   std::map<std::string, at::Tensor> values;
-  for (const std::string& name : Names())
-    values[name] = Effective(name, decoder.Get(name), steps_, 1, false).detach().contiguous();
+  for (const std::string& name : Names()) {
+    values[name] =
+        Effective(name, decoder.Get(name), globals, steps_, 1, false).detach().contiguous();
+  }
   return decoder.With(values).WithInputs(InputsOf(rules_));
 }
 
@@ -203,21 +221,25 @@ LayerRules StoredRules(const checkpoint::CheckpointReader& reader) {
 // A matrix that a rule of the checkpoint quantizes.
 struct RuledMatrix {
   recipe::QuantizeRule rule;
-  at::Tensor latent_NK, scale_N1;  // The second undefined unless it is learned
+  at::Tensor latent_NK;
+  RuleScales scales;
 };
 
 // `merged`: as trained, rotated matrices included.
 std::map<std::string, RuledMatrix> RuledMatrices(const checkpoint::CheckpointReader& reader,
                                                  const model::Decoder& merged) {
   std::map<std::string, RuledMatrix> matrices;
+  GlobalScales globals;
   for (const auto& [name, rule] : StoredRules(reader)) {
     RuledMatrix& matrix = matrices[name];
     matrix.rule = rule;
     matrix.latent_NK = merged.Get(name).detach();
+    globals.Add(name, rule, matrix.latent_NK);
     if (!LearnedOf(rule)) continue;
-    matrix.scale_N1 = NewScale(matrix.latent_NK.size(0));
-    model::ReadInto(reader, StrCat(kExtraGroup, ScaleName(name)), matrix.scale_N1);
+    matrix.scales.scale_N1 = NewScale(matrix.latent_NK.size(0));
+    model::ReadInto(reader, StrCat(kExtraGroup, ScaleName(name)), matrix.scales.scale_N1);
   }
+  for (auto& [name, matrix] : matrices) matrix.scales.global = globals.Of(name);
   return matrices;
 }
 
@@ -238,7 +260,7 @@ model::Decoder LoadShipped(const checkpoint::CheckpointReader& reader) {
   const model::Decoder merged = Merge(reader, model::LoadDecoder(reader));
   std::map<std::string, at::Tensor> values;
   for (const auto& [name, matrix] : RuledMatrices(reader, merged))
-    values[name] = FakeQuantize(matrix.rule, matrix.latent_NK, matrix.scale_N1).detach();
+    values[name] = FakeQuantize(matrix.rule, matrix.latent_NK, matrix.scales).detach();
   return merged.With(values).WithInputs(InputsOf(StoredRules(reader)));
 }
 
@@ -252,7 +274,7 @@ std::map<std::string, quant::QuantizedWeight> LoadCodes(
       throw RecipeError(StrCat(name, " was trained with ", Describe(matrix.rule),
                                ", whose levels no packed format has; want hf/f32 or gguf/f32"));
     }
-    codes.emplace(name, Encode(matrix.rule, matrix.latent_NK, matrix.scale_N1));
+    codes.emplace(name, Encode(matrix.rule, matrix.latent_NK, matrix.scales));
   }
   return codes;
 }

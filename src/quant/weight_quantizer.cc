@@ -132,9 +132,10 @@ at::Tensor FakeQuantizeWith(const at::Tensor& w_NK, const WeightFormat& format,
 }
 
 at::Tensor FakeQuantizeStochastic(const at::Tensor& w_NK, const WeightFormat& format,
-                                  const Noise& noise, at::Tensor* inside_NK) {
+                                  const Noise& noise, const RangeSearch& range,
+                                  at::Tensor* inside_NK) {
   return RoundWith(
-      w_NK, format, FindScales(w_NK, format, {}), inside_NK,
+      w_NK, format, FindScales(w_NK, format, range), inside_NK,
       [&](const Grid& grid, float x, int64_t i) { return RoundStochastic(grid, x, noise.At(i)); });
 }
 

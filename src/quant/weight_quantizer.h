@@ -88,7 +88,8 @@ at::Tensor FakeQuantizeWith(const at::Tensor& w_NK, const WeightFormat& format,
 // expectation is the weight, clipped to the levels' range (to 2^-24 of their distance). The scales
 // are those of FakeQuantize.
 at::Tensor FakeQuantizeStochastic(const at::Tensor& w_NK, const WeightFormat& format,
-                                  const Noise& noise, at::Tensor* inside_NK = nullptr);
+                                  const Noise& noise, const RangeSearch& range = {},
+                                  at::Tensor* inside_NK = nullptr);
 
 // What a scale multiplies with: scale / global in fp32. [R, C]
 at::Tensor EffectiveScales(const BlockScales& scales);

@@ -89,6 +89,12 @@ std::vector<std::string> CheckLosses(const Recipe& recipe, const TrainStage& sta
                              recipe.model.vocab_size, "; want forward_kl, or a smaller k"));
   }
   if (!recipe.teacher_store.empty()) {
+    const FaultPolicy& faults = stage.faults;
+    if (faults.nonfinite == FaultAction::kRollback || faults.spike == FaultAction::kRollback) {
+      throw RecipeError(StrCat(stage.id,
+                               ".faults: found rollback beside teacher.store: the samples behind a "
+                               "rollback are not in the store; want skip or stop, or no store"));
+    }
     for (const NamedWeight& loss : losses) {
       if (loss.name == kCrossEntropy || loss.name == "topk_kl") continue;
       throw RecipeError(StrCat(at, loss.name, ".weight: found ", loss.weight.first,
