@@ -55,6 +55,12 @@ uint64_t HashOfRow(const data::Batch& batch, int64_t row) {
   return data::MicroBatch(batch, row, batch.batch).Hash();
 }
 
+void CheckSample(const std::string& path, int64_t sample, uint64_t found, uint64_t wanted) {
+  TERN_CHECK_INPUT(found == wanted, path, ": sample ", sample,
+                   " was made of other tokens than this run trains on; give teacher.store another "
+                   "folder, or delete this one");
+}
+
 void CheckKey(const h5::File& file, const TeacherStoreKey& key) {
   TERN_CHECK_FORMAT(
       file.HasAttribute("/", "version") && file.IntAttribute("/", "version") == kVersion,
@@ -126,6 +132,29 @@ int64_t SamplesOf(const std::string& path, const TeacherStoreKey& key, int64_t f
   return samples;
 }
 
+// What a short last shard holds. Throws InputError when it is of other samples than `batches`.
+ShardData ReadShard(const std::string& path, const TeacherStoreKey& key, int64_t first,
+                    const SampleBatches& batches) {
+  const int64_t samples = SamplesOf(path, key, first);
+  const auto entries = static_cast<size_t>(samples * key.sequence_length * key.k);
+  ShardData data;
+  data.ids.resize(entries);
+  data.log_probs.resize(entries);
+  data.hashes.resize(static_cast<size_t>(samples));
+  const h5::File file = h5::File::OpenForReading(path);
+  const auto read = [&](const char* name, h5::Type type, auto* values) {
+    file.Read(name, type, values->data(),
+              static_cast<int64_t>(values->size() * sizeof(values->front())));
+  };
+  read(kIds, h5::Type::kI32, &data.ids);
+  read(kLogProbs, h5::Type::kF32, &data.log_probs);
+  read(kHashes, h5::Type::kU64, &data.hashes);
+  for (int64_t i = 0; i < samples; ++i)
+    CheckSample(path, first + i, data.hashes[static_cast<size_t>(i)],
+                HashOfRow(batches(first + i, 1), 0));
+  return data;
+}
+
 }  // namespace
 
 int64_t TeacherStoreKey::SamplesPerShard() const {
@@ -144,13 +173,17 @@ void FillTeacherStore(const std::string& folder, const TeacherStoreKey& key, int
   for (int64_t first = 0; first < count; first += per_shard) {
     const std::string path = ShardPath(folder, first / per_shard);
     const int64_t wanted = std::min(per_shard, count - first);
-    // A last shard that is short is made again when more samples are wanted.
-    if (fs::exists(path) && SamplesOf(path, key, first) >= wanted) continue;
     ShardData data;
-    for (int64_t i = 0; i < wanted; ++i) {
-      if (StopRequested())
-        throw StoppedError(StrCat("stopped by ", SignalName(StopSignal()), " with ", first,
+    if (fs::exists(path)) {
+      if (SamplesOf(path, key, first) >= wanted) continue;
+      data = ReadShard(path, key, first, batches);  // Short, and goes on
+    }
+    for (auto i = std::ssize(data.hashes); i < wanted; ++i) {
+      if (StopRequested()) {
+        if (i > 0) WriteShard(path, key, first, data);
+        throw StoppedError(StrCat("stopped by ", SignalName(StopSignal()), " with ", first + i,
                                   " samples in ", folder, "; run the same command again to go on"));
+      }
       AddSample(teacher(), batches(first + i, 1), 0, key, compute, &data);
       if (progress) progress(first + i + 1, count);
     }
@@ -202,11 +235,9 @@ TeacherChunk TeacherStore::Rows(const data::Batch& batch, int64_t begin, int64_t
     impl_->Open(wanted / per_shard);
     const int64_t within = wanted % per_shard;
     const uint64_t hash = HashOfRow(batch, begin + row);
-    TERN_CHECK_INPUT(within < static_cast<int64_t>(impl_->hashes.size()) &&
-                         impl_->hashes[static_cast<size_t>(within)] == hash,
-                     impl_->file->path(), ": sample ", wanted,
-                     " was made of other tokens than this run trains on; make the store again from "
-                     "this data");
+    TERN_CHECK_INPUT(within < std::ssize(impl_->hashes), impl_->file->path(), " has no sample ",
+                     wanted, "; it holds ", impl_->hashes.size());
+    CheckSample(impl_->file->path(), wanted, impl_->hashes[static_cast<size_t>(within)], hash);
     impl_->file->ReadRange(kIds, h5::Type::kI32, within * entries, entries,
                            ids.mutable_data_ptr<int32_t>() + row * entries);
     impl_->file->ReadRange(kLogProbs, h5::Type::kF32, within * entries, entries,

@@ -1,6 +1,7 @@
 // The eval stage: perplexity of what the training ships; with `recovery` beside it the model that
 // it is to be like, and the start of the training, quantized and not trained.
 #include <algorithm>
+#include <cmath>
 #include <optional>
 
 #include "base/error.h"
@@ -29,12 +30,23 @@ eval::PerplexityOptions OptionsOf(const Context& context, const recipe::EvalStag
   return options;
 }
 
+// A result is kept as JSON, which has no other numbers.
+double Finite(double value, const std::string& what) {
+  if (std::isfinite(value)) return value;
+  throw NumericError(StrCat(what, " is ", value,
+                            ": its logits overflow, as after a training that diverged; look at "
+                            "metrics.jsonl, train again with a lower rate"));
+}
+
 eval::Comparison CompareOrStop(Context& context, const recipe::EvalStage& stage,
                                const model::Decoder& decoder, const model::Decoder& reference) {
   const eval::PerplexityOptions options = OptionsOf(context, stage, decoder);
   const eval::Comparison result =
       eval::Compare(decoder, reference, context.TokensFor(options.sequence_length), options);
   if (!result.complete) ThrowStopped(stage.id);
+  Finite(result.loss, "the loss of the model");
+  Finite(result.reference_loss, "the loss of the reference");
+  Finite(result.mean_kl, "the KL divergence of the reference and the model");
   return result;
 }
 
@@ -53,8 +65,10 @@ void AddRecovery(Context& context, const recipe::EvalStage& stage, const model::
   eval::PerplexityOptions few = OptionsOf(context, stage, decoder);
   few.max_tokens = kBlockTokens;
   few.sequence_length = std::min(few.sequence_length, kBlockWindow);
-  (*result)["block_errors"] =
+  const std::vector<double> errors =
       eval::BlockErrors(decoder, reference, context.TokensFor(few.sequence_length), few);
+  for (const double error : errors) Finite(error, "the distance of a block's outputs");
+  (*result)["block_errors"] = errors;
   if (recipe.start.from.empty()) return;
   const eval::Comparison before = CompareOrStop(
       context, stage, UntrainedStart(context, stage.id).To(decoder.device()), reference);
@@ -86,8 +100,8 @@ nlohmann::json RunStage(Context& context, const recipe::EvalStage& stage) {
   if (progress) progress->Finish();
   if (!perplexity.complete) ThrowStopped(stage.id);
   nlohmann::json result = {{"split", stage.split},
-                           {"loss", perplexity.loss},
-                           {"perplexity", perplexity.perplexity},
+                           {"loss", Finite(perplexity.loss, stage.id + ": the loss")},
+                           {"perplexity", Finite(perplexity.perplexity, stage.id + ": perplexity")},
                            {"tokens", perplexity.tokens},
                            {"sequence_length", options.sequence_length}};
   // With several ranks each of them computes the same numbers.

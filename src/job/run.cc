@@ -178,13 +178,22 @@ void CheckJob(const recipe::LoadedRecipe& loaded, int ranks, const c10::Device& 
 void PrepareFolder(const Context& context, const std::vector<recipe::Stage>& stages,
                    const RunOptions& options) {
   if (!options.restart_from.empty()) Restart(context, stages, options.restart_from);
+  std::string grown;  // A train stage that goes on
   for (const recipe::Stage& stage : stages) {
     const std::string& id = recipe::IdOf(stage);
     const bool trains = std::holds_alternative<recipe::TrainStage>(stage);
     if (trains) checkpoint::RemoveLeftovers(context.Path(id));
     const bool has_checkpoints =
         trains && fs::exists(context.Path(id)) && !fs::is_empty(context.Path(id));
-    StageRecord(context, stage).CheckUnchanged(id, has_checkpoints);
+    const StageRecord record(context, stage);
+    record.CheckUnchanged(id, has_checkpoints);
+    if (has_checkpoints && !grown.empty()) {
+      throw RecipeError(StrCat(grown, ".steps: found more than before, and ", id,
+                               " has begun from what ", grown, " had made; train ", id,
+                               " again, too (--restart-from ", id,
+                               "), or give this run another name (name=...)"));
+    }
+    if (trains && record.grows()) grown = id;
   }
   WriteFileAtomically(context.Path("recipe.resolved.yaml"), context.resolved_yaml);
 }

@@ -145,6 +145,7 @@ LayerRules MatchRules(const recipe::QuantizeConfig& config, const ModelConfig& m
   for (const recipe::QuantizeRule& rule : config.rules) {
     const std::string key = StrCat(at, ".", rule.name);
     if (model.linear == LinearKind::kBitLinear) CheckBitLinear(rule, key);
+    if (rule.layers.empty()) throw RecipeError(key + ".layers: found an empty list; want patterns");
     for (const ParameterSpec& spec : MatchLayers(rule.layers, model, key + ".layers")) {
       CheckDivides(rule, spec, key);
       CheckRotates(rule, spec, key);
@@ -156,6 +157,15 @@ LayerRules MatchRules(const recipe::QuantizeConfig& config, const ModelConfig& m
       }
       rules[spec.name] = rule;
     }
+  }
+  for (const recipe::QuantizeRule& rule : config.rules) {
+    const bool has_layers = std::any_of(rules.begin(), rules.end(), [&](const auto& entry) {
+      return entry.second.name == rule.name;
+    });
+    if (has_layers) continue;
+    throw RecipeError(StrCat(at, ".", rule.name, ".layers: rules after it have all of its layers, ",
+                             "for the last that matches has a layer; put it behind them, or leave ",
+                             "it out"));
   }
   std::erase_if(rules, [](const auto& entry) { return DoesNothing(entry.second); });
   return rules;

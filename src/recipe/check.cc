@@ -250,6 +250,10 @@ class Checker {
       throw RecipeError(
           StrCat(e.id, ".formats: found an empty list; want at least one, such as gguf/tq2_0"));
     for (const std::string& format : e.formats) {
+      if (!exported_.insert(format).second) {
+        throw RecipeError(StrCat(e.id, ".formats: ", format,
+                                 " is exported twice under the same name; want it once"));
+      }
       const std::string why =
           shape_is_known_ ? WhyFormatCannotHold(recipe_.model, format) : std::string();
       if (!why.empty()) throw RecipeError(StrCat(e.id, ".formats: ", why));
@@ -276,6 +280,7 @@ class Checker {
   const Recipe& recipe_;
   const bool shape_is_known_;  // False: model.from is not opened (job/start.h)
   std::set<std::string> kinds_seen_;
+  std::set<std::string> exported_;  // Formats
   std::vector<std::string> warnings_;
 };
 

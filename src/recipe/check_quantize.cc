@@ -5,6 +5,7 @@
 
 #include "arch/format_names.h"
 #include "base/error.h"
+#include "recipe/schema.h"
 
 namespace tern::recipe {
 namespace {
@@ -81,14 +82,6 @@ const QuantizeRule* TransformsInputs(const TrainStage& stage) {
   return found == rules.end() ? nullptr : &*found;
 }
 
-const TrainStage* LastTrain(const Recipe& recipe) {
-  const TrainStage* last = nullptr;
-  for (const Stage& stage : recipe.stages) {
-    if (const auto* train = std::get_if<TrainStage>(&stage)) last = train;
-  }
-  return last;
-}
-
 void CheckPacked(const ExportStage& exported, const TrainStage& stage, std::string_view format) {
   if (!Quantizes(stage)) {
     throw RecipeError(StrCat(
@@ -127,6 +120,8 @@ void CheckExports(const Recipe& recipe, const TrainStage& stage) {
   for (const Stage& other : recipe.stages) {
     const auto* exported = std::get_if<ExportStage>(&other);
     if (exported == nullptr) continue;
+    const auto* trained = StageBefore<TrainStage>(recipe, exported->id);
+    if (trained == nullptr || trained->id != stage.id) continue;
     CheckInputsHeld(*exported, stage);
     for (const std::string& format : exported->formats) {
       if (HoldsTrainedCodes(format)) CheckPacked(*exported, stage, format);
@@ -152,6 +147,11 @@ void CheckQuantize(const Recipe& recipe, const TrainStage& stage) {
   }
   if (!q.progressive.empty() && q.rules.empty())
     throw RecipeError(StrCat(at, "progressive: found a list and no rules; want rules"));
+  if (!q.progressive.empty() && q.progressive_until >= 1) {
+    throw RecipeError(StrCat(at, "progressive_until = ", q.progressive_until,
+                             " leaves no step for the rules' own quantizers, which ship; want "
+                             "below 1"));
+  }
   for (const QuantizeRule& rule : q.rules) CheckRounding(rule, at);
   const bool learns = std::any_of(q.rules.begin(), q.rules.end(), [](const QuantizeRule& rule) {
     return LearnsScales(rule.weights);
@@ -177,8 +177,7 @@ void CheckQuantize(const Recipe& recipe, const TrainStage& stage) {
                ".activation_checkpointing: found block beside lora, whose first block "
                "has nothing to differentiate; want none"));
   }
-  const TrainStage* last = LastTrain(recipe);
-  if (last != nullptr && last->id == stage.id) CheckExports(recipe, stage);
+  CheckExports(recipe, stage);
 }
 
 }  // namespace tern::recipe

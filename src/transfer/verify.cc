@@ -19,8 +19,12 @@ namespace tern::transfer {
 namespace {
 
 // Largest relative error of a value that went through the type of a float tensor: half a unit of
-// fp16's 11, bf16's 8 bits; Q8_0 is bounded by its block's maximum instead.
-constexpr double kFp16Rounding = 0x1p-11, kBf16Rounding = 0x1p-8, kQ8Rounding = 0.51 / 127;
+// fp16's 11, bf16's 8 bits. Q8_0 is bounded by its block's maximum instead: half a step of 127, and
+// the rounding of the step to fp16 as often as the code is large.
+constexpr double kFp16Rounding = 0x1p-11, kBf16Rounding = 0x1p-8,
+                 kQ8Rounding = (0.5 + 127 * 0x1p-11) / 127;
+// The same where a number of fp16, or a step that is one, is too small to have all bits.
+constexpr double kFp16Floor = 0x1p-24, kQ8Floor = 127 * 0x1p-24;
 
 [[noreturn]] void Differs(const std::string& name, const std::string& what) {
   throw NumericError(StrCat("the export differs from its checkpoint in ", name, ": ", what));
@@ -42,9 +46,14 @@ void CompareTernary(const model::Parameter& parameter, const engine::TernaryMatr
   if (found.scale != scale) Differs(name, StrCat("scale ", found.scale, ", want ", scale));
 }
 
-// `tolerance` is relative to the value, or to the largest value of its row when `of_row`.
+// How far a value may be: `relative` to itself, or to the largest value of its row when `of_row`.
+struct Tolerance {
+  double relative = 0, absolute = 0;
+  bool of_row = false;
+};
+
 void CompareFloats(const std::string& name, const at::Tensor& want, const std::vector<float>& found,
-                   double tolerance, bool of_row) {
+                   const Tolerance& tolerance) {
   if (static_cast<int64_t>(found.size()) != want.numel())
     Differs(name, StrCat(found.size(), " values"));
   const at::Tensor flat = want.detach().contiguous();
@@ -55,8 +64,8 @@ void CompareFloats(const std::string& name, const at::Tensor& want, const std::v
     for (int64_t i = begin; i < begin + k; ++i)
       highest = std::max(highest, std::fabs(double{values[i]}));
     for (int64_t i = begin; i < begin + k; ++i) {
-      const double limit = tolerance * (of_row ? highest : std::fabs(double{values[i]})) +
-                           (tolerance > 0 ? 0x1p-24 : 0);
+      const double size = tolerance.of_row ? highest : std::fabs(double{values[i]});
+      const double limit = tolerance.relative * size + tolerance.absolute;
       const double error = std::fabs(double{found[static_cast<size_t>(i)]} - double{values[i]});
       if (!(error <= limit)) {
         Differs(name, StrCat("element ", i, " is ", found[static_cast<size_t>(i)], ", want ",
@@ -67,16 +76,25 @@ void CompareFloats(const std::string& name, const at::Tensor& want, const std::v
 }
 
 // Of the dense matrices of a format, and of everything in a folder.
-double FloatRounding(const std::string& format) {
-  if (format.ends_with("/bf16")) return kBf16Rounding;
-  return format.ends_with("/f16") ? kFp16Rounding : 0;
+Tolerance FloatRounding(const std::string& format) {
+  if (format.ends_with("/bf16")) return {kBf16Rounding, kFp16Floor};
+  return format.ends_with("/f16") ? Tolerance{kFp16Rounding, kFp16Floor} : Tolerance{};
 }
 
-// What the tables of a file may have lost, by the distance of its values: the type is not told by
-// the weights, so the coarsest that tern writes in that format is allowed.
-double TableTolerance(const std::string& format) {
-  if (format == kPackedFormat) return kBf16Rounding;
-  return format.starts_with("hf/") ? FloatRounding(format) : std::max(kFp16Rounding, kQ8Rounding);
+// What embedding and head may have lost, by the type that the file has them in.
+Tolerance TableTolerance(const engine::TableMatrix& table) {
+  const auto* blocks = std::get_if<engine::BlockMatrix>(&table);
+  if (blocks == nullptr) return {};
+  switch (blocks->type) {
+    case formats::GgmlType::kF16:
+      return {kFp16Rounding, kFp16Floor};
+    case formats::GgmlType::kBf16:
+      return {kBf16Rounding, kFp16Floor};
+    case formats::GgmlType::kQ8_0:
+      return {kQ8Rounding, kQ8Floor, true};
+    default:
+      return {};
+  }
 }
 
 }  // namespace
@@ -91,16 +109,15 @@ WeightReport CompareWeights(const model::Decoder& decoder, const engine::ModelWe
         parameter.spec.role == ParameterRole::kHead) {
       const bool embedding = parameter.spec.role == ParameterRole::kEmbedding;
       if (!embedding && !weights.head) Differs(name, "the file has no head of its own");
-      CompareFloats(name, parameter.value,
-                    engine::ValuesOf(embedding ? weights.embedding : *weights.head),
-                    TableTolerance(format), gguf);
+      const engine::TableMatrix& table = embedding ? weights.embedding : *weights.head;
+      CompareFloats(name, parameter.value, engine::ValuesOf(table), TableTolerance(table));
       report.floats += parameter.spec.Count();
       continue;
     }
     if (parameter.spec.role == ParameterRole::kNorm ||
         parameter.spec.role == ParameterRole::kBias) {
       CompareFloats(name, parameter.value, engine::VectorOf(weights, name),
-                    gguf ? 0 : FloatRounding(format), false);
+                    gguf ? Tolerance{} : FloatRounding(format));
       report.floats += parameter.spec.Count();
       continue;
     }
@@ -113,7 +130,7 @@ WeightReport CompareWeights(const model::Decoder& decoder, const engine::ModelWe
     }
     if (decoder.config().linear == LinearKind::kBitLinear)
       Differs(name, "the file holds a dense matrix");
-    CompareFloats(name, parameter.value, engine::ValuesOf(matrix), FloatRounding(format), false);
+    CompareFloats(name, parameter.value, engine::ValuesOf(matrix), FloatRounding(format));
     report.floats += parameter.spec.Count();
   }
   return report;
@@ -148,7 +165,7 @@ void CompareTokenizers(const text::Tokenizer* tokenizer, const engine::ModelWeig
 }
 
 double MaxMeanKl(const ModelConfig& config, const std::string& format) {
-  const bool exact = config.linear != LinearKind::kBitLinear && FloatRounding(format) == 0;
+  const bool exact = config.linear != LinearKind::kBitLinear && FloatRounding(format).relative == 0;
   return exact ? kMaxMeanKlExact : kMaxMeanKl;
 }
 

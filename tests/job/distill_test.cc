@@ -4,7 +4,10 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "base/error.h"
 #include "tests/job/dense_run.h"
+#include "transfer/export.h"
+#include "transfer/import.h"
 
 namespace tern::job {
 namespace {
@@ -133,9 +136,40 @@ TEST_F(DistillTest, AStoreStandsForTheTeacher) {
   const SmallRun rewritten(Student());
   rewritten.AddText("text0", MadeUpText(99, 8000));
   EXPECT_NE(Refused<InputError>(rewritten, with).find("made of other tokens"), std::string::npos);
+  // More samples than there are: what the store has stays, of this text or of another.
+  std::vector<std::string> more = with;
+  more.push_back("train.steps=14");
+  const std::string before = ReadFile(folder + "/shard-000000.teacher.h5");
+  EXPECT_NE(Refused<InputError>(rewritten, more).find("made of other tokens"), std::string::npos);
+  EXPECT_EQ(ReadFile(folder + "/shard-000000.teacher.h5"), before);
+  const SmallRun longer(Student());
+  Run(longer, more);
+  EXPECT_GT(fs::file_size(folder + "/shard-000000.teacher.h5"), before.size());
+  Run(SmallRun(Student()), with);  // The first samples are as they were
+  std::vector<std::string> back = with;
+  back.push_back("train.faults={nonfinite: rollback}");
+  EXPECT_NE(Refused<RecipeError>(SmallRun(Student()), back).find("rollback beside teacher.store"),
+            std::string::npos);
+  EXPECT_NE(refused("train.precision=bf16").find("its precision is fp32"), std::string::npos);
   fs::resize_file(folder + "/shard-000000.teacher.h5", 2000);
   EXPECT_NE(Refused<FormatError>(SmallRun(Student()), with).find("shard-000000"),
             std::string::npos);
+}
+
+// JSON would have null for them, and a report none.
+TEST_F(DistillTest, ATeacherWhoseLogitsOverflowIsAnErrorOfTheEvaluation) {
+  const testing::TempFolder folder;
+  const transfer::OpenedModel opened = transfer::OpenDecoder(DenseModel());
+  const at::Tensor gain = opened.decoder.Get("model.norm.weight").detach();
+  gain.mul_(1e38);
+  transfer::Export(opened.decoder, {&*opened.tokenizer, opened.files}, {"hf/f32", "", "t"},
+                   folder / "teacher");
+  const std::string why = Refused<NumericError>(
+      SmallRun(Student("  - eval: {perplexity: {split: validation}, recovery: true}\n")),
+      {StrCat("teacher.from=", folder / "teacher"), "train.steps=2",
+       "train.losses={cross_entropy: {weight: 1}, forward_kl: {weight: 0}}"});
+  EXPECT_NE(why.find("the loss of the reference is "), std::string::npos) << why;
+  EXPECT_NE(why.find("logits overflow"), std::string::npos) << why;
 }
 
 // Records of gradients, and balanced weights, whose means are part of the state.

@@ -222,6 +222,36 @@ TEST_F(RunTest, StagesBetweenTrainingsAreOfTheOneBefore) {
   EXPECT_NE(result("between")["loss"], result("eval")["loss"]);
 }
 
+// A longer first training would leave the second one's result of another model.
+TEST_F(RunTest, AnEarlierTrainingGrowsOnlyWithThoseAfterIt) {
+  std::string yaml = kSmallRecipe;
+  yaml.resize(yaml.find("  - eval"));
+  yaml +=
+      "  - train: {id: second, steps: 3, tokens_per_step: 128, sequence_length: 32, eval_tokens: 0,"
+      " eval_every: 0, schedule: {peak_lr: 1.0e-3}}\n";
+  const SmallRun run(yaml);
+  const auto loss = [](const SmallRun& of) {
+    return nlohmann::json::parse(ReadFile(of.Path("stages/second.json")))["result"]["loss"];
+  };
+  const RunOptions plain{run.runs(), "", ""};
+  RunRecipe(run.Load({"train.steps=20"}), plain);
+  const nlohmann::json before = loss(run);
+  try {
+    RunRecipe(run.Load({"train.steps=24"}), plain);
+    ADD_FAILURE() << "not refused";
+  } catch (const RecipeError& error) {
+    EXPECT_NE(std::string(error.what()).find("--restart-from second"), std::string::npos)
+        << error.what();
+  }
+  RunRecipe(run.Load({"train.steps=24"}), {run.runs(), "second", ""});
+  EXPECT_NE(loss(run), before);
+}
+
+TEST_F(RunTest, EightBitTablesAreVerifiedByTheirType) {
+  Run({"export.embedding=q8_0", "export.formats=[gguf/tq2_0]"});
+  EXPECT_EQ(Stage("verify")["status"], "done");
+}
+
 // Records of versions that did not count tensors.
 TEST_F(RunTest, AReportGoesWithoutWhatItsRecordsLack) {
   Run();

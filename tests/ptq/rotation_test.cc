@@ -255,6 +255,13 @@ TEST_F(RotatedOutputTest, RefusesWhatItCannotDo) {
   QuantizeOptions options = Options("q8_0", "out.gguf");
   options.imatrix = folder_ / "importance.gguf";
   EXPECT_THROW(QuantizeModel(options), UsageError);
+  options.rotate = false;
+  options.method = "rtn";
+  EXPECT_THROW(QuantizeModel(options), UsageError);  // A file that nothing uses
+  options.imatrix.clear();
+  options.calibration.clear();
+  options.method = "imatrix";
+  EXPECT_THROW(QuantizeModel(options), UsageError);  // Nothing to weigh by
   // llama.cpp's bitnet has a tied head.
   testing::WriteHfFolder(
       testing::MakeTinyModel(testing::TinyConfig(ArchName::kBitnet, LinearKind::kDense), 3),

@@ -107,6 +107,12 @@ TEST(LayerRulesTest, RefusesWhatCannotBe) {
   EXPECT_EQ(Refused(ladder), "");  // Rows share a learned scale
   ladder.quantize.progressive = {"int8"};
   EXPECT_NE(Refused(ladder).find("48"), std::string::npos);
+  EXPECT_NE(Refused(Stage({Rule("a", {}, WeightQuantizer::kInt4)})).find("found an empty list"),
+            std::string::npos);
+  EXPECT_NE(Refused(Stage({Rule("a", {"q_proj"}, WeightQuantizer::kInt4),
+                           Rule("b", {"*"}, WeightQuantizer::kInt8)}))
+                .find("rules.a.layers: rules after it have all"),
+            std::string::npos);
   ModelConfig ternary = Config();
   ternary.linear = LinearKind::kBitLinear;
   EXPECT_NE(
@@ -149,6 +155,28 @@ TEST(FakeQuantizeTest, GradientsGoStraightThrough) {
   quant::FakeQuantize(w.detach(), *FormatOf(rule), {}, &inside);
   torch::autograd::backward({FakeQuantize(rule, w, {})}, {c});
   EXPECT_TRUE(at::equal(w.grad(), c * inside));
+}
+
+// Engines make one matrix of q, k, v, and one of gate, up: each of the two has one global scale.
+TEST(QuantizedModelTest, FusedMatricesShareNvfp4sGlobalScale) {
+  model::Decoder decoder(Config());
+  decoder.Initialize(5);
+  const std::string at = "model.layers.0.self_attn.";
+  const at::NoGradGuard no_grad;
+  decoder.Get(at + "k_proj.weight").mul_(3);
+  const QuantizedModel quantized(Stage({Rule("body", {"*"}, WeightQuantizer::kNvfp4)}), Config());
+  const model::Decoder shipped = quantized.Shipped(decoder);
+  const float global = quant::GlobalScale(decoder.Get(at + "k_proj.weight"));
+  for (const char* name : {"q_proj.weight", "k_proj.weight", "v_proj.weight"}) {
+    quant::RangeSearch range;
+    range.global = global;
+    const at::Tensor w_NK = decoder.Get(at + name).detach();
+    EXPECT_TRUE(at::equal(shipped.Get(at + name), quant::FakeQuantize(w_NK, quant::Nvfp4(), range)))
+        << name;
+  }
+  const at::Tensor o_NK = decoder.Get(at + "o_proj.weight").detach();
+  EXPECT_TRUE(
+      at::equal(shipped.Get(at + "o_proj.weight"), quant::FakeQuantize(o_NK, quant::Nvfp4())));
 }
 
 TEST(QuantizedModelTest, StepsSendGradientsToLatentsAndScales) {
