@@ -221,7 +221,6 @@ const Codec& Decoder(GgmlType type, int64_t k) {
   return codec;
 }
 
-// An exponent of ones: Inf or NaN.
 // Whether all numbers of a row are finite, eight bytes at a time: an exponent e of all ones is the
 // only one for which the complement has no bit to carry into the sign's place when the mask of the
 // exponent is added. Leaves a rest of less than eight bytes to be looked at one by one (false).

@@ -18,7 +18,6 @@
 #include "job/stages.h"
 #include "job/start.h"
 #include "plan/plan.h"
-#include "qat/layer_rules.h"
 #include "recipe/check.h"
 #include "recipe/fingerprint.h"
 #include "recipe/schema.h"
@@ -162,10 +161,10 @@ void RunOne(Context& context, const recipe::Stage& stage, const StageRecord& rec
 void CheckJob(const recipe::LoadedRecipe& loaded, int ranks, const c10::Device& device) {
   for (const std::string& warning : recipe::CheckRecipe(loaded)) LogWarn(warning);
   CheckQuantizeStages(loaded);
+  CheckQuantizeRules(loaded.recipe);
   for (const recipe::Stage& stage : loaded.recipe.stages) {
     if (const auto* train = std::get_if<recipe::TrainStage>(&stage)) {
       CheckMachine(loaded.recipe, *train, device);
-      qat::MatchRules(train->quantize, loaded.recipe.model, train->id);
       const std::string why = ranks > 1 ? tern::train::WhyNotByRanks(loaded.recipe, *train) : "";
       if (!why.empty()) throw RecipeError(why + ". Run it without --ranks");
       plan::CheckBudget(loaded.recipe,

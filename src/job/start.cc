@@ -11,6 +11,7 @@
 #include "data/loader.h"
 #include "model/batch_input.h"
 #include "model/sub_norms.h"
+#include "qat/layer_rules.h"
 #include "qat/quantized_model.h"
 #include "recipe/schema.h"
 #include "train/step.h"
@@ -120,6 +121,13 @@ void CheckGgufHolds(const text::Tokenizer& tokenizer, const std::string& from,
     tokenizer.ToGgufBpe();
   } catch (const RecipeError& error) {
     throw RecipeError(StrCat(key, ": ", from, ": ", error.what()));
+  }
+}
+
+void CheckQuantizeRules(const recipe::Recipe& recipe) {
+  for (const recipe::Stage& stage : recipe.stages) {
+    if (const auto* train = std::get_if<recipe::TrainStage>(&stage))
+      qat::MatchRules(train->quantize, recipe.model, train->id);
   }
 }
 

@@ -108,8 +108,10 @@ Topology FromSlurm(const Variables& v) {
   t.local_rank = v.Needed("SLURM_LOCALID", 0, kMaxRanks, "SLURM");
   const int nodes = v.Number("SLURM_STEP_NUM_NODES", 1, kMaxRanks)
                         .value_or(v.Number("SLURM_NNODES", 1, kMaxRanks).value_or(1));
-  t.local_world = v.Number("SLURM_NTASKS_PER_NODE", 1, kMaxRanks)
-                      .value_or(std::max(t.local_rank + 1, (t.world + nodes - 1) / nodes));
+  // As asked of the job: a step of fewer tasks has it, too.
+  t.local_world = std::min(v.Number("SLURM_NTASKS_PER_NODE", 1, kMaxRanks)
+                               .value_or(std::max(t.local_rank + 1, (t.world + nodes - 1) / nodes)),
+                           t.world);
   t.run_id = StrCat(v.Text("SLURM_JOB_ID").value_or("0"), ".", *v.Text("SLURM_STEP_ID"), ".",
                     v.Number("SLURM_RESTART_COUNT", 0, kMaxRanks).value_or(0));
   if (t.world == 1) return t;
@@ -154,12 +156,16 @@ Topology FromMpi(const Variables& v) {
 std::string FirstHost(const std::string& node_list) {
   const size_t end = node_list.find_first_of(",[");
   if (end == std::string::npos || node_list[end] == ',') return node_list.substr(0, end);
-  const size_t stop = node_list.find_first_of(",-]", end + 1);
-  if (stop == std::string::npos) {
+  const size_t close = node_list.find(']', end);
+  if (close == std::string::npos) {
     throw UsageError(StrCat("environment: the SLURM node list \"", node_list,
                             "\" has a bracket that does not end; set MASTER_ADDR"));
   }
-  return node_list.substr(0, end) + node_list.substr(end + 1, stop - end - 1);
+  const size_t stop = node_list.find_first_of(",-]", end + 1);
+  // What follows the bracket may have one of its own: "rack[1-2]n[1-3]", "n[1-2]-ib,m3".
+  const std::string rest = node_list.substr(close + 1);
+  return node_list.substr(0, end) + node_list.substr(end + 1, stop - end - 1) +
+         (rest.empty() || rest[0] == ',' ? "" : FirstHost(rest));
 }
 
 Topology ResolveTopology(const Environment& environment) {

@@ -31,10 +31,10 @@ class BlockPass {
   BlockPass(const ModelConfig& config, const nn::RopeTables& rope, const Tensors& tensors,
             at::Tensor x_BTD);
 
-  // Calls `see` with the inputs of the step's matrices, [T, K] a sequence. Steps go in order, each
-  // once, and each is followed by Finish.
+  // Calls `see` with the inputs of the step's matrices, [T, K] a sequence: as often as wanted, with
+  // the matrices of all steps before it as they are at the time.
   void Inputs(Step step, const std::function<void(const at::Tensor& x_MK)>& see);
-  // Goes on with the step's matrices as they are now.
+  // Goes on with the step's matrices as they are now. Steps finish in order, each once.
   void Finish(Step step);
 
   // All four steps at once for the input of one sequence, [T, D], with gradients to the tensors

@@ -141,7 +141,10 @@ TEST(LaunchTest, FirstHostOfNodeLists) {
   EXPECT_EQ(FirstHost("n[03-05,9],m1"), "n03");
   EXPECT_EQ(FirstHost("gpu-[12]"), "gpu-12");
   EXPECT_EQ(FirstHost("rack1-n[007,009]"), "rack1-n007");
+  EXPECT_EQ(FirstHost("n[1-2]-ib,m3"), "n1-ib");
+  EXPECT_EQ(FirstHost("rack[1-2]n[3,5]"), "rack1n3");
   EXPECT_THROW(FirstHost("n[03"), UsageError);
+  EXPECT_THROW(FirstHost("n[03,4"), UsageError);
 }
 
 }  // namespace
