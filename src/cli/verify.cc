@@ -73,7 +73,8 @@ void VerifyExport(const Flags& flags) {
       static_cast<int>(flags.threads), bound);
   std::cout << file << ": " << w.codes << " ternary weights and " << w.floats
             << " other values equal; logits of " << l.tokens << " tokens: mean KL " << l.mean_kl
-            << " (bound " << bound << "), top-1 agreement " << 100 * l.top1_agreement << " %\n";
+            << " (bound " << l.bound_mean_kl << "), top-1 agreement " << 100 * l.top1_agreement
+            << " %\n";
 }
 
 void PrintJson(const ptq::VerifyReport& r) {

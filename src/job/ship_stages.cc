@@ -92,7 +92,7 @@ void VerifyExports(Context& context, const recipe::ExportStage& exported,
                       {"other_values", w.floats},
                       {"tokens", l.tokens},
                       {"mean_kl", l.mean_kl},
-                      {"bound_mean_kl", bound},
+                      {"bound_mean_kl", l.bound_mean_kl},
                       {"max_kl", l.max_kl},
                       {"max_logit_difference", l.max_difference},
                       {"top1_agreement", l.top1_agreement}});

@@ -131,5 +131,23 @@ TEST(ImportTest, TernaryWeightsWithFloatActivationsBecomeDense) {
   EXPECT_LT(report.mean_kl, 1e-9);
 }
 
+// With no bound of its own a ternary model is held to what its last bits do: the engine is within,
+// one whose gains are a tenth larger is not.
+TEST(ImportTest, LogitsOfTernaryModelsAreHeldToWhatLastBitsDo) {
+  const at::NoGradGuard no_grad;
+  TempFolder folder;
+  testing::WriteGguf(testing::MakeTinyModel(testing::TinyConfig(ArchName::kBitnet), 22),
+                     ArchName::kBitnet, folder / "model.gguf");
+  const OpenedModel opened = OpenDecoder(folder / "model.gguf");
+  const std::vector<int32_t> tokens = {3, 9, 1, 20, 7, 7, 30, 2};
+  const LogitsReport report =
+      CompareLogits(opened.decoder, engine::LoadModel(folder / "model.gguf"), tokens, 1, 0);
+  EXPECT_GT(report.bound_mean_kl, 0);
+  EXPECT_LE(report.mean_kl, report.bound_mean_kl);
+  engine::ModelWeights other = engine::LoadModel(folder / "model.gguf");
+  for (float& gain : other.final_norm) gain *= 1.1f;
+  EXPECT_THROW(CompareLogits(opened.decoder, std::move(other), tokens, 1, 0), NumericError);
+}
+
 }  // namespace
 }  // namespace tern::transfer
