@@ -223,8 +223,11 @@ Objective::StepPlan Objective::MakePlan(const data::Batch& batch, int64_t step,
   plan.logits.target_count = static_cast<double>(std::count_if(
       batch.targets.begin(), batch.targets.end(), [](int32_t target) { return target >= 0; }));
   if (plan.logits.target_count == 0) {
-    throw InputError(StrCat(stage_.id, ": no token of step ", step + 1,
-                            " has a label; the masks of the data hide everything"));
+    throw InputError(
+        StrCat(stage_.id, ": no token of step ", step + 1,
+               " has a label: the masks of the data hide all of it; want longer samples "
+               "(sequence_length), more a step (tokens_per_step), or prompts_count: "
+               "true"));
   }
   plan.logits.teacher_count = plan.logits.all_rows ? static_cast<double>(batch.batch * batch.tokens)
                                                    : plan.logits.target_count;

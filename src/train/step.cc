@@ -37,8 +37,10 @@ double ForwardBackward(const model::Decoder& decoder, const data::Batch& batch,
   loss_options.grad_scale = options.loss_scale;
   loss_options.count = static_cast<double>(std::count_if(
       batch.targets.begin(), batch.targets.end(), [](int32_t target) { return target >= 0; }));
-  TERN_CHECK_INPUT(loss_options.count > 0,
-                   "no token of a step has a label; the masks of the data hide everything");
+  TERN_CHECK_INPUT(
+      loss_options.count > 0,
+      "no token of a step has a label: the masks of the data hide all of it; want longer "
+      "samples (sequence_length), more a step (tokens_per_step), or prompts_count: true");
   const model::ForwardOptions forward{options.compute,
                                       options.checkpoint_blocks,
                                       options.observer,

@@ -232,11 +232,11 @@ TEST_F(TrainTest, MasksThatHideEverythingAreAnErrorNotALossOfNaN) {
     }
     return std::string("accepted");
   };
-  EXPECT_NE(refused(TinyStage()).find("has a label; the masks of the data hide everything"),
+  EXPECT_NE(refused(TinyStage()).find("has a label: the masks of the data hide all of it"),
             std::string::npos);
   recipe::TrainStage learns = TinyStage();
   learns.losses.cross_entropy.first = 2;  // By the objective of several losses
-  EXPECT_NE(refused(learns).find("has a label; the masks of the data hide everything"),
+  EXPECT_NE(refused(learns).find("has a label: the masks of the data hide all of it"),
             std::string::npos);
   // Micro-batches without a label are no error: the loss is a mean over those of the step.
   Clear();
