@@ -15,6 +15,7 @@
 #include "metrics/metrics_log.h"
 #include "model/checkpoint_io.h"
 #include "ptq/packed_export.h"
+#include "ptq/traps.h"
 #include "qat/quantized_model.h"
 #include "tests/job/dense_run.h"
 #include "transfer/import.h"
@@ -303,24 +304,33 @@ TEST_F(QatTest, AdaptersUnderTernaryLayersAreMergedAndShipped) {
 
 // Every quantizer whose levels a packed format has, ships as the codes and scales of the training:
 // the re-read matrices are the trainer's, so logits differ by the order of sums alone.
-class PackedExportTest : public QatTest, public ::testing::WithParamInterface<const char*> {};
+class PackedExportTest : public QatTest, public ::testing::WithParamInterface<const char*> {
+ protected:
+  // `file`: below exports/small-, the one that `weights` are in: a part of it, or itself.
+  static void ExpectShipsTheCodes(const SmallRun& run, const std::string& format,
+                                  const std::string& file, const std::string& weights) {
+    Run(run, {std::string("train.quantize.rules=") + GetParam(), "train.steps=4",
+              StrCat("export.formats=[", format, ", hf/f32]")});
+    const nlohmann::json files = Result(run, "verify")["files"];
+    EXPECT_EQ(files[0]["bound_mean_kl"], 1e-6);
+    EXPECT_LT(files[0]["mean_kl"].get<double>(), 1e-6);
+    const std::string path = run.Path("exports/small-" + file);
+    const auto packed = transfer::OpenDecoder(path);
+    const auto exact = transfer::OpenDecoder(run.Path("exports/small-hf-f32"));
+    for (const model::Parameter& parameter : exact.decoder.parameters()) {
+      if (parameter.spec.role == ParameterRole::kEmbedding) continue;  // BF16, F16
+      EXPECT_TRUE(at::equal(packed.decoder.Get(parameter.spec.name), parameter.value))
+          << parameter.spec.name;
+    }
+    EXPECT_LT(fs::file_size(path + weights),
+              fs::file_size(run.Path("exports/small-hf-f32/model.safetensors")) / 2);
+    ptq::CheckTraps(path);  // Such as global scales that engines fuse
+  }
+};
 
 TEST_P(PackedExportTest, ShipsTheCodesOfTheTraining) {
-  const SmallRun run(Tuned());
-  Run(run, {std::string("train.quantize.rules=") + GetParam(), "train.steps=4",
-            "export.formats=[hf/compressed_tensors, hf/f32]"});
-  const nlohmann::json files = Result(run, "verify")["files"];
-  EXPECT_EQ(files[0]["bound_mean_kl"], 1e-6);
-  EXPECT_LT(files[0]["mean_kl"].get<double>(), 1e-6);
-  const auto packed = transfer::OpenDecoder(run.Path("exports/small-hf-compressed_tensors"));
-  const auto exact = transfer::OpenDecoder(run.Path("exports/small-hf-f32"));
-  for (const model::Parameter& parameter : exact.decoder.parameters()) {
-    if (parameter.spec.role == ParameterRole::kEmbedding) continue;  // BF16
-    EXPECT_TRUE(at::equal(packed.decoder.Get(parameter.spec.name), parameter.value))
-        << parameter.spec.name;
-  }
-  EXPECT_LT(fs::file_size(run.Path("exports/small-hf-compressed_tensors/model.safetensors")),
-            fs::file_size(run.Path("exports/small-hf-f32/model.safetensors")) / 2);
+  ExpectShipsTheCodes(SmallRun(Tuned()), "hf/compressed_tensors", "hf-compressed_tensors",
+                      "/model.safetensors");
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -339,25 +349,12 @@ INSTANTIATE_TEST_SUITE_P(
                       "[q_proj], weights: fp8}, d: {layers: [k_proj], weights: none}}",
                       "{a: {weights: int4, group: 32}, b: {layers: [down_proj], weights: lsq4}}"));
 
-class PackedGgufTest : public QatTest, public ::testing::WithParamInterface<const char*> {};
+class PackedGgufTest : public PackedExportTest {};
 
 // llama.cpp's blocks hold the codes of the training, and no other format claims them.
 TEST_P(PackedGgufTest, ShipsTheCodesOfTheTraining) {
   const SmallRun run(Tuned());
-  Run(run, {std::string("train.quantize.rules=") + GetParam(), "train.steps=4",
-            "export.formats=[gguf/quantized, hf/f32]"});
-  const nlohmann::json files = Result(run, "verify")["files"];
-  EXPECT_EQ(files[0]["bound_mean_kl"], 1e-6);
-  EXPECT_LT(files[0]["mean_kl"].get<double>(), 1e-6);
-  const auto packed = transfer::OpenDecoder(run.Path("exports/small-quantized.gguf"));
-  const auto exact = transfer::OpenDecoder(run.Path("exports/small-hf-f32"));
-  for (const model::Parameter& parameter : exact.decoder.parameters()) {
-    if (parameter.spec.role == ParameterRole::kEmbedding) continue;  // F16
-    EXPECT_TRUE(at::equal(packed.decoder.Get(parameter.spec.name), parameter.value))
-        << parameter.spec.name;
-  }
-  EXPECT_LT(fs::file_size(run.Path("exports/small-quantized.gguf")),
-            fs::file_size(run.Path("exports/small-hf-f32/model.safetensors")) / 2);
+  ExpectShipsTheCodes(run, "gguf/quantized", "quantized.gguf", "");
   const checkpoint::CheckpointReader reader(run.Path("train/step-00000004"));
   EXPECT_THROW(ptq::ExportPacked(reader, qat::LoadShipped(reader), {},
                                  {std::string(kPackedFormat), "", "other"}, run.Path("other")),
