@@ -56,6 +56,21 @@ const char* NameOf(const QuantizeRule& rule) {
   return WeightQuantizerNames()[static_cast<size_t>(rule.weights)];
 }
 
+// Keys of integers in groups beside another quantizer. A recipe that says a default says nothing.
+void CheckUnused(const QuantizeConfig& q, const QuantizeRule& rule, const std::string& at) {
+  const bool integers =
+      rule.weights >= WeightQuantizer::kInt8 && rule.weights <= WeightQuantizer::kInt2;
+  if (integers || !q.progressive.empty()) return;
+  const QuantizeRule plain;
+  const char* unused = rule.group != plain.group           ? "group"
+                       : rule.symmetric != plain.symmetric ? "symmetric"
+                                                           : nullptr;
+  if (unused == nullptr) return;
+  throw RecipeError(StrCat(at, "rules.", rule.name, ".", unused,
+                           ": found beside weights: ", NameOf(rule),
+                           ", which has its own; want weights: int8 to int2, or no ", unused));
+}
+
 void CheckRounding(const QuantizeRule& rule, const std::string& at) {
   if (rule.rounding == Rounding::kNearest) return;
   if (rule.weights != WeightQuantizer::kNone && !LearnsScales(rule.weights)) return;
@@ -152,7 +167,14 @@ void CheckQuantize(const Recipe& recipe, const TrainStage& stage) {
                              " leaves no step for the rules' own quantizers, which ship; want "
                              "below 1"));
   }
-  for (const QuantizeRule& rule : q.rules) CheckRounding(rule, at);
+  if (q.progressive.empty() && q.progressive_until != QuantizeConfig{}.progressive_until) {
+    throw RecipeError(StrCat(at, "progressive_until: found ", q.progressive_until,
+                             " without progressive; want both or none"));
+  }
+  for (const QuantizeRule& rule : q.rules) {
+    CheckUnused(q, rule, at);
+    CheckRounding(rule, at);
+  }
   const bool learns = std::any_of(q.rules.begin(), q.rules.end(), [](const QuantizeRule& rule) {
     return LearnsScales(rule.weights);
   });

@@ -354,6 +354,46 @@ TEST(CheckTest, RoundingAndScaleRatesNeedWhatTheyActOn) {
   EXPECT_EQ(Refusal(learned), "");
 }
 
+TEST(CheckTest, KeysThatAQuantizerDoesNotHaveAreRefused) {
+  const auto rule = [](WeightQuantizer weights, int64_t group, bool symmetric) {
+    return [=](Recipe& r) {
+      Quantize(r, weights);
+      Train(r).quantize.rules[0].group = group;
+      Train(r).quantize.rules[0].symmetric = symmetric;
+    };
+  };
+  ExpectRefused(rule(WeightQuantizer::kNvfp4, 32, true),
+                {"train.quantize.rules.body.group", "nvfp4", "want weights: int8 to int2"});
+  ExpectRefused(rule(WeightQuantizer::kLsq3, 64, false),
+                {"train.quantize.rules.body.symmetric", "lsq3"});
+  ExpectRefused(
+      [&](Recipe& r) {
+        rule(WeightQuantizer::kInt4, 64, true)(r);
+        Train(r).quantize.progressive_until = 0.25;
+      },
+      {"train.quantize.progressive_until", "0.25", "without progressive"});
+  ExpectRefused(
+      [&](Recipe& r) {
+        rule(WeightQuantizer::kInt4, 64, true)(r);
+        Train(r).quantize.progressive = {"int8"};
+        Train(r).quantize.progressive_until = 1;
+      },
+      {"train.quantize.progressive_until", "leaves no step"});
+  Recipe good = Good();
+  rule(WeightQuantizer::kInt4, 32, false)(good);
+  EXPECT_EQ(Refusal(good), "");
+}
+
+TEST(CheckTest, AFormatIsExportedOnce) {
+  ExpectRefused(
+      [](Recipe& r) {
+        Stage again = r.stages[2];
+        std::get<ExportStage>(again).id = "again";
+        r.stages.push_back(again);
+      },
+      {"again.formats", "is exported twice"});
+}
+
 // Whatever the format: none says what is done to inputs.
 TEST(CheckTest, NoExportHoldsTransformedInputs) {
   for (const char* format : {"hf/f32", "gguf/f32", "hf/compressed_tensors"}) {
