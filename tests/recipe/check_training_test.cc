@@ -1,0 +1,171 @@
+// Rules across keys of quantizers, exports of what they train, and losses.
+#include "recipe/check.h"
+#include "recipe/schema.h"
+#include "tests/recipe/good_recipe.h"
+
+namespace tern::recipe {
+namespace {
+
+TEST(CheckTest, RoundingAndScaleRatesNeedWhatTheyActOn) {
+  Recipe good = Good();
+  Quantize(good, WeightQuantizer::kInt4);
+  Train(good).quantize.rules[0].rounding = Rounding::kStochastic;
+  EXPECT_EQ(Refusal(good), "");
+  for (const WeightQuantizer weights : {WeightQuantizer::kLsq4, WeightQuantizer::kSeq2,
+                                        WeightQuantizer::kSign, WeightQuantizer::kNone}) {
+    ExpectRefused(
+        [&](Recipe& r) {
+          Quantize(r, weights);
+          Train(r).quantize.rules[0].rounding = Rounding::kStochastic;
+        },
+        {"train.quantize.rules.body.rounding", "stochastic", "want nearest"});
+  }
+  const auto factor = [](WeightQuantizer weights) {
+    return [=](Recipe& r) {
+      Quantize(r, weights);
+      Train(r).optimizer.scale_lr_factor = 0.1;
+    };
+  };
+  ExpectRefused(factor(WeightQuantizer::kInt4),
+                {"train.optimizer.scale_lr_factor = 0.1", "learn a scale", "want 1"});
+  Recipe learned = Good();
+  factor(WeightQuantizer::kSeqTernary)(learned);
+  EXPECT_EQ(Refusal(learned), "");
+}
+
+TEST(CheckTest, KeysThatAQuantizerDoesNotHaveAreRefused) {
+  const auto rule = [](WeightQuantizer weights, int64_t group, bool symmetric) {
+    return [=](Recipe& r) {
+      Quantize(r, weights);
+      Train(r).quantize.rules[0].group = group;
+      Train(r).quantize.rules[0].symmetric = symmetric;
+    };
+  };
+  ExpectRefused(rule(WeightQuantizer::kNvfp4, 32, true),
+                {"train.quantize.rules.body.group", "nvfp4", "want weights: int8 to int2"});
+  ExpectRefused(rule(WeightQuantizer::kLsq3, 64, false),
+                {"train.quantize.rules.body.symmetric", "lsq3"});
+  ExpectRefused(
+      [&](Recipe& r) {
+        rule(WeightQuantizer::kInt4, 64, true)(r);
+        Train(r).quantize.progressive_until = 0.25;
+      },
+      {"train.quantize.progressive_until", "0.25", "without progressive"});
+  ExpectRefused(
+      [&](Recipe& r) {
+        rule(WeightQuantizer::kInt4, 64, true)(r);
+        Train(r).quantize.progressive = {"int8"};
+        Train(r).quantize.progressive_until = 1;
+      },
+      {"train.quantize.progressive_until", "leaves no step"});
+  Recipe good = Good();
+  rule(WeightQuantizer::kInt4, 32, false)(good);
+  EXPECT_EQ(Refusal(good), "");
+}
+
+TEST(CheckTest, AFormatIsExportedOnce) {
+  ExpectRefused(
+      [](Recipe& r) {
+        Stage again = r.stages[2];
+        std::get<ExportStage>(again).id = "again";
+        r.stages.push_back(again);
+      },
+      {"again.formats", "is exported twice"});
+}
+
+// Whatever the format: none says what is done to inputs.
+TEST(CheckTest, NoExportHoldsTransformedInputs) {
+  for (const char* format : {"hf/f32", "gguf/f32", "hf/compressed_tensors"}) {
+    for (const bool hadamard : {false, true}) {
+      ExpectRefused(
+          [&](Recipe& r) {
+            const Stage exported = r.stages[2];
+            Quantize(r, WeightQuantizer::kInt4);
+            r.model.sub_norms = false;
+            r.stages.push_back(exported);
+            std::get<ExportStage>(r.stages[2]).formats = {format};
+            Train(r).quantize.rules[0].hadamard = hadamard;
+            if (!hadamard) Train(r).quantize.rules[0].inputs = InputQuantizer::kInt4Absmean;
+          },
+          {format, "cannot hold", hadamard ? "hadamard: true" : "inputs: int4_absmean",
+           "train.quantize.rules.body", "no format here"});
+    }
+  }
+  Recipe trained = Good();
+  Quantize(trained, WeightQuantizer::kInt4);
+  Train(trained).quantize.rules[0].hadamard = true;
+  EXPECT_EQ(Refusal(trained), "") << "without an export there is nothing to hold";
+}
+
+void Teach(Recipe& r) {
+  r.teacher.from = "model";
+  Train(r).losses.forward_kl.weight.first = 1;
+}
+
+TEST(CheckTest, GradientsOfLossesWantTwo) {
+  ExpectRefused([](Recipe& r) { Train(r).losses.log_gradients_every = 10; },
+                {"train.losses.log_gradients_every = 10", "a single loss", "want two"});
+  ExpectRefused(
+      [](Recipe& r) {
+        Teach(r);
+        Train(r).losses.cross_entropy.first = 0;
+        Train(r).losses.balance.by = BalanceBy::kGradientNorm;
+      },
+      {"train.losses.balance.by", "gradient_norm", "a single loss"});
+  Recipe good = Good();
+  Teach(good);
+  Train(good).losses.log_gradients_every = 10;
+  Train(good).losses.balance.by = BalanceBy::kGradientNorm;
+  EXPECT_EQ(Refusal(good), "");
+}
+
+TEST(CheckTest, GeneratedTextNeedsAWriterAndAJudge) {
+  const auto by = [](GeneratedBy who) {
+    return [=](Recipe& r) {
+      Teach(r);
+      Train(r).losses.generated.by = who;
+      Train(r).losses.generated.prompt_tokens = 64;
+    };
+  };
+  for (const GeneratedBy who : {GeneratedBy::kStudent, GeneratedBy::kTeacher}) {
+    Recipe good = Good();
+    by(who)(good);
+    EXPECT_EQ(Refusal(good), "");
+    const auto refused = [&](const std::function<void(Recipe&)>& change,
+                             std::initializer_list<const char*> words) {
+      ExpectRefused(
+          [&](Recipe& r) {
+            by(who)(r);
+            change(r);
+          },
+          words);
+    };
+    refused([](Recipe& r) { r.teacher_store = "store"; }, {"train.losses.", "teacher.store"});
+    refused([](Recipe& r) { Train(r).losses.generated.share = 0; },
+            {"train.losses.generated.share", "found 0"});
+    refused([](Recipe& r) { Train(r).losses.generated.prompt_tokens = 257; },
+            {"train.losses.generated.prompt_tokens = 257", "sequence_length = 256"});
+    refused([](Recipe& r) { Train(r).losses.generated.prompt_tokens = 0; },
+            {"train.losses.generated.prompt_tokens", "packing: stream"});
+  }
+  ExpectRefused(
+      [&](Recipe& r) {
+        by(GeneratedBy::kStudent)(r);
+        Train(r).losses.forward_kl.weight.first = 0;
+      },
+      {"train.losses.generated.by", "student", "reverse_kl"});
+  ExpectRefused(
+      [](Recipe& r) {
+        Train(r).losses.generated.by = GeneratedBy::kTeacher;
+        Train(r).losses.generated.prompt_tokens = 64;
+      },
+      {"train.losses.generated.by", "teacher: {from: MODEL}"});
+  Recipe alone = Good();  // Cross-entropy on what the teacher writes
+  by(GeneratedBy::kTeacher)(alone);
+  Train(alone).losses.forward_kl.weight.first = 0;
+  EXPECT_EQ(Refusal(alone), "");
+  EXPECT_TRUE(UsesTeacher(Train(alone).losses));
+}
+
+}  // namespace
+}  // namespace tern::recipe
