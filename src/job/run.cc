@@ -53,6 +53,7 @@ class StageRecord {
   }
 
   bool done() const { return stored_.is_object() && stored_.value("status", "") == "done"; }
+  const nlohmann::json& result() const { return stored_.at("result"); }  // REQUIRES: done
   // A train stage whose recipe now asks for more steps.
   bool grows() const {
     return stored_.is_object() &&
@@ -230,6 +231,11 @@ void RunRecipe(const recipe::LoadedRecipe& given, const RunOptions& options) {
   for (const recipe::Stage& stage : stages) {
     const StageRecord record(context, stage);
     bool done = record.done() && !record.grows() && !remade;
+    if (done && std::holds_alternative<recipe::ExportStage>(stage) &&
+        !ExportsAreThere(context, record.result())) {
+      LogWarn(recipe::IdOf(stage), ": a file that it made is gone or of another size: made again");
+      done = false;
+    }
     if (options.group != nullptr) done = options.group->FromRoot(done ? "done" : "due") == "done";
     if (done) {
       LogInfo("stage ", recipe::IdOf(stage), " is done");

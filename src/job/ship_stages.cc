@@ -1,4 +1,5 @@
 // The export, verify and generate stages: from the checkpoint to files and text.
+#include <algorithm>
 #include <filesystem>
 #include <iostream>
 
@@ -48,6 +49,14 @@ std::vector<int32_t> VerifyTokens(Context& context, int64_t wanted) {
 }
 
 }  // namespace
+
+bool ExportsAreThere(const Context& context, const nlohmann::json& result) {
+  const auto& files = result.at("files");
+  return std::all_of(files.begin(), files.end(), [&](const nlohmann::json& file) {
+    const std::string path = ExportPath(context, file.at("format").get<std::string>());
+    return fs::exists(path) && SizeOf(path) == file.at("bytes").get<int64_t>();
+  });
+}
 
 nlohmann::json RunStage(Context& context, const recipe::ExportStage& stage) {
   const std::string source = CheckpointFolder(context, stage.checkpoint, stage.id);

@@ -14,6 +14,9 @@ namespace tern::job {
 void CheckMachine(const recipe::Recipe& recipe, const recipe::TrainStage& stage,
                   const c10::Device& device);
 
+// Whether every file of an export stage's result is there, in the size that it had.
+bool ExportsAreThere(const Context& context, const nlohmann::json& result);
+
 nlohmann::json RunStage(Context& context, const recipe::PrepareStage& stage);
 nlohmann::json RunStage(Context& context, const recipe::TrainStage& stage);
 nlohmann::json RunStage(Context& context, const recipe::EvalStage& stage);

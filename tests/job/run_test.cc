@@ -247,6 +247,19 @@ TEST_F(RunTest, AnEarlierTrainingGrowsOnlyWithThoseAfterIt) {
   EXPECT_NE(loss(run), before);
 }
 
+TEST_F(RunTest, LostAndCutExportsAreMadeAgain) {
+  Run();
+  const std::string lost = run_.Path("exports/small-tq2_0.gguf"),
+                    cut = run_.Path("exports/small-hf-bitnet/model.safetensors");
+  const std::string before = ReadFile(lost), folder = ReadFile(cut);
+  fs::remove(lost);
+  Run();
+  EXPECT_EQ(ReadFile(lost), before);
+  fs::resize_file(cut, 100);
+  Run();
+  EXPECT_EQ(ReadFile(cut), folder);
+}
+
 TEST_F(RunTest, EightBitTablesAreVerifiedByTheirType) {
   Run({"export.embedding=q8_0", "export.formats=[gguf/tq2_0]"});
   EXPECT_EQ(Stage("verify")["status"], "done");
