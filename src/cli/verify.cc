@@ -30,8 +30,8 @@ struct Flags {
   bool json = false;
 };
 
-// The format of a file by its look; only the meaning of the scale and the types of tables depend on
-// it.
+// The format of a file by its look; only the meaning of the scale and the rounding of dense
+// matrices depend on it.
 std::string FormatOf(const std::string& path) {
   if (!std::filesystem::is_directory(path)) {
     const formats::GgufReader file(path);

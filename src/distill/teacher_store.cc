@@ -132,10 +132,10 @@ int64_t SamplesOf(const std::string& path, const TeacherStoreKey& key, int64_t f
   return samples;
 }
 
-// What a short last shard holds. Throws InputError when it is of other samples than `batches`.
+// What a short last shard of that many samples holds. Throws InputError when it is of other samples
+// than `batches`.
 ShardData ReadShard(const std::string& path, const TeacherStoreKey& key, int64_t first,
-                    const SampleBatches& batches) {
-  const int64_t samples = SamplesOf(path, key, first);
+                    int64_t samples, const SampleBatches& batches) {
   const auto entries = static_cast<size_t>(samples * key.sequence_length * key.k);
   ShardData data;
   data.ids.resize(entries);
@@ -175,8 +175,9 @@ void FillTeacherStore(const std::string& folder, const TeacherStoreKey& key, int
     const int64_t wanted = std::min(per_shard, count - first);
     ShardData data;
     if (fs::exists(path)) {
-      if (SamplesOf(path, key, first) >= wanted) continue;
-      data = ReadShard(path, key, first, batches);  // Short, and goes on
+      const int64_t samples = SamplesOf(path, key, first);
+      if (samples >= wanted) continue;
+      data = ReadShard(path, key, first, samples, batches);  // Short, and goes on
     }
     for (auto i = std::ssize(data.hashes); i < wanted; ++i) {
       if (StopRequested()) {

@@ -3,7 +3,6 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/log_softmax.h>
 
 #include <algorithm>
 #include <cstring>
@@ -15,6 +14,7 @@
 #include "engine/weight_table.h"
 #include "ptq/quantize_layer.h"
 #include "transfer/import.h"
+#include "transfer/verify.h"
 
 namespace tern::ptq {
 namespace {
@@ -24,8 +24,6 @@ constexpr const char* kProbeText =
     "it on a stone bridge. In spring, when the snow melts, the water stands high in the meadows, "
     "and the farmers wait until May before they bring out their cattle. Most of the houses in the "
     "village were built between 1820 and 1870, and a few of them still have their first roofs.";
-
-constexpr int64_t kDoubleRows = 16;
 
 at::Tensor EngineLogits(const std::string& path, const std::vector<int32_t>& tokens, int threads) {
   const engine::Engine engine(engine::LoadModel(path), threads);
@@ -85,14 +83,7 @@ Divergence CompareWithSource(const std::string& source, const std::string& folde
                    theirs_TV = EngineLogits(folder, tokens, threads);
   Divergence out;
   out.tokens = static_cast<int64_t>(tokens.size());
-  double sum_kl = 0;
-  for (int64_t begin = 0; begin < out.tokens; begin += kDoubleRows) {  // 40 bytes a logit
-    const int64_t end = std::min(begin + kDoubleRows, out.tokens);
-    const at::Tensor p_RV = at::log_softmax(ours_TV.slice(0, begin, end).to(at::kDouble), 1),
-                     q_RV = at::log_softmax(theirs_TV.slice(0, begin, end).to(at::kDouble), 1);
-    sum_kl += (p_RV.exp() * (p_RV - q_RV)).sum().item<double>();
-  }
-  out.mean_kl = sum_kl / static_cast<double>(out.tokens);
+  out.mean_kl = transfer::KlOfRows(ours_TV, theirs_TV).mean().item<double>();
   out.top1_agreement =
       (ours_TV.argmax(1) == theirs_TV.argmax(1)).to(at::kDouble).mean().item<double>();
   return out;

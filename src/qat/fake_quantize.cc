@@ -77,10 +77,12 @@ std::optional<LearnedQuantizer> LearnedOf(const recipe::QuantizeRule& rule) {
   }
 }
 
-void GlobalScales::Add(const std::string& name, const recipe::QuantizeRule& rule,
-                       const at::Tensor& w_NK) {
+bool HasGlobalScale(const recipe::QuantizeRule& rule) {
   const auto format = FormatOf(rule);
-  if (!format || !format->has_global_scale) return;
+  return format && format->has_global_scale;
+}
+
+void GlobalScales::Add(const std::string& name, const at::Tensor& w_NK) {
   const std::string fused = FusedName(name);
   const float global = quant::GlobalScale(w_NK.detach());
   const auto [found, added] = least_.try_emplace(fused.empty() ? name : fused, global);

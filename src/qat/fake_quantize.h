@@ -18,6 +18,7 @@ namespace tern::qat {
 // How the rule's codes and scales are stored; nothing where no such format has its levels: ternary
 // (src/quant/ternary.h) and seq_ternary.
 std::optional<quant::WeightFormat> FormatOf(const recipe::QuantizeRule& rule);
+bool HasGlobalScale(const recipe::QuantizeRule& rule);
 // Nothing when the rule's scales are not learned.
 std::optional<LearnedQuantizer> LearnedOf(const recipe::QuantizeRule& rule);
 
@@ -28,11 +29,10 @@ struct RuleScales {
 };
 
 // Global scales of matrices, by parameter name: engines make one matrix of several
-// (arch/fused_names.h), which has one, the least.
+// (arch/fused_names.h), which has one, the least. Only of matrices whose rules have one.
 class GlobalScales {
  public:
-  // REQUIRES: fp32. Does nothing for a rule without a global scale.
-  void Add(const std::string& name, const recipe::QuantizeRule& rule, const at::Tensor& w_NK);
+  void Add(const std::string& name, const at::Tensor& w_NK);
   std::optional<float> Of(const std::string& name) const;
 
  private:

@@ -105,10 +105,8 @@ GlobalScales QuantizedModel::GlobalsAt(const model::Decoder& decoder, int64_t st
   const at::NoGradGuard no_grad;
   GlobalScales globals;
   for (const auto& [name, stored] : rules_) {
-    const recipe::QuantizeRule rule = RuleAt(stored, step);
-    const auto format = FormatOf(rule);
-    if (format && format->has_global_scale)
-      globals.Add(name, rule, adapters_.Merged(name, decoder.Get(name)));
+    if (HasGlobalScale(RuleAt(stored, step)))
+      globals.Add(name, adapters_.Merged(name, decoder.Get(name)));
   }
   return globals;
 }
@@ -234,7 +232,7 @@ std::map<std::string, RuledMatrix> RuledMatrices(const checkpoint::CheckpointRea
     RuledMatrix& matrix = matrices[name];
     matrix.rule = rule;
     matrix.latent_NK = merged.Get(name).detach();
-    globals.Add(name, rule, matrix.latent_NK);
+    if (HasGlobalScale(rule)) globals.Add(name, matrix.latent_NK);
     if (!LearnedOf(rule)) continue;
     matrix.scales.scale_N1 = NewScale(matrix.latent_NK.size(0));
     model::ReadInto(reader, StrCat(kExtraGroup, ScaleName(name)), matrix.scales.scale_N1);

@@ -99,9 +99,9 @@ const QuantizeRule* TransformsInputs(const TrainStage& stage) {
 
 void CheckPacked(const ExportStage& exported, const TrainStage& stage, std::string_view format) {
   if (!Quantizes(stage)) {
-    throw RecipeError(StrCat(
-        exported.id, ".formats: ", format, " holds what quantize.rules train, ", "and ", stage.id,
-        ".quantize has none; want rules, or hf/bf16, which ", "tern quantize takes"));
+    throw RecipeError(
+        StrCat(exported.id, ".formats: ", format, " holds what quantize.rules train, and ",
+               stage.id, ".quantize has none; want rules, or hf/bf16, which tern quantize takes"));
   }
   for (const QuantizeRule& rule : stage.quantize.rules) {
     if (HoldsLevels(format, rule.weights)) continue;

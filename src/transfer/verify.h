@@ -38,6 +38,9 @@ struct LogitsReport {
   double top1_agreement = 0;       // Share of tokens
 };
 
+// [T] fp64, nats: KL(ours, theirs) of rows of logits, [T, V]. Takes the room of a few rows in fp64.
+at::Tensor KlOfRows(const at::Tensor& ours_TV, const at::Tensor& theirs_TV);
+
 // Bound on the mean KL. Both programs compute the same integers from equal inputs, but attention
 // and the head add in another order (relative 1e-7), and an activation that lies on a rounding
 // boundary then moves by 1/127 of its row's maximum: measured 1e-6 to 1e-3 on trained and random
