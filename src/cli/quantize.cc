@@ -107,14 +107,44 @@ void Run(Flags flags) {
   if (report.plan) std::cout << DescribePlan(*report.plan);
 }
 
+// Of methods that train layers, and of the scales behind any method.
+void AddTrainingOptions(CLI::App* command, ptq::QuantizeOptions* options) {
+  ptq::QuantizeOptions& o = *options;
+  command
+      ->add_option(
+          "--steps", o.layer_steps,
+          StrCat("autoround, block_ap: steps of training a layer, each a forward and a backward "
+                 "pass of --batch sequences; default: ",
+                 recipe::kLayerSteps))
+      ->check(CLI::Range(1, 100000));
+  command
+      ->add_option("--scale-steps", o.scale_steps,
+                   "Steps of training the scales of integers behind any method, codes fixed, "
+                   "against the float layers; each costs as one of --steps; 0: none")
+      ->check(CLI::Range(0, 100000))
+      ->capture_default_str();
+  command->add_option("--batch", o.batch, "Sequences of one of --steps or --scale-steps")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  command->add_option("--weight-lr", o.block_ap.weight_lr, "block_ap: learning rate of weights")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  command
+      ->add_option("--scale-lr", o.block_ap.scale_lr,
+                   "block_ap: learning rate of scales and zero points")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+}
+
 void AddMethodOptions(CLI::App* command, Flags* flags) {
   ptq::QuantizeOptions& o = flags->options;
   command->add_option(
       "--method", o.method,
       "rtn (round to nearest) | hqq (fits scales and zero points to the weights, integers only) | "
       "gptq (the default with --calibration) | autoround (learns the rounding layer by layer, "
-      "integers only; minutes for 135M weights); of GGUF rtn | imatrix (the default with "
-      "--calibration)");
+      "integers only; minutes for 135M weights) | block_ap (EfficientQAT's: weights and scales); "
+      "of "
+      "GGUF rtn | imatrix (the default with --calibration)");
   command->add_option(
       "--calibration", o.calibration,
       "Text, JSONL, Parquet, *.tokens.h5 or Megatron *.idx of the kind that the model "
@@ -143,19 +173,7 @@ void AddMethodOptions(CLI::App* command, Flags* flags) {
                    "gptq: rounds of better scales and codes afterwards; 0: GPTQ as published")
       ->check(CLI::Range(0, 20))
       ->capture_default_str();
-  command
-      ->add_option(
-          "--steps", o.auto_round_steps,
-          StrCat("autoround: steps of training a layer, each a forward and a backward pass "
-                 "of one --sequence; default: ",
-                 recipe::kAutoRoundSteps))
-      ->check(CLI::Range(1, 100000));
-  command
-      ->add_option("--scale-steps", o.scale_steps,
-                   "Steps of training the scales of integers behind any method, codes fixed, "
-                   "against the float layers; each costs as one of --steps; 0: none")
-      ->check(CLI::Range(0, 100000))
-      ->capture_default_str();
+  AddTrainingOptions(command, &o);
   command->add_flag("--rotate", o.rotate,
                     "Puts Hadamard rotations into the weights first, which spread outliers; a tied "
                     "head becomes a matrix of its own");

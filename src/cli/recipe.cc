@@ -41,7 +41,7 @@ void AddRecipeCommand(CLI::App& app) {
         job::Resolved(recipe::LoadRecipe(check_flags->recipe, check_flags->overrides));
     for (const std::string& warning : recipe::CheckRecipe(loaded)) LogWarn(warning);
     job::CheckQuantizeStages(loaded);
-    job::CheckQuantizeRules(loaded.recipe);
+    job::CheckPatterns(loaded.recipe);
     std::cout << check_flags->recipe << ": sound, " << loaded.recipe.stages.size() << " stages\n";
   });
 

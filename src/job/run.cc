@@ -162,7 +162,7 @@ void RunOne(Context& context, const recipe::Stage& stage, const StageRecord& rec
 void CheckJob(const recipe::LoadedRecipe& loaded, int ranks, const c10::Device& device) {
   for (const std::string& warning : recipe::CheckRecipe(loaded)) LogWarn(warning);
   CheckQuantizeStages(loaded);
-  CheckQuantizeRules(loaded.recipe);
+  CheckPatterns(loaded.recipe);
   for (const recipe::Stage& stage : loaded.recipe.stages) {
     if (const auto* train = std::get_if<recipe::TrainStage>(&stage)) {
       CheckMachine(loaded.recipe, *train, device);

@@ -13,6 +13,7 @@
 #include "model/sub_norms.h"
 #include "qat/layer_rules.h"
 #include "qat/quantized_model.h"
+#include "recipe/frozen.h"
 #include "recipe/schema.h"
 #include "train/step.h"
 #include "transfer/import.h"
@@ -124,10 +125,12 @@ void CheckGgufHolds(const text::Tokenizer& tokenizer, const std::string& from,
   }
 }
 
-void CheckQuantizeRules(const recipe::Recipe& recipe) {
+void CheckPatterns(const recipe::Recipe& recipe) {
   for (const recipe::Stage& stage : recipe.stages) {
-    if (const auto* train = std::get_if<recipe::TrainStage>(&stage))
-      qat::MatchRules(train->quantize, recipe.model, train->id);
+    const auto* train = std::get_if<recipe::TrainStage>(&stage);
+    if (train == nullptr) continue;
+    qat::MatchRules(train->quantize, recipe.model, train->id);
+    recipe::FrozenParameters(*train, recipe.model);
   }
 }
 

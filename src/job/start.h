@@ -19,11 +19,12 @@ namespace tern::job {
 // sub-norms of one that has them, a longer context, a tokenizer that an export format cannot hold.
 recipe::LoadedRecipe Resolved(const recipe::LoadedRecipe& loaded);
 
-// Whether every train stage's quantize.rules fit the model's layers. Throws RecipeError as
-// qat::MatchRules. REQUIRES: resolved.
-void CheckQuantizeRules(const recipe::Recipe& recipe);
+// Whether every train stage's quantize.rules and freeze fit the model. Throws RecipeError as
+// qat::MatchRules and recipe::FrozenParameters. REQUIRES: resolved.
+void CheckPatterns(const recipe::Recipe& recipe);
 
-// Throws RecipeError ("KEY: FROM: why; want ...") for the tokenizer of a model that GGUF cannot say.
+// Throws RecipeError ("KEY: FROM: why; want ...") for the tokenizer of a model that GGUF cannot
+// say.
 void CheckGgufHolds(const text::Tokenizer& tokenizer, const std::string& from,
                     const std::string& key);
 

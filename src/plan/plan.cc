@@ -17,6 +17,7 @@
 #include "plan/step_memory.h"
 #include "plan/teacher_memory.h"
 #include "plan/tensor_split.h"
+#include "recipe/frozen.h"
 
 namespace tern::plan {
 namespace {
@@ -93,6 +94,10 @@ std::vector<MemoryLine> MemoryLines(const recipe::Recipe& recipe, const recipe::
     held.parameters += adapters;
     held.gradients = adapters;
     held.moments = 2 * adapters;
+  } else {
+    const auto frozen = static_cast<int64_t>(kFloat) * recipe::FrozenWeights(stage, recipe.model);
+    held.gradients -= frozen;
+    held.moments -= 2 * frozen;
   }
   std::vector<MemoryLine> lines = {{"parameters (fp32)", static_cast<double>(held.parameters)},
                                    {kMomentsLine, static_cast<double>(held.moments)}};
@@ -201,9 +206,11 @@ TrainPlan PlanTraining(const recipe::Recipe& recipe, const recipe::TrainStage& s
     if (stage.optimizer.offload && line.what == kMomentsLine) plan.host_bytes = line.bytes;
     if (line.what != kProcessLine) plan.tensor_bytes += line.bytes;
   }
-  plan.checkpoint_bytes = stage.lora.rank > 0 ? kFloat * (static_cast<double>(plan.parameters) +
-                                                          3 * AdapterCount(model, stage.lora.rank))
-                                              : 3 * kFloat * static_cast<double>(plan.parameters);
+  plan.checkpoint_bytes =
+      stage.lora.rank > 0 ? kFloat * (static_cast<double>(plan.parameters) +
+                                      3 * AdapterCount(model, stage.lora.rank))
+                          : kFloat * (3 * static_cast<double>(plan.parameters) -
+                                      2 * static_cast<double>(recipe::FrozenWeights(stage, model)));
   plan.gemm_flops = gemm_flops * static_cast<double>(ranks);
   if (gemm_flops > 0) {
     const double read_bytes = plan.written_steps * static_cast<double>(plan.written_tokens) *

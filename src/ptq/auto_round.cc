@@ -1,7 +1,6 @@
 // See auto_round.h. [N, G, S]: the groups of a row; [N, G]: a number a group.
 #include "ptq/auto_round.h"
 
-#include <ATen/ops/empty_like.h>
 #include <ATen/ops/ones_like.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros_like.h>
@@ -96,13 +95,9 @@ class AutoRoundMatrix : public TrainedMatrix {
   }
 
   void SetScales() {
-    const at::Tensor wanted_NG = ScaleOf(alpha_NG_, beta_NG_).contiguous();
-    // Earlier scales are in the hands of whoever asked for the weight.
-    scales_.scale_RC = at::empty_like(wanted_NG);
-    const float* wanted = wanted_NG.const_data_ptr<float>();
-    float* scale = scales_.scale_RC.mutable_data_ptr<float>();
-    for (int64_t i = 0; i < wanted_NG.numel(); ++i)
-      scale[i] = quant::RoundScale(format_.scale_dtype, wanted[i]);
+    // New tensors: earlier scales are in the hands of whoever asked for the weight.
+    scales_.scale_RC =
+        quant::RoundScales(format_.scale_dtype, ScaleOf(alpha_NG_, beta_NG_).contiguous());
     if (format_.symmetric) return;
     scales_.zero_RC = (grid_.lo - min_NG_ * beta_NG_ / scales_.scale_RC)
                           .round_()

@@ -42,15 +42,16 @@ double BlockLoss::Of(const LayerWeights& weights) {
   return total / (static_cast<double>(count) * power_);
 }
 
-double BlockLoss::Gradients(const BlockPass::Tensors& values, int64_t sequence,
-                            BlockPass::Tensors* gradients) {
+double BlockLoss::AddGradients(const BlockPass::Tensors& values, int64_t sequence,
+                               BlockPass::Tensors* gradients) {
   const at::AutoGradMode grad(true);
   for (const auto& [name, value] : values) tensors_.at(name) = value.detach().requires_grad_(true);
   const at::Tensor loss = SquaredError(sequence) / power_;
   loss.backward();
   for (const auto& [name, value] : values) {
     at::Tensor& leaf = tensors_.at(name);
-    (*gradients)[name] = leaf.grad();
+    at::Tensor& sum = (*gradients)[name];
+    sum = sum.defined() ? sum.add_(leaf.grad()) : leaf.grad();
     leaf = value;
   }
   return loss.item<double>();
@@ -71,9 +72,11 @@ BlockTrained TrainBlock(const BlockTraining& training, BlockLoss* loss,
     }
     BlockPass::Tensors values, gradients;
     for (const auto& [name, matrix] : matrices) values[name] = matrix->Values();
-    const auto at = static_cast<uint64_t>(step);
-    const uint64_t sequence = PermuteIndex(at % sequences, sequences, order.At(at / sequences));
-    loss->Gradients(values, static_cast<int64_t>(sequence), &gradients);
+    for (int64_t i = 0; i < training.batch; ++i) {
+      const auto at = static_cast<uint64_t>(step * training.batch + i);
+      const uint64_t sequence = PermuteIndex(at % sequences, sequences, order.At(at / sequences));
+      loss->AddGradients(values, static_cast<int64_t>(sequence), &gradients);
+    }
     const double rate = 1 - static_cast<double>(step) / static_cast<double>(training.steps);
     for (const auto& [name, matrix] : matrices) matrix->Step(gradients.at(name), rate);
     if ((step + 1) * kLooks / training.steps == step * kLooks / training.steps) continue;

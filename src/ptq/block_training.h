@@ -1,7 +1,8 @@
 // Training of what the matrices of one decoder layer are quantized to, so that the layer's output
 // is that of the float layer for the same inputs: those that the quantized layers before it give.
-// What is trained in a matrix is its own business (auto_round.h, scale_training.h); the loop, the
-// loss and the choice of the best are here. The result is never worse than where it started.
+// What is trained in a matrix is its own business (auto_round.h, block_ap.h, scale_training.h); the
+// loop, the loss and the choice of the best are here. The result is never worse than where it
+// started.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -32,9 +33,10 @@ class BlockLoss {
 
   // Over at most kWindows sequences, spread evenly.
   double Of(const LayerWeights& weights);
-  // Of one sequence, with the gradients to the matrices' values; `values`: fp32 [N, K].
-  double Gradients(const BlockPass::Tensors& values, int64_t sequence,
-                   BlockPass::Tensors* gradients);
+  // The loss of one sequence, whose gradients to the matrices' values are added to `gradients`
+  // (empty at first). `values`: fp32 [N, K].
+  double AddGradients(const BlockPass::Tensors& values, int64_t sequence,
+                      BlockPass::Tensors* gradients);
   int64_t sequences() const { return x_BTD_.size(0); }
 
   static constexpr int64_t kWindows = 32;
@@ -62,7 +64,8 @@ class TrainedMatrix {
 
 struct BlockTraining {
   int64_t steps = 0;
-  std::string stream;  // Names the random order of the sequences, one a step
+  int64_t batch = 1;   // Sequences a step
+  std::string stream;  // Names their random order
 };
 
 struct BlockTrained {

@@ -33,8 +33,11 @@ void CheckGguf(const QuantizeOptions& options, const std::string& what, const Mo
                             ", which is a GGUF file; leave it out"));
   if (options.channel_scales)
     throw UsageError(StrCat("--channel-scales is for compressed-tensors folders, not ", what));
-  if (options.auto_round_steps > 0 || options.scale_steps > 0)
-    throw UsageError(StrCat("--steps and --scale-steps are for folders, not ", what));
+  if (options.layer_steps > 0 || options.scale_steps > 0 || options.batch != 1 ||
+      options.block_ap != recipe::BlockApSettings{}) {
+    throw UsageError(StrCat(
+        "--steps, --scale-steps, --batch, --weight-lr and --scale-lr are for folders, not ", what));
+  }
   if (options.rotate && !options.imatrix.empty())
     throw UsageError("--imatrix with --rotate: the columns of a file are not the rotated model's");
   if (!options.method.empty() && options.method != "rtn" && options.method != "imatrix") {

@@ -5,12 +5,14 @@
 
 #include "base/error.h"
 #include "ptq/auto_round.h"
+#include "ptq/block_ap.h"
+#include "ptq/method.h"
 #include "ptq/scale_training.h"
 
 namespace tern::ptq {
 
 bool TrainsLayers(const QuantizeOptions& options) {
-  return options.method == "autoround" || options.scale_steps > 0;
+  return MethodTrains(options.method) || options.scale_steps > 0;
 }
 
 LayerTraining::LayerTraining(const ModelConfig& config, const nn::RopeTables& rope,
@@ -25,11 +27,15 @@ nlohmann::json LayerTraining::Run(int64_t layer, const QuantizeOptions& options,
   BlockLoss loss(config_, rope_, tensors, x_BTD_, target_BTD_);
   nlohmann::json line;
   std::map<std::string, std::unique_ptr<TrainedMatrix>> matrices;
-  if (options.method == "autoround") {
-    for (const auto& [name, weight] : *weights)
-      matrices[name] = AutoRound(w.at(name), weight, options.auto_round_steps);
-    const BlockTrained trained = TrainBlock({options.auto_round_steps, StrCat("autoround ", layer)},
-                                            &loss, matrices, weights);
+  if (MethodTrains(options.method)) {
+    for (const auto& [name, weight] : *weights) {
+      matrices[name] = options.method == "block_ap"
+                           ? BlockAp(w.at(name), weight, options.block_ap)
+                           : AutoRound(w.at(name), weight, options.layer_steps);
+    }
+    const BlockTrained trained =
+        TrainBlock({options.layer_steps, options.batch, StrCat(options.method, " ", layer)}, &loss,
+                   matrices, weights);
     line["block_error_before"] = trained.loss_before;
     line["block_error"] = trained.loss;
     line["kept_step"] = trained.step;
@@ -41,8 +47,8 @@ nlohmann::json LayerTraining::Run(int64_t layer, const QuantizeOptions& options,
   }
   if (options.scale_steps > 0) {
     for (const auto& [name, weight] : *weights) matrices[name] = TrainScales(weight);
-    const BlockTrained trained =
-        TrainBlock({options.scale_steps, StrCat("scales ", layer)}, &loss, matrices, weights);
+    const BlockTrained trained = TrainBlock(
+        {options.scale_steps, options.batch, StrCat("scales ", layer)}, &loss, matrices, weights);
     if (!line.contains("block_error_before")) line["block_error_before"] = trained.loss_before;
     line["block_error"] = trained.loss;
     line["kept_scale_step"] = trained.step;

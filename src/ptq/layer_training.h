@@ -1,5 +1,6 @@
-// What quantizing a layer does after its matrices have codes, when it is asked for: AutoRound, then
-// the distillation of scales (block_training.h), both against the float layer's outputs.
+// What quantizing a layer does after its matrices have codes, when it is asked for: AutoRound or
+// Block-AP, then the distillation of scales (block_training.h), both against the float layer's
+// outputs.
 #pragma once
 
 #include <ATen/core/Tensor.h>

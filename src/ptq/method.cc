@@ -1,6 +1,9 @@
 // See method.h.
 #include "ptq/method.h"
 
+#include <algorithm>
+#include <iterator>
+
 #include "base/error.h"
 
 namespace tern::ptq {
@@ -8,23 +11,33 @@ namespace {
 
 struct MethodEntry {
   const char* name;
-  bool needs_calibration;
+  bool needs_calibration, trains;
   const char* integers_only;  // Null, or why
 };
 constexpr MethodEntry kMethods[] = {
-    {"rtn", false, nullptr},
-    {"hqq", false, "it fits the step between codes, and those of floats are not all alike"},
-    {"gptq", true, nullptr},
-    {"autoround", true, "it learns which of two neighbouring codes a weight gets"},
+    {"rtn", false, false, nullptr},
+    {"hqq", false, false, "it fits the step between codes, and those of floats are not all alike"},
+    {"gptq", true, false, nullptr},
+    {"autoround", true, true, "it learns which of two neighbouring codes a weight gets"},
+    {"block_ap", true, true, "it learns the step between codes, and those of floats are not alike"},
 };
 
 void CheckSteps(const Scheme& scheme, const QuantizeOptions& options) {
-  TERN_CHECK_INPUT(options.auto_round_steps >= 0 && options.scale_steps >= 0, "--steps ",
-                   options.auto_round_steps, " and --scale-steps ", options.scale_steps,
+  TERN_CHECK_INPUT(options.layer_steps >= 0 && options.scale_steps >= 0, "--steps ",
+                   options.layer_steps, " and --scale-steps ", options.scale_steps,
                    "; want 0 or more");
-  if (MethodOf(options) != "autoround" && options.auto_round_steps > 0) {
-    throw UsageError(StrCat("--steps are those of --method autoround, not of ", MethodOf(options),
+  const std::string method = MethodOf(options);
+  if (!MethodTrains(method) && options.layer_steps > 0) {
+    throw UsageError(StrCat("--steps are those of --method autoround and block_ap, not of ", method,
                             "; --scale-steps train the scales behind any method"));
+  }
+  if (method != "block_ap" && options.block_ap != recipe::BlockApSettings{}) {
+    throw UsageError(StrCat("--weight-lr and --scale-lr are those of --method block_ap, not of ",
+                            method, "; leave them out"));
+  }
+  if (!MethodTrains(method) && options.scale_steps == 0 && options.batch != 1) {
+    throw UsageError(StrCat("--batch is that of --method autoround and block_ap and of ",
+                            "--scale-steps; leave it out"));
   }
   if (options.scale_steps == 0) return;
   if (!options.HasCalibration())
@@ -56,6 +69,12 @@ std::string MethodNames() {
   std::string names;
   for (const MethodEntry& entry : kMethods) names += StrCat(names.empty() ? "" : ", ", entry.name);
   return names;
+}
+
+bool MethodTrains(const std::string& method) {
+  return std::any_of(std::begin(kMethods), std::end(kMethods), [&](const MethodEntry& entry) {
+    return method == entry.name && entry.trains;
+  });
 }
 
 std::string MethodOf(const QuantizeOptions& options) {

@@ -11,6 +11,9 @@ namespace tern::ptq {
 
 std::string MethodNames();  // "rtn, hqq, ..."
 
+// True of one that trains a layer for options.layer_steps.
+bool MethodTrains(const std::string& method);
+
 // What options.method is; empty: gptq with a calibration, else rtn.
 std::string MethodOf(const QuantizeOptions& options);
 

@@ -4,7 +4,6 @@
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
-#include <limits>
 #include <optional>
 #include <vector>
 
@@ -43,12 +42,12 @@ double ErrorOf(const at::Tensor& w_NK, const at::Tensor& v_NK, const at::Tensor&
   return power > 0 ? lost / power : 0.0;
 }
 
-// Engines fuse the matrices of a step into one, which has one global scale.
-float SharedGlobal(Step step, const BlockPass::Tensors& tensors) {
-  float global = std::numeric_limits<float>::infinity();
+// Engines fuse the matrices of a step into one, which has one scale of the whole.
+float SharedAmax(Step step, const BlockPass::Tensors& tensors) {
+  float amax = 0;
   for (const std::string& name : MatricesOf(step))
-    global = std::min(global, quant::GlobalScale(tensors.at(name)));
-  return global;
+    amax = std::max(amax, quant::MaxAbs(tensors.at(name)));
+  return amax;
 }
 
 }  // namespace
@@ -175,13 +174,13 @@ void LayerQuantizer::QuantizeSteps(const std::string& prefix, BlockPass* pass,
   RangeSearch range = RangeOf(options_);
   for (const Step step : kSteps) {
     if (mixed_ != nullptr) scheme_ = SchemeOf(prefix, step);
-    range.global.reset();  // The one before is of other matrices
+    range.amax.reset();  // The one before is of other matrices
     Seen seen;
     if (pass != nullptr) seen = See(pass, step);
     if (options_.channel_scales) ScaleChannels(prefix, step, range, pass, tensors, &seen);
     if (options_.channel_scales && scheme_.static_activations)
       seen.amax = See(pass, step).amax;  // Of the scaled inputs
-    if (scheme_.weights.has_global_scale) range.global = SharedGlobal(step, *tensors);
+    if (scheme_.weights.HasTensorScale()) range.amax = SharedAmax(step, *tensors);
     seen.x_MK = at::Tensor();
     for (const std::string& name : MatricesOf(step)) {
       at::Tensor& w_NK = tensors->at(name);

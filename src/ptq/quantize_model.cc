@@ -64,8 +64,8 @@ class Job {
         scheme_(FirstScheme(options_, model_.config())) {
     CheckOptions(options_, model_.config());
     options_.method = MethodOf(options_);
-    if (options_.method == "autoround" && options_.auto_round_steps == 0)
-      options_.auto_round_steps = recipe::kAutoRoundSteps;
+    if (MethodTrains(options_.method) && options_.layer_steps == 0)
+      options_.layer_steps = recipe::kLayerSteps;
     if (options_.rotate) model_.Rotate();
     if (!options_.companions.empty()) model_.TakeCompanions(options_.companions);
     options_.sequence = std::min(options_.sequence, model_.config().context_length);
@@ -120,7 +120,10 @@ class Job {
             {"container", static_cast<int>(scheme_.container)},
             {"method", options_.method},
             {"min_max", options_.min_max},
-            {"auto_round_steps", options_.auto_round_steps},
+            {"layer_steps", options_.layer_steps},
+            {"batch", options_.batch},
+            {"weight_lr", options_.block_ap.weight_lr},
+            {"scale_lr", options_.block_ap.scale_lr},
             {"scale_steps", options_.scale_steps},
             {"rotation", model_.RotationText()},
             {"channel_scales", options_.channel_scales},

@@ -1,12 +1,10 @@
 // See scale_training.h. [N, G]: a number a group of a row.
 #include "ptq/scale_training.h"
 
-#include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros_like.h>
 
-#include <cmath>
-
 #include "base/error.h"
+#include "ptq/adam.h"
 
 namespace tern::ptq {
 namespace {
@@ -25,9 +23,7 @@ class ScaledMatrix : public TrainedMatrix {
   explicit ScaledMatrix(const QuantizedWeight& start)
       : weight_(start),
         start_NG_(start.scales.scale_RC),
-        log_NG_(at::zeros_like(start_NG_)),
-        first_NG_(at::zeros_like(start_NG_)),
-        second_NG_(at::zeros_like(start_NG_)) {
+        log_NG_(at::zeros_like(start_NG_), {kDecay1, kDecay2, kEpsilon}) {
     QuantizedWeight unit = start;
     unit.scales.scale_RC = at::ones_like(start_NG_);
     unit_NK_ = quant::Dequantize(unit);
@@ -43,30 +39,22 @@ class ScaledMatrix : public TrainedMatrix {
                                        .view({scale_NG.size(0), scale_NG.size(1), -1})
                                        .sum(2)
                                        .mul_(scale_NG);
-    ++steps_;
-    first_NG_.mul_(kDecay1).add_(gradient_NG, 1 - kDecay1);
-    second_NG_.mul_(kDecay2).addcmul_(gradient_NG, gradient_NG, 1 - kDecay2);
-    const double part1 = 1 - std::pow(kDecay1, steps_), part2 = 1 - std::pow(kDecay2, steps_);
-    const at::Tensor root_NG = (second_NG_ / part2).sqrt_().add_(kEpsilon);
-    log_NG_.sub_(first_NG_ / root_NG, kRate * rate / part1).clamp_(-kMost, kMost);
+    log_NG_.Step(gradient_NG, kRate * rate);
+    at::Tensor(log_NG_.value()).clamp_(-kMost, kMost);
     SetScales();
   }
 
  private:
   void SetScales() {
-    const at::Tensor wanted_NG = (start_NG_ * log_NG_.exp()).contiguous();
-    // Earlier scales are in the hands of whoever asked for the weight.
-    weight_.scales.scale_RC = at::empty_like(wanted_NG);
-    const float* wanted = wanted_NG.const_data_ptr<float>();
-    float* scale = weight_.scales.scale_RC.mutable_data_ptr<float>();
-    for (int64_t i = 0; i < wanted_NG.numel(); ++i)
-      scale[i] = quant::RoundScale(weight_.format.scale_dtype, wanted[i]);
+    // A new tensor: earlier scales are in the hands of whoever asked for the weight.
+    weight_.scales.scale_RC = quant::RoundScales(weight_.format.scale_dtype,
+                                                 (start_NG_ * log_NG_.value().exp()).contiguous());
   }
 
   QuantizedWeight weight_;
-  at::Tensor start_NG_, log_NG_, first_NG_, second_NG_;
+  at::Tensor start_NG_;
+  Adam log_NG_;
   at::Tensor unit_NK_;  // Code - zero point: what scales multiply
-  int steps_ = 0;
 };
 
 }  // namespace

@@ -29,15 +29,15 @@ std::vector<SchemeEntry> Schemes() {
       {"int4", "pack-quantized", IntFormat(4, 128), true, false},
       {"int4_asym", "pack-quantized", IntFormat(4, 128, false), true, false},
       {"w3", "pack-quantized", IntFormat(3, 128), true, false},
+      {"w3_asym", "pack-quantized", IntFormat(3, 128, false), true, false},
       {"w2", "pack-quantized", IntFormat(2, 128), true, false},
+      {"w2_asym", "pack-quantized", IntFormat(2, 128, false), true, false},
       {"w8", "pack-quantized", IntFormat(8, 128), true, false},
       {"nvfp4", "nvfp4-pack-quantized", quant::Nvfp4(), false, false},
       {"mxfp4", "mxfp4-pack-quantized", quant::Mxfp4(), false, false},
       {"int8", "int-quantized", IntFormat(8, 0), false, true},
       {"fp8", "float-quantized", quant::Fp8Rows(), false, true},
-      {"fp8_static", "float-quantized",
-       WeightFormat{Element::kE4m3, 8, true, 0, 0, quant::ScaleDtype::kBf16, false}, false, true,
-       true},
+      {"fp8_static", "float-quantized", quant::Fp8Tensor(), false, true, true},
       {"fp8_block", "float-quantized", quant::Fp8Blocks(128, 128), false, true},
   };
 }
@@ -147,7 +147,8 @@ std::string WhyNot(Container container, const Scheme& scheme) {
                "or --to int4";
       [[fallthrough]];
     case Container::kGptqV2:
-      return integers ? "" : "it holds int4, int4_asym (gptq_v2), w2, w3 and w8";
+      return integers ? ""
+                      : "it holds int4, w2, w3 and w8; gptq_v2 also int4_asym, w3_asym, w2_asym";
     case Container::kAwq:
       return integers && w.bits == 4 ? "" : "it holds int4 and int4_asym";
     case Container::kFp8:

@@ -36,7 +36,7 @@ class WorkFolder {
                  const std::vector<nlohmann::json>& ledger, const at::Tensor& stream);
 
   std::string LayerFile(int64_t layer) const;
-  std::string PlanFile() const;  // Of a job for a size: the types that were chosen
+  std::string PlanFile() const;                // Of a job for a size: the types that were chosen
   std::vector<nlohmann::json> Ledger() const;  // Of all layers that are done
   const std::string& path() const { return path_; }
   // Removes what belongs to the work alone and gives `folder`, inside path(), its final name.

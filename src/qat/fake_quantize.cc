@@ -30,8 +30,16 @@ std::optional<quant::WeightFormat> FormatOf(const recipe::QuantizeRule& rule) {
       return quant::IntFormat(2, rule.group, rule.symmetric);
     case WeightQuantizer::kFp8:
       return quant::Fp8Rows();
+    case WeightQuantizer::kFp8Tensor:
+      return quant::Fp8Tensor();
     case WeightQuantizer::kFp8Block:
       return quant::Fp8Blocks(kFp8Block, kFp8Block);
+    case WeightQuantizer::kFp8E5m2:
+      return quant::Fp8Rows(quant::Element::kE5m2);
+    case WeightQuantizer::kFp8E5m2Tensor:
+      return quant::Fp8Tensor(quant::Element::kE5m2);
+    case WeightQuantizer::kFp8E5m2Block:
+      return quant::Fp8Blocks(kFp8Block, kFp8Block, quant::Element::kE5m2);
     case WeightQuantizer::kNvfp4:
       return quant::Nvfp4();
     case WeightQuantizer::kMxfp4:
@@ -77,22 +85,21 @@ std::optional<LearnedQuantizer> LearnedOf(const recipe::QuantizeRule& rule) {
   }
 }
 
-bool HasGlobalScale(const recipe::QuantizeRule& rule) {
+bool HasTensorScale(const recipe::QuantizeRule& rule) {
   const auto format = FormatOf(rule);
-  return format && format->has_global_scale;
+  return format && format->HasTensorScale();
 }
 
-void GlobalScales::Add(const std::string& name, const at::Tensor& w_NK) {
+void SharedRanges::Add(const std::string& name, const at::Tensor& w_NK) {
   const std::string fused = FusedName(name);
-  const float global = quant::GlobalScale(w_NK.detach());
-  const auto [found, added] = least_.try_emplace(fused.empty() ? name : fused, global);
-  if (!added) found->second = std::min(found->second, global);
+  float& amax = amax_[fused.empty() ? name : fused];
+  amax = std::max(amax, quant::MaxAbs(w_NK.detach()));
 }
 
-std::optional<float> GlobalScales::Of(const std::string& name) const {
+std::optional<float> SharedRanges::Of(const std::string& name) const {
   const std::string fused = FusedName(name);
-  const auto found = least_.find(fused.empty() ? name : fused);
-  return found == least_.end() ? std::nullopt : std::optional(found->second);
+  const auto found = amax_.find(fused.empty() ? name : fused);
+  return found == amax_.end() ? std::nullopt : std::optional(found->second);
 }
 
 at::Tensor FakeQuantize(const recipe::QuantizeRule& rule, const at::Tensor& w_NK,
@@ -114,7 +121,7 @@ at::Tensor FakeQuantize(const recipe::QuantizeRule& rule, const at::Tensor& w_NK
   const auto format = FormatOf(rule);
   TERN_CHECK(format.has_value(), "rules of none are taken out");
   quant::RangeSearch range;
-  range.global = scales.global;
+  if (format->HasTensorScale()) range.amax = scales.amax;
   at::Tensor inside_NK;
   at::Tensor* inside = rule.clipped_gradient ? &inside_NK : nullptr;
   const at::Tensor quantized_NK =
@@ -135,7 +142,7 @@ quant::QuantizedWeight Encode(const recipe::QuantizeRule& rule, const at::Tensor
                                {UsedScale(*learned, scales.scale_N1) * unit, {}, 1});
   }
   quant::RangeSearch range;
-  range.global = scales.global;
+  if (format->HasTensorScale()) range.amax = scales.amax;
   return quant::Quantize(w_NK, *format, range);
 }
 

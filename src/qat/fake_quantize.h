@@ -18,25 +18,25 @@ namespace tern::qat {
 // How the rule's codes and scales are stored; nothing where no such format has its levels: ternary
 // (src/quant/ternary.h) and seq_ternary.
 std::optional<quant::WeightFormat> FormatOf(const recipe::QuantizeRule& rule);
-bool HasGlobalScale(const recipe::QuantizeRule& rule);
+bool HasTensorScale(const recipe::QuantizeRule& rule);
 // Nothing when the rule's scales are not learned.
 std::optional<LearnedQuantizer> LearnedOf(const recipe::QuantizeRule& rule);
 
 // The numbers beside a matrix's latents that its rule quantizes with.
 struct RuleScales {
-  at::Tensor scale_N1;          // Of LearnedOf's, else undefined
-  std::optional<float> global;  // Of a format with a global scale; absent: the matrix's own
+  at::Tensor scale_N1;        // Of LearnedOf's, else undefined
+  std::optional<float> amax;  // SharedRanges', for a rule with HasTensorScale
 };
 
-// Global scales of matrices, by parameter name: engines make one matrix of several
-// (arch/fused_names.h), which has one, the least. Only of matrices whose rules have one.
-class GlobalScales {
+// Ranges of matrices with a scale for the whole, by parameter name: engines make one matrix of
+// several (arch/fused_names.h), which has one, for the largest of all.
+class SharedRanges {
  public:
   void Add(const std::string& name, const at::Tensor& w_NK);
   std::optional<float> Of(const std::string& name) const;
 
  private:
-  std::map<std::string, float> least_;  // By fused name
+  std::map<std::string, float> amax_;  // By fused name
 };
 
 // w_NK: fp32 latents, which a rule of none leaves as they are. With gradients. `noise`: what a rule

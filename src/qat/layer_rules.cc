@@ -1,8 +1,6 @@
 // See layer_rules.h.
 #include "qat/layer_rules.h"
 
-#include <fnmatch.h>
-
 #include <algorithm>
 #include <iterator>
 
@@ -11,20 +9,13 @@
 #include "qat/fake_quantize.h"
 #include "quant/hadamard.h"
 #include "quant/weight_format.h"
+#include "recipe/frozen.h"
 
 namespace tern::qat {
 namespace {
 
-constexpr std::string_view kWeight = ".weight";
 // Smaller blocks mix too few inputs to spread an outlier.
 constexpr int64_t kLeastHadamard = 16;
-
-bool Matches(const std::string& pattern, const std::string& parameter) {
-  const std::string layer = parameter.substr(0, parameter.size() - kWeight.size());
-  const std::string last = layer.substr(layer.rfind('.') + 1);
-  return ::fnmatch(pattern.c_str(), layer.c_str(), 0) == 0 ||
-         ::fnmatch(pattern.c_str(), last.c_str(), 0) == 0;
-}
 
 std::vector<ParameterSpec> Linears(const ModelConfig& model) {
   std::vector<ParameterSpec> linears;
@@ -127,8 +118,9 @@ std::vector<ParameterSpec> MatchLayers(const std::vector<std::string>& patterns,
   std::vector<ParameterSpec> matched;
   for (const std::string& pattern : patterns) {
     const size_t before = matched.size();
-    std::copy_if(linears.begin(), linears.end(), std::back_inserter(matched),
-                 [&](const ParameterSpec& spec) { return Matches(pattern, spec.name); });
+    std::copy_if(
+        linears.begin(), linears.end(), std::back_inserter(matched),
+        [&](const ParameterSpec& spec) { return recipe::MatchesName(pattern, spec.name); });
     if (matched.size() > before) continue;
     throw RecipeError(StrCat(
         key, ": found \"", pattern, "\", which matches no linear layer; they are called like ",
@@ -184,7 +176,7 @@ std::vector<std::string> Describe(const LayerRules& rules, const ModelConfig& mo
   std::vector<std::string> lines;
   for (const auto& [what, count] : counts) {
     lines.push_back(StrCat(what, ": ", count.first, " matrices, ",
-                           FormatSi(static_cast<double>(count.second)), "weights"));
+                           FormatSi(static_cast<double>(count.second)), " weights"));
   }
   return lines;
 }

@@ -101,18 +101,18 @@ std::vector<std::string> QuantizedModel::Names() const {
   return names;
 }
 
-GlobalScales QuantizedModel::GlobalsAt(const model::Decoder& decoder, int64_t step) const {
+SharedRanges QuantizedModel::RangesAt(const model::Decoder& decoder, int64_t step) const {
   const at::NoGradGuard no_grad;
-  GlobalScales globals;
+  SharedRanges ranges;
   for (const auto& [name, stored] : rules_) {
-    if (HasGlobalScale(RuleAt(stored, step)))
-      globals.Add(name, adapters_.Merged(name, decoder.Get(name)));
+    if (HasTensorScale(RuleAt(stored, step)))
+      ranges.Add(name, adapters_.Merged(name, decoder.Get(name)));
   }
-  return globals;
+  return ranges;
 }
 
 at::Tensor QuantizedModel::Effective(const std::string& name, const at::Tensor& latent_NK,
-                                     const GlobalScales& globals, int64_t step, double share,
+                                     const SharedRanges& ranges, int64_t step, double share,
                                      bool trains) const {
   const at::Tensor merged_NK = adapters_.Merged(name, latent_NK);
   const auto rule = rules_.find(name);
@@ -120,7 +120,7 @@ at::Tensor QuantizedModel::Effective(const std::string& name, const at::Tensor& 
   const quant::Noise noise{RandomStream(seed_, StrCat("rounding/", stage_id_, "/", name)),
                            static_cast<uint64_t>(step) * static_cast<uint64_t>(merged_NK.numel())};
   const at::Tensor quantized_NK =
-      FakeQuantize(RuleAt(rule->second, step), merged_NK, {ScaleOf(name), globals.Of(name)},
+      FakeQuantize(RuleAt(rule->second, step), merged_NK, {ScaleOf(name), ranges.Of(name)},
                    trains ? &noise : nullptr);
   return share < 1 ? merged_NK * (1 - share) + quantized_NK * share : quantized_NK;
 }
@@ -131,9 +131,9 @@ model::Decoder QuantizedModel::Begin(const model::Decoder& decoder, int64_t step
   std::map<std::string, at::Tensor> values;
   graph_.clear();
   leaves_.clear();
-  const GlobalScales globals = GlobalsAt(decoder, step);
+  const SharedRanges ranges = RangesAt(decoder, step);
   for (const std::string& name : Names()) {
-    graph_.push_back(Effective(name, decoder.Get(name), globals, step, share, true));
+    graph_.push_back(Effective(name, decoder.Get(name), ranges, step, share, true));
     // Beside adapters, other layers are frozen.
     leaves_.push_back(graph_.back().detach().set_requires_grad(graph_.back().requires_grad()));
     values[name] = leaves_.back();
@@ -155,11 +155,11 @@ void QuantizedModel::End() {
 
 model::Decoder QuantizedModel::Shipped(const model::Decoder& decoder) const {
   const at::NoGradGuard no_grad;
-  const GlobalScales globals = GlobalsAt(decoder, steps_);
+  const SharedRanges ranges = RangesAt(decoder, steps_);
   std::map<std::string, at::Tensor> values;
   for (const std::string& name : Names()) {
     values[name] =
-        Effective(name, decoder.Get(name), globals, steps_, 1, false).detach().contiguous();
+        Effective(name, decoder.Get(name), ranges, steps_, 1, false).detach().contiguous();
   }
   return decoder.With(values).WithInputs(InputsOf(rules_));
 }
@@ -227,17 +227,17 @@ struct RuledMatrix {
 std::map<std::string, RuledMatrix> RuledMatrices(const checkpoint::CheckpointReader& reader,
                                                  const model::Decoder& merged) {
   std::map<std::string, RuledMatrix> matrices;
-  GlobalScales globals;
+  SharedRanges ranges;
   for (const auto& [name, rule] : StoredRules(reader)) {
     RuledMatrix& matrix = matrices[name];
     matrix.rule = rule;
     matrix.latent_NK = merged.Get(name).detach();
-    if (HasGlobalScale(rule)) globals.Add(name, matrix.latent_NK);
+    if (HasTensorScale(rule)) ranges.Add(name, matrix.latent_NK);
     if (!LearnedOf(rule)) continue;
     matrix.scales.scale_N1 = NewScale(matrix.latent_NK.size(0));
     model::ReadInto(reader, StrCat(kExtraGroup, ScaleName(name)), matrix.scales.scale_N1);
   }
-  for (auto& [name, matrix] : matrices) matrix.scales.global = globals.Of(name);
+  for (auto& [name, matrix] : matrices) matrix.scales.amax = ranges.Of(name);
   return matrices;
 }
 

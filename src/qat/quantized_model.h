@@ -54,10 +54,10 @@ class QuantizedModel {
   const at::Tensor& ScaleOf(const std::string& parameter) const;  // Undefined: not learned
   // Layers that are not used as they are.
   std::vector<std::string> Names() const;
-  GlobalScales GlobalsAt(const model::Decoder& decoder, int64_t step) const;
+  SharedRanges RangesAt(const model::Decoder& decoder, int64_t step) const;
   // What layer `name` runs with: its latents with the adapter, quantized by its rule at `step`.
   at::Tensor Effective(const std::string& name, const at::Tensor& latent_NK,
-                       const GlobalScales& globals, int64_t step, double share, bool trains) const;
+                       const SharedRanges& ranges, int64_t step, double share, bool trains) const;
   // The rule at a step: fewer bits as a progressive schedule goes on.
   recipe::QuantizeRule RuleAt(const recipe::QuantizeRule& rule, int64_t step) const;
 

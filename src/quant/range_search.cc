@@ -58,8 +58,10 @@ class Searcher {
       : format_(format), range_(range), grid_(format.grid()), global_(global) {}
 
   Scale Find(const WeightBlock& block) const {
-    const Range range = RangeOf(block);
-    if (range_.method == RangeSearch::Method::kMinMax) return MinMax(range);
+    Range range = RangeOf(block);
+    const bool shared = range_.amax && !format_.has_global_scale;
+    if (shared) range = {-*range_.amax, *range_.amax};
+    if (shared || range_.method == RangeSearch::Method::kMinMax) return MinMax(range);
     Scale best = MinMax(range);
     double least = Error(block, best);
     const bool both = range_.signed_scale && grid_.integer && format_.symmetric;
@@ -121,10 +123,13 @@ SegmentScale FindSegmentScale(const float* w, int64_t count, const WeightFormat&
   return Searcher(format, range, global).Find({w, 1, count, count, importance});
 }
 
-float GlobalScale(const at::Tensor& w_NK) {
+float MaxAbs(const at::Tensor& w_NK) {
   const Range range =
       RangeOf({w_NK.const_data_ptr<float>(), 1, w_NK.numel(), w_NK.numel(), nullptr});
-  const float amax = std::max(-range.min, range.max);
+  return std::max(-range.min, range.max);
+}
+
+float GlobalScaleOf(float amax) {
   // An all-zero matrix, or one so small that G would be no number: any G holds it.
   const float global = kNvfp4Range / amax;
   return std::isfinite(global) ? global : 1.0f;
@@ -144,7 +149,8 @@ BlockScales FindScales(const at::Tensor& w_NK, const WeightFormat& format, const
   BlockScales out;
   out.scale_RC = at::empty({r_count, c_count}, at::kFloat);
   if (!format.symmetric) out.zero_RC = at::empty({r_count, c_count}, at::kFloat);
-  if (format.has_global_scale) out.global = range.global ? *range.global : GlobalScale(w_NK);
+  TERN_CHECK(!range.amax || format.HasTensorScale(), "a shared range of ", format.Describe());
+  if (format.has_global_scale) out.global = GlobalScaleOf(range.amax ? *range.amax : MaxAbs(w_NK));
   const Searcher searcher(format, range, out.global);
   const float* w = w_NK.const_data_ptr<float>();
   const float* importance = importance_K.defined() ? importance_K.const_data_ptr<float>() : nullptr;

@@ -108,9 +108,10 @@ WeightFormat IntFormat(int bits, int64_t group, bool symmetric, ScaleDtype scale
   TERN_CHECK(bits >= 2 && bits <= 8, "integers of ", bits, " bits");
   return {Element::kInt, bits, symmetric, 1, group, scale, false};
 }
-WeightFormat Fp8Rows() { return {Element::kE4m3, 8, true, 1, 0, ScaleDtype::kBf16, false}; }
-WeightFormat Fp8Blocks(int64_t n, int64_t k) {
-  return {Element::kE4m3, 8, true, n, k, ScaleDtype::kBf16, false};
+WeightFormat Fp8Rows(Element element) { return Fp8Blocks(1, 0, element); }
+WeightFormat Fp8Tensor(Element element) { return Fp8Blocks(0, 0, element); }
+WeightFormat Fp8Blocks(int64_t n, int64_t k, Element element) {
+  return {element, 8, true, n, k, ScaleDtype::kBf16, false};
 }
 WeightFormat Nvfp4() { return {Element::kE2m1, 4, true, 1, 16, ScaleDtype::kE4m3, true}; }
 WeightFormat Mxfp4() { return {Element::kE2m1, 4, true, 1, 32, ScaleDtype::kE8m0, false}; }

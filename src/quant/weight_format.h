@@ -28,6 +28,8 @@ struct WeightFormat {
   bool has_global_scale = false;
 
   Grid grid() const;
+  // One scale holds for the whole matrix, alone or above the blocks' own.
+  bool HasTensorScale() const { return has_global_scale || (block_n == 0 && block_k == 0); }
   // Bits of storage a weight takes in an [n, k] matrix, scales and zero points included.
   double BitsPerWeight(int64_t n, int64_t k) const;
   std::string Describe() const;  // "int4, a bf16 scale for 1 x 64 weights"
@@ -37,8 +39,10 @@ struct WeightFormat {
 // Formats that engines load. `group`: columns that share a scale.
 WeightFormat IntFormat(int bits, int64_t group, bool symmetric = true,
                        ScaleDtype scale = ScaleDtype::kBf16);
-WeightFormat Fp8Rows();  // E4M3, a bf16 scale a row
-WeightFormat Fp8Blocks(int64_t n, int64_t k);
+// E4M3 or E5M2 with bf16 scales: one a row, one for n x k weights, one a matrix.
+WeightFormat Fp8Rows(Element element = Element::kE4m3);
+WeightFormat Fp8Blocks(int64_t n, int64_t k, Element element = Element::kE4m3);
+WeightFormat Fp8Tensor(Element element = Element::kE4m3);
 WeightFormat Nvfp4();  // E2M1, groups of 16, E4M3 scales, a global fp32 scale
 WeightFormat Mxfp4();  // E2M1, groups of 32, E8M0 scales
 // llama.cpp's Q4_0 and Q8_0 (bits 4, 8): groups of 32, fp16 scales.

@@ -3,6 +3,9 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+
+#include <algorithm>
 
 #include "base/error.h"
 
@@ -42,6 +45,15 @@ void ForEachPiece(int64_t n, int64_t k, const WeightFormat& format, const BlockS
 }
 
 }  // namespace
+
+at::Tensor RoundScales(ScaleDtype dtype, const at::Tensor& scale_RC) {
+  at::Tensor rounded_RC = at::empty_like(scale_RC);
+  const float* scale = scale_RC.const_data_ptr<float>();
+  float* rounded = rounded_RC.mutable_data_ptr<float>();
+  std::transform(scale, scale + scale_RC.numel(), rounded,
+                 [&](float each) { return RoundScale(dtype, each); });
+  return rounded_RC;
+}
 
 at::Tensor EffectiveScales(const BlockScales& scales) {
   return scales.global == 1 ? scales.scale_RC : scales.scale_RC / scales.global;

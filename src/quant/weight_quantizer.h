@@ -45,11 +45,15 @@ struct RangeSearch {
   // kMse, symmetric integers: also tries scales below 0, which use the code -2^(bits-1) for the
   // side with the largest weight (llama.cpp's Q4_0; "full-range symmetric").
   bool signed_scale = false;
-  std::optional<float> global;  // Of formats with a global scale: shared by fused layers
+  // Of formats with HasTensorScale: the largest |w| of all matrices that share it, for engines make
+  // one matrix of several; absent: the matrix's own. kMse leaves a scale that is shared as it is.
+  std::optional<float> amax;
 };
 
-// G = 448 * 6 / amax. Throws NumericError when w holds NaN or Inf.
-float GlobalScale(const at::Tensor& w_NK);
+// Largest |w|; 0 of an empty matrix. Throws NumericError when w holds NaN or Inf.
+float MaxAbs(const at::Tensor& w_NK);
+// G = 448 * 6 / amax; 1 where that is no number.
+float GlobalScaleOf(float amax);
 
 // importance_K: fp32 [K], weight of each column in the squared error of kMse, or undefined. Throws
 // NumericError when w holds NaN or Inf or a scale does not fit its type, InputError when groups do
@@ -90,6 +94,9 @@ at::Tensor FakeQuantizeWith(const at::Tensor& w_NK, const WeightFormat& format,
 at::Tensor FakeQuantizeStochastic(const at::Tensor& w_NK, const WeightFormat& format,
                                   const Noise& noise, const RangeSearch& range = {},
                                   at::Tensor* inside_NK = nullptr);
+
+// RoundScale of each of them, in a new tensor. fp32, contiguous; throws as RoundScale.
+at::Tensor RoundScales(ScaleDtype dtype, const at::Tensor& scale_RC);
 
 // What a scale multiplies with: scale / global in fp32. [R, C]
 at::Tensor EffectiveScales(const BlockScales& scales);

@@ -48,6 +48,7 @@ void CheckTensor(const Recipe& recipe, bool shape_is_known) {
 
 std::string TrainedByOneProcess(const TrainStage& stage) {
   if (stage.lora.rank > 0) return "lora";
+  if (!stage.freeze.empty()) return "freeze";
   if (!stage.quantize.rules.empty() || stage.quantize.warmup_steps > 0) return "quantize";
   return IsPlain(stage.losses) ? "" : "losses";
 }

@@ -34,6 +34,7 @@ bool HoldsLevels(std::string_view packed, WeightQuantizer weights) {
     case WeightQuantizer::kInt3:
     case WeightQuantizer::kInt2:
     case WeightQuantizer::kFp8:
+    case WeightQuantizer::kFp8Tensor:
     case WeightQuantizer::kFp8Block:
     case WeightQuantizer::kNvfp4:
     case WeightQuantizer::kMxfp4:
@@ -45,6 +46,9 @@ bool HoldsLevels(std::string_view packed, WeightQuantizer weights) {
       return !gguf;
     case WeightQuantizer::kTernary:
     case WeightQuantizer::kSeqTernary:
+    case WeightQuantizer::kFp8E5m2:
+    case WeightQuantizer::kFp8E5m2Tensor:
+    case WeightQuantizer::kFp8E5m2Block:
       return false;
   }
   __builtin_unreachable();
@@ -108,8 +112,9 @@ void CheckPacked(const ExportStage& exported, const TrainStage& stage, std::stri
     throw RecipeError(StrCat(
         exported.id, ".formats: ", format, " cannot hold ", NameOf(rule), " of ", stage.id,
         ".quantize.rules.", rule.name,
-        format == kPackedGguf ? ": its matrices are q4_0 and q8_0; want weights: q4_0 or q8_0, "
-                              : ": its levels are not integers times a scale in bf16; want ",
+        format == kPackedGguf
+            ? ": its matrices are q4_0 and q8_0; want weights: q4_0 or q8_0, "
+            : ": its levels are not integers or E4M3 times a scale in bf16; want ",
         HoldsLevels(kPackedGguf, rule.weights) ? "gguf/quantized, " : "", "hf/f32 or gguf/f32"));
   }
 }
@@ -152,6 +157,11 @@ void CheckExports(const Recipe& recipe, const TrainStage& stage) {
 
 }  // namespace
 
+bool LearnsScales(const QuantizeConfig& config) {
+  return std::any_of(config.rules.begin(), config.rules.end(),
+                     [](const QuantizeRule& rule) { return LearnsScales(rule.weights); });
+}
+
 void CheckQuantize(const Recipe& recipe, const TrainStage& stage) {
   const QuantizeConfig& q = stage.quantize;
   const std::string at = stage.id + ".quantize.";
@@ -175,10 +185,7 @@ void CheckQuantize(const Recipe& recipe, const TrainStage& stage) {
     CheckUnused(q, rule, at);
     CheckRounding(rule, at);
   }
-  const bool learns = std::any_of(q.rules.begin(), q.rules.end(), [](const QuantizeRule& rule) {
-    return LearnsScales(rule.weights);
-  });
-  if (stage.optimizer.scale_lr_factor != 1 && !learns) {
+  if (stage.optimizer.scale_lr_factor != 1 && !LearnsScales(q)) {
     throw RecipeError(
         StrCat(stage.id, ".optimizer.scale_lr_factor = ", stage.optimizer.scale_lr_factor,
                ", and no quantize.rules learn a scale; want 1, or weights: lsq8, lsq4, "
@@ -193,11 +200,17 @@ void CheckQuantize(const Recipe& recipe, const TrainStage& stage) {
     throw RecipeError(StrCat(at, "warmup_steps = ", q.warmup_steps, " is not below ", stage.id,
                              ".steps = ", stage.steps, ": the last steps must train what ships"));
   }
-  if (stage.lora.rank > 0 && stage.activation_checkpointing == ActivationCheckpointing::kBlock) {
-    throw RecipeError(
-        StrCat(stage.id,
-               ".activation_checkpointing: found block beside lora, whose first block "
-               "has nothing to differentiate; want none"));
+  const bool adapts = stage.lora.rank > 0;
+  if (adapts && !stage.freeze.empty()) {
+    throw RecipeError(StrCat(stage.id,
+                             ".freeze: found patterns beside lora, which leaves the whole ",
+                             "model as it is; want one of them"));
+  }
+  if ((adapts || !stage.freeze.empty()) &&
+      stage.activation_checkpointing == ActivationCheckpointing::kBlock) {
+    throw RecipeError(StrCat(stage.id, ".activation_checkpointing: found block beside ",
+                             adapts ? "lora" : "freeze",
+                             ", whose first block may have nothing to differentiate; want none"));
   }
   CheckExports(recipe, stage);
 }

@@ -6,6 +6,9 @@
 
 namespace tern::recipe {
 
+// Whether scales of a rule are learned: lsq, seq, sign.
+bool LearnsScales(const QuantizeConfig& config);
+
 // Throws RecipeError: a ladder of what are no integers, an export that would round or drop what the
 // last train stage quantized.
 void CheckQuantize(const Recipe& recipe, const TrainStage& stage);

@@ -48,6 +48,7 @@ one key, `tern recipe show RECIPE` the whole recipe with the origin of each valu
 | `recipes/qat_int4_smollm2.yaml`, and `int3`, `int2`, `fp8`, `nvfp4` | SmolLM2-135M fine-tuned in that format ([distillation.md](distillation.md)) |
 | `recipes/bitdistill_smollm2_135m.yaml` | SmolLM2-135M to ternary by distillation |
 | `recipes/distill_compact_student.yaml` | SmolLM2-135M as the teacher of a small ternary student |
+| `recipes/efficientqat_w2g64_llama2_7b.yaml` | Llama-2-7B to 2 bits layer by layer, as published, on your text |
 | `recipes/quantize_smollm2.yaml` | SmolLM2-135M to a 4-bit folder and a GGUF file, without training ([quantize.md](quantize.md)) |
 | `use:` in `model` | model/bitnet_3m, model/bitnet_6m, model/bitnet_31m; the published shapes model/bitnet_700m, model/bitnet_1_3b, model/bitnet_3b, model/bitnet_2b4t |
 | `use:` in `data` | data/shakespeare: the corpus of the quickstart |

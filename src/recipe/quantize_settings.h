@@ -9,8 +9,14 @@
 
 namespace tern::recipe {
 
-// Of AutoRound, when nothing else is said: as published.
-inline constexpr int64_t kAutoRoundSteps = 200;
+// Of training a layer, when nothing else is said: as published of AutoRound.
+inline constexpr int64_t kLayerSteps = 200;
+
+struct BlockApSettings {    // ptq/block_ap.h
+  double weight_lr = 1e-5;  // EfficientQAT: 2e-5 for 2 bits, 1e-5 for 3 and 4
+  double scale_lr = 1e-4;   // Of scales and zero points
+  bool operator==(const BlockApSettings&) const = default;
+};
 
 struct GptqSettings {
   double damping = 0.01;         // Part of the mean of the Hessian's diagonal added to it
@@ -34,10 +40,12 @@ struct QuantizeSettings {
   std::string field = "text";
   int64_t calibration_tokens = 65536, sequence = 512;
   GptqSettings gptq;
-  int64_t auto_round_steps = 0;  // ptq/auto_round.h; 0: kAutoRoundSteps
-  int64_t scale_steps = 0;       // ptq/scale_training.h, after the method; 0: none
-  std::string imatrix;           // GGUF: ptq/importance.h; read when it exists, else written
-  bool pure = false;             // GGUF: one type for all matrices
+  int64_t layer_steps = 0;  // Of methods that train a layer (ptq/layer_training.h); 0: kLayerSteps
+  int64_t batch = 1;        // Sequences of such a step, and of scale_steps
+  BlockApSettings block_ap;
+  int64_t scale_steps = 0;  // ptq/scale_training.h, after the method; 0: none
+  std::string imatrix;      // GGUF: ptq/importance.h; read when it exists, else written
+  bool pure = false;        // GGUF: one type for all matrices
   bool allow_requantize = false;
   double max_kl = 0;  // Above 0: a result whose mean KL to the source is larger is refused
 };

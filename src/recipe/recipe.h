@@ -191,7 +191,11 @@ enum class WeightQuantizer {
   kInt3,
   kInt2,
   kFp8,
+  kFp8Tensor,
   kFp8Block,
+  kFp8E5m2,
+  kFp8E5m2Tensor,
+  kFp8E5m2Block,
   kNvfp4,
   kMxfp4,
   kQ4_0,
@@ -262,6 +266,7 @@ struct TrainStage {
   FaultPolicy faults;
   LossesConfig losses;
   QuantizeConfig quantize;
+  std::vector<std::string> freeze;  // Globs over parameters that stay as they are (qat/frozen.h)
   LoraConfig lora;
 };
 

@@ -194,6 +194,9 @@ void DescribeTrain(FieldVisitor& v, TrainStage& t) {
           DescribeLosses);
   Section(v, "quantize", t.quantize, "Fake quantization of linear layers (docs/distillation.md)",
           DescribeQuantize);
+  v.Texts("freeze", t.freeze,
+          {"Parameters that stay as they are: globs over names (model.embed_tokens) or their last "
+           "part (down_proj, *norm)"});
   Section(v, "lora", t.lora, "Low-rank adapters, trained instead of the model", DescribeLora);
 }
 

@@ -36,9 +36,10 @@ void DescribeSettings(FieldVisitor& v, QuantizeSettings& s) {
          "divide",
          "weights", -1, 1 << 20});
   v.Text("container", s.container, {"compressed-tensors (empty), gptq, gptq_v2, awq or fp8"});
-  v.Text("method", s.method,
-         {"rtn, hqq, gptq, autoround; of GGUF rtn, imatrix; empty: gptq or imatrix with a "
-          "calibration"});
+  v.Text(
+      "method", s.method,
+      {"rtn, hqq, gptq, autoround, block_ap; of GGUF rtn, imatrix; empty: gptq or imatrix with a "
+       "calibration"});
   v.Flag("min_max", s.min_max, {"Ranges from the largest weights, without a search"});
   v.Flag("rotate", s.rotate,
          {"Hadamard rotations go into the weights first, which unties a tied head"});
@@ -50,8 +51,12 @@ void DescribeSettings(FieldVisitor& v, QuantizeSettings& s) {
   DescribeOrder(v, s.gptq.activation_order);
   v.Int("rounds", s.gptq.rounds,
         {"gptq: turns of better scales and codes afterwards; 0: GPTQ as published", "", 0, 20});
-  v.Int("steps", s.auto_round_steps,
-        {"autoround: steps of training a layer; 0: 200", "steps", 0, 100000});
+  v.Int("steps", s.layer_steps,
+        {"autoround, block_ap: steps of training a layer; 0: 200", "steps", 0, 100000});
+  v.Int("batch", s.batch, {"Of steps and scale_steps", "sequences", 1, 1024});
+  v.Real("weight_lr", s.block_ap.weight_lr, {"block_ap: learning rate of weights", "", 0, 1});
+  v.Real("scale_lr", s.block_ap.scale_lr,
+         {"block_ap: learning rate of scales and zero points", "", 0, 1});
   v.Int("scale_steps", s.scale_steps,
         {"Steps of training the scales of integers behind any method, codes fixed; 0: none",
          "steps", 0, 100000});

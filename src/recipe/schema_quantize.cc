@@ -4,9 +4,28 @@
 namespace tern::recipe {
 namespace {
 
-constexpr const char* kWeightQuantizers[] = {
-    "none",  "ternary", "int8", "int4", "int3", "int2", "fp8",  "fp8_block",   "nvfp4",
-    "mxfp4", "q4_0",    "q8_0", "lsq8", "lsq4", "lsq3", "seq2", "seq_ternary", "sign"};
+constexpr const char* kWeightQuantizers[] = {"none",
+                                             "ternary",
+                                             "int8",
+                                             "int4",
+                                             "int3",
+                                             "int2",
+                                             "fp8",
+                                             "fp8_tensor",
+                                             "fp8_block",
+                                             "fp8_e5m2",
+                                             "fp8_e5m2_tensor",
+                                             "fp8_e5m2_block",
+                                             "nvfp4",
+                                             "mxfp4",
+                                             "q4_0",
+                                             "q8_0",
+                                             "lsq8",
+                                             "lsq4",
+                                             "lsq3",
+                                             "seq2",
+                                             "seq_ternary",
+                                             "sign"};
 static_assert(std::size(kWeightQuantizers) == static_cast<size_t>(WeightQuantizer::kSign) + 1);
 constexpr const char* kInputQuantizers[] = {"none", "int8", "int4_absmean", "int4_absmax"};
 static_assert(std::size(kInputQuantizers) == static_cast<size_t>(InputQuantizer::kInt4Absmax) + 1);
@@ -17,9 +36,10 @@ void DescribeRule(FieldVisitor& v, QuantizeRule& r) {
   v.Texts("layers", r.layers,
           {"Globs over layers (model.layers.0.mlp.up_proj) or their last part (down_proj); one "
            "that matches nothing is an error"});
-  Choice(v, "weights", r.weights, kWeightQuantizers,
-         {"Quantizer; none leaves the weights as they are. q4_0 and q8_0 are llama.cpp's blocks of "
-          "32; lsq, seq and sign learn a scale a row"});
+  Choice(
+      v, "weights", r.weights, kWeightQuantizers,
+      {"Quantizer; none leaves the weights as they are. fp8 is E4M3 with a scale a row; q4_0 and "
+       "q8_0 are llama.cpp's blocks of 32; lsq, seq and sign learn a scale a row"});
   v.Int("group", r.group,
         {"int8 to int2: weights that share a scale; 0: a row", "weights", 0, 1 << 20});
   v.Flag("symmetric", r.symmetric, {"int8 to int2: without zero points"});

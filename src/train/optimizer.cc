@@ -32,10 +32,11 @@ double NormOf(const std::vector<double>& squares, double loss_scale) {
 }
 
 AdamW::AdamW(const std::vector<model::Parameter>& parameters, const recipe::OptimizerConfig& config,
-             size_t first_trained)
+             const std::vector<bool>& frozen)
     : parameters_(parameters), config_(config) {
   for (const model::Parameter& parameter : parameters_) {
-    const bool trained = exp_avg_.size() >= first_trained;  // Of this parameter's index
+    const size_t index = exp_avg_.size();
+    const bool trained = index >= frozen.size() || !frozen[index];
     at::TensorOptions options = parameter.value.options().requires_grad(false);
     if (config.offload) options = options.device(at::kCPU);
     for (std::vector<at::Tensor>* moments : {&exp_avg_, &exp_avg_sq_})

@@ -21,10 +21,10 @@ double NormOf(const std::vector<double>& squares, double loss_scale);
 
 class AdamW {
  public:
-  // Parameters before `first_trained` are frozen: they never have a gradient, and get no moments.
+  // frozen: of the first parameters those that never have a gradient, and get no moments.
   // config.offload: moments are in host memory wherever the parameters are.
   AdamW(const std::vector<model::Parameter>& parameters, const recipe::OptimizerConfig& config,
-        size_t first_trained = 0);
+        const std::vector<bool>& frozen = {});
 
   // Squares of the 2-norms of the gradients, by parameter; 0 for one without a gradient.
   std::vector<double> GradSquares() const;

@@ -17,6 +17,7 @@
 #include "eval/perplexity.h"
 #include "qat/quantized_model.h"
 #include "recipe/check_parallel.h"
+#include "recipe/frozen.h"
 #include "train/attention_backend.h"
 #include "train/checkpointer.h"
 #include "train/health.h"
@@ -217,6 +218,8 @@ void Trainer::Initialize() {
   for (const std::string& line : qat::Describe(quantized_.rules(), job_.recipe.model)) {
     if (!quantized_.empty()) LogInfo(stage_.id, ": ", line);
   }
+  const std::string frozen = recipe::DescribeFrozen(stage_, job_.recipe.model);
+  if (!frozen.empty()) LogInfo(stage_.id, ": freeze: ", frozen);
 }
 
 StepOptions Trainer::ForwardOptions(nn::BitLinearObserver* observer) {

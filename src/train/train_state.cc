@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "model/checkpoint_io.h"
 #include "qat/quantized_model.h"
+#include "recipe/frozen.h"
 #include "train/train.h"
 
 namespace tern::train {
@@ -96,14 +97,13 @@ checkpoint::PartFile PartFromJson(const nlohmann::json& json) {
           json.at("rows").get<std::vector<std::pair<int64_t, int64_t>>>()};
 }
 
-// Beside adapters, which are trained instead, the model is frozen.
 model::Decoder DecoderFor(const ModelConfig& config, const recipe::TrainStage& stage,
                           const at::Device& device) {
   model::Decoder decoder(config, device);
-  if (stage.lora.rank == 0) return decoder;
-  for (const model::Parameter& parameter : decoder.parameters()) {
-    at::Tensor frozen = parameter.value;  // A handle to the same tensor
-    frozen.set_requires_grad(false);
+  const std::vector<bool> frozen = recipe::FrozenParameters(stage, config);
+  for (size_t i = 0; i < frozen.size(); ++i) {
+    at::Tensor value = decoder.parameters()[i].value;  // A handle to the same tensor
+    value.set_requires_grad(!frozen[i]);
   }
   return decoder;
 }
@@ -116,7 +116,7 @@ TrainState::TrainState(const recipe::Recipe& recipe, const recipe::TrainStage& s
     : decoder(DecoderFor(recipe.model, stage, device)),
       extra(more),
       sharding(group, recipe.parallel, &decoder),
-      optimizer(Trained(), stage.optimizer, stage.lora.rank > 0 ? decoder.parameters().size() : 0),
+      optimizer(Trained(), stage.optimizer, recipe::FrozenParameters(stage, recipe.model)),
       scaler(stage.loss_scaling),
       faults(stage.faults),
       balance(stage.losses) {}

@@ -302,6 +302,66 @@ TEST_F(QatTest, AdaptersUnderTernaryLayersAreMergedAndShipped) {
   EXPECT_GT(moment_RK.abs().max().item<float>(), 0.0f);
 }
 
+// What `freeze` matches keeps its bits and has no moments; the rest is trained, to the same bits
+// across a stop.
+TEST_F(QatTest, FrozenParametersStayAndResumeToTheSameBits) {
+  const std::vector<std::string> keys = {
+      "train.quantize.rules={body: {weights: int4, group: 32}}",
+      "train.freeze=[model.embed_tokens, '*norm', model.layers.0.*]", "train.steps=4"};
+  const SmallRun whole(Tuned()), cut(Tuned());
+  Run(whole, keys);
+  std::vector<std::string> half = keys;
+  half.back() = "train.steps=2";
+  Run(cut, half);
+  Run(cut, keys);
+  const auto trained = transfer::OpenDecoder(whole.Path("train/step-00000004"));
+  const auto resumed = transfer::OpenDecoder(cut.Path("train/step-00000004"));
+  const checkpoint::CheckpointReader reader(whole.Path("train/step-00000004"));
+  const model::Decoder latents = qat::LoadLatents(reader);
+  const auto start = transfer::OpenDecoder(DenseModel());
+  for (const model::Parameter& parameter : start.decoder.parameters()) {
+    const std::string& name = parameter.spec.name;
+    const bool stays = name.find("layers.1.mlp") == std::string::npos &&
+                       name.find("layers.1.self_attn") == std::string::npos;
+    EXPECT_EQ(at::equal(latents.Get(name), parameter.value), stays) << name;
+    const at::Tensor moment = at::empty(parameter.spec.shape, at::kFloat);
+    if (stays) {
+      EXPECT_THROW(model::ReadInto(reader, StrCat(checkpoint::kExpAvgGroup, name), moment),
+                   FormatError)
+          << name;
+    } else {
+      model::ReadInto(reader, StrCat(checkpoint::kExpAvgGroup, name), moment);
+      EXPECT_GT(moment.abs().max().item<float>(), 0.0f) << name;
+    }
+    EXPECT_TRUE(at::equal(trained.decoder.Get(name), resumed.decoder.Get(name))) << name;
+  }
+}
+
+// The scales of a fixed model alone, as after its weights were quantized.
+TEST_F(QatTest, LearnedScalesAreTrainedBesideFrozenWeights) {
+  const SmallRun run(Tuned());
+  Run(run, {"train.quantize.rules={body: {weights: lsq3}}", "train.freeze=['*']",
+            "eval.recovery=true", "train.optimizer.scale_lr_factor=1"});
+  const model::Decoder latents =
+      qat::LoadLatents(checkpoint::CheckpointReader(run.Path("train/step-00000010")));
+  const auto start = transfer::OpenDecoder(DenseModel());
+  for (const model::Parameter& parameter : start.decoder.parameters())
+    EXPECT_TRUE(at::equal(latents.Get(parameter.spec.name), parameter.value));
+  EXPECT_LT(Result(run, "eval")["mean_kl"].get<double>(),
+            Result(run, "eval")["start_mean_kl"].get<double>());
+}
+
+TEST_F(QatTest, RefusesToFreezeWhatWouldNotTrain) {
+  EXPECT_NE(Refused({"train.freeze=['*']"}).find("match every parameter"), std::string::npos);
+  EXPECT_NE(Refused({"train.freeze=[lm_head]"}).find("the head is the embedding's"),
+            std::string::npos);
+  EXPECT_NE(Refused({"train.freeze=['*norm']", "train.lora={rank: 4}"}).find("beside lora"),
+            std::string::npos);
+  EXPECT_NE(Refused({"train.freeze=['*norm']", "train.activation_checkpointing=block"})
+                .find("found block beside freeze"),
+            std::string::npos);
+}
+
 // Every quantizer whose levels a packed format has, ships as the codes and scales of the training:
 // the re-read matrices are the trainer's, so logits differ by the order of sums alone.
 class PackedExportTest : public QatTest, public ::testing::WithParamInterface<const char*> {
@@ -339,9 +399,10 @@ INSTANTIATE_TEST_SUITE_P(
                       "{a: {weights: int4, group: 64, symmetric: false}}",
                       "{a: {weights: int3, group: 32, symmetric: false}}",
                       "{a: {weights: int2, group: 16}}", "{a: {weights: fp8}}",
-                      "{a: {weights: fp8_block}}", "{a: {weights: nvfp4}}", "{a: {weights: mxfp4}}",
-                      "{a: {weights: lsq8}}", "{a: {weights: lsq4}}", "{a: {weights: lsq3}}",
-                      "{a: {weights: seq2}}", "{a: {weights: sign}}",
+                      "{a: {weights: fp8_block}}", "{a: {weights: fp8_tensor}}",
+                      "{a: {weights: nvfp4}}", "{a: {weights: mxfp4}}", "{a: {weights: lsq8}}",
+                      "{a: {weights: lsq4}}", "{a: {weights: lsq3}}", "{a: {weights: seq2}}",
+                      "{a: {weights: sign}}",
                       // Groups that only their scales tell apart, and layers without a rule.
                       "{a: {weights: int3, group: 32}, b: {layers: [o_proj], weights: lsq3}, c: "
                       "{layers: [q_proj], weights: int3, group: 32, symmetric: false}}",

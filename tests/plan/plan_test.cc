@@ -47,6 +47,17 @@ TEST(PlanTest, AllIsTrained) {
   EXPECT_FALSE(memory.contains("copy for the checkpoint"));
 }
 
+TEST(PlanTest, FrozenParametersHaveNoGradientsAndMoments) {
+  recipe::TrainStage stage = Stage();
+  stage.freeze = {"model.embed_tokens"};
+  constexpr double kTrained = kParameters - 512 * 64;
+  const auto memory = Memory(stage);
+  EXPECT_EQ(memory.at("parameters (fp32)"), 4 * kParameters);
+  EXPECT_EQ(memory.at("gradients (fp32)"), 4 * kTrained);
+  EXPECT_EQ(memory.at("AdamW moments (fp32)"), 8 * kTrained);
+  EXPECT_EQ(PlanTraining(Recipe(), stage, 0).checkpoint_bytes, 4 * (kParameters + 2 * kTrained));
+}
+
 TEST(PlanTest, AdaptersAreTrainedInsteadOfTheModel) {
   recipe::TrainStage stage = Stage();
   stage.lora.rank = 4;

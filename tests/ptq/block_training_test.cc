@@ -242,7 +242,7 @@ TEST_F(BlockTrainingTest, GradientsAreThoseOfTheLoss) {
   BlockLoss loss = Loss();
   BlockPass::Tensors values, gradients;
   for (const auto& [name, weight] : start_) values[name] = quant::Dequantize(weight);
-  const double here = loss.Gradients(values, 2, &gradients);
+  const double here = loss.AddGradients(values, 2, &gradients);
   EXPECT_GT(here, 0);
   for (const auto& [name, gradient] : gradients) {
     const double square = gradient.square().sum(at::kDouble).item<double>();
@@ -250,11 +250,17 @@ TEST_F(BlockTrainingTest, GradientsAreThoseOfTheLoss) {
     const double h = 0.01 * here / square;
     BlockPass::Tensors moved = values, ignored;
     moved[name] = values[name] + h * gradient;
-    const double above = loss.Gradients(moved, 2, &ignored);
+    const double above = loss.AddGradients(moved, 2, &ignored);
     moved[name] = values[name] - h * gradient;
-    const double below = loss.Gradients(moved, 2, &ignored);
+    const double below = loss.AddGradients(moved, 2, &ignored);
     EXPECT_NEAR((above - below) / (2 * h * square), 1, 0.02) << name;
   }
+  BlockPass::Tensors both = gradients, other;  // Sums of sequences
+  for (auto& [name, gradient] : both) gradient = gradient.clone();
+  loss.AddGradients(values, 4, &both);
+  loss.AddGradients(values, 4, &other);
+  for (const auto& [name, gradient] : gradients)
+    EXPECT_TRUE(at::allclose(both.at(name), gradient + other.at(name), 1e-5, 1e-9)) << name;
 }
 
 TEST_F(BlockTrainingTest, BothKindsOfTrainingLowerTheLoss) {
@@ -262,7 +268,7 @@ TEST_F(BlockTrainingTest, BothKindsOfTrainingLowerTheLoss) {
   for (const bool rounding : {true, false}) {
     BlockLoss loss = Loss();
     LayerWeights best = start_;
-    const BlockTrained trained = TrainBlock({30, "test"}, &loss, Matrices(rounding), &best);
+    const BlockTrained trained = TrainBlock({30, 1, "test"}, &loss, Matrices(rounding), &best);
     EXPECT_EQ(trained.loss_before, loss.Of(start_));
     EXPECT_LT(trained.loss, (rounding ? 0.9 : 0.99) * trained.loss_before) << rounding;
     EXPECT_EQ(trained.loss, loss.Of(best));
@@ -276,7 +282,7 @@ TEST_F(BlockTrainingTest, SameStreamSameResultOtherStreamAnother) {
     at::set_num_threads(threads);
     BlockLoss loss = Loss();
     LayerWeights best = start_;
-    TrainBlock({30, stream}, &loss, Matrices(true), &best);
+    TrainBlock({30, 1, stream}, &loss, Matrices(true), &best);
     at::set_num_threads(1);
     return best.at("mlp.up_proj.weight").codes_NK;
   };
@@ -306,7 +312,7 @@ TEST_F(BlockTrainingTest, WhatIsWorseIsNotKept) {
   LayerWeights best = start_;
   std::map<std::string, std::unique_ptr<TrainedMatrix>> matrices;
   for (const auto& [name, weight] : start_) matrices[name] = std::make_unique<Worse>(weight);
-  const BlockTrained trained = TrainBlock({7, "test"}, &loss, matrices, &best);
+  const BlockTrained trained = TrainBlock({7, 1, "test"}, &loss, matrices, &best);
   EXPECT_EQ(trained.step, 0);
   EXPECT_EQ(trained.loss, trained.loss_before);
   for (const auto& [name, weight] : best)
@@ -319,7 +325,7 @@ TEST_F(BlockTrainingTest, StopsOnASignal) {
   BlockLoss loss = Loss();
   LayerWeights best = start_;
   ::raise(SIGTERM);
-  EXPECT_THROW(TrainBlock({5, "test"}, &loss, Matrices(true), &best), StoppedError);
+  EXPECT_THROW(TrainBlock({5, 1, "test"}, &loss, Matrices(true), &best), StoppedError);
   ClearStopRequest();
 }
 

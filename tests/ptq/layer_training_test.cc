@@ -17,38 +17,48 @@ namespace {
 class LayerTrainingTest : public ::testing::Test {
  protected:
   LayerTrainingTest() { WriteTinySource(folder_); }
-  QuantizeOptions Options(const std::string& to, const std::string& name) {
+  QuantizeOptions Options(const std::string& to, const std::string& name,
+                          const std::string& method = "autoround") {
     QuantizeOptions options = TinyOptions(folder_, to, name);
     options.calibration = folder_ / "text.idx";
-    options.method = "autoround";
-    options.auto_round_steps = 80;
+    options.method = method;
+    options.layer_steps = 80;
+    if (method == "block_ap") options.block_ap = {1e-4, 1e-5};
     return options;
   }
   testing::TempFolder folder_;
 };
 
-TEST_F(LayerTrainingTest, AutoRoundOfEveryFormatOfIntegers) {
-  for (const char* to : {"int4", "int4_asym", "w3", "w2", "w8", "int8"}) {
-    const QuantizeOptions options = Options(to, to);
-    const QuantizeReport report = QuantizeModel(options);
-    EXPECT_EQ(report.fallbacks, 0) << to;
-    for (const nlohmann::json& line : ReadLedger(LedgerPath(options.output)).matrices) {
-      EXPECT_EQ(line["method"], "autoround") << to;
-      EXPECT_LT(line["block_error"], line["block_error_before"]) << to;
-      EXPECT_GT(line["kept_step"], 0) << to;
-      EXPECT_FALSE(line.contains("kept_scale_step")) << to;
+TEST_F(LayerTrainingTest, TrainsEveryFormatOfIntegers) {
+  for (const char* method : {"autoround", "block_ap"}) {
+    for (const char* to : {"int4", "int4_asym", "w3", "w3_asym", "w2", "w2_asym", "w8", "int8"}) {
+      QuantizeOptions options = Options(to, StrCat(method, to), method);
+      // Rates in proportion to the distance of codes.
+      if (method == std::string("block_ap") && std::string(to).find('8') != std::string::npos)
+        options.block_ap = {1e-5, 1e-7};
+      const QuantizeReport report = QuantizeModel(options);
+      EXPECT_EQ(report.fallbacks, 0) << method << to;
+      for (const nlohmann::json& line : ReadLedger(LedgerPath(options.output)).matrices) {
+        EXPECT_EQ(line["method"], method) << to;
+        EXPECT_LT(line["block_error"], line["block_error_before"]) << method << to;
+        EXPECT_GT(line["kept_step"], 0) << method << to;
+        EXPECT_FALSE(line.contains("kept_scale_step")) << method << to;
+      }
     }
   }
 }
 
-TEST_F(LayerTrainingTest, AutoRoundIsNearerToTheSourceThanRounding) {
+TEST_F(LayerTrainingTest, IsNearerToTheSourceThanRounding) {
   QuantizeOptions options = Options("w3", "rounded");
-  options.auto_round_steps = 0;
   options.method = "rtn";
+  options.layer_steps = 0;
   const double rounded = QuantizeModel(options).mean_kl;
-  options = Options("w3", "learned");
-  options.auto_round_steps = 60;
-  EXPECT_LT(QuantizeModel(options).mean_kl, 0.8 * rounded);
+  for (const char* method : {"autoround", "block_ap"}) {
+    options = Options("w3", method, method);
+    options.layer_steps = 60;
+    options.batch = 2;
+    EXPECT_LT(QuantizeModel(options).mean_kl, 0.8 * rounded) << method;
+  }
 }
 
 // Behind each method, and both kinds of training behind each other.
@@ -56,7 +66,7 @@ TEST_F(LayerTrainingTest, ScalesAreTrainedBehindEveryMethod) {
   for (const char* method : {"rtn", "hqq", "gptq", "autoround"}) {
     QuantizeOptions options = Options("int4_asym", method);
     options.method = method;
-    if (options.method != "autoround") options.auto_round_steps = 0;
+    if (options.method != "autoround") options.layer_steps = 0;
     options.scale_steps = 20;
     QuantizeModel(options);
     QuantizeOptions without = options;
@@ -96,6 +106,7 @@ TEST_F(LayerTrainingTest, WeightsDoNotDependOnThreads) {
     at::set_num_threads(threads);
     QuantizeOptions options = Options("int4_asym", StrCat("threads", threads));
     options.scale_steps = 10;
+    options.batch = 2;
     QuantizeModel(options);
     weights[threads - 1] = ReadFile(options.output + "/model.safetensors");
   }
@@ -116,7 +127,10 @@ TEST_F(LayerTrainingTest, GoesOnWhereItWasCut) {
   };
   EXPECT_THROW(QuantizeModel(cut), Cut);
   QuantizeOptions other = cut;
-  other.auto_round_steps = 81;
+  other.batch = 2;
+  EXPECT_THROW(QuantizeModel(other), InputError);
+  other = cut;
+  other.layer_steps = 81;
   EXPECT_THROW(QuantizeModel(other), InputError);
   other = cut;
   other.scale_steps = 0;
@@ -145,15 +159,17 @@ TEST_F(LayerTrainingTest, RefusesWhatMakesNoSense) {
   refused([](QuantizeOptions& o) { o.to = "nvfp4"; }, "want a format of integers");
   refused([](QuantizeOptions& o) { o.method = "gptq"; }, "those of --method autoround");
   refused([](QuantizeOptions& o) { o.method = "learned"; },
-          "want one of rtn, hqq, gptq, autoround");
+          "want one of rtn, hqq, gptq, autoround, block_ap");
+  refused([](QuantizeOptions& o) { o.block_ap.weight_lr = 1; }, "those of --method block_ap");
   const auto scales = [](QuantizeOptions& o) {
     o.method = "rtn";
-    o.auto_round_steps = 0;
+    o.layer_steps = 0;
     o.scale_steps = 10;
   };
   refused([&](QuantizeOptions& o) { scales(o), o.calibration = ""; }, "--scale-steps needs");
   refused([&](QuantizeOptions& o) { scales(o), o.to = "mxfp4"; }, "integer codes");
   refused([&](QuantizeOptions& o) { scales(o), o.to = "q4_0"; }, "for folders");
+  refused([&](QuantizeOptions& o) { scales(o), o.scale_steps = 0, o.batch = 2; }, "leave it out");
 }
 
 }  // namespace

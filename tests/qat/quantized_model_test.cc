@@ -94,7 +94,7 @@ TEST(EncodeTest, CodesDequantizeToTheForwardPass) {
           << NameOf(rule.weights) << symmetric;
     }
   }
-  EXPECT_EQ(formats, 30);
+  EXPECT_EQ(formats, 38);
 }
 
 TEST(LayerRulesTest, RefusesWhatCannotBe) {
@@ -127,9 +127,10 @@ TEST(FakeQuantizeTest, ValuesAreTheSharedQuantizers) {
   const at::Tensor w = at::empty({8, 128}, at::kFloat).normal_(0, 0.02, generator);
   for (const WeightQuantizer weights :
        {WeightQuantizer::kInt8, WeightQuantizer::kInt4, WeightQuantizer::kInt3,
-        WeightQuantizer::kInt2, WeightQuantizer::kFp8, WeightQuantizer::kFp8Block,
-        WeightQuantizer::kNvfp4, WeightQuantizer::kMxfp4, WeightQuantizer::kQ4_0,
-        WeightQuantizer::kQ8_0}) {
+        WeightQuantizer::kInt2, WeightQuantizer::kFp8, WeightQuantizer::kFp8Tensor,
+        WeightQuantizer::kFp8Block, WeightQuantizer::kFp8E5m2, WeightQuantizer::kFp8E5m2Tensor,
+        WeightQuantizer::kFp8E5m2Block, WeightQuantizer::kNvfp4, WeightQuantizer::kMxfp4,
+        WeightQuantizer::kQ4_0, WeightQuantizer::kQ8_0}) {
     const recipe::QuantizeRule rule = Rule("a", {"*"}, weights);
     EXPECT_TRUE(at::equal(FakeQuantize(rule, w, {}),
                           quant::Dequantize(quant::Quantize(w, *FormatOf(rule)))))
@@ -157,26 +158,30 @@ TEST(FakeQuantizeTest, GradientsGoStraightThrough) {
   EXPECT_TRUE(at::equal(w.grad(), c * inside));
 }
 
-// Engines make one matrix of q, k, v, and one of gate, up: each of the two has one global scale.
-TEST(QuantizedModelTest, FusedMatricesShareNvfp4sGlobalScale) {
+// Engines make one matrix of q, k, v, and one of gate, up: each of the two has one scale for the
+// whole, NVFP4's global one or FP8's only one.
+TEST(QuantizedModelTest, FusedMatricesShareTheScaleOfTheTensor) {
   model::Decoder decoder(Config());
   decoder.Initialize(5);
   const std::string at = "model.layers.0.self_attn.";
   const at::NoGradGuard no_grad;
   decoder.Get(at + "k_proj.weight").mul_(3);
-  const QuantizedModel quantized(Stage({Rule("body", {"*"}, WeightQuantizer::kNvfp4)}), Config());
-  const model::Decoder shipped = quantized.Shipped(decoder);
-  const float global = quant::GlobalScale(decoder.Get(at + "k_proj.weight"));
-  for (const char* name : {"q_proj.weight", "k_proj.weight", "v_proj.weight"}) {
+  for (const auto& [weights, format] :
+       {std::pair{WeightQuantizer::kNvfp4, quant::Nvfp4()},
+        std::pair{WeightQuantizer::kFp8Tensor, quant::Fp8Tensor()},
+        std::pair{WeightQuantizer::kFp8E5m2Tensor, quant::Fp8Tensor(quant::Element::kE5m2)}}) {
+    const QuantizedModel quantized(Stage({Rule("body", {"*"}, weights)}), Config());
+    const model::Decoder shipped = quantized.Shipped(decoder);
     quant::RangeSearch range;
-    range.global = global;
-    const at::Tensor w_NK = decoder.Get(at + name).detach();
-    EXPECT_TRUE(at::equal(shipped.Get(at + name), quant::FakeQuantize(w_NK, quant::Nvfp4(), range)))
-        << name;
+    range.amax = quant::MaxAbs(decoder.Get(at + "k_proj.weight"));
+    for (const char* name : {"q_proj.weight", "k_proj.weight", "v_proj.weight"}) {
+      const at::Tensor w_NK = decoder.Get(at + name).detach();
+      EXPECT_TRUE(at::equal(shipped.Get(at + name), quant::FakeQuantize(w_NK, format, range)))
+          << format.Describe() << " " << name;
+    }
+    const at::Tensor o_NK = decoder.Get(at + "o_proj.weight").detach();
+    EXPECT_TRUE(at::equal(shipped.Get(at + "o_proj.weight"), quant::FakeQuantize(o_NK, format)));
   }
-  const at::Tensor o_NK = decoder.Get(at + "o_proj.weight").detach();
-  EXPECT_TRUE(
-      at::equal(shipped.Get(at + "o_proj.weight"), quant::FakeQuantize(o_NK, quant::Nvfp4())));
 }
 
 TEST(QuantizedModelTest, StepsSendGradientsToLatentsAndScales) {

@@ -30,6 +30,8 @@ const WeightFormat kFormats[] = {IntFormat(8, 32),
                                  IntFormat(4, 32, false),
                                  Fp8Rows(),
                                  Fp8Blocks(128, 128),
+                                 Fp8Tensor(),
+                                 Fp8Rows(Element::kE5m2),
                                  Nvfp4(),
                                  Mxfp4()};
 

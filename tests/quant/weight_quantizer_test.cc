@@ -35,6 +35,9 @@ INSTANTIATE_TEST_SUITE_P(
                     NamedFormat{"int8_tensor", {Element::kInt, 8, true, 0, 0, ScaleDtype::kF32}},
                     NamedFormat{"fp8_rows", Fp8Rows()},
                     NamedFormat{"fp8_blocks", Fp8Blocks(48, 80)},
+                    NamedFormat{"fp8_tensor", Fp8Tensor()},
+                    NamedFormat{"fp8_e5m2_rows", Fp8Rows(Element::kE5m2)},
+                    NamedFormat{"fp8_e5m2_blocks", Fp8Blocks(48, 80, Element::kE5m2)},
                     NamedFormat{"e5m2", {Element::kE5m2, 8, true, 0, 0, ScaleDtype::kF32}},
                     NamedFormat{"nvfp4", Nvfp4()}, NamedFormat{"mxfp4", Mxfp4()}),
     [](const auto& info) { return std::string(info.param.name); });
@@ -152,10 +155,39 @@ TEST(WeightQuantizerTest, Nvfp4FollowsTheDefinition) {
   const at::Tensor block =
       (w_NK.view({16, 4, 16}).abs().amax(2) / 6 * global).to(at::kFloat8_e4m3fn).to(at::kFloat);
   EXPECT_TRUE(at::equal(q.scales.scale_RC, block));
-  // A shared G of fused layers replaces the tensor's own.
+  // A range that fused layers share replaces the tensor's own.
   RangeSearch range;
-  range.global = 1000.0f;
-  EXPECT_EQ(Quantize(w_NK, Nvfp4(), range).scales.global, 1000.0f);
+  range.amax = 7.0f;
+  EXPECT_EQ(Quantize(w_NK, Nvfp4(), range).scales.global, 448.0f * 6.0f / 7.0f);
+}
+
+TEST(WeightQuantizerTest, Fp8OfATensorFollowsTheDefinition) {
+  const at::Tensor w_NK = Random({16, 64}, 8);
+  const float amax = w_NK.abs().max().item<float>();
+  EXPECT_EQ(MaxAbs(w_NK), amax);
+  struct Type {
+    Element element;
+    at::ScalarType torch;
+    float largest;
+  };
+  for (const Type& type : {Type{Element::kE4m3, at::kFloat8_e4m3fn, 448},
+                           Type{Element::kE5m2, at::kFloat8_e5m2, 57344}}) {
+    for (const float range_amax : {0.0f, 5 * amax}) {  // Its own range, and one of fused layers
+      RangeSearch range;
+      if (range_amax > 0) {
+        range.amax = range_amax;
+        range.method = RangeSearch::Method::kMse;  // Does not move what is shared
+      }
+      const at::Tensor scale = at::full({1, 1}, (range_amax > 0 ? range_amax : amax) / type.largest)
+                                   .to(at::kBFloat16)
+                                   .to(at::kFloat);
+      const QuantizedWeight q = Quantize(w_NK, Fp8Tensor(type.element), range);
+      EXPECT_TRUE(at::equal(q.scales.scale_RC, scale));
+      const at::Tensor codes = (w_NK / scale).clamp(-type.largest, type.largest).to(type.torch);
+      EXPECT_TRUE(at::equal(q.codes_NK, codes.view(at::kByte)));
+      EXPECT_TRUE(at::equal(Dequantize(q), codes.to(at::kFloat) * scale));
+    }
+  }
 }
 
 TEST(WeightQuantizerTest, Mxfp4ScalesArePowersOfTwoThatClipNothing) {
