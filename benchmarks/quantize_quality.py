@@ -30,6 +30,7 @@ METHODS = {
     "gptq2scales": ["--method", "gptq", "--rounds", "2", "--scale-steps", "100"],
     "autoround30": ["--method", "autoround", "--steps", "30"],
     "autoround": ["--method", "autoround"],
+    "blockap": ["--method", "block_ap", "--steps", "300", "--weight-lr", "3e-3", "--scale-lr", "1e-3"],
     "awq": ["--method", "rtn", "--channel-scales"],
     "awqgptq": ["--method", "gptq", "--rounds", "2", "--channel-scales"],
     "rotrtn": ["--method", "rtn", "--rotate"],

@@ -13,8 +13,28 @@
 
 namespace tern {
 
+namespace {
+
+// The file that is to be replaced: behind a link that which it leads to. Devices and pipes, which a
+// rename would take away, are refused.
+std::string Target(const std::string& path) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  if (fs::exists(status) && !fs::is_regular_file(status)) {
+    throw InputError(StrCat("cannot write ", path, ": it is ",
+                            fs::is_directory(status) ? "a folder" : "no regular file",
+                            "; want the name of a file"));
+  }
+  if (!fs::is_symlink(path, error)) return path;
+  if (fs::exists(status)) return fs::canonical(path).string();
+  return (fs::path(path).parent_path() / fs::read_symlink(path)).string();
+}
+
+}  // namespace
+
 AtomicFile::AtomicFile(const std::string& path)
-    : path_(path), beside_(StrCat(path, ".tmp.", ::getpid())) {
+    : path_(Target(path)), beside_(StrCat(path_, ".tmp.", ::getpid())) {
   fd_ = ::open(beside_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (fd_ < 0) throw ResourceError(StrCat("cannot create ", beside_, ": ", std::strerror(errno)));
 }

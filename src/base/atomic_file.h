@@ -9,7 +9,8 @@ namespace tern {
 
 class AtomicFile {
  public:
-  // Throws ResourceError when the folder cannot be written.
+  // A link stays, and what it leads to is replaced. Throws InputError for a path that is something
+  // else than a file, ResourceError when the folder cannot be written.
   explicit AtomicFile(const std::string& path);
   ~AtomicFile();
   AtomicFile(const AtomicFile&) = delete;

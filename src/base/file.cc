@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/atomic_file.h"
 #include "base/error.h"
 
 namespace tern {
@@ -46,11 +47,6 @@ class Descriptor {
   throw ResourceError(StrCat("cannot ", verb, " ", path, ": ", std::strerror(errno)));
 }
 
-std::string FolderOf(const std::string& path) {
-  const std::string parent = std::filesystem::path(path).parent_path().string();
-  return parent.empty() ? "." : parent;
-}
-
 void WriteAll(int fd, std::string_view bytes, const std::string& path) {
   while (!bytes.empty()) {
     const ssize_t n = ::write(fd, bytes.data(), bytes.size());
@@ -61,7 +57,8 @@ void WriteAll(int fd, std::string_view bytes, const std::string& path) {
 }
 
 int OpenForReading(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // Of a pipe, which is refused behind it, nobody may be waited for.
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) throw InputError(StrCat("cannot open ", path, ": ", std::strerror(errno)));
   return fd;
 }
@@ -91,18 +88,9 @@ std::string ReadFile(const std::string& path) {
 }
 
 void WriteFileAtomically(const std::string& path, std::string_view bytes) {
-  const std::string beside = StrCat(path, ".tmp.", ::getpid());
-  try {
-    const Descriptor fd(::open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
-    if (fd.get() < 0) ThrowSystem("create", beside);
-    WriteAll(fd.get(), bytes, beside);
-    if (::fsync(fd.get()) != 0) ThrowSystem("sync", beside);
-    if (::rename(beside.c_str(), path.c_str()) != 0) ThrowSystem("rename to", path);
-  } catch (...) {
-    ::unlink(beside.c_str());
-    throw;
-  }
-  SyncPath(FolderOf(path));
+  AtomicFile file(path);
+  file.Write(bytes.data(), bytes.size());
+  file.Commit();
 }
 
 void AppendLine(const std::string& path, std::string_view line) {

@@ -15,8 +15,8 @@ namespace tern {
 // The whole file as bytes.
 std::string ReadFile(const std::string& path);
 
-// Writes `bytes` to a temporary name in the same folder, fsyncs it, renames it to `path` and fsyncs
-// the folder: at any moment `path` is the old file or the new one, never a part.
+// AtomicFile (atomic_file.h) of these bytes: at any moment `path` is the old file or the new one,
+// never a part.
 void WriteFileAtomically(const std::string& path, std::string_view bytes);
 
 // Appends `line` and a newline in one write; the reader must drop a torn last line.

@@ -4,6 +4,9 @@
 #include "base/thread_pool.h"
 
 #include <algorithm>
+#include <system_error>
+
+#include "base/error.h"
 
 namespace tern {
 namespace {
@@ -42,10 +45,20 @@ ThreadPool::ThreadPool(int num_threads) {
     num_threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   exceptions_.resize(static_cast<size_t>(num_threads));
   workers_.reserve(static_cast<size_t>(num_threads - 1));
-  for (int i = 1; i < num_threads; ++i) workers_.emplace_back([this, i] { WorkerLoop(i); });
+  for (int i = 1; i < num_threads; ++i) {
+    try {
+      workers_.emplace_back([this, i] { WorkerLoop(i); });
+    } catch (const std::system_error& error) {
+      Stop();
+      throw ResourceError(StrCat("cannot start thread ", i + 1, " of ", num_threads, ": ",
+                                 error.what(), "; want fewer threads"));
+    }
+  }
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { Stop(); }
+
+void ThreadPool::Stop() {
   stop_.store(true, std::memory_order_relaxed);
   epoch_.fetch_add(1, std::memory_order_release);
   epoch_.notify_all();

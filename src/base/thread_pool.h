@@ -18,7 +18,7 @@ namespace tern {
 class ThreadPool {
  public:
   // Starts num_threads - 1 threads; the caller of For is the last one. num_threads < 1: one for
-  // each processor.
+  // each processor. Throws ResourceError when the system gives no more threads.
   explicit ThreadPool(int num_threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -45,6 +45,7 @@ class ThreadPool {
   };
 
   void WorkerLoop(int index);
+  void Stop();
   void RunRange(int index);
 
   Job job_;                                     // Written only while every worker waits.

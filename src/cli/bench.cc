@@ -10,6 +10,7 @@
 #include "base/progress.h"
 #include "cli/commands.h"
 #include "cli/ranks.h"
+#include "engine_cli/model_options.h"
 
 namespace tern::cli {
 namespace {
@@ -116,12 +117,12 @@ void AddBenchTrainCommand(CLI::App& bench) {
       ->check(CLI::IsMember({"fp32", "bf16", "fp16"}))
       ->capture_default_str();
   train->add_option("--steps", flags->steps, "Steps that count")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   train->add_option("--warmup", flags->warmup, "Steps before")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  train->add_option("--threads", flags->threads, "0: all processors")->capture_default_str();
+  engine_cli::AddThreadsOption(train, &flags->threads);
   train->add_option("--ranks", flags->ranks, "Processes that share the batch")
       ->check(CLI::Range(1, 8));
   train->add_option("--tensor", flags->tensor, "Of them, ranks that share every product: 1 | 2 | 4")

@@ -11,6 +11,7 @@
 #include "cli/threads.h"
 #include "data/token_file.h"
 #include "engine_cli/eval.h"
+#include "engine_cli/model_options.h"
 #include "eval/perplexity.h"
 #include "eval/torch_scorer.h"
 #include "ptq/packed_export.h"
@@ -120,7 +121,7 @@ void AddExportCommand(CLI::App& app) {
           "layers, else that of the format")
       ->check(CLI::IsMember({"f16", "bf16", "f32", "q8_0"}));
   command->add_option("--tokenizer", flags->tokenizer, "tokenizer.model; default: the run's");
-  command->add_option("--threads", flags->threads, "0: all processors");
+  engine_cli::AddThreadsOption(command, &flags->threads);
   command->callback([flags] { RunExport(*flags); });
 }
 

@@ -9,6 +9,7 @@
 #include "cli/commands.h"
 #include "cli/quantize_size.h"
 #include "cli/threads.h"
+#include "engine_cli/model_options.h"
 #include "ptq/gguf_mix.h"
 #include "ptq/quantize_model.h"
 #include "ptq/scheme.h"
@@ -152,10 +153,10 @@ void AddMethodOptions(CLI::App* command, Flags* flags) {
   command->add_option("--field", o.field, "Key of the text in JSONL and Parquet")
       ->capture_default_str();
   command->add_option("--calibration-tokens", o.calibration_tokens, "How many of it")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40))
       ->capture_default_str();
   command->add_option("--sequence", o.sequence, "Tokens of a calibration sequence")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(1, 1 << 24))
       ->capture_default_str();
   command
       ->add_option("--damping", o.gptq.damping,
@@ -228,7 +229,7 @@ void AddQuantizeCommand(CLI::App& app) {
   command->add_option("--max-kl", o.max_kl,
                       "Refuse a result whose mean KL to the source is larger (exit code 4)");
   command->add_option("--tokenizer", o.tokenizer, "tokenizer.model or tokenizer.json");
-  command->add_option("--threads", flags->threads, "0: all processors");
+  engine_cli::AddThreadsOption(command, &flags->threads);
   command->add_flag("--json", flags->json, "The report as JSON");
   command->callback([flags] { Run(*flags); });
 }

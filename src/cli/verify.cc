@@ -13,6 +13,7 @@
 #include "cli/commands.h"
 #include "cli/threads.h"
 #include "engine/model_source.h"
+#include "engine_cli/model_options.h"
 #include "formats/gguf.h"
 #include "ptq/check.h"
 #include "ptq/ledger.h"
@@ -150,10 +151,10 @@ void AddVerifyCommand(CLI::App& app) {
   command
       ->add_option("--max-kl", o.max_kl,
                    "Quantized models: largest mean KL to the source (exit code 4 above)")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(1e-12, 1e6))
       ->capture_default_str();
   command->add_option("--tokenizer", flags->tokenizer, "tokenizer.model; default: the run's");
-  command->add_option("--threads", flags->threads, "0: all processors");
+  engine_cli::AddThreadsOption(command, &flags->threads);
   command->add_flag("--json", flags->json, "Quantized models: the report as JSON");
   command->callback([flags] { Run(*flags); });
 }

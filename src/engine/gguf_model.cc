@@ -178,6 +178,16 @@ class GgufSource : public ModelSource {
     return IsPermuted(arch_, spec.name) ? PermutedRow(row, config_.HeadDim()) : row;
   }
 
+  // body(), whose errors say what is wrong with the bytes, with file and tensor in front of them.
+  template <class Body>
+  auto Naming(const GgufTensor& tensor, const Body& body) const {
+    try {
+      return body();
+    } catch (const FormatError& error) {
+      throw FormatError(StrCat(file_.path(), ": ", tensor.name, ": ", error.what()));
+    }
+  }
+
   // A row of TQ1_0 or TQ2_0 as T2; returns its d. codes: [k], for its own use.
   static float PackRow(GgmlType type, const uint8_t* row, int64_t k, int8_t* codes, uint8_t* t2) {
     if (type == GgmlType::kTq2_0) return formats::CopyTq2Planes(row, k, t2);
@@ -194,16 +204,18 @@ class GgufSource : public ModelSource {
     std::vector<int8_t> codes(static_cast<size_t>(matrix.k));
     float d = 1;
     for (int64_t n = 0; n < matrix.n; ++n) {
-      const float row_d =
-          PackRow(tensor.type, tensor.row(FileRow(spec, n)), matrix.k, codes.data(),
-                  matrix.t2.data() + n * kernels::T2RowBytes(matrix.k));
+      const float row_d = Naming(tensor, [&] {
+        return PackRow(tensor.type, tensor.row(FileRow(spec, n)), matrix.k, codes.data(),
+                       matrix.t2.data() + n * kernels::T2RowBytes(matrix.k));
+      });
+      TERN_CHECK_FORMAT(std::isfinite(row_d) && row_d >= 0, file_.path(),
+                        ": the scale of the blocks of ", tensor.name, " is ", row_d,
+                        "; want a number from 0 on");
       TERN_CHECK_FORMAT(n == 0 || row_d == d, file_.path(), ": the blocks of ", tensor.name,
                         " have different scales, ", d, " and, from row ", n, " on, ", row_d,
                         "; a ternary matrix has one");
       d = row_d;
     }
-    TERN_CHECK_FORMAT(std::isfinite(d) && d >= 0, file_.path(), ": the scale of the blocks of ",
-                      tensor.name, " is ", d, "; want a number from 0 on");
     matrix.scale = d * Scale(tensor.name, d);
     DropMappedPages(tensor.bytes);  // Repacked: not read again
     return matrix;
@@ -212,8 +224,10 @@ class GgufSource : public ModelSource {
   // I2_S carries its scale behind its rows.
   TernaryMatrix I2sLinear(const ParameterSpec& spec, const GgufTensor& tensor) const {
     const int64_t n = spec.shape[0], k = spec.shape[1];
-    const formats::I2sMatrix file = formats::UnpackI2s(
-        {reinterpret_cast<const uint8_t*>(tensor.bytes.data()), tensor.bytes.size()}, n, k);
+    const formats::I2sMatrix file = Naming(tensor, [&] {
+      return formats::UnpackI2s(
+          {reinterpret_cast<const uint8_t*>(tensor.bytes.data()), tensor.bytes.size()}, n, k);
+    });
     TernaryMatrix matrix;
     matrix.n = n;
     matrix.k = k;

@@ -49,7 +49,11 @@ void SetEos(const ModelFiles& files, const std::string& where, text::Tokenizer* 
   if (!config.is_object() || !config.contains("eos_token_id")) return;
   const json& eos = config["eos_token_id"];
   const json& first = eos.is_array() && !eos.empty() ? eos[0] : eos;
-  if (first.is_number_integer()) tokenizer->SetEos(first.get<int32_t>());
+  if (!first.is_number_integer()) return;
+  const auto id = first.get<int64_t>();
+  if (id >= tokenizer->vocab_size()) return;  // No text holds it: as in stop_tokens.h
+  TERN_CHECK_FORMAT(id >= 0, where, "/config.json: eos_token_id is ", id, "; want a token's id");
+  tokenizer->SetEos(static_cast<int32_t>(id));
 }
 
 std::optional<std::string> TemplateIn(const json& config, const std::string& where) {

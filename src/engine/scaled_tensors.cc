@@ -16,7 +16,7 @@ using Shape = std::vector<int64_t>;
 
 constexpr int64_t kPerWord = 8;
 
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t CeilDiv(int64_t a, int64_t b) { return a / b + (a % b != 0); }
 
 class Layer {
  public:

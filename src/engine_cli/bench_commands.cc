@@ -137,11 +137,11 @@ void RunProducts(const Flags& flags, const std::vector<int64_t>& batches) {
 void AddCommonFlags(CLI::App* command, const std::shared_ptr<Flags>& flags) {
   command->add_option("--threads", flags->bench.threads, "Numbers of threads, e.g. 1,2")
       ->delimiter(',')
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(1, kMaxThreads))
       ->capture_default_str();
   AddActivationsOption(command, &flags->activations);
   command->add_option("--rounds", flags->bench.rounds, "Turns of tern, the peer and a plain read")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(1, 10000))
       ->capture_default_str();
   command->add_option(
       "--against", flags->bench.against,
@@ -157,11 +157,11 @@ void AddModelBench(CLI::App& bench) {
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   decode->add_option("-n,--tokens", flags->tokens, "Timed tokens a round")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   decode->add_option("--batch", flags->sequences, "Numbers of sequences at once, e.g. 1,8,32")
       ->delimiter(',')
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(1, 1024))
       ->capture_default_str();
   AddCommonFlags(decode, flags);
   decode->callback([flags] { RunDecode(*flags); });
@@ -170,7 +170,7 @@ void AddModelBench(CLI::App& bench) {
   prefill->add_option("model", flags->model, "GGUF file or Hugging Face folder")->required();
   prefill->add_option("--batch", flags->batches, "Numbers of tokens, e.g. 16,64,512")
       ->delimiter(',')
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   AddCommonFlags(prefill, flags);
   prefill->callback([flags] { RunPrefill(*flags); });
@@ -188,7 +188,7 @@ void AddProductBench(CLI::App& bench, const char* name, const char* help, bool o
   if (!one_token) {
     command->add_option("--batch", flags->batches, "Tokens at once")
         ->delimiter(',')
-        ->check(CLI::PositiveNumber)
+        ->check(CLI::Range(1, 1 << 20))
         ->capture_default_str();
   }
   AddCommonFlags(command, flags);

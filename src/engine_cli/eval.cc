@@ -193,7 +193,7 @@ void Evaluate(const Flags& flags, const OpenModel& other) {
 }
 
 void AddModelOptions(CLI::App* command, Flags* flags) {
-  command->add_option("--threads", flags->open.threads, "0: all processors")->capture_default_str();
+  AddThreadsOption(command, &flags->open.threads);
   AddActivationsOption(command, &flags->open.activations);
   command
       ->add_option("--batch-tokens", flags->open.scorer.batch_tokens,
@@ -229,8 +229,9 @@ void AddTaskOptions(CLI::App* command, Flags* flags) {
   command->add_option("--protocol", flags->protocol, "Of perplexity: papers, llama.cpp, sliding")
       ->capture_default_str();
   command->add_option("--context", flags->context, "Tokens of a window (default: the protocol's)")
-      ->check(CLI::PositiveNumber);
-  command->add_option("--stride", flags->stride, "Of sliding windows")->check(CLI::PositiveNumber);
+      ->check(CLI::Range(1, 1 << 24));
+  command->add_option("--stride", flags->stride, "Of sliding windows")
+      ->check(CLI::Range(1, 1 << 24));
   command->add_option("--text-field", flags->field, "Of JSONL and Parquet texts")
       ->capture_default_str();
   command->add_flag("--run-code", flags->run_code,

@@ -91,7 +91,7 @@ void AddGenerateCommand(CLI::App& app) {
   command->add_option("model", flags->model, "GGUF file or Hugging Face folder")->required();
   command->add_option("-p,--prompt", flags->prompt, "Text to continue")->required();
   command->add_option("-n,--tokens", flags->options.max_tokens, "New tokens at most")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(1, 1 << 30))
       ->capture_default_str();
   engine::SamplingOptions& sampling = flags->options.sampling;
   command->add_option("--temperature", sampling.temperature, "0: greedy")->capture_default_str();
@@ -118,7 +118,7 @@ void AddGenerateCommand(CLI::App& app) {
       ->allow_extra_args(false);
   AddCacheOption(command, &flags->options.cache);
   AddActivationsOption(command, &flags->activations);
-  command->add_option("--threads", flags->threads, "0: all processors")->capture_default_str();
+  AddThreadsOption(command, &flags->threads);
   command->add_option("--device", flags->device, kDeviceHelp)->capture_default_str();
   command->add_flag("--json", flags->json, "One JSON object instead of streamed text");
   command->callback([flags] { Run(*flags); });

@@ -9,6 +9,7 @@
 #include "engine/engine.h"
 #include "engine/model_source.h"
 #include "engine/session.h"
+#include "engine/weight_table.h"
 #include "engine_cli/commands.h"
 #include "engine_cli/model_options.h"
 #include "engine_cli/token_ids.h"
@@ -22,6 +23,7 @@ void AddLogitsCommand(CLI::App& app) {
   struct Flags {
     std::string model, tokens, output, device = "cpu";
     int threads = 0;
+    kernels::KvType cache = kernels::KvType::kF32;
     engine::CodeActivations activations = engine::CodeActivations::kInt16;
   };
   auto flags = std::make_shared<Flags>();
@@ -29,8 +31,9 @@ void AddLogitsCommand(CLI::App& app) {
   command->add_option("--tokens", flags->tokens, "File of token ids, separated by spaces or lines")
       ->required();
   command->add_option("-o,--output", flags->output, "File to write, little-endian")->required();
-  command->add_option("--threads", flags->threads, "0: all processors");
+  AddThreadsOption(command, &flags->threads);
   AddActivationsOption(command, &flags->activations);
+  AddCacheOption(command, &flags->cache);
   command->add_option("--device", flags->device, kDeviceHelp)->capture_default_str();
   command->callback([flags] {
     const std::vector<int32_t> ids = ParseTokenIds(ReadFile(flags->tokens), flags->tokens);
@@ -38,14 +41,17 @@ void AddLogitsCommand(CLI::App& app) {
     std::vector<float> logits;
     if (flags->device == "cpu") {
       const engine::Engine engine(LoadWeights(flags->model, flags->activations), flags->threads);
-      logits = engine::Session(engine, length).Append(ids, engine::LogitsOf::kAll);
+      logits = engine::Session(engine, length, flags->cache).Append(ids, engine::LogitsOf::kAll);
     } else {
       CheckActivations(flags->activations, flags->device);
       const std::unique_ptr<kernels::Device> device = kernels::Device::Open(flags->device);
       const engine::ModelWeights weights = engine::LoadModel(flags->model);
       const engine::DeviceModel model(weights, *device);
-      logits = engine::DeviceSession(model, length).Append(ids, engine::LogitsOf::kAll);
+      const bool wide = flags->cache == kernels::KvType::kF32;  // What devices do not have
+      logits = engine::DeviceSession(model, length, wide ? kernels::KvType::kF16 : flags->cache)
+                   .Append(ids, engine::LogitsOf::kAll);
     }
+    engine::CheckFinite(logits, StrCat(flags->model, ": the row of logits"));
     AtomicFile file(flags->output);
     file.Write(logits.data(), logits.size() * sizeof(float));
     file.Commit();

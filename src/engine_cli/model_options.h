@@ -18,6 +18,15 @@ void CheckActivations(engine::CodeActivations activations, const std::string& de
 void AddCacheOption(CLI::App* command, kernels::KvType* cache);
 std::string CacheName(kernels::KvType cache);
 
+// --threads N, 0: all processors; at most kMaxThreads.
+inline constexpr int kMaxThreads = 1024;
+template <class T>
+void AddThreadsOption(CLI::App* command, T* threads) {
+  command->add_option("--threads", *threads, "0: all processors")
+      ->check(CLI::Range(0, kMaxThreads))
+      ->capture_default_str();
+}
+
 // The model, with SetActivations. Throws as LoadModel does.
 engine::ModelWeights LoadWeights(const std::string& path, engine::CodeActivations activations);
 

@@ -2,9 +2,12 @@
 #include "engine_cli/run_main.h"
 
 #include <CLI/CLI.hpp>
+#include <cctype>
 #include <csignal>
+#include <iomanip>
 #include <iostream>
 #include <new>
+#include <sstream>
 
 #include "base/error.h"
 #include "engine_cli/bus_error.h"
@@ -12,8 +15,21 @@
 namespace tern::engine_cli {
 namespace {
 
+// Names and texts of a file may be in a message: a terminal must not obey them.
+std::string Printable(const std::string& message) {
+  std::ostringstream out;
+  for (const char c : message) {
+    if (std::iscntrl(static_cast<unsigned char>(c)) && c != '\n' && c != '\t') {
+      out << "\\x" << std::hex << std::setw(2) << std::setfill('0') << static_cast<int>(c);
+    } else {
+      out << c;
+    }
+  }
+  return out.str();
+}
+
 int Fail(ExitCode code, const std::string& message) {
-  std::cerr << "error: " << message << "\n";
+  std::cerr << "error: " << Printable(message) << "\n";
   return static_cast<int>(code);
 }
 
@@ -36,7 +52,8 @@ int RunMain(CLI::App& app, int argc, char** argv) {
     return Fail(error.code(), error.what());
   } catch (const std::bad_alloc&) {
     return Fail(ExitCode::kResource,
-                "out of memory; lower train.micro_batch, or take a smaller model");
+                "out of memory; take a smaller model, batch or context (of a recipe: "
+                "train.micro_batch)");
   } catch (const std::exception& error) {
     return Fail(ExitCode::kBug, StrCat("unexpected: ", error.what(),
                                        " (a bug in tern; please report it with the command)"));

@@ -139,7 +139,7 @@ void AddServeCommand(CLI::App& app) {
       ->capture_default_str();
   AddCacheOption(command, &flags->scheduler.cache);
   AddActivationsOption(command, &flags->activations);
-  command->add_option("--threads", flags->threads, "0: all processors")->capture_default_str();
+  AddThreadsOption(command, &flags->threads);
   AddLimits(command, flags.get());
   command->callback([flags] { Run(*flags); });
 }

@@ -14,6 +14,7 @@
 #include "data/shards.h"
 #include "engine/model_source.h"
 #include "engine_cli/commands.h"
+#include "engine_cli/model_options.h"
 #include "engine_cli/token_ids.h"
 #include "formats/strict_json.h"
 #include "text/chat_template.h"
@@ -210,9 +211,7 @@ void AddShardsCommand(CLI::App& tokenizer, const std::shared_ptr<Flags>& flags) 
   command->add_option("--shard-tokens", shards.shard_tokens, "Length of a shard")
       ->check(CLI::Range(int64_t{1}, int64_t{2'000'000'000}))
       ->capture_default_str();
-  command->add_option("--threads", shards.threads, "0: all processors")
-      ->check(CLI::Range(0, 4096))
-      ->capture_default_str();
+  AddThreadsOption(command, &shards.threads);
   command->callback([flags] { Shards(*flags); });
 }
 

@@ -10,9 +10,10 @@
 namespace tern::nn {
 namespace {
 
-// a_MK b_KN in fp32. oneDNN's product (the op libtorch's own compiler emits for linear layers) is 5
-// to 25 % faster than the sgemm behind at::mm where MKL takes its path for processors that are not
-// Intel's, and as fast elsewhere; it wants a's rows one after the other.
+// a_MK b_KN in fp32. oneDNN's product (the op libtorch's own compiler emits for linear layers)
+// is 1.05 (Zen 4) to 2.4 times (Zen 5) as fast as the sgemm behind at::mm where MKL takes its path
+// for processors that are not Intel's, and as fast elsewhere; it wants a's rows one after the
+// other.
 at::Tensor Fp32Product(const at::Tensor& a_MK, const at::Tensor& b_KN) {
   using Linear = at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&,
                             std::string_view, c10::List<std::optional<at::Scalar>>,

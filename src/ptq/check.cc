@@ -3,9 +3,10 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
 
 #include <algorithm>
-#include <cstring>
+#include <memory>
 
 #include "base/error.h"
 #include "engine/engine.h"
@@ -28,11 +29,10 @@ constexpr const char* kProbeText =
 at::Tensor EngineLogits(const std::string& path, const std::vector<int32_t>& tokens, int threads) {
   const engine::Engine engine(engine::LoadModel(path), threads);
   const auto count = static_cast<int64_t>(tokens.size());
-  const std::vector<float> logits =
-      engine::Session(engine, count).Append(tokens, engine::LogitsOf::kAll);
-  at::Tensor out_TV = at::empty({count, engine.config().vocab_size}, at::kFloat);
-  std::memcpy(out_TV.mutable_data_ptr(), logits.data(), logits.size() * sizeof(float));
-  return out_TV;
+  const auto logits = std::make_shared<std::vector<float>>(
+      engine::Session(engine, count).Append(tokens, engine::LogitsOf::kAll));
+  return at::from_blob(
+      logits->data(), {count, engine.config().vocab_size}, [logits](void*) {}, at::kFloat);
 }
 
 at::Tensor SourceLogits(const std::string& path, const std::vector<int32_t>& tokens, int threads) {

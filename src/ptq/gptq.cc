@@ -16,6 +16,7 @@
 #include <optional>
 
 #include "base/error.h"
+#include "ptq/product.h"
 #include "ptq/refine.h"
 #include "quant/rounding_loops.h"
 
@@ -179,7 +180,7 @@ GptqResult Gptq(const at::Tensor& w_NK, const at::Tensor& h_KK, const WeightForm
 
 double OutputError(const at::Tensor& w_NK, const at::Tensor& v_NK, const at::Tensor& h_KK) {
   const auto power = [&](const at::Tensor& x) {
-    return (at::mm(x, h_KK) * x).sum(at::kDouble).item<double>();
+    return (Product(x, h_KK) * x).sum(at::kDouble).item<double>();
   };
   const double output = power(w_NK);
   return output > 0 ? std::max(power(w_NK - v_NK), 0.0) / output : 0.0;

@@ -12,6 +12,7 @@
 #include "ptq/channel_scales.h"
 #include "ptq/gptq.h"
 #include "ptq/hqq.h"
+#include "ptq/product.h"
 
 namespace tern::ptq {
 namespace {
@@ -23,7 +24,7 @@ class Hessian {
  public:
   void Add(const at::Tensor& x_MK) {
     if (!sum_KK_.defined()) sum_KK_ = at::zeros({x_MK.size(1), x_MK.size(1)}, at::kFloat);
-    sum_KK_.addmm_(x_MK.t(), x_MK);
+    sum_KK_.add_(Product(x_MK.t(), x_MK));
     tokens_ += x_MK.size(0);
   }
   at::Tensor Mean() const { return sum_KK_.mul(2.0 / static_cast<double>(tokens_)); }

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/stop_signal.h"
+#include "base/trim_heap.h"
 #include "formats/safetensors.h"
 #include "ptq/calibration.h"
 #include "ptq/check.h"
@@ -159,6 +160,7 @@ class Job {
         for (nlohmann::json& line : result.ledger) line["rotation"] = model_.RotationText();
       }
       work->SaveLayer(layer, result.tensors, result.ledger, x_BTD);
+      TrimHeap();
     }
     if (options_.progress) options_.progress(layers, layers);
   }

@@ -11,6 +11,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "ptq/product.h"
 #include "quant/rounding_loops.h"
 
 namespace tern::ptq {
@@ -28,7 +29,7 @@ constexpr double kRidge = 1e-6;
 // tr(E H E^T) of each row, [N], fp64.
 at::Tensor RowErrors(const at::Tensor& w_NK, const at::Tensor& v_NK, const at::Tensor& h_KK) {
   const at::Tensor e_NK = w_NK - v_NK;
-  return (at::mm(e_NK, h_KK) * e_NK).sum(1, /*keepdim=*/false, at::kDouble);
+  return (Product(e_NK, h_KK) * e_NK).sum(1, /*keepdim=*/false, at::kDouble);
 }
 
 bool HasRowGroups(const QuantizedWeight& w) {
@@ -53,11 +54,11 @@ at::Tensor BestScalesOfRows(const at::Tensor& w_NK, const at::Tensor& h_KK, cons
   at::Tensor a_NGG = at::empty({n, groups, groups}, at::kDouble);
   for (int64_t g = 0; g < groups; ++g) {
     const at::Tensor part_NK =
-        at::mm(u_NK.slice(1, g * s, (g + 1) * s), h_KK.slice(0, g * s, (g + 1) * s));
+        Product(u_NK.slice(1, g * s, (g + 1) * s), h_KK.slice(0, g * s, (g + 1) * s));
     a_NGG.select(1, g).copy_((part_NK * u_NK).view({n, groups, s}).sum(2, false, at::kDouble));
   }
   const at::Tensor b_NG =
-      (at::mm(w_NK, h_KK) * u_NK).view({n, groups, s}).sum(2, false, at::kDouble);
+      (Product(w_NK, h_KK) * u_NK).view({n, groups, s}).sum(2, false, at::kDouble);
   at::Tensor diagonal = a_NGG.diagonal(0, 1, 2);
   diagonal.add_(kRidge * diagonal.mean(1, /*keepdim=*/true) + 1e-30);
   return std::get<0>(at::linalg_solve_ex(a_NGG, b_NG.unsqueeze(2))).squeeze(2);
@@ -103,7 +104,7 @@ void ImproveScales(const at::Tensor& w_NK, const at::Tensor& h_KK, QuantizedWeig
 // One pass over the columns of every row: each value to the grid's nearest to its optimum.
 void ImproveCodes(const at::Tensor& w_NK, const at::Tensor& h_KK, QuantizedWeight* weight) {
   at::Tensor v_NK = quant::Dequantize(*weight);
-  at::Tensor gradient_NK = at::mm(w_NK - v_NK, h_KK);  // Falls with each change of a value.
+  at::Tensor gradient_NK = Product(w_NK - v_NK, h_KK);  // Falls with each change of a value.
   const int64_t n = w_NK.size(0), k = w_NK.size(1);
   const quant::WeightFormat& format = weight->format;
   const quant::Grid grid = format.grid();

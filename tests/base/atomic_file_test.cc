@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -43,6 +44,33 @@ TEST(AtomicFileTest, PiecesBecomeOneFileOnCommit) {
   EXPECT_EQ(CountEntries(folder.path()), 1);
 }
 
+TEST(AtomicFileTest, WhatALinkLeadsToIsReplaced) {
+  const TempFolder folder;
+  WriteFileAtomically(folder / "target", "old");
+  std::filesystem::create_symlink("target", folder / "link");
+  std::filesystem::create_symlink("not there", folder / "dangling");
+  WriteFileAtomically(folder / "link", "new");
+  WriteFileAtomically(folder / "dangling", "made");
+  EXPECT_TRUE(std::filesystem::is_symlink(folder / "link"));
+  EXPECT_EQ(ReadFile(folder / "target"), "new");
+  EXPECT_TRUE(std::filesystem::is_symlink(folder / "dangling"));
+  EXPECT_EQ(ReadFile(folder / "not there"), "made");
+}
+
+TEST(AtomicFileTest, DevicesPipesAndFoldersAreRefused) {
+  const TempFolder folder;
+  ASSERT_EQ(::mkfifo((folder / "pipe").c_str(), 0600), 0);
+  std::filesystem::create_directory(folder / "inside");
+  std::filesystem::create_symlink("pipe", folder / "link");
+  for (const char* name : {"pipe", "inside", "link"}) {
+    EXPECT_THROW(AtomicFile{folder / name}, InputError) << name;
+    EXPECT_THROW(WriteFileAtomically(folder / name, "x"), InputError) << name;
+  }
+  EXPECT_TRUE(std::filesystem::is_fifo(folder / "pipe"));
+  EXPECT_THROW(AtomicFile{"/dev/null"}, InputError);
+  EXPECT_TRUE(std::filesystem::is_character_file("/dev/null"));
+}
+
 TEST(AtomicFileTest, AnEmptyFileIsAFile) {
   const TempFolder folder;
   AtomicFile(folder / "f").Commit();
@@ -67,9 +95,9 @@ TEST(AtomicFileTest, RefusalsOfTheSystemNameThePath) {
     EXPECT_NE(std::string(error.what()).find("none/f"), std::string::npos) << error.what();
   }
   // A folder is in the way of the name.
-  MakeFolders(folder / "d/inside");
   {
     AtomicFile file(folder / "d");
+    MakeFolders(folder / "d/inside");
     EXPECT_THROW(file.Commit(), ResourceError);
   }
   EXPECT_EQ(CountEntries(folder.path()), 1);

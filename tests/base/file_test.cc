@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -40,6 +41,14 @@ TEST(FileTest, WritesReadsAndMapsBytesOfAnySize) {
     EXPECT_EQ(BytesOf(MappedFile(folder / "f")), bytes);
   }
   EXPECT_EQ(CountEntries(folder.path()), 1);  // No temporary name stays.
+}
+
+// Without a writer, opening a pipe waits for one.
+TEST(FileTest, PipesAreRefusedAtOnce) {
+  const TempFolder folder;
+  ASSERT_EQ(::mkfifo((folder / "pipe").c_str(), 0600), 0);
+  EXPECT_THROW(ReadFile(folder / "pipe"), InputError);
+  EXPECT_THROW(MappedFile(folder / "pipe"), InputError);
 }
 
 TEST(FileTest, MappingMoves) {

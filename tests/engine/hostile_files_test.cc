@@ -120,6 +120,12 @@ TEST_F(HostileGgufTest, BlocksOfOneMatrixHaveOneScale) {
     std::string other = block;
     other[65] = 0x40;
     Refuse(bytes, block, other, "blk.1.ffn_down.weight");
+    other = block;
+    other[0] = '\xff';
+    Refuse(bytes, block, other, "blk.1.ffn_down.weight: block 0 of a ternary row holds a code");
+    other = block;
+    other[64] = '\x01', other[65] = '\x7c';  // A NaN
+    Refuse(bytes, block, other, "blk.1.ffn_down.weight");
   }
 }
 
