@@ -30,7 +30,12 @@ class BlockApMatrix : public TrainedMatrix {
   }
 
   at::Tensor Values() override {
-    value_NK_ = quant::FakeQuantizeWith(w_NK_.value(), format_, scales_, &inside_NK_);
+    value_NK_ = quant::FakeQuantizeWith(w_NK_.value(), format_, scales_);
+    // Up to half a step beyond the last code a weight is rounded to it, not clipped.
+    at::Tensor code_NGS = Groups(w_NK_.value()) / scales_.scale_RC.unsqueeze(2);
+    if (!format_.symmetric) code_NGS.add_(scales_.zero_RC.unsqueeze(2));
+    code_NGS.round_();
+    inside_NK_ = code_NGS.ge(grid_.lo).logical_and_(code_NGS.le(grid_.hi)).view(value_NK_.sizes());
     return value_NK_;
   }
 

@@ -120,10 +120,14 @@ at::Tensor FakeQuantize(const recipe::QuantizeRule& rule, const at::Tensor& w_NK
   }
   const auto format = FormatOf(rule);
   TERN_CHECK(format.has_value(), "rules of none are taken out");
-  quant::RangeSearch range;
-  if (format->HasTensorScale()) range.amax = scales.amax;
   at::Tensor inside_NK;
   at::Tensor* inside = rule.clipped_gradient ? &inside_NK : nullptr;
+  if (scales.start) {
+    const at::Tensor fixed_NK = quant::FakeQuantizeWith(values_NK, *format, *scales.start, inside);
+    return nn::StraightThrough(w_NK, fixed_NK, inside_NK);
+  }
+  quant::RangeSearch range;
+  if (format->HasTensorScale()) range.amax = scales.amax;
   const at::Tensor quantized_NK =
       noise != nullptr ? quant::FakeQuantizeStochastic(values_NK, *format, *noise, range, inside)
                        : quant::FakeQuantize(values_NK, *format, range, inside);
@@ -141,6 +145,7 @@ quant::QuantizedWeight Encode(const recipe::QuantizeRule& rule, const at::Tensor
     return quant::QuantizeWith(values_NK, *format,
                                {UsedScale(*learned, scales.scale_N1) * unit, {}, 1});
   }
+  if (scales.start) return quant::QuantizeWith(w_NK, *format, *scales.start);
   quant::RangeSearch range;
   if (format->HasTensorScale()) range.amax = scales.amax;
   return quant::Quantize(w_NK, *format, range);
@@ -158,6 +163,7 @@ std::string DescribeWeights(const recipe::QuantizeRule& rule) {
 
 std::string Describe(const recipe::QuantizeRule& rule) {
   std::string text = DescribeWeights(rule);
+  if (rule.scales == recipe::ScaleSource::kStart) text += ", as at the start";
   if (rule.rounding == recipe::Rounding::kStochastic) text += ", rounded stochastically";
   if (rule.hadamard) text += "; inputs rotated";
   if (rule.inputs != recipe::InputQuantizer::kNone)

@@ -3,6 +3,7 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
@@ -12,6 +13,7 @@
 #include "model/checkpoint_io.h"
 #include "nn/straight_through.h"
 #include "qat/fake_quantize.h"
+#include "quant/grid_scales.h"
 #include "quant/hadamard.h"
 
 namespace tern::qat {
@@ -20,8 +22,16 @@ namespace {
 constexpr double kExponentialRate = 5, kSigmoidRate = 12;
 
 std::string ScaleName(const std::string& parameter) { return "quantize." + parameter; }
+std::string ZeroName(const std::string& parameter) { return "quantize_zero." + parameter; }
 
-at::Tensor NewScale(int64_t rows) { return at::empty({rows, 1}, at::kFloat); }
+bool KeepsStart(const recipe::QuantizeRule& rule) {
+  return rule.scales == recipe::ScaleSource::kStart;
+}
+
+// Of the scales that a rule keeps beside a matrix of this shape, learned or those of the start.
+std::vector<int64_t> ScaleShape(const recipe::QuantizeRule& rule, at::IntArrayRef shape) {
+  return {shape[0], KeepsStart(rule) && rule.group > 0 ? shape[1] / rule.group : 1};
+}
 
 }  // namespace
 
@@ -50,27 +60,57 @@ QuantizedModel::QuantizedModel(const recipe::TrainStage& stage, const ModelConfi
       adapters_(stage.lora, model, stage.id, seed) {
   for (const ParameterSpec& spec : ParameterTable(model)) {
     const auto rule = rules_.find(spec.name);
-    if (rule == rules_.end() || !LearnedOf(rule->second)) continue;
-    scale_index_[spec.name] = scales_.size();
-    scales_.push_back({{ScaleName(spec.name), {spec.shape[0], 1}, ParameterRole::kNorm},
-                       NewScale(spec.shape[0]).set_requires_grad(true),
-                       stage.optimizer.scale_lr_factor});
+    if (rule == rules_.end()) continue;
+    const std::vector<int64_t> shape = ScaleShape(rule->second, spec.shape);
+    if (LearnedOf(rule->second))
+      AddParameter(ScaleName(spec.name), shape, stage.optimizer.scale_lr_factor);
+    if (!KeepsStart(rule->second)) continue;
+    AddParameter(ScaleName(spec.name), shape, std::nullopt);
+    if (!rule->second.symmetric) AddParameter(ZeroName(spec.name), shape, std::nullopt);
   }
 }
 
-const at::Tensor& QuantizedModel::ScaleOf(const std::string& parameter) const {
+void QuantizedModel::AddParameter(const std::string& name, std::vector<int64_t> shape,
+                                  std::optional<double> lr_factor) {
+  scale_index_[name] = scales_.size();
+  const at::Tensor value = at::zeros(shape, at::kFloat).set_requires_grad(lr_factor.has_value());
+  scales_.push_back({{name, std::move(shape), ParameterRole::kNorm}, value, lr_factor.value_or(0)});
+}
+
+const at::Tensor& QuantizedModel::Extra(const std::string& name) const {
   static const at::Tensor kNone;
-  const auto found = scale_index_.find(parameter);
+  const auto found = scale_index_.find(name);
   return found == scale_index_.end() ? kNone : scales_[found->second].value;
+}
+
+RuleScales QuantizedModel::ScalesOf(const std::string& parameter) const {
+  RuleScales scales;
+  const at::Tensor& scale = Extra(ScaleName(parameter));
+  if (KeepsStart(rules_.at(parameter))) {
+    scales.start = {scale, Extra(ZeroName(parameter)), 1};
+  } else {
+    scales.scale_N1 = scale;
+  }
+  return scales;
 }
 
 void QuantizedModel::Start(const model::Decoder& decoder) const {
   const at::NoGradGuard no_grad;
   for (const auto& [name, rule] : rules_) {
     if (rule.hadamard) decoder.Get(name).copy_(quant::Hadamard(decoder.Get(name)));
-    const auto learned = LearnedOf(rule);
-    if (learned)
-      ScaleOf(name).copy_(InitialScale(*learned, adapters_.Merged(name, decoder.Get(name))));
+    const at::Tensor scale = Extra(ScaleName(name));
+    if (const auto learned = LearnedOf(rule))
+      scale.copy_(InitialScale(*learned, adapters_.Merged(name, decoder.Get(name))));
+    if (!KeepsStart(rule)) continue;
+    const auto found = quant::ScalesOnGrid(decoder.Get(name).detach(), *FormatOf(rule));
+    if (!found) {
+      throw RecipeError(StrCat(stage_id_, ".quantize.rules.", rule.name,
+                               ".scales: found start, and ", name, " of model.from holds no ",
+                               FormatOf(rule)->Describe(),
+                               "; want the folder that tern quantize made so, or scales: weights"));
+    }
+    scale.copy_(found->scale_RC);
+    if (found->zero_RC.defined()) at::Tensor(Extra(ZeroName(name))).copy_(found->zero_RC);
   }
 }
 
@@ -119,9 +159,10 @@ at::Tensor QuantizedModel::Effective(const std::string& name, const at::Tensor& 
   if (rule == rules_.end()) return merged_NK;
   const quant::Noise noise{RandomStream(seed_, StrCat("rounding/", stage_id_, "/", name)),
                            static_cast<uint64_t>(step) * static_cast<uint64_t>(merged_NK.numel())};
+  RuleScales scales = ScalesOf(name);
+  scales.amax = ranges.Of(name);
   const at::Tensor quantized_NK =
-      FakeQuantize(RuleAt(rule->second, step), merged_NK, {ScaleOf(name), ranges.Of(name)},
-                   trains ? &noise : nullptr);
+      FakeQuantize(RuleAt(rule->second, step), merged_NK, scales, trains ? &noise : nullptr);
   return share < 1 ? merged_NK * (1 - share) + quantized_NK * share : quantized_NK;
 }
 
@@ -171,6 +212,7 @@ nlohmann::json QuantizedModel::ToJson() const {
         {"weights", NameOf(rule.weights)}, {"group", rule.group}, {"symmetric", rule.symmetric}};
     if (rule.inputs != recipe::InputQuantizer::kNone) rules[name]["inputs"] = NameOf(rule.inputs);
     if (rule.hadamard) rules[name]["hadamard"] = true;
+    if (KeepsStart(rule)) rules[name]["scales"] = "start";
   }
   return {{"rules", rules}, {"lora", adapters_.ToJson()}};
 }
@@ -209,6 +251,7 @@ LayerRules StoredRules(const checkpoint::CheckpointReader& reader) {
       rule.symmetric = stored.at("symmetric").get<bool>();
       rule.inputs = InputQuantizerFromName(stored.value("inputs", std::string("none")));
       rule.hadamard = stored.value("hadamard", false);
+      if (stored.contains("scales")) rule.scales = recipe::ScaleSource::kStart;
     } catch (const nlohmann::json::exception& error) {
       throw FormatError(StrCat(reader.folder(), ": state.quantize.", name, ": ", error.what()));
     }
@@ -233,9 +276,15 @@ std::map<std::string, RuledMatrix> RuledMatrices(const checkpoint::CheckpointRea
     matrix.rule = rule;
     matrix.latent_NK = merged.Get(name).detach();
     if (HasTensorScale(rule)) ranges.Add(name, matrix.latent_NK);
-    if (!LearnedOf(rule)) continue;
-    matrix.scales.scale_N1 = NewScale(matrix.latent_NK.size(0));
-    model::ReadInto(reader, StrCat(kExtraGroup, ScaleName(name)), matrix.scales.scale_N1);
+    const auto read = [&](const std::string& extra) {
+      const at::Tensor value = at::empty(ScaleShape(rule, matrix.latent_NK.sizes()), at::kFloat);
+      model::ReadInto(reader, StrCat(kExtraGroup, extra), value);
+      return value;
+    };
+    if (LearnedOf(rule)) matrix.scales.scale_N1 = read(ScaleName(name));
+    if (!KeepsStart(rule)) continue;
+    matrix.scales.start = {read(ScaleName(name)),
+                           rule.symmetric ? at::Tensor() : read(ZeroName(name)), 1};
   }
   for (auto& [name, matrix] : matrices) matrix.scales.amax = ranges.Of(name);
   return matrices;

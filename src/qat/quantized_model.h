@@ -6,6 +6,7 @@
 
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -32,12 +33,14 @@ class QuantizedModel {
   bool empty() const { return rules_.empty() && adapters_.empty(); }
   const Adapters& adapters() const { return adapters_; }
   const LayerRules& rules() const { return rules_; }
-  // Learned scales [N, 1], named "quantize.<parameter>", then adapters; to be trained and saved
-  // with the decoder, or with adapters instead of it.
+  // Learned scales [N, 1], named "quantize.<parameter>", those of the start [N, G] with their zero
+  // points, "quantize_zero.<parameter>", which are not trained, then adapters; to be saved with the
+  // decoder, or with adapters instead of it.
   std::vector<model::Parameter> parameters() const;
   // Makes latents of a plain decoder those of this model, once, before the first step: the matrices
   // whose inputs are rotated become W H, so that W H (H x) is W x as before; learned scales get
-  // their initial values.
+  // their initial values, those of the start are found. Throws RecipeError for a matrix that has
+  // none.
   void Start(const model::Decoder& decoder) const;
 
   // The decoder to run step `step` with; its quantized matrices collect gradients until End.
@@ -47,11 +50,15 @@ class QuantizedModel {
   model::Decoder Shipped(const model::Decoder& decoder) const;
 
   // For the checkpoint: {"rules": {parameter: {"weights", "group", "symmetric", and if they are not
-  // none and false: "inputs", "hadamard"}}, "lora": {...}}.
+  // none, false and weights: "inputs", "hadamard", "scales"}}, "lora": {...}}.
   nlohmann::json ToJson() const;
 
  private:
-  const at::Tensor& ScaleOf(const std::string& parameter) const;  // Undefined: not learned
+  void AddParameter(const std::string& name, std::vector<int64_t> shape,
+                    std::optional<double> lr_factor);  // Absent: not trained
+  // Undefined: there is none.
+  const at::Tensor& Extra(const std::string& name) const;
+  RuleScales ScalesOf(const std::string& parameter) const;
   // Layers that are not used as they are.
   std::vector<std::string> Names() const;
   SharedRanges RangesAt(const model::Decoder& decoder, int64_t step) const;
@@ -68,8 +75,8 @@ class QuantizedModel {
   LayerRules rules_;
   Adapters adapters_;
   std::vector<model::Parameter> scales_;
-  std::map<std::string, size_t> scale_index_;
-  std::vector<at::Tensor> graph_, leaves_;  // Between Begin and End
+  std::map<std::string, size_t> scale_index_;  // By its own name
+  std::vector<at::Tensor> graph_, leaves_;     // Between Begin and End
 };
 
 // The decoder that the checkpoint ships: its parameters, quantized as they were trained, with what

@@ -75,6 +75,24 @@ void CheckUnused(const QuantizeConfig& q, const QuantizeRule& rule, const std::s
                            ", which has its own; want weights: int8 to int2, or no ", unused));
 }
 
+// The scales of the model that a training starts from are those of its groups of integers.
+void CheckStartScales(const Recipe& recipe, const TrainStage& stage, const QuantizeRule& rule) {
+  if (rule.scales == ScaleSource::kWeights) return;
+  const bool integers =
+      rule.weights >= WeightQuantizer::kInt8 && rule.weights <= WeightQuantizer::kInt2;
+  const char* why = nullptr;
+  if (!integers) why = "beside weights that are not int8 to int2";
+  if (rule.rounding != Rounding::kNearest) why = "beside rounding: stochastic, which finds its own";
+  if (rule.hadamard) why = "beside hadamard: true, which makes other weights";
+  if (!stage.quantize.progressive.empty()) why = "beside progressive, which changes the bits";
+  if (recipe.start.from.empty()) why = "without model.from";
+  if (StageBefore<TrainStage>(recipe, stage.id) != nullptr)
+    why = "in a second training, whose start is trained already";
+  if (why == nullptr) return;
+  throw RecipeError(StrCat(stage.id, ".quantize.rules.", rule.name, ".scales: found start ", why,
+                           "; want scales: weights"));
+}
+
 void CheckRounding(const QuantizeRule& rule, const std::string& at) {
   if (rule.rounding == Rounding::kNearest) return;
   if (rule.weights != WeightQuantizer::kNone && !LearnsScales(rule.weights)) return;
@@ -183,6 +201,7 @@ void CheckQuantize(const Recipe& recipe, const TrainStage& stage) {
   }
   for (const QuantizeRule& rule : q.rules) {
     CheckUnused(q, rule, at);
+    CheckStartScales(recipe, stage, rule);
     CheckRounding(rule, at);
   }
   if (stage.optimizer.scale_lr_factor != 1 && !LearnsScales(q)) {

@@ -211,6 +211,8 @@ std::span<const char* const> WeightQuantizerNames();
 std::span<const char* const> InputQuantizerNames();
 
 enum class Rounding { kNearest, kStochastic };
+// Of integers: found in each step from the weights, or those of the model it starts from.
+enum class ScaleSource { kWeights, kStart };
 enum class InputQuantizer { kNone, kInt8, kInt4Absmean, kInt4Absmax };
 
 struct QuantizeRule {
@@ -219,6 +221,7 @@ struct QuantizeRule {
   WeightQuantizer weights = WeightQuantizer::kInt4;
   int64_t group = 64;  // Weights that share a scale, of kInt8 to kInt2; 0: a row
   bool symmetric = true;
+  ScaleSource scales = ScaleSource::kWeights;
   bool clipped_gradient = false;           // No gradient to a weight beyond the last level
   Rounding rounding = Rounding::kNearest;  // In training; what is evaluated and shipped: nearest
   InputQuantizer inputs = InputQuantizer::kNone;  // Of BitLinear kNone is its own int8

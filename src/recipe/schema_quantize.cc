@@ -29,6 +29,7 @@ constexpr const char* kWeightQuantizers[] = {"none",
 static_assert(std::size(kWeightQuantizers) == static_cast<size_t>(WeightQuantizer::kSign) + 1);
 constexpr const char* kInputQuantizers[] = {"none", "int8", "int4_absmean", "int4_absmax"};
 static_assert(std::size(kInputQuantizers) == static_cast<size_t>(InputQuantizer::kInt4Absmax) + 1);
+constexpr const char* kScaleSources[] = {"weights", "start"};
 constexpr const char* kRoundings[] = {"nearest", "stochastic"};
 constexpr const char* kWarmups[] = {"linear", "exponential", "sigmoid"};
 
@@ -43,6 +44,10 @@ void DescribeRule(FieldVisitor& v, QuantizeRule& r) {
   v.Int("group", r.group,
         {"int8 to int2: weights that share a scale; 0: a row", "weights", 0, 1 << 20});
   v.Flag("symmetric", r.symmetric, {"int8 to int2: without zero points"});
+  Choice(v, "scales", r.scales, kScaleSources,
+         {"int8 to int2: from the weights in each step, or start: those of model.from, quantized "
+          "so by "
+          "tern quantize, which stay"});
   v.Flag("clipped_gradient", r.clipped_gradient,
          {"No gradient to weights beyond the last level; else straight through"});
   Choice(

@@ -7,6 +7,8 @@
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include "ptq/adam.h"
+
 namespace tern::ptq {
 namespace {
 
@@ -40,9 +42,12 @@ class BlockApTest : public ::testing::TestWithParam<std::pair<int, bool>> {
     const at::Tensor w = leaf(w_NK_), s = leaf(start_.scales.scale_RC),
                      z = leaf(format_.symmetric ? at::zeros_like(s) : start_.scales.zero_RC);
     const auto spread = [](const at::Tensor& x) { return x.repeat_interleave(kGroup, 1); };
-    const at::Tensor u = w / spread(s), rounded = u + (u.round() - u).detach() + spread(z);
-    const at::Tensor value = (rounded.clamp(grid.lo, grid.hi) - spread(z)) * spread(s);
-    EXPECT_TRUE(at::equal(value, quant::Dequantize(start_)));
+    const at::Tensor u = w / spread(s) + spread(z), code = u.detach().round();
+    const at::Tensor passed = u * (code >= grid.lo).logical_and(code <= grid.hi);
+    // The code; its gradient is that of u where it is not clipped.
+    const at::Tensor q = passed + (code.clamp(grid.lo, grid.hi) - passed).detach();
+    const at::Tensor value = (q - spread(z)) * spread(s);
+    EXPECT_TRUE(at::allclose(value, quant::Dequantize(start_), 1e-5, 1e-7));
     torch::autograd::backward({(value * gradient_NK_).sum()}, {});
     return {w.grad(), s.grad(), z.grad()};
   }
@@ -63,6 +68,13 @@ class BlockApTest : public ::testing::TestWithParam<std::pair<int, bool>> {
 INSTANTIATE_TEST_SUITE_P(Formats, BlockApTest,
                          ::testing::Values(std::pair{2, true}, std::pair{3, false},
                                            std::pair{4, true}, std::pair{2, false}));
+
+TEST(AdamTest, FirstStepIsTheRateAgainstTheSign) {
+  Adam adam(at::tensor({1.0f, 2.0f, 3.0f, 4.0f}), {});
+  adam.Step(at::tensor({0.5f, -0.001f, 0.0f, 30.0f}), 0.25);
+  EXPECT_TRUE(at::allclose(adam.value(), at::tensor({0.75f, 2.25f, 3.0f, 3.75f}), 1e-4, 0))
+      << adam.value();
+}
 
 TEST_P(BlockApTest, WeightsFollowTheirGradients) {
   const Gradients wanted = Wanted();

@@ -89,8 +89,8 @@ TEST(EncodeTest, CodesDequantizeToTheForwardPass) {
       ++formats;
       at::Tensor scale_N1;  // Between two bf16 numbers
       if (const auto learned = LearnedOf(rule)) scale_N1 = InitialScale(*learned, w_NK) * 0.7013;
-      const at::Tensor forward_NK = FakeQuantize(rule, w_NK, {scale_N1, {}});
-      EXPECT_TRUE(at::equal(quant::Dequantize(Encode(rule, w_NK, {scale_N1, {}})), forward_NK))
+      const at::Tensor forward_NK = FakeQuantize(rule, w_NK, {scale_N1, {}, {}});
+      EXPECT_TRUE(at::equal(quant::Dequantize(Encode(rule, w_NK, {scale_N1, {}, {}})), forward_NK))
           << NameOf(rule.weights) << symmetric;
     }
   }
