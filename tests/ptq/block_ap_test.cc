@@ -96,12 +96,19 @@ TEST_P(BlockApTest, ScalesFollowTheirGradients) {
                            1e-5, 1e-8));
 }
 
-TEST_P(BlockApTest, ZeroPointsFollowTheirGradients) {
-  if (format_.symmetric) GTEST_SKIP() << "has none";
+// Formats that have zero points.
+class BlockApZeroPointTest : public BlockApTest {};
+
+INSTANTIATE_TEST_SUITE_P(Formats, BlockApZeroPointTest,
+                         ::testing::Values(std::pair{2, false}, std::pair{3, false},
+                                           std::pair{4, false}));
+
+TEST_P(BlockApZeroPointTest, FollowTheirGradients) {
   const QuantizedWeight got = Stepped({0, 1.0});
   const quant::Grid grid = format_.grid();
-  EXPECT_TRUE(at::equal(got.scales.zero_RC,
-                        (start_.scales.zero_RC - Wanted().z.sign()).clamp(grid.lo, grid.hi)));
+  const at::Tensor want_NG = (start_.scales.zero_RC - Wanted().z.sign()).clamp(grid.lo, grid.hi);
+  EXPECT_FALSE(at::equal(want_NG, start_.scales.zero_RC));  // Some move
+  EXPECT_TRUE(at::equal(got.scales.zero_RC, want_NG));
 }
 
 }  // namespace
