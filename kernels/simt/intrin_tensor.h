@@ -160,7 +160,8 @@ TERN_DEVICE void LoadMatrix(uint32_t (&out)[kMatrices], const void* row TERN_SIT
                  : "memory");
   }
 #else
-  if (static_cast<int>(threadIdx.x) % 32 >= 8 * kMatrices) {
+  const unsigned thread = (threadIdx.z * blockDim.y + threadIdx.y) * blockDim.x + threadIdx.x;
+  if (static_cast<int>(thread % 32) >= 8 * kMatrices) {
     LoadMatrices(kMatrices, kTransposed, nullptr, out);
     return;
   }

@@ -149,6 +149,14 @@ std::unique_ptr<Slot> MakeSlot(LaunchState& grid, int number) {
   return slot;
 }
 
+// The limits of CUDA, whose driver refuses such a launch. (LaunchKernel makes none of no block.)
+void CheckDimensions(const Dim3& grid, const Dim3& block) {
+  constexpr unsigned kMostX = 0x7FFFFFFF, kMostYz = 65535, kMostBlockZ = 64;
+  if (grid.x > kMostX || grid.y > kMostYz || grid.z > kMostYz)
+    Fail("the grid may have 2^31 - 1 blocks along x, 65535 along y and z");
+  if (block.z > kMostBlockZ) Fail("the block may have 64 threads along z");
+}
+
 void CheckLaunch(const Dim3& block, const LaunchOptions& options) {
   if (CurrentSlot() != nullptr) Fail("a kernel launches a kernel");
   const unsigned threads = block.x * block.y * block.z;
@@ -167,6 +175,7 @@ void CheckLaunch(const Dim3& block, const LaunchOptions& options) {
 
 LaunchStats Launch(Dim3 grid_shape, Dim3 block, const std::function<void()>& kernel,
                    const LaunchOptions& options) {
+  CheckDimensions(grid_shape, block);
   CheckLaunch(block, options);
   LaunchState grid;
   grid.grid = grid_shape;

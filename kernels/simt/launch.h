@@ -25,10 +25,12 @@ inline LaunchOptions& EmulatorOptions() {
 #endif
 
 // Queues kernel(args...) with `threads` threads a block and `shared_bytes` of dynamic shared
-// memory. `stream` is a cudaStream_t or null. Returns an error text, or null when all is well.
+// memory. `stream` is a cudaStream_t or null. Of no block at all, which CUDA refuses to launch,
+// there is nothing to do. Returns an error text, or null when all is well.
 template <class... Parameters, class... Args>
 const char* LaunchKernelShared(void (*kernel)(Parameters...), Grid grid, unsigned threads,
                                int shared_bytes, void* stream, const Args&... args) {
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0) return nullptr;
 #if defined(__CUDACC__)
   constexpr int kWithoutAsking = 48 << 10;
   if (shared_bytes > kWithoutAsking) {

@@ -60,13 +60,15 @@ void AddLayer(const ModelConfig& c, int64_t layer, std::vector<ParameterSpec>* t
 void CheckRopeScaling(const ModelConfig& c) {
   const RopeScaling& s = c.rope_scaling;
   const auto positive = [](double value) { return value > 0 && std::isfinite(value); };
-  const bool numbers = positive(s.factor) && positive(s.low_freq_factor) &&
+  constexpr double kMostFactor = 1e4;  // Contexts are stretched some hundred times at most
+  const bool numbers = positive(s.factor) && s.factor >= 1 / kMostFactor &&
+                       s.factor <= kMostFactor && positive(s.low_freq_factor) &&
                        positive(s.high_freq_factor) && positive(s.original_context);
   if (!numbers || s.high_freq_factor <= s.low_freq_factor) {
-    throw RecipeError(StrCat("model.rope_scaling has factor ", s.factor, ", low_freq_factor ",
-                             s.low_freq_factor, ", high_freq_factor ", s.high_freq_factor,
-                             ", original_context ", s.original_context,
-                             "; want numbers above 0, the second below the third"));
+    throw RecipeError(
+        StrCat("model.rope_scaling has factor ", s.factor, ", low_freq_factor ", s.low_freq_factor,
+               ", high_freq_factor ", s.high_freq_factor, ", original_context ", s.original_context,
+               "; want numbers above 0, the first from 1e-4 to 1e4, the second below the third"));
   }
   const int64_t wanted = s.kind == RopeScalingKind::kFactors ? c.HeadDim() / 2 : 0;
   if (static_cast<int64_t>(s.factors.size()) != wanted) {
@@ -110,6 +112,8 @@ void ValidateModelConfig(const ModelConfig& c) {
   };
   positive("rope_theta", c.rope_theta);
   positive("norm_eps", c.norm_eps);
+  if (c.norm_eps > 1)
+    throw RecipeError(StrCat("model.norm_eps is ", c.norm_eps, "; want at most 1"));
   positive("init_std", c.init_std);
   CheckRopeScaling(c);
 }

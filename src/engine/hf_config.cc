@@ -85,6 +85,9 @@ class Reader {
                         Where(), ": layer_types has ", type.dump(),
                         "; this version runs full_attention, and sliding_attention with a window");
     }
+    TERN_CHECK_FORMAT(static_cast<int64_t>(json_["layer_types"].size()) == Int("num_hidden_layers"),
+                      Where(), ": layer_types has ", json_["layer_types"].size(),
+                      " entries; want one for each of the layers, ", Int("num_hidden_layers"));
   }
 
   // Above 0: a token sees this many tokens, itself included, in some layers or in all.

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <unordered_set>
 
 #include "base/error.h"
@@ -42,6 +43,8 @@ void CheckTable(const PieceTable& table, const std::string& name) {
   int64_t byte_pieces = 0;
   for (size_t i = 0; i < size; ++i) {
     TERN_CHECK_FORMAT(!table.pieces[i].empty(), name, ": piece ", i, " is empty");
+    TERN_CHECK_FORMAT(std::isfinite(table.scores[i]), name, ": the score of piece ", i, " is ",
+                      table.scores[i], "; want a number");
     TERN_CHECK_FORMAT(seen.insert(table.pieces[i]).second, name, ": piece ", i, " (",
                       table.pieces[i], ") is there twice");
     const int32_t type = static_cast<int32_t>(table.types[i]);

@@ -266,6 +266,9 @@ TEST_F(ArchitecturesTest, AWindowShortensTheContext) {
       300);
   ExpectRefused(Folder(qwen, "qwen2", {{"layer_types", {"sliding_attention"}}}), "layer_types");
   ExpectRefused(Folder(qwen, "qwen2", {{"layer_types", {"linear_attention"}}}), "linear_attention");
+  ExpectRefused(
+      Folder(qwen, "qwen2", {{"layer_types", std::vector<std::string>(50, "full_attention")}}),
+      "layer_types has 50 entries");
   ExpectRefused(Folder(model, "mistral", {{"sliding_window", 0}}), "sliding_window");
   ExpectRefused(Folder(model, "llama", {{"use_sliding_window", true}}), "use_sliding_window");
 }

@@ -3,6 +3,7 @@
 // of the input (exit code 3), never another exception, a crash or a read beyond the file.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
 
 #include "base/error.h"
@@ -200,6 +201,14 @@ TEST(GgufTokenizerTest, DamagedTokenizersAreRefused) {
   refused([&](auto& w) { table(w, 5, 5, -1); }, "token_type");
   refused([&](auto& w) { table(w, 1000, 1000, 1); }, "1000 pieces");
   refused([&](auto& w) { table(w, 5, 5, 1); }, "twice");
+  refused(
+      [](auto& w) {
+        w.AddString("tokenizer.ggml.model", "llama");
+        w.AddStrings("tokenizer.ggml.tokens", {"x"});
+        w.AddF32s("tokenizer.ggml.scores", {std::nanf("")});
+        w.AddI32s("tokenizer.ggml.token_type", {1});
+      },
+      "the score of piece 0 is nan");
   refused(
       [](auto& w) {
         w.AddString("tokenizer.ggml.model", "gpt2");

@@ -191,7 +191,7 @@ TEST(MatrixTest, DecodesSpecialHalves) {
 // "ldmatrix": element (row, column) of a stored matrix is in the lane 4 row + column / 2, and with
 // .trans in the lane 4 column + row / 2; the odd one of a pair is the upper half.
 template <int kMatrices, bool kTransposed>
-void ExpectMatrices() {
+void ExpectMatrices(const Dim3& block = {32}) {
   alignas(16) uint16_t stored[8 * kMatrices][24];  // 16 elements between rows that no one may read.
   for (int row = 0; row < 8 * kMatrices; ++row) {
     for (int column = 0; column < 24; ++column) {
@@ -199,8 +199,8 @@ void ExpectMatrices() {
     }
   }
   uint32_t parts[32][kMatrices] = {};
-  Launch({1}, {32}, [&] {
-    const unsigned lane = threadIdx.x;
+  Launch({1}, block, [&] {
+    const unsigned lane = (threadIdx.z * blockDim.y + threadIdx.y) * blockDim.x + threadIdx.x;
     const void* ignored = reinterpret_cast<const void*>(uintptr_t{3});
     LoadMatrix<kMatrices, kTransposed>(parts[lane], lane < 8 * kMatrices ? stored[lane] : ignored);
   });
@@ -223,6 +223,8 @@ TEST(MatrixTest, MatricesLoadAsTheManualSays) {
   ExpectMatrices<1, true>();
   ExpectMatrices<2, true>();
   ExpectMatrices<4, true>();
+  ExpectMatrices<1, false>({8, 4});  // Lanes go on along y
+  ExpectMatrices<2, true>({4, 2, 4});
 }
 
 }  // namespace

@@ -130,6 +130,8 @@ TEST(SimtDeathTest, MisuseStopsWithBlockAndThread) {
                "simt: ");
   EXPECT_DEATH(run([] { LoadConstant128(bytes + 4); }), "not aligned");
   EXPECT_DEATH(Launch({1}, {33}, [] {}), "32, 64");
+  EXPECT_DEATH(Launch({1, 65536}, {32}, [] {}), "65535 along y and z");
+  EXPECT_DEATH(Launch({1}, {1, 1, 128}, [] {}), "64 threads along z");
   EXPECT_DEATH(ThreadIndex(), "outside a launch");
 }
 
