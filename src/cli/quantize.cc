@@ -143,9 +143,8 @@ void AddMethodOptions(CLI::App* command, Flags* flags) {
       "--method", o.method,
       "rtn (round to nearest) | hqq (fits scales and zero points to the weights, integers only) | "
       "gptq (the default with --calibration) | autoround (learns the rounding layer by layer, "
-      "integers only; minutes for 135M weights) | block_ap (EfficientQAT's: weights and scales); "
-      "of "
-      "GGUF rtn | imatrix (the default with --calibration)");
+      "integers only; minutes for 135M weights) | block_ap (EfficientQAT's: learns weights and "
+      "scales, integers only); of GGUF rtn | imatrix (the default with --calibration)");
   command->add_option(
       "--calibration", o.calibration,
       "Text, JSONL, Parquet, *.tokens.h5 or Megatron *.idx of the kind that the model "

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "engine/gguf_config.h"
 #include "engine/gguf_tokenizer.h"
+#include "engine/name_errors.h"
 #include "engine/stop_tokens.h"
 #include "engine/weight_table.h"
 #include "formats/gguf.h"
@@ -178,16 +179,6 @@ class GgufSource : public ModelSource {
     return IsPermuted(arch_, spec.name) ? PermutedRow(row, config_.HeadDim()) : row;
   }
 
-  // body(), whose errors say what is wrong with the bytes, with file and tensor in front of them.
-  template <class Body>
-  auto Naming(const GgufTensor& tensor, const Body& body) const {
-    try {
-      return body();
-    } catch (const FormatError& error) {
-      throw FormatError(StrCat(file_.path(), ": ", tensor.name, ": ", error.what()));
-    }
-  }
-
   // A row of TQ1_0 or TQ2_0 as T2; returns its d. codes: [k], for its own use.
   static float PackRow(GgmlType type, const uint8_t* row, int64_t k, int8_t* codes, uint8_t* t2) {
     if (type == GgmlType::kTq2_0) return formats::CopyTq2Planes(row, k, t2);
@@ -203,8 +194,9 @@ class GgufSource : public ModelSource {
     matrix.t2.resize(static_cast<size_t>(matrix.n * kernels::T2RowBytes(matrix.k)));
     std::vector<int8_t> codes(static_cast<size_t>(matrix.k));
     float d = 1;
+    const std::string where = Where(tensor);
     for (int64_t n = 0; n < matrix.n; ++n) {
-      const float row_d = Naming(tensor, [&] {
+      const float row_d = NameErrors(where, [&] {
         return PackRow(tensor.type, tensor.row(FileRow(spec, n)), matrix.k, codes.data(),
                        matrix.t2.data() + n * kernels::T2RowBytes(matrix.k));
       });
@@ -224,7 +216,7 @@ class GgufSource : public ModelSource {
   // I2_S carries its scale behind its rows.
   TernaryMatrix I2sLinear(const ParameterSpec& spec, const GgufTensor& tensor) const {
     const int64_t n = spec.shape[0], k = spec.shape[1];
-    const formats::I2sMatrix file = Naming(tensor, [&] {
+    const formats::I2sMatrix file = NameErrors(Where(tensor), [&] {
       return formats::UnpackI2s(
           {reinterpret_cast<const uint8_t*>(tensor.bytes.data()), tensor.bytes.size()}, n, k);
     });

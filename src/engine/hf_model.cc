@@ -14,6 +14,7 @@
 #include "engine/hf_config.h"
 #include "engine/hf_quantization.h"
 #include "engine/json_fields.h"
+#include "engine/name_errors.h"
 #include "engine/packed_floats.h"
 #include "engine/scaled_tensors.h"
 #include "engine/stop_tokens.h"
@@ -193,8 +194,9 @@ class HfSource : public ModelSource {
     TERN_CHECK_FORMAT(
         n % 4 == 0 && tensor.dtype == "U8" && tensor.shape == (std::vector<int64_t>{n / 4, k}),
         Where(spec.name), " is no packed U8 [", n / 4, ", ", k, "]");
-    const auto codes =
-        formats::UnpackHfBitnet(reinterpret_cast<const uint8_t*>(tensor.bytes.data()), n, k);
+    const auto codes = NameErrors(Where(spec.name), [&] {
+      return formats::UnpackHfBitnet(reinterpret_cast<const uint8_t*>(tensor.bytes.data()), n, k);
+    });
     TernaryMatrix matrix;
     matrix.n = n;
     matrix.k = k;

@@ -55,10 +55,7 @@ class AutoRoundMatrix : public TrainedMatrix {
   }
 
  private:
-  at::Tensor Groups(const at::Tensor& x_NK) const {
-    const at::Tensor& scale = scales_.scale_RC;
-    return x_NK.view({scale.size(0), scale.size(1), -1});
-  }
+  at::Tensor Groups(const at::Tensor& x_NK) const { return GroupsOf(x_NK, scales_.scale_RC); }
   at::Tensor Shifted() const {
     return Groups(offset_NK_)
         .mul(scales_.scale_RC.unsqueeze(2))

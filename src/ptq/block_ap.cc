@@ -53,10 +53,7 @@ class BlockApMatrix : public TrainedMatrix {
   }
 
  private:
-  at::Tensor Groups(const at::Tensor& x_NK) const {
-    const at::Tensor& scale = scales_.scale_RC;
-    return x_NK.view({scale.size(0), scale.size(1), -1});
-  }
+  at::Tensor Groups(const at::Tensor& x_NK) const { return GroupsOf(x_NK, scales_.scale_RC); }
 
   void SetScales() {
     // New tensors: earlier ones are in the hands of whoever asked for the weight.

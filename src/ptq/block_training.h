@@ -62,6 +62,12 @@ class TrainedMatrix {
   virtual void Step(const at::Tensor& gradient_NK, double rate) = 0;
 };
 
+// The groups of the rows of a matrix that share a scale: a view [N, G, S] of x_NK for scales [N,
+// G].
+inline at::Tensor GroupsOf(const at::Tensor& x_NK, const at::Tensor& scale_NG) {
+  return x_NK.view({scale_NG.size(0), scale_NG.size(1), -1});
+}
+
 struct BlockTraining {
   int64_t steps = 0;
   int64_t batch = 1;   // Sequences a step

@@ -35,10 +35,7 @@ class ScaledMatrix : public TrainedMatrix {
 
   void Step(const at::Tensor& gradient_NK, double rate) override {
     const at::Tensor& scale_NG = weight_.scales.scale_RC;
-    const at::Tensor gradient_NG = (gradient_NK * unit_NK_)
-                                       .view({scale_NG.size(0), scale_NG.size(1), -1})
-                                       .sum(2)
-                                       .mul_(scale_NG);
+    const at::Tensor gradient_NG = GroupsOf(gradient_NK * unit_NK_, scale_NG).sum(2).mul_(scale_NG);
     log_NG_.Step(gradient_NG, kRate * rate);
     at::Tensor(log_NG_.value()).clamp_(-kMost, kMost);
     SetScales();

@@ -10,6 +10,7 @@
 #include "recipe/check_quantize.h"
 
 namespace tern::recipe {
+
 bool MatchesName(const std::string& pattern, const std::string& parameter) {
   const std::string layer = parameter.substr(0, parameter.rfind('.'));
   const std::string last = layer.substr(layer.rfind('.') + 1);

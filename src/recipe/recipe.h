@@ -269,7 +269,7 @@ struct TrainStage {
   FaultPolicy faults;
   LossesConfig losses;
   QuantizeConfig quantize;
-  std::vector<std::string> freeze;  // Globs over parameters that stay as they are (qat/frozen.h)
+  std::vector<std::string> freeze;  // Globs over parameters that stay as they are (frozen.h)
   LoraConfig lora;
 };
 

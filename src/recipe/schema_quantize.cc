@@ -44,10 +44,10 @@ void DescribeRule(FieldVisitor& v, QuantizeRule& r) {
   v.Int("group", r.group,
         {"int8 to int2: weights that share a scale; 0: a row", "weights", 0, 1 << 20});
   v.Flag("symmetric", r.symmetric, {"int8 to int2: without zero points"});
-  Choice(v, "scales", r.scales, kScaleSources,
-         {"int8 to int2: from the weights in each step, or start: those of model.from, quantized "
-          "so by "
-          "tern quantize, which stay"});
+  Choice(
+      v, "scales", r.scales, kScaleSources,
+      {"int8 to int2: weights: found from them in each step; start: those of model.from, a folder "
+       "that tern quantize made so, which stay"});
   v.Flag("clipped_gradient", r.clipped_gradient,
          {"No gradient to weights beyond the last level; else straight through"});
   Choice(

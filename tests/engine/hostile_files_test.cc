@@ -274,6 +274,20 @@ TEST(HostileFolderTest, ScalesThatAreNone) {
   }
 }
 
+TEST(HostileFolderTest, ACodeThatIsNoWeightIsNamed) {
+  const TempFolder folder;
+  const std::string path = folder / "hf", name = "model.layers.0.mlp.up_proj.weight";
+  WriteHfFolder(MakeTinyModel(TinyConfig(ArchName::kBitnet), 74), path, {});
+  const formats::SafetensorsReader reader(path);
+  const std::byte* codes = reader.tensors().at(name).bytes.data();
+  const std::string file = path + "/model.safetensors";
+  std::string bytes = ReadFile(file);
+  const auto* first = reinterpret_cast<const char*>(codes);
+  bytes[bytes.find(std::string(first, 64))] = '\xff';
+  WriteFileAtomically(file, bytes);
+  ExpectRefused(path, name + ": byte 0 of a packed ternary matrix holds the code 3");
+}
+
 TEST(HostileFolderTest, RopeParametersAreReadAndUnknownScalingsRefused) {
   const TempFolder folder;
   const TinyModel model = MakeTinyModel(TinyConfig(ArchName::kQwen3), 75);

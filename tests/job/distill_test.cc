@@ -37,9 +37,6 @@ class DistillTest : public ::testing::Test {
   static void Run(const SmallRun& run, const std::vector<std::string>& overrides = {}) {
     RunRecipe(run.Load(overrides), {run.runs(), "", ""});
   }
-  static nlohmann::json Result(const SmallRun& run, const std::string& id) {
-    return nlohmann::json::parse(ReadFile(run.Path("stages/" + id + ".json")))["result"];
-  }
   static std::vector<nlohmann::json> Losses(const SmallRun& run) {
     std::vector<nlohmann::json> losses;
     std::istringstream lines(ReadFile(run.Path("metrics.jsonl")));
@@ -64,7 +61,7 @@ TEST_F(DistillTest, GoesFromATeacherToAVerifiedTernaryFile) {
       Student("  - eval: {perplexity: {split: validation, tokens: 512}}\n"
               "  - export: {formats: [hf/bitnet]}\n  - verify: {tokens: 16}\n"));
   Run(run);
-  EXPECT_EQ(Result(run, "prepare")["tokenizer_sha256"],
+  EXPECT_EQ(run.Result("prepare")["tokenizer_sha256"],
             nlohmann::json::parse(
                 ReadFile(DenseRun().Path("stages/prepare.json")))["result"]["tokenizer_sha256"]);
   const auto losses = Losses(run);
@@ -76,7 +73,7 @@ TEST_F(DistillTest, GoesFromATeacherToAVerifiedTernaryFile) {
         step["forward_kl"]["share"].get<double>() + step["cross_entropy"]["share"].get<double>(),
         1.0, 1e-12);
   }
-  EXPECT_EQ(Result(run, "verify")["files"][0]["ternary_matrices"], 7);
+  EXPECT_EQ(run.Result("verify")["files"][0]["ternary_matrices"], 7);
 }
 
 // Every loss at once, projections between widths included: interrupted after 6 steps, it reaches
@@ -99,7 +96,7 @@ TEST_F(DistillTest, EveryLossResumesToTheSameBits) {
   Run(once, steps("10"));
   Run(twice, steps("6"));
   Run(twice, steps("10"));
-  EXPECT_EQ(Result(once, "train")["validation_loss"], Result(twice, "train")["validation_loss"]);
+  EXPECT_EQ(once.Result("train")["validation_loss"], twice.Result("train")["validation_loss"]);
   EXPECT_EQ(Losses(once).back(), Losses(twice).back());
   EXPECT_EQ(Losses(once).back().size(), 7u);
 }
@@ -187,7 +184,7 @@ TEST_F(DistillTest, BalancedLossesResumeToTheSameBitsAndAreReported) {
   Run(once, steps("10"));
   Run(twice, steps("5"));
   Run(twice, steps("10"));
-  EXPECT_EQ(Result(once, "train")["validation_loss"], Result(twice, "train")["validation_loss"]);
+  EXPECT_EQ(once.Result("train")["validation_loss"], twice.Result("train")["validation_loss"]);
   const auto losses = Losses(once);
   EXPECT_EQ(losses, Losses(twice));
   for (size_t step = 0; step < losses.size(); ++step) {
@@ -203,14 +200,14 @@ TEST_F(DistillTest, BalancedLossesResumeToTheSameBitsAndAreReported) {
   EXPECT_NEAR(size("hidden") / size("cross_entropy"), 0.1, 1e-5);
   EXPECT_NEAR(size("forward_kl") / size("cross_entropy"), 0.5, 1e-5);
   EXPECT_NE(ReadFile(once.Path("report.md")).find("% of the losses' gradients"), std::string::npos);
-  EXPECT_EQ(Result(once, "train")["losses"], losses[9]);  // Step 10: 9 is a multiple of 3
+  EXPECT_EQ(once.Result("train")["losses"], losses[9]);  // Step 10: 9 is a multiple of 3
 }
 
 TEST_F(DistillTest, RecordsOfGradientsChangeNoBits) {
   const SmallRun plain(Student()), logged(Student());
   Run(plain, {"train.steps=6"});
   Run(logged, {"train.steps=6", "train.losses.log_gradients_every=1"});
-  EXPECT_EQ(Result(plain, "train")["validation_loss"], Result(logged, "train")["validation_loss"]);
+  EXPECT_EQ(plain.Result("train")["validation_loss"], logged.Result("train")["validation_loss"]);
 }
 
 // Half of the steps on what a model writes, to the same bits across a stop; the divergence falls.
@@ -235,7 +232,7 @@ TEST_F(DistillTest, GeneratedTextResumesToTheSameBits) {
     run(once, by, "12");
     run(twice, by, "7");
     run(twice, by, "12");
-    EXPECT_EQ(Result(once, "train")["validation_loss"], Result(twice, "train")["validation_loss"]);
+    EXPECT_EQ(once.Result("train")["validation_loss"], twice.Result("train")["validation_loss"]);
     EXPECT_EQ(records(once), records(twice));
     int64_t count = 0;
     for (const nlohmann::json& record : records(once)) {
@@ -247,7 +244,7 @@ TEST_F(DistillTest, GeneratedTextResumesToTheSameBits) {
     }
     EXPECT_GT(count, 1);
     EXPECT_LT(count, 12);
-    EXPECT_EQ(Result(once, "train")["generated"]["steps"], count);
+    EXPECT_EQ(once.Result("train")["generated"]["steps"], count);
     EXPECT_NE(ReadFile(once.Path("report.md")).find(StrCat("steps on text that the ", by)),
               std::string::npos);
   }

@@ -37,9 +37,6 @@ class InstructionRun : public SmallRun {
   void Run(const std::vector<std::string>& overrides) const {
     RunRecipe(Load(overrides), {runs(), "", ""});
   }
-  nlohmann::json Result(const std::string& id) const {
-    return nlohmann::json::parse(ReadFile(Path("stages/" + id + ".json")))["result"];
-  }
 
  private:
   static std::string Placed() {

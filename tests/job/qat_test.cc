@@ -50,9 +50,6 @@ class QatTest : public ::testing::Test {
   static void Run(const SmallRun& run, const std::vector<std::string>& overrides) {
     RunRecipe(run.Load(overrides), {run.runs(), "", ""});
   }
-  static nlohmann::json Result(const SmallRun& run, const std::string& id) {
-    return nlohmann::json::parse(ReadFile(run.Path("stages/" + id + ".json")))["result"];
-  }
   static std::string Refused(const std::vector<std::string>& overrides) {
     const SmallRun run(Tuned());
     try {
@@ -72,11 +69,11 @@ TEST_F(QatTest, FourBitsAreTrainedEvaluatedAndShipped) {
   const SmallRun run(Tuned());
   Run(run, {"train.quantize.rules={body: {weights: int4, group: 32}, down: {layers: [down_proj], "
             "weights: lsq3}}"});
-  const nlohmann::json verified = Result(run, "verify")["files"][0];
+  const nlohmann::json verified = run.Result("verify")["files"][0];
   EXPECT_LT(verified["mean_kl"].get<double>(), 1e-6);  // Weight-only: rounding alone
   // The evaluation of the stage and that of the eval stage see one model.
-  EXPECT_NEAR(Result(run, "eval")["loss"].get<double>(),
-              Result(run, "train")["validation_loss"].get<double>(), 1e-5);
+  EXPECT_NEAR(run.Result("eval")["loss"].get<double>(),
+              run.Result("train")["validation_loss"].get<double>(), 1e-5);
   const auto opened = transfer::OpenDecoder(run.Path("exports/small-hf-f32"));
   const at::Tensor w = opened.decoder.Get("model.layers.0.mlp.up_proj.weight").detach();
   std::set<float> values;
@@ -99,7 +96,7 @@ TEST_F(QatTest, RecoveryComparesWithTheTeacherAndTheUntrainedStart) {
   std::vector<std::string> nothing = both;
   nothing.insert(nothing.end(), {"train.schedule.peak_lr=1e-10", "train.steps=1"});
   Run(untrained, nothing);
-  const nlohmann::json got(Result(trained, "eval")), start(Result(untrained, "eval"));
+  const nlohmann::json got(trained.Result("eval")), start(untrained.Result("eval"));
   EXPECT_NEAR(got["start_loss"].get<double>(), start["loss"].get<double>(), 1e-6);
   EXPECT_NEAR(got["start_mean_kl"].get<double>(), start["mean_kl"].get<double>(), 1e-6);
   const auto loss = got["loss"].get<double>(), before = got["start_loss"].get<double>(),
@@ -129,7 +126,7 @@ TEST_F(QatTest, RecoveryBetweenTrainingsIsOfTheOneBefore) {
       "{weights: int4, group: 32}}}}\n";
   const SmallRun between(yaml);
   Run(between, sign);
-  EXPECT_EQ(Result(between, "eval")["start_loss"], Result(alone, "eval")["start_loss"]);
+  EXPECT_EQ(between.Result("eval")["start_loss"], alone.Result("eval")["start_loss"]);
 }
 
 // The law of the report goes through the validation losses of the log, over the tokens so far: the
@@ -139,7 +136,7 @@ TEST_F(QatTest, TheLearningCurveIsExtrapolated) {
   Run(run, {"train.quantize.rules={body: {weights: sign}}", "train.quantize.warmup_steps=5",
             "eval.recovery=true", "train.steps=40", "train.eval_every=5",
             "train.schedule.peak_lr=1e-4"});
-  const nlohmann::json curve = Result(run, "eval")["curve"];
+  const nlohmann::json curve = run.Result("eval")["curve"];
   EXPECT_EQ(curve["points"], 7);  // Not the one of the warm-up
   double residual = 0;
   for (const auto& [step, loss] :
@@ -167,7 +164,7 @@ TEST_F(QatTest, LearnedScalesResumeToTheSameBits) {
   Run(once, steps("12"));
   Run(twice, steps("6"));
   Run(twice, steps("12"));
-  EXPECT_EQ(Result(once, "train")["validation_loss"], Result(twice, "train")["validation_loss"]);
+  EXPECT_EQ(once.Result("train")["validation_loss"], twice.Result("train")["validation_loss"]);
 }
 
 // Stochastic rounding belongs to the step, and scales learn at a rate of their own: the same bits
@@ -181,7 +178,7 @@ TEST_F(QatTest, StochasticRoundingResumesToTheSameBits) {
   const auto run = [&](const SmallRun& run, const char* steps, const char* factor = "0.1") {
     Run(run, {rules, std::string("train.steps=") + steps,
               std::string("train.optimizer.scale_lr_factor=") + factor});
-    return Result(run, "train")["validation_loss"].get<double>();
+    return run.Result("train")["validation_loss"].get<double>();
   };
   const SmallRun once(Tuned()), twice(Tuned()), nearest(Tuned()), fast(Tuned());
   const double want = run(once, "12");
@@ -192,10 +189,10 @@ TEST_F(QatTest, StochasticRoundingResumesToTheSameBits) {
       {"train.quantize.rules={body: {weights: int2, group: 32}, down: {layers: [down_proj], "
        "weights: lsq3}, up: {layers: [up_proj], weights: ternary}}",
        "train.steps=12", "train.optimizer.scale_lr_factor=0.1"});
-  EXPECT_NE(Result(nearest, "train")["validation_loss"].get<double>(), want);
+  EXPECT_NE(nearest.Result("train")["validation_loss"].get<double>(), want);
   // What ships is rounded to the nearest: the stage's evaluation sees the exported model.
-  EXPECT_NEAR(Result(once, "eval")["loss"].get<double>(), want, 1e-5);
-  EXPECT_LT(Result(once, "verify")["files"][0]["mean_kl"].get<double>(), 1e-6);
+  EXPECT_NEAR(once.Result("eval")["loss"].get<double>(), want, 1e-5);
+  EXPECT_LT(once.Result("verify")["files"][0]["mean_kl"].get<double>(), 1e-6);
 }
 
 constexpr const char* kRotated =
@@ -211,10 +208,10 @@ TEST_F(QatTest, RotatedFourBitInputsAreTrainedAndEvaluated) {
   Run(once, {kRotated, "train.steps=12"});
   Run(twice, {kRotated, "train.steps=5"});
   Run(twice, {kRotated, "train.steps=12"});
-  EXPECT_EQ(Result(once, "train")["validation_loss"], Result(twice, "train")["validation_loss"]);
+  EXPECT_EQ(once.Result("train")["validation_loss"], twice.Result("train")["validation_loss"]);
   // The checkpoint's decoder quantizes and rotates as training did.
-  EXPECT_NEAR(Result(once, "eval")["loss"].get<double>(),
-              Result(once, "train")["validation_loss"].get<double>(), 1e-5);
+  EXPECT_NEAR(once.Result("eval")["loss"].get<double>(),
+              once.Result("train")["validation_loss"].get<double>(), 1e-5);
   const auto opened = transfer::OpenDecoder(once.Path("train/step-00000012"));
   EXPECT_EQ(opened.decoder.inputs().size(), 14u);
   EXPECT_THROW(transfer::CheckPlainInputs(opened.decoder, "hf/f32"), RecipeError);
@@ -247,8 +244,8 @@ TEST_F(QatTest, ARotatedStartIsTheModel) {
   Run(plain, still);
   Run(turned, rotated);
   for (const char* id : {"train", "second"}) {
-    EXPECT_NEAR(Result(turned, id)["validation_loss"].get<double>(),
-                Result(plain, id)["validation_loss"].get<double>(), 1e-5)
+    EXPECT_NEAR(turned.Result(id)["validation_loss"].get<double>(),
+                plain.Result(id)["validation_loss"].get<double>(), 1e-5)
         << id;
   }
 }
@@ -261,9 +258,9 @@ TEST_F(QatTest, BitLinearTakesFourBitInputs) {
   Run(eight, {"model.linear=bitlinear"});
   Run(four, {"model.linear=bitlinear",
              "train.quantize.rules={all: {weights: none, inputs: int4_absmean, hadamard: true}}"});
-  EXPECT_NE(Result(eight, "eval")["loss"], Result(four, "eval")["loss"]);
-  EXPECT_NEAR(Result(four, "eval")["loss"].get<double>(),
-              Result(four, "train")["validation_loss"].get<double>(), 1e-5);
+  EXPECT_NE(eight.Result("eval")["loss"], four.Result("eval")["loss"]);
+  EXPECT_NEAR(four.Result("eval")["loss"].get<double>(),
+              four.Result("train")["validation_loss"].get<double>(), 1e-5);
   const auto refused = [&](const char* rule) {
     const SmallRun run(yaml);
     try {
@@ -284,7 +281,7 @@ TEST_F(QatTest, AdaptersUnderTernaryLayersAreMergedAndShipped) {
   const SmallRun run(Tuned());
   Run(run, {"model.linear=bitlinear", "train.lora={rank: 4, alpha: 8}",
             "train.schedule.peak_lr=1.0e-2", "export.formats=[hf/bitnet]"});
-  EXPECT_EQ(Result(run, "verify")["files"][0]["ternary_matrices"], 14);
+  EXPECT_EQ(run.Result("verify")["files"][0]["ternary_matrices"], 14);
   const auto shipped = transfer::OpenDecoder(run.Path("train/step-00000010"));
   const auto start = transfer::OpenDecoder(DenseModel());
   EXPECT_TRUE(at::equal(shipped.decoder.Get("model.embed_tokens.weight"),
@@ -347,8 +344,8 @@ TEST_F(QatTest, LearnedScalesAreTrainedBesideFrozenWeights) {
   const auto start = transfer::OpenDecoder(DenseModel());
   for (const model::Parameter& parameter : start.decoder.parameters())
     EXPECT_TRUE(at::equal(latents.Get(parameter.spec.name), parameter.value));
-  EXPECT_LT(Result(run, "eval")["mean_kl"].get<double>(),
-            Result(run, "eval")["start_mean_kl"].get<double>());
+  EXPECT_LT(run.Result("eval")["mean_kl"].get<double>(),
+            run.Result("eval")["start_mean_kl"].get<double>());
 }
 
 TEST_F(QatTest, RefusesToFreezeWhatWouldNotTrain) {
@@ -371,7 +368,7 @@ class PackedExportTest : public QatTest, public ::testing::WithParamInterface<co
                                   const std::string& file, const std::string& weights) {
     Run(run, {std::string("train.quantize.rules=") + GetParam(), "train.steps=4",
               StrCat("export.formats=[", format, ", hf/f32]")});
-    const nlohmann::json files = Result(run, "verify")["files"];
+    const nlohmann::json files = run.Result("verify")["files"];
     EXPECT_EQ(files[0]["bound_mean_kl"], 1e-6);
     EXPECT_LT(files[0]["mean_kl"].get<double>(), 1e-6);
     const std::string path = run.Path("exports/small-" + file);

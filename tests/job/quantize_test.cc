@@ -42,10 +42,6 @@ void RunStages(const SmallRun& run, const std::vector<std::string>& overrides = 
   RunRecipe(run.Load(overrides), {run.runs(), restart_from, ""});
 }
 
-nlohmann::json Result(const SmallRun& run, const std::string& id) {
-  return nlohmann::json::parse(ReadFile(run.Path("stages/" + id + ".json")))["result"];
-}
-
 std::map<std::string, std::string> BytesOf(const std::string& folder) {
   std::map<std::string, std::string> bytes;
   for (const auto& entry : fs::directory_iterator(folder))
@@ -72,7 +68,7 @@ ptq::QuantizeOptions CommandOptions(const SmallRun& run, const std::string& sour
 TEST(QuantizeStageTest, HasTheBytesOfTheCommand) {
   const SmallRun run(Trained(kOptions));
   RunStages(run);
-  const nlohmann::json result = Result(run, "quantize");
+  const nlohmann::json result = run.Result("quantize");
   const std::string path = run.Path("exports/small-int4");
   EXPECT_EQ(result["path"], path);
   EXPECT_EQ(result["calibration_tokens"], 320);
@@ -80,7 +76,7 @@ TEST(QuantizeStageTest, HasTheBytesOfTheCommand) {
   const std::string beside = run.folder() / "command";
   ptq::QuantizeModel(CommandOptions(run, result["source"], beside));
   EXPECT_EQ(BytesOf(path), BytesOf(beside));
-  const nlohmann::json verified = Result(run, "verify")["quantized"][0];
+  const nlohmann::json verified = run.Result("verify")["quantized"][0];
   EXPECT_EQ(verified["matrices"], 14);
   EXPECT_EQ(verified["compared"], 14);
   EXPECT_EQ(verified["tokens"], 16);
@@ -121,15 +117,15 @@ TEST(QuantizeStageTest, QuantizesAModelThatIsThere) {
   RunStages(run);
   EXPECT_TRUE(fs::exists(run.Path("exports/small-eight/model.safetensors")));
   EXPECT_TRUE(fs::exists(run.Path("exports/small-q8_0.gguf")));
-  EXPECT_EQ(Result(run, "eight")["calibration_tokens"], 0);
-  EXPECT_EQ(Result(run, "verify")["quantized"].size(), 2u);
-  EXPECT_EQ(Result(run, "generate")["model"], run.Path("exports/small-q8_0.gguf"));
+  EXPECT_EQ(run.Result("eight")["calibration_tokens"], 0);
+  EXPECT_EQ(run.Result("verify")["quantized"].size(), 2u);
+  EXPECT_EQ(run.Result("generate")["model"], run.Path("exports/small-q8_0.gguf"));
 }
 
 TEST(QuantizeStageTest, ASizeGivesAPlan) {
   const SmallRun run(Given("  - quantize: {to_bits: 9, calibration_tokens: 320, sequence: 32}\n"));
   RunStages(run);
-  const nlohmann::json result = Result(run, "quantize");
+  const nlohmann::json result = run.Result("quantize");
   EXPECT_LE(result["size_bytes"].get<int64_t>(),
             static_cast<int64_t>(fs::file_size(run.Path("exports/small-mixed.gguf"))));
   EXPECT_FALSE(result["plan"]["front"].empty());

@@ -211,9 +211,7 @@ TEST_F(RunTest, StagesBetweenTrainingsAreOfTheOneBefore) {
 )";
   const SmallRun run(yaml);
   RunRecipe(run.Load({"train.eval_tokens=512"}), {run.runs(), "", ""});
-  const auto result = [&](const std::string& id) {
-    return nlohmann::json::parse(ReadFile(run.Path("stages/" + id + ".json")))["result"];
-  };
+  const auto result = [&](const std::string& id) { return run.Result(id); };
   EXPECT_NEAR(result("between")["loss"].get<double>(),
               result("train")["validation_loss"].get<double>(), 1e-5);
   EXPECT_NE(result("early")["checkpoint"].get<std::string>().find("/train/"), std::string::npos);

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -72,6 +73,10 @@ class SmallRun {
   std::string recipe() const { return folder_ / "recipe.yaml"; }
   std::string runs() const { return folder_ / "runs"; }
   std::string Path(const std::string& name) const { return runs() + "/small/" + name; }
+  // What a stage that is done has found.
+  nlohmann::json Result(const std::string& stage_id) const {
+    return nlohmann::json::parse(ReadFile(Path("stages/" + stage_id + ".json")))["result"];
+  }
   const testing::TempFolder& folder() const { return folder_; }
 
  private:

@@ -50,10 +50,6 @@ void Train(const SmallRun& run, const std::vector<std::string>& overrides) {
   RunRecipe(run.Load(overrides), {run.runs(), "", ""});
 }
 
-nlohmann::json Result(const SmallRun& run, const std::string& id) {
-  return nlohmann::json::parse(ReadFile(run.Path("stages/" + id + ".json")))["result"];
-}
-
 class StartScalesTest : public ::testing::TestWithParam<std::pair<const char*, const char*>> {};
 
 INSTANTIATE_TEST_SUITE_P(
@@ -86,7 +82,7 @@ TEST_P(StartScalesTest, AreThoseOfTheQuantizedModelUpToTheExport) {
     moved += !at::equal(quant::Dequantize(q), value_NK);
   }
   EXPECT_GT(moved, 0) << "no code changed in four steps";
-  const nlohmann::json verified = Result(whole, "verify")["files"][0];
+  const nlohmann::json verified = whole.Result("verify")["files"][0];
   EXPECT_LT(verified["mean_kl"].get<double>(), 1e-6);
 }
 
@@ -96,7 +92,7 @@ TEST_P(StartScalesTest, TheStartIsWhatWasQuantized) {
   const std::string start = Quantized(to);
   const SmallRun run(Tuned(start));
   Train(run, {std::string("train.quantize.rules=") + rules, "train.steps=1",
-            "train.schedule.peak_lr=1e-10"});
+              "train.schedule.peak_lr=1e-10"});
   const auto opened = transfer::OpenDecoder(start);
   const model::Decoder shipped =
       qat::LoadShipped(checkpoint::CheckpointReader(run.Path("train/step-00000001")));

@@ -32,11 +32,8 @@ class StartTest : public ::testing::Test {
     yaml.replace(yaml.find("MODEL"), 5, model);
     return yaml;
   }
-  static nlohmann::json Result(const SmallRun& run, const std::string& id) {
-    return nlohmann::json::parse(ReadFile(run.Path("stages/" + id + ".json")))["result"];
-  }
   static double ValidationLoss(const SmallRun& run, const std::string& id = "train") {
-    return Result(run, id)["validation_loss"].get<double>();
+    return run.Result(id)["validation_loss"].get<double>();
   }
   static void Run(const SmallRun& run, const std::vector<std::string>& overrides = {}) {
     RunRecipe(run.Load(overrides), {run.runs(), "", ""});
@@ -59,15 +56,15 @@ TEST_F(StartTest, ADenseModelGoesOnWhereItStands) {
   const SmallRun run(Tuned());
   Run(run);
   EXPECT_NEAR(ValidationLoss(run), ValidationLoss(DenseRun()), 1e-4);
-  EXPECT_EQ(Result(run, "prepare")["tokenizer_sha256"],
-            Result(DenseRun(), "prepare")["tokenizer_sha256"]);
+  EXPECT_EQ(run.Result("prepare")["tokenizer_sha256"],
+            DenseRun().Result("prepare")["tokenizer_sha256"]);
 }
 
 TEST_F(StartTest, ATernaryStudentWithSubNormsIsTrainedAndShipped) {
   const SmallRun run(Tuned() + "  - export: {formats: [hf/bitnet]}\n  - verify: {tokens: 16}\n");
   Run(run, {"model.linear=bitlinear", "model.sub_norms=true", "train.steps=8",
             "train.schedule.peak_lr=1.0e-3"});
-  EXPECT_EQ(Result(run, "verify")["files"][0]["ternary_matrices"], 14);
+  EXPECT_EQ(run.Result("verify")["files"][0]["ternary_matrices"], 14);
   EXPECT_TRUE(fs::exists(run.Path("exports/small-hf-bitnet/model.safetensors")));
   EXPECT_LT(ValidationLoss(run), std::log(300.0));  // Better than knowing nothing
 }
