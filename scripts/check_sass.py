@@ -61,14 +61,18 @@ SOURCES = {
     },
     "kernels/elementwise/elementwise.cu": {
         "AddKernel": Kernel(1, 32, []),
+        "AddBiasKernel": Kernel(1, 32, []),
+        "RoundRowsKernel": Kernel(2, 40, []),  # fp16, bf16
         "OutScaleKernel": Kernel(1, 32, []),
         "ArgmaxKernel": Kernel(1, 32, []),
     },
     "kernels/rms_norm/rms_norm.cu": {"RmsNormKernel": Kernel(1, 40, [])},
     # The head's sums are those of the engine's float_gemm, which fuses.
     "kernels/table/table.cu": {
-        "GatherRowsKernel": Kernel(1, 40, [], 256, 0, None, True),
-        "TableProductKernel": Kernel(1, 56, [], 256, 0, None, True),
+        # Argument: the type of the table (table.h).
+        "GatherRowsKernel": Kernel(5, 40, [], 256, 0, None, True),
+        "ExpandTableKernel": Kernel(5, 40, [], 256, 0, None, True),
+        "TableProductKernel": Kernel(5, 56, [], 256, 0, None, True),
     },
     "kernels/absmax_quantize/absmax_quantize.cu": {"AbsmaxQuantizeKernel": Kernel(1, 40, [WIDE_LOAD])},
     "kernels/ternary_quantize/ternary_quantize.cu": {

@@ -33,7 +33,8 @@ void CutRows(void (*rows)(const Args&, int64_t, int64_t), const Args& args,
            });
 }
 
-// One block of 256 weights (8 blocks of 32 of the small types) taken apart, for the oracle: w = s[i
+// One block of 256 weights (8 blocks of 32 of the small types) taken apart, for the oracle and for
+// SplitCodes: w = s[i
 // / 16] code[i] + t[i / 16] with the token's scale folded in.
 struct CodeParts {
   uint8_t code[kTokenBlock];

@@ -65,4 +65,12 @@ TERN_HALF_FUNCTION float FloatFromBfloat(uint16_t bits) {
   return HalfBitsFloat(static_cast<uint32_t>(bits) << 16);
 }
 
+// The nearest bfloat16, ties to even; NaN stays NaN, made quiet.
+TERN_HALF_FUNCTION uint16_t BfloatFromFloat(float value) {
+  const uint32_t bits = HalfFloatBits(value);
+  if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return static_cast<uint16_t>(bits >> 16 | 0x40u);
+  // Half of the dropped part, one less when the kept part is even.
+  return static_cast<uint16_t>((bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16);
+}
+
 }  // namespace tern::kernels

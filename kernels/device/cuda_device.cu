@@ -56,13 +56,9 @@ const char* AllocateHost(size_t bytes, void** memory) {
 }
 void ReleaseHost(void* memory) { cudaFreeHost(memory); }
 
-// Waits: the caller may reuse `from`, pinned or not.
 const char* CopyIn(void* to, const void* from, size_t bytes, void* stream) {
-  const auto queue = static_cast<cudaStream_t>(stream);
-  if (const char* error =
-          ErrorText(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, queue)))
-    return error;
-  return ErrorText(cudaStreamSynchronize(queue));
+  return ErrorText(
+      cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, static_cast<cudaStream_t>(stream)));
 }
 
 const char* CopyOut(void* to, const void* from, size_t bytes, void* stream) {
@@ -74,13 +70,53 @@ const char* Synchronize(void* stream) {
   return ErrorText(cudaStreamSynchronize(static_cast<cudaStream_t>(stream)));
 }
 
+// A recording is a CUDA graph, ready to launch.
+const char* BeginRecord(void* stream) {
+  return ErrorText(cudaStreamBeginCapture(static_cast<cudaStream_t>(stream),
+                                          cudaStreamCaptureModeThreadLocal));
+}
+
+const char* EndRecord(void* stream, void** recording) {
+  cudaGraph_t graph = nullptr;
+  if (const char* error =
+          ErrorText(cudaStreamEndCapture(static_cast<cudaStream_t>(stream), &graph)))
+    return error;
+  cudaGraphExec_t ready = nullptr;
+  const char* error = ErrorText(cudaGraphInstantiate(&ready, graph, 0));
+  cudaGraphDestroy(graph);
+  *recording = ready;
+  return error;
+}
+
+const char* Replay(void* recording, void* stream) {
+  return ErrorText(cudaGraphLaunch(static_cast<cudaGraphExec_t>(recording),
+                                   static_cast<cudaStream_t>(stream)));
+}
+
+void ReleaseRecording(void* recording) {
+  cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(recording));
+}
+
 }  // namespace
 }  // namespace tern::kernels
 
 extern "C" const tern::kernels::DeviceApi* TernCudaDeviceApi() {
   using namespace tern::kernels;  // NOLINT: the functions above
-  static const DeviceApi api{kDeviceApiVersion, Open,         Close,          Allocate,
-                             Release,           AllocateHost, ReleaseHost,    CopyIn,
-                             CopyOut,           Synchronize,  LinkedKernels()};
+  static const DeviceApi api{kDeviceApiVersion,
+                             Open,
+                             Close,
+                             Allocate,
+                             Release,
+                             AllocateHost,
+                             ReleaseHost,
+                             CopyIn,
+                             CopyOut,
+                             Synchronize,
+                             BeginRecord,
+                             EndRecord,
+                             Replay,
+                             ReleaseRecording,
+                             "cuBLASLt",
+                             LinkedKernels()};
   return &api;
 }

@@ -94,6 +94,11 @@ DeviceMemory Device::AllocateHost(int64_t size_bytes) {
 }
 
 void Device::CopyIn(void* to, const void* from, int64_t size_bytes) {
+  CopyInLater(to, from, size_bytes);
+  Synchronize();
+}
+
+void Device::CopyInLater(void* to, const void* from, int64_t size_bytes) {
   Check("copy in", api_.copy_in(to, from, static_cast<size_t>(size_bytes), stream_));
 }
 
@@ -102,6 +107,23 @@ void Device::CopyOut(void* to, const void* from, int64_t size_bytes) {
 }
 
 void Device::Synchronize() { Check("synchronize", api_.synchronize(stream_)); }
+
+DeviceRecording Device::Record(const std::function<void()>& queue) {
+  void* recording = nullptr;
+  Check("begin of a recording", api_.begin_record(stream_));
+  try {
+    queue();
+  } catch (...) {  // The stream would stay in the recording
+    if (api_.end_record(stream_, &recording) == nullptr) api_.release_recording(recording);
+    throw;
+  }
+  Check("end of a recording", api_.end_record(stream_, &recording));
+  return {recording, api_.release_recording};
+}
+
+void Device::Replay(const DeviceRecording& recording) {
+  Check("replay", api_.replay(recording.get(), stream_));
+}
 
 void Device::Check(const char* what, const char* error) const {
   if (error != nullptr) throw ResourceError(StrCat("device ", name_, ": ", what, ": ", error));

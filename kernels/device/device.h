@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -29,6 +30,18 @@ class DeviceMemory {
   int64_t size_bytes_ = 0;
 };
 
+// Work of a device that was recorded once and is queued again as a whole (Device::Record): a CUDA
+// graph, or a list of launches in the emulator. The device must outlive it.
+class DeviceRecording {
+ public:
+  DeviceRecording() = default;
+  DeviceRecording(void* recording, void (*release)(void*)) : recording_(recording, release) {}
+  void* get() const { return recording_.get(); }
+
+ private:
+  std::unique_ptr<void, void (*)(void*)> recording_{nullptr, [](void*) {}};
+};
+
 class Device {
  public:
   // Throws UsageError for a name that is none, ResourceError where the device cannot be used.
@@ -45,10 +58,21 @@ class Device {
   // At least one byte; aligned to 256 bytes.
   DeviceMemory Allocate(int64_t size_bytes);
   DeviceMemory AllocateHost(int64_t size_bytes);
+  // Waits: `from` may be reused at once.
   void CopyIn(void* to, const void* from, int64_t size_bytes);
+  // `from`, memory of AllocateHost, stays as it is until Synchronize.
+  void CopyInLater(void* to, const void* from, int64_t size_bytes);
   // `to` holds the bytes after Synchronize.
   void CopyOut(void* to, const void* from, int64_t size_bytes);
   void Synchronize();
+
+  // Does not do what `queue` queues, but keeps it: launches and copies with their pointers and
+  // numbers of now. `queue` must not wait, nor run a kernel for the first time (its code may have to
+  // be loaded, which cannot be recorded).
+  DeviceRecording Record(const std::function<void()>& queue);
+  void Replay(const DeviceRecording& recording);
+  // What multiplies dense matrices: "cuBLASLt", "a reference loop".
+  const char* dense_products() const { return api_.dense_products; }
 
   // Throws ResourceError when a launcher returned an error text: Check("attention", launcher(...)).
   void Check(const char* what, const char* error) const;

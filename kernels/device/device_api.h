@@ -9,17 +9,20 @@
 
 #include "kernels/absmax_quantize/absmax_quantize_cuda.h"
 #include "kernels/attention/attention_cuda.h"
+#include "kernels/elementwise/elementwise_cuda.h"
 #include "kernels/gated_ffn/gated_ffn_cuda.h"
+#include "kernels/gemm/gemm_cuda.h"
 #include "kernels/rms_norm_quantize/rms_norm_quantize.h"
 #include "kernels/rope_kv/rope_kv_cuda.h"
 #include "kernels/table/table.h"
 #include "kernels/ternary_quantize/ternary_quantize_cuda.h"
+#include "kernels/w4a16/w4a16_cuda.h"
 
 namespace tern::kernels {
 
 // Raised with every change of the structs below or of the structs that launchers take: a plug-in of
 // another build is refused instead of misread.
-inline constexpr int kDeviceApiVersion = 3;
+inline constexpr int kDeviceApiVersion = 4;
 
 struct DeviceInfo {
   char name[128] = {};
@@ -44,6 +47,7 @@ struct DeviceKernels {
                              void* stream);
   const char* (*table_product)(const TableView& table, const float* x, int64_t m, float* y,
                                void* stream);
+  const char* (*expand_table)(const TableView& table, uint16_t* out, void* stream);
   const char* (*rms_norm)(const float* x, const float* g, int64_t m, int64_t d, float eps, float* y,
                           void* stream);
   const char* (*rms_norm_quantize)(const RmsNormQuantizeArgs& args, void* stream);
@@ -51,10 +55,14 @@ struct DeviceKernels {
   const char* (*out_scale)(const float* gamma, float beta, int64_t m, float* out_scale,
                            void* stream);
   const char* (*ternary_linear)(const TernaryLinearArgs& args, void* stream);
+  const char* (*w4a16)(const W4A16CudaArgs& args, void* stream);
+  const char* (*gemm)(const GemmArgs& args, void* stream);
+  const char* (*round_rows)(const RoundRowsArgs& args, void* stream);
   const char* (*rope_kv)(const RopeKvArgs& args, void* stream);
   const char* (*attention)(const AttentionArgs& args, void* stream);
   const char* (*gated_ffn)(GateActivation activation, const GatedFfnArgs& args, void* stream);
   const char* (*add)(float* x, const float* y, int64_t count, void* stream);
+  const char* (*add_bias)(float* x, const float* bias, int64_t m, int64_t n, void* stream);
   const char* (*argmax)(const float* logits, int64_t m, int64_t n, int64_t ld, int32_t* id,
                         void* stream);
   const char* (*ternary_scale)(const float* w, int64_t count, float* block_sums, float* beta,
@@ -72,10 +80,18 @@ struct DeviceApi {
   // Host memory that the device copies from and to without a detour.
   const char* (*allocate_host)(size_t bytes, void** memory);
   void (*release_host)(void* memory);
-  // In the order of the stream. `from` may be reused at once, `to` is written after synchronize.
+  // In the order of the stream: `from` stays as it is and `to` is written after synchronize.
   const char* (*copy_in)(void* to, const void* from, size_t bytes, void* stream);
   const char* (*copy_out)(void* to, const void* from, size_t bytes, void* stream);
   const char* (*synchronize)(void* stream);
+  // From begin_record to end_record what is queued on the stream is not done but recorded; replay
+  // queues all of it at once, with the pointers and numbers of then. Host memory that was copied
+  // from or to is so at every replay.
+  const char* (*begin_record)(void* stream);
+  const char* (*end_record)(void* stream, void** recording);
+  const char* (*replay)(void* recording, void* stream);
+  void (*release_recording)(void* recording);
+  const char* dense_products;  // What `gemm` is
   DeviceKernels kernels;
 };
 

@@ -1,7 +1,6 @@
 // The table of launchers, and BitLinear's product for any number of rows; one source for nvcc and
 // for the emulator.
 #include "kernels/device/device_api.h"
-#include "kernels/elementwise/elementwise_cuda.h"
 #include "kernels/rms_norm/rms_norm_cuda.h"
 #include "kernels/rms_norm_quantize/rms_norm_quantize_cuda.h"
 #include "kernels/table/table_cuda.h"
@@ -30,15 +29,20 @@ DeviceKernels LinkedKernels() {
   DeviceKernels kernels;
   kernels.gather_rows = LaunchGatherRows;
   kernels.table_product = LaunchTableProduct;
+  kernels.expand_table = LaunchExpandTable;
   kernels.rms_norm = LaunchRmsNorm;
   kernels.rms_norm_quantize = LaunchRmsNormQuantize;
   kernels.absmax_quantize = LaunchAbsmaxQuantize;
   kernels.out_scale = LaunchOutScale;
   kernels.ternary_linear = LaunchTernaryLinear;
+  kernels.w4a16 = LaunchW4A16;
+  kernels.gemm = LaunchGemm;
+  kernels.round_rows = LaunchRoundRows;
   kernels.rope_kv = LaunchRopeKv;
   kernels.attention = LaunchAttention;
   kernels.gated_ffn = LaunchGatedFfn;
   kernels.add = LaunchAdd;
+  kernels.add_bias = LaunchAddBias;
   kernels.argmax = LaunchArgmax;
   kernels.ternary_scale = LaunchTernaryScale;
   kernels.ternary_quantize = LaunchTernaryQuantize;

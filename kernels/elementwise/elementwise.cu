@@ -24,6 +24,18 @@ const char* LaunchOutScale(const float* gamma, float beta, int64_t m, float* out
                             out_scale);
 }
 
+const char* LaunchAddBias(float* x, const float* bias, int64_t m, int64_t n, void* stream) {
+  const int64_t count = m * n;
+  return simt::LaunchKernel(AddBiasKernel, {Blocks(count)}, kRowThreads, stream, x, bias, count,
+                            static_cast<int>(n));
+}
+
+const char* LaunchRoundRows(const RoundRowsArgs& args, void* stream) {
+  const simt::Grid grid{static_cast<unsigned>(args.m)};
+  return simt::LaunchKernel(args.bf16 ? RoundRowsKernel<true> : RoundRowsKernel<false>, grid,
+                            kRowThreads, stream, args.x, args.k, args.out, args.ldo);
+}
+
 const char* LaunchArgmax(const float* logits, int64_t m, int64_t n, int64_t ld, int32_t* id,
                          void* stream) {
   if (m == 0) return nullptr;

@@ -1,10 +1,11 @@
-// The small steps between the operations of a model on a GPU: adding to the residual stream, the
-// scales of a ternary product, the most probable token. All exact or rounded once: equal to plain
-// loops on the CPU bit for bit.
+// The small steps between the operations of a model on a GPU: adding to the residual stream and
+// of biases, the scales of a ternary product, 16-bit activations, the most probable token. All
+// exact or rounded once: equal to plain loops on the CPU bit for bit.
 #pragma once
 
 #include <cstdint>
 
+#include "kernels/common/half.h"
 #include "kernels/common/row.cuh"
 
 namespace tern::kernels {
@@ -21,6 +22,25 @@ __global__ void __launch_bounds__(kRowThreads)
     OutScaleKernel(const float* gamma, float beta, int64_t m, float* out_scale) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kRowThreads + threadIdx.x;
   if (i < m) out_scale[i] = beta * (gamma[i] / 127.0f);
+}
+
+// x[i] += bias[i % n]. Grid: ceil(count / kRowThreads) blocks of kRowThreads.
+__global__ void __launch_bounds__(kRowThreads)
+    AddBiasKernel(float* x, const float* bias, int64_t count, int n) {
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * kRowThreads + threadIdx.x;
+  if (i < count) x[i] += bias[i % n];
+}
+
+// out[m, ldo] = x[m, k] as fp16 or bf16, rounded to nearest; zeros beyond k. Grid: m blocks of
+// kRowThreads.
+template <bool kBf16>
+__global__ void __launch_bounds__(kRowThreads)
+    RoundRowsKernel(const float* x, int k, uint16_t* out, int ldo) {
+  const int64_t row = blockIdx.x;
+  for (int i = static_cast<int>(threadIdx.x); i < ldo; i += kRowThreads) {
+    const float value = i < k ? x[row * k + i] : 0.0f;
+    out[row * ldo + i] = kBf16 ? BfloatFromFloat(value) : HalfFromFloat(value);
+  }
 }
 
 // The better of two candidates: the higher logit, then the lower id. An id of -1 is none.

@@ -13,6 +13,16 @@ const char* LaunchAdd(float* x, const float* y, int64_t count, void* stream);
 // out_scale[i] = beta * (gamma[i] / 127).
 const char* LaunchOutScale(const float* gamma, float beta, int64_t m, float* out_scale,
                            void* stream);
+// x[m, n] += bias[n].
+const char* LaunchAddBias(float* x, const float* bias, int64_t m, int64_t n, void* stream);
+// out[m, ldo] = x[m, k] as fp16 or bf16, rounded to nearest, zeros beyond k.
+struct RoundRowsArgs {
+  const float* x;
+  uint16_t* out;
+  int m, k, ldo;
+  bool bf16;
+};
+const char* LaunchRoundRows(const RoundRowsArgs& args, void* stream);
 // id[i] = the lowest index of the highest of logits[i, n], `ld` from row to row; -1 when one is NaN
 // or +Inf, or all are -Inf.
 const char* LaunchArgmax(const float* logits, int64_t m, int64_t n, int64_t ld, int32_t* id,

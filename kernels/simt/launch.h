@@ -7,6 +7,10 @@
 
 #include "kernels/common/cuda_error.h"
 #else
+#include <functional>
+#include <utility>
+#include <vector>
+
 #include "kernels/simt/simt.h"
 #endif
 
@@ -17,6 +21,22 @@ struct Grid {
 };
 
 #if !defined(__CUDACC__)
+// Work of the emulator's queue. As on a device, what is queued while a recording is on is kept
+// there instead of being done (CUDA graphs).
+using Recording = std::vector<std::function<void()>>;
+inline Recording*& CurrentRecording() {
+  static Recording* recording = nullptr;
+  return recording;
+}
+template <class Work>
+void Enqueue(Work work) {
+  if (Recording* recording = CurrentRecording()) {
+    recording->push_back(std::move(work));
+  } else {
+    work();
+  }
+}
+
 // How LaunchKernel runs kernels from now on, for tests: schedules and planted faults.
 inline LaunchOptions& EmulatorOptions() {
   static LaunchOptions options;
@@ -44,10 +64,12 @@ const char* LaunchKernelShared(void (*kernel)(Parameters...), Grid grid, unsigne
   return kernels::ErrorText(cudaGetLastError());
 #else
   (void)stream;
-  LaunchOptions options = EmulatorOptions();
-  options.dynamic_shared_bytes = shared_bytes;
-  Launch(
-      {grid.x, grid.y, grid.z}, {threads}, [&] { kernel(args...); }, options);
+  Enqueue([=] {  // Arguments by value, as a launch takes them
+    LaunchOptions options = EmulatorOptions();
+    options.dynamic_shared_bytes = shared_bytes;
+    Launch(
+        {grid.x, grid.y, grid.z}, {threads}, [&] { kernel(args...); }, options);
+  });
   return nullptr;
 #endif
 }

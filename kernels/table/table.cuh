@@ -16,35 +16,103 @@ namespace tern::kernels {
 
 inline constexpr int kTableRows = kRowThreads / static_cast<int>(kLanes);  // Of a block
 
-TERN_DEVICE float TableValue(const TableView& table, int64_t row, int column) {
-  const int64_t at = row * table.k + column;
-  if (table.type == TableType::kF16)
+// FP8 E4M3 (kernels/fp8) has fp16's layout with three bits of fraction and an exponent smaller
+// by 8. NaN, which no file that is read may hold, comes out as 480.
+TERN_DEVICE float FloatFromE4m3(uint8_t code) {
+  const unsigned half = (code & 0x80u) << 8 | (code & 0x7Fu) << 7;
+  return 256.0f * FloatFromHalf(static_cast<uint16_t>(half));
+}
+
+template <TableType kType>
+TERN_DEVICE float TableCode(const TableView& table, int64_t at) {
+  if constexpr (kType == TableType::kF32) return static_cast<const float*>(table.values)[at];
+  if constexpr (kType == TableType::kF16)
     return FloatFromHalf(static_cast<const uint16_t*>(table.values)[at]);
-  if (table.type == TableType::kF32) return static_cast<const float*>(table.values)[at];
-  const int runs = (table.k + kTableRun - 1) / kTableRun;
-  return table.scales[row * runs + column / kTableRun] *
-         static_cast<float>(static_cast<const int8_t*>(table.values)[at]);
+  if constexpr (kType == TableType::kBf16)
+    return FloatFromBfloat(static_cast<const uint16_t*>(table.values)[at]);
+  if constexpr (kType == TableType::kInt8)
+    return static_cast<float>(static_cast<const int8_t*>(table.values)[at]);
+  return FloatFromE4m3(static_cast<const uint8_t*>(table.values)[at]);
+}
+
+// What turns the codes of a block into weights.
+struct TableScale {
+  float scale, shift;
+  bool shifted;
+};
+
+// Of a row and a block of columns.
+TERN_DEVICE TableScale TableScaleOf(const TableView& table, int64_t row, int block) {
+  const int blocks = (table.k + table.block_k - 1) / table.block_k;
+  const int64_t at = row / table.block_n * blocks + block;
+  const bool shifted = table.shifts != nullptr;
+  return {table.scales[at], shifted ? table.shifts[at] : 0.0f, shifted};
+}
+
+template <TableType kType>
+TERN_DEVICE float TableWeight(float code, const TableScale& scale) {
+  if constexpr (kType != TableType::kInt8 && kType != TableType::kE4m3) return code;
+  const float product = scale.scale * code;
+  return scale.shifted ? product + scale.shift : product;
+}
+
+template <TableType kType>
+TERN_DEVICE float TableValue(const TableView& table, int64_t row, int column) {
+  constexpr bool kScaled = kType == TableType::kInt8 || kType == TableType::kE4m3;
+  TableScale scale = {};
+  if constexpr (kScaled) scale = TableScaleOf(table, row, column / table.block_k);
+  return TableWeight<kType>(TableCode<kType>(table, row * table.k + column), scale);
 }
 
 // out[m, k] = rows ids[m] of the table. Grid: m blocks of kRowThreads.
+template <TableType kType>
 __global__ void __launch_bounds__(kRowThreads)
     GatherRowsKernel(const TableView table, const int32_t* ids, float* out) {
   const int64_t row = blockIdx.x;
   for (int i = static_cast<int>(threadIdx.x); i < table.k; i += kRowThreads)
-    out[row * table.k + i] = TableValue(table, ids[row], i);
+    out[row * table.k + i] = TableValue<kType>(table, ids[row], i);
+}
+
+// out[n, k] = the values as fp16. Grid: n blocks of kRowThreads.
+template <TableType kType>
+__global__ void __launch_bounds__(kRowThreads)
+    ExpandTableKernel(const TableView table, uint16_t* out) {
+  const int64_t row = blockIdx.x;
+  for (int i = static_cast<int>(threadIdx.x); i < table.k; i += kRowThreads)
+    out[row * table.k + i] = HalfFromFloat(TableValue<kType>(table, row, i));
+}
+
+// sum + x[i] w[row][i] for the columns i = begin + lane, + 16, ... below end, which share a scale.
+template <TableType kType>
+TERN_DEVICE float AddColumns(const TableView& table, const float* x, int64_t row, int begin,
+                             int end, const TableScale& scale, float sum) {
+  const int lane = static_cast<int>(threadIdx.x) % static_cast<int>(kLanes);
+  for (int i = begin + lane; i < end; i += static_cast<int>(kLanes))
+    sum = fmaf(x[i], TableWeight<kType>(TableCode<kType>(table, row * table.k + i), scale), sum);
+  return sum;
 }
 
 // y[m, n] = x[m, k] table^T. Grid: (ceil(n / kTableRows), m) blocks of kRowThreads.
+template <TableType kType>
 __global__ void __launch_bounds__(kRowThreads)
     TableProductKernel(const TableView table, const float* x, float* y) {
   const int lane = static_cast<int>(threadIdx.x) % static_cast<int>(kLanes);
   const int slot = static_cast<int>(threadIdx.x) / static_cast<int>(kLanes);
   const int64_t m = blockIdx.y;
   const int row = static_cast<int>(blockIdx.x) * kTableRows + slot;
+  const float* x_row = x + m * table.k;
   float sum = 0.0f;
   if (row < table.n) {
-    for (int i = lane; i < table.k; i += static_cast<int>(kLanes))
-      sum = fmaf(x[m * table.k + i], TableValue(table, row, i), sum);
+    if constexpr (kType == TableType::kInt8 || kType == TableType::kE4m3) {
+      int block = 0;
+      for (int begin = 0; begin < table.k; begin += table.block_k, ++block) {
+        const int end = table.k - begin < table.block_k ? table.k : begin + table.block_k;
+        sum =
+            AddColumns<kType>(table, x_row, row, begin, end, TableScaleOf(table, row, block), sum);
+      }
+    } else {
+      sum = AddColumns<kType>(table, x_row, row, 0, table.k, TableScale{}, sum);
+    }
   }
   TERN_UNROLL
   for (unsigned half = kLanes / 2; half > 0; half /= 2) sum += simt::ShuffleDownFloat(sum, half);

@@ -22,6 +22,35 @@ void BlockMatrix::Decode(int64_t row, float* out) const {
   formats::DecodeRow(type, Row(row), k, out);
 }
 
+std::optional<kernels::CodeType> CodeOf(formats::GgmlType type) {
+  using formats::GgmlType;
+  using kernels::CodeType;
+  switch (type) {
+    case GgmlType::kQ4_0:
+      return CodeType::kQ4_0;
+    case GgmlType::kQ4_1:
+      return CodeType::kQ4_1;
+    case GgmlType::kQ5_0:
+      return CodeType::kQ5_0;
+    case GgmlType::kQ5_1:
+      return CodeType::kQ5_1;
+    case GgmlType::kQ8_0:
+      return CodeType::kQ8_0;
+    case GgmlType::kQ2_K:
+      return CodeType::kQ2K;
+    case GgmlType::kQ3_K:
+      return CodeType::kQ3K;
+    case GgmlType::kQ4_K:
+      return CodeType::kQ4K;
+    case GgmlType::kQ5_K:
+      return CodeType::kQ5K;
+    case GgmlType::kQ6_K:
+      return CodeType::kQ6K;
+    default:
+      return std::nullopt;
+  }
+}
+
 void MoveToHugePages(BlockMatrix* matrix) {
   const std::span<const std::byte> file = matrix->bytes;
   const bool mapped = matrix->mapped;

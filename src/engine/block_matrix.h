@@ -5,10 +5,12 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
 #include "formats/block_codec.h"
+#include "kernels/code_gemm/code_gemm.h"
 
 namespace tern::engine {
 
@@ -25,6 +27,9 @@ struct BlockMatrix {
   // Of the row in the file.
   const uint8_t* Row(int64_t row) const;
 };
+
+// The codes of a type whose weights are codes with scales: Q4_0 to Q8_0 and the K types.
+std::optional<kernels::CodeType> CodeOf(formats::GgmlType type);
 
 // Copies the rows into huge pages (base/huge_pages.h), and gives back the memory of a mapped file's
 // pages.

@@ -68,11 +68,11 @@ GenerateResult Run(const ModelWeights& weights, const MakeSession& make_session,
   };
 
   double begin = Now();
-  std::vector<float> logits = session.Append(tokens);
+  auto logits = session.Append(tokens);  // A vector, or a span that stays until the next
   result.prefill_seconds = Now() - begin;
   begin = Now();
   while (result.new_tokens < options.max_tokens) {
-    const int32_t next = sampler.Next(std::span(logits).first(choices));
+    const int32_t next = sampler.Next(std::span<const float>(logits).first(choices));
     if (weights.EndsText(next)) {
       result.end = EndReason::kEndOfText;
       break;

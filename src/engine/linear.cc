@@ -24,34 +24,6 @@ using formats::GgmlType;
 using kernels::CodeType;
 using kernels::FloatCode;
 
-// Types whose codes may be multiplied with rounded activations.
-std::optional<CodeType> CodeOf(GgmlType type) {
-  switch (type) {
-    case GgmlType::kQ4_0:
-      return CodeType::kQ4_0;
-    case GgmlType::kQ4_1:
-      return CodeType::kQ4_1;
-    case GgmlType::kQ5_0:
-      return CodeType::kQ5_0;
-    case GgmlType::kQ5_1:
-      return CodeType::kQ5_1;
-    case GgmlType::kQ8_0:
-      return CodeType::kQ8_0;
-    case GgmlType::kQ2_K:
-      return CodeType::kQ2K;
-    case GgmlType::kQ3_K:
-      return CodeType::kQ3K;
-    case GgmlType::kQ4_K:
-      return CodeType::kQ4K;
-    case GgmlType::kQ5_K:
-      return CodeType::kQ5K;
-    case GgmlType::kQ6_K:
-      return CodeType::kQ6K;
-    default:
-      return std::nullopt;
-  }
-}
-
 FloatCode FloatCodeOf(GgmlType type) {
   switch (type) {
     case GgmlType::kF32:

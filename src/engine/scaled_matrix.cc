@@ -22,18 +22,6 @@ int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 // Number `index` of 4 bits: word by word, lowest bits first, is byte by byte, too.
 int Nibble(const uint8_t* bytes, int64_t index) { return bytes[index / 2] >> (index % 2 * 4) & 15; }
 
-float ScaleAt(const ScaledMatrix& m, int64_t index) {
-  const std::byte* at = m.scales.data() + index * (m.scale_type == ScaleType::kF32 ? 4 : 2);
-  if (m.scale_type == ScaleType::kF32) {
-    float value;
-    std::memcpy(&value, at, sizeof value);
-    return value;
-  }
-  uint16_t bits;
-  std::memcpy(&bits, at, sizeof bits);
-  return m.scale_type == ScaleType::kF16 ? formats::Fp16ToFp32(bits) : formats::Bf16ToFp32(bits);
-}
-
 }  // namespace
 
 int64_t ScaledMatrix::CodeRowBytes() const {
@@ -57,11 +45,31 @@ int ScaledMatrix::Int4Offset(int64_t row, int64_t block) const {
   return Nibble(word, row % kPerWord);
 }
 
+float ScaledMatrix::Scale(int64_t index) const {
+  const std::byte* at = scales.data() + index * (scale_type == ScaleType::kF32 ? 4 : 2);
+  if (scale_type == ScaleType::kF32) {
+    float value;
+    std::memcpy(&value, at, sizeof value);
+    return value;
+  }
+  uint16_t bits;
+  std::memcpy(&bits, at, sizeof bits);
+  return scale_type == ScaleType::kF16 ? formats::Fp16ToFp32(bits) : formats::Bf16ToFp32(bits);
+}
+
+void ScaledMatrix::Codes(int64_t row, int8_t* out) const {
+  const auto* q = reinterpret_cast<const uint8_t*>(codes.data()) + row * CodeRowBytes();
+  for (int64_t i = 0; i < k; ++i)
+    out[i] = static_cast<int8_t>(code == ScaledCode::kInt4
+                                     ? Nibble(q, i) - Int4Offset(row, i / block_k)
+                                     : static_cast<int8_t>(q[i]));
+}
+
 void ScaledMatrix::Decode(int64_t row, float* out) const {
   const auto* q = reinterpret_cast<const uint8_t*>(codes.data()) + row * CodeRowBytes();
   const int64_t groups = CeilDiv(k, block_k);
   for (int64_t group = 0; group < groups; ++group) {
-    const float scale = ScaleAt(*this, ScaleIndex(row, group));
+    const float scale = Scale(ScaleIndex(row, group));
     const int64_t begin = group * block_k, end = std::min(k, begin + block_k);
     switch (code) {
       case ScaledCode::kInt4: {
@@ -86,8 +94,8 @@ void ScaledMatrix::Decode(int64_t row, float* out) const {
 void CheckFinite(const ScaledMatrix& m, const std::string& where) {
   const int64_t groups = CeilDiv(m.k, m.block_k), count = CeilDiv(m.n, m.block_n) * groups;
   for (int64_t i = 0; i < count; ++i) {
-    TERN_CHECK_FORMAT(std::isfinite(ScaleAt(m, i) * kLargestCode), where, ": scale ", i, " is ",
-                      ScaleAt(m, i), "; the file is damaged");
+    TERN_CHECK_FORMAT(std::isfinite(m.Scale(i) * kLargestCode), where, ": scale ", i, " is ",
+                      m.Scale(i), "; the file is damaged");
   }
   if (m.code != ScaledCode::kFp8E4m3) return;
   const auto* codes = reinterpret_cast<const uint8_t*>(m.codes.data());

@@ -34,6 +34,9 @@ struct ScaledMatrix {
   // out[k] = (q - z) * scale in fp32: one rounding, of the product (none of an int4 with a 16-bit
   // scale).
   void Decode(int64_t row, float* out) const;
+  // out[k] = q - z. REQUIRES: not FP8.
+  void Codes(int64_t row, int8_t* out) const;
+  float Scale(int64_t index) const;  // Number `index` of `scales`
   int64_t CodeRowBytes() const;
   // Where the scale of a row and a block of columns lies among the scales.
   int64_t ScaleIndex(int64_t row, int64_t block) const;

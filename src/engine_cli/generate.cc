@@ -46,6 +46,7 @@ engine::GenerateResult Generate(const Flags& flags,
   const std::unique_ptr<kernels::Device> device = kernels::Device::Open(flags.device);
   const engine::ModelWeights weights = engine::LoadModel(flags.model);
   const engine::DeviceModel model(weights, *device);
+  std::cerr << model.Describe() << "\n";
   return engine::GenerateOnDevice(model, flags.prompt, flags.options, stream);
 }
 

@@ -12,7 +12,7 @@
 #include "engine/model_source.h"
 #include "engine/session.h"
 #include "engine/weight_table.h"
-#include "tests/engine/tiny_files.h"
+#include "tests/engine/tiny_blocks.h"
 #include "tests/testing/temp_folder.h"
 
 namespace tern::testing {
@@ -26,91 +26,6 @@ using engine::LogitsOf;
 using engine::ModelWeights;
 using engine::Session;
 using formats::GgmlType;
-
-// Random bytes are valid blocks; only the fp16 numbers are chosen, so that weights are within 0.12.
-// `largest` is the largest |weight| / d.
-struct BlockType {
-  GgmlType type;
-  size_t d_offset;
-  float largest;
-  size_t min_offset = 0;
-  float min = 0;  // Of the _1 types and dmin: the fp16 number at min_offset, 0: there is none
-};
-constexpr BlockType kTypes[] = {
-    {GgmlType::kQ4_0, 0, 8},
-    {GgmlType::kQ4_1, 0, 15, 2, -0.06f},
-    {GgmlType::kQ5_0, 0, 16},
-    {GgmlType::kQ5_1, 0, 31, 2, -0.06f},
-    {GgmlType::kQ8_0, 0, 128},
-    {GgmlType::kQ2_K, 80, 15 * 3, 82, 0.06f / 15},
-    {GgmlType::kQ3_K, 108, 32 * 4},
-    {GgmlType::kQ4_K, 0, 63 * 15, 2, 0.06f / 63},
-    {GgmlType::kQ5_K, 0, 63 * 31, 2, 0.06f / 63},
-    {GgmlType::kQ6_K, 208, 128 * 32},
-    {GgmlType::kF16, 0, 1},
-    {GgmlType::kBf16, 0, 1},
-};
-
-const BlockType& TypeOf(GgmlType type) {
-  for (const BlockType& entry : kTypes) {
-    if (entry.type == type) return entry;
-  }
-  throw BugError("no such type");
-}
-
-std::vector<GgmlType> Types() {
-  std::vector<GgmlType> types;
-  for (const BlockType& entry : kTypes) types.push_back(entry.type);
-  return types;
-}
-
-void PutHalf(uint8_t* block, size_t at, float value) {
-  const uint16_t bits = formats::Fp32ToFp16(value);
-  std::memcpy(block + at, &bits, sizeof bits);
-}
-
-TinyBlockMatrix RandomBlocks(GgmlType type, int64_t n, int64_t k, RandomStream& random) {
-  const BlockType& entry = TypeOf(type);
-  const formats::GgmlTypeInfo& info = formats::InfoOf(type);
-  TinyBlockMatrix matrix{type,
-                         std::vector<uint8_t>(static_cast<size_t>(n * formats::RowBytes(type, k)))};
-  for (size_t at = 0; at < matrix.bytes.size(); at += static_cast<size_t>(info.block_bytes)) {
-    uint8_t* block = matrix.bytes.data() + at;
-    if (info.block_weights == 1) {
-      const float value = 0.06f * random.NextNormal();
-      formats::EncodeRow(type, &value, 1, block);
-      continue;
-    }
-    for (int64_t i = 0; i < info.block_bytes; ++i)
-      block[i] = static_cast<uint8_t>(random.NextU64() >> 32);
-    PutHalf(block, entry.d_offset, (0.06f + 0.06f * random.NextUniform()) / entry.largest);
-    if (entry.min != 0) PutHalf(block, entry.min_offset, entry.min);
-  }
-  return matrix;
-}
-
-std::vector<float> Decoded(const TinyBlockMatrix& matrix, int64_t n, int64_t k) {
-  std::vector<float> values(static_cast<size_t>(n * k));
-  for (int64_t row = 0; row < n; ++row) {
-    formats::DecodeRow(matrix.type, matrix.bytes.data() + row * formats::RowBytes(matrix.type, k),
-                       k, values.data() + row * k);
-  }
-  return values;
-}
-
-// Every matrix and table of the model as random blocks; model.floats gets their values.
-TinyBlocks MakeBlocks(GgmlType linear, GgmlType table, TinyModel* model, uint64_t seed) {
-  RandomStream random(seed, "tiny blocks");
-  TinyBlocks blocks;
-  for (const ParameterSpec& spec : ParameterTable(model->config)) {
-    if (spec.role == ParameterRole::kNorm || model->ternary.contains(spec.name)) continue;
-    const GgmlType type = spec.role == ParameterRole::kLinear ? linear : table;
-    const int64_t n = spec.shape[0], k = spec.shape[1];
-    blocks[spec.name] = RandomBlocks(type, n, k, random);
-    model->floats[spec.name] = Decoded(blocks[spec.name], n, k);
-  }
-  return blocks;
-}
 
 bool IsFloats(GgmlType type) {
   return type == GgmlType::kF32 || type == GgmlType::kF16 || type == GgmlType::kBf16 ||

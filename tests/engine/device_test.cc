@@ -50,7 +50,7 @@ TEST_P(DeviceTest, LogitsAreThoseOfTheCpuKernels) {
   const auto tokens = RandomTokens(6, engine.config().vocab_size, 3);
   for (KvType type : {KvType::kF16, KvType::kInt8}) {
     const auto want = CpuLogits(engine, type, tokens);
-    EXPECT_EQ(engine::DeviceSession(model, 64, type).Append(tokens, engine::LogitsOf::kAll), want);
+    EXPECT_EQ(engine::DeviceSession(model, 64, type).AppendAll(tokens), want);
     // In pieces, and the last position alone.
     engine::DeviceSession pieces(model, 64, type);
     pieces.Append(std::span(tokens).first(2));
@@ -84,7 +84,7 @@ TEST_F(DeviceTest, TablesKeepTheTypeOfTheFile) {
     const engine::Engine engine(Model(ArchName::kLlama, options), 1);
     const engine::DeviceModel model(engine.weights(), *device_);
     const auto tokens = RandomTokens(3, engine.config().vocab_size, 3);
-    EXPECT_EQ(engine::DeviceSession(model, 8).Append(tokens, engine::LogitsOf::kAll),
+    EXPECT_EQ(engine::DeviceSession(model, 8).AppendAll(tokens),
               CpuLogits(engine, KvType::kF16, tokens));
   }
 }
@@ -116,10 +116,10 @@ TEST_F(DeviceTest, AMissingBarrierIsSeen) {
   const auto tokens = RandomTokens(5, engine.config().vocab_size, 3);
   const auto want = CpuLogits(engine, KvType::kF16, tokens);
   simt::EmulatorOptions() = {.shuffle = true, .seed = 3};
-  EXPECT_EQ(engine::DeviceSession(model, 32).Append(tokens, engine::LogitsOf::kAll), want);
+  EXPECT_EQ(engine::DeviceSession(model, 32).AppendAll(tokens), want);
   simt::EmulatorOptions() = {.skip_block_barriers = true};
 #if !defined(TERN_SIMT_TSAN)  // There the race itself ends the program.
-  EXPECT_NE(engine::DeviceSession(model, 32).Append(tokens, engine::LogitsOf::kAll), want);
+  EXPECT_NE(engine::DeviceSession(model, 32).AppendAll(tokens), want);
 #endif
 }
 
@@ -134,10 +134,7 @@ TEST_F(DeviceTest, RefusesWhatItDoesNotRun) {
     EXPECT_THROW(session.Append(std::vector<int32_t>{-1}), InputError);
     EXPECT_EQ(session.size(), 0);
   }
-  weights.activation = engine::ActivationRule::kNone;
-  EXPECT_THROW(engine::DeviceModel(weights, *device_), InputError);
-  weights.activation = engine::ActivationRule::kInt8Token;
-  weights.layers[1].up = engine::DenseMatrix{};
+  weights.config.head_dim = 512;
   EXPECT_THROW(engine::DeviceModel(weights, *device_), InputError);
 }
 

@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "kernels/code_gemm/code_gemm_impl.h"
+#include "kernels/code_gemm/split_codes.h"
 #include "tests/kernels/code_cases.h"
 
 namespace tern::kernels {
@@ -145,6 +146,28 @@ TEST(QuantizeInt16, IntegersAreWithinHalfAStepAndTheirSumsExact) {
       sum += q;
     }
     EXPECT_EQ(block.sums[s], static_cast<float>(sum));
+  }
+}
+
+// Apart, scale * code + shift are the values that the formats' decoder gives, bit for bit.
+TEST(SplitCodesTest, GivesTheValuesOfTheDecoder) {
+  std::vector<TypeCase> cases = Cases();
+  cases.push_back({CodeType::kQ8_0, formats::GgmlType::kQ8_0, {0}});
+  for (const TypeCase& c : cases) {
+    SCOPED_TRACE(Name(c));
+    const int64_t k = 3 * formats::InfoOf(c.ggml).block_weights, run = SplitRun(c.type);
+    const std::vector<uint8_t> row = RandomRows(c, 1, k, 9);
+    std::vector<float> want(static_cast<size_t>(k)), scales(static_cast<size_t>(k / run)),
+        shifts(scales.size(), -7.0f);
+    std::vector<int8_t> codes(want.size());
+    formats::DecodeRow(c.ggml, row.data(), k, want.data());
+    SplitCodes(c.type, row.data(), k, codes.data(), scales.data(),
+               HasShifts(c.type) ? shifts.data() : nullptr);
+    for (int64_t i = 0; i < k; ++i) {
+      const auto at = static_cast<size_t>(i), part = static_cast<size_t>(i / run);
+      const float product = scales[part] * static_cast<float>(codes[at]);
+      ASSERT_EQ(HasShifts(c.type) ? product + shifts[part] : product, want[at]) << i;
+    }
   }
 }
 

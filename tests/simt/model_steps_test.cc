@@ -5,10 +5,11 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/elementwise/elementwise.cuh"
+#include "kernels/elementwise/elementwise.cu"  // The launchers' host code is the emulator's, too.
+#include "kernels/fp8/fp8.h"
 #include "kernels/rms_norm/rms_norm.cuh"
 #include "kernels/rms_norm/rms_norm_impl.h"
-#include "kernels/table/table.cuh"
+#include "kernels/table/table.cu"
 #include "tests/kernels/isa_test_util.h"
 #include "tests/simt/device_buffer.h"
 
@@ -17,61 +18,126 @@ namespace {
 
 unsigned Blocks(int64_t n, int64_t size) { return static_cast<unsigned>((n + size - 1) / size); }
 
-// A table of each type and its values as floats.
+// A table of a type and its values as floats, scaled by blocks where it is of codes.
 struct Table {
-  Table(TableType type, int n, int k) : view{type, nullptr, nullptr, n, k} {
-    const int64_t runs = (k + kTableRun - 1) / kTableRun;
+  Table(TableType type, int n, int k, int block_n, int block_k, bool shifted = false)
+      : view{type, nullptr, nullptr, nullptr, n, k, block_n, block_k} {
+    const int64_t blocks = (k + block_k - 1) / block_k;
     values = RandomFloats(int64_t{n} * k, 4);
+    scales = RandomFloats((n + block_n - 1) / block_n * blocks, 5);
+    shifts = RandomFloats(static_cast<int64_t>(scales.size()), 6);
     for (size_t i = 0; i < values.size(); ++i) {
-      half.push_back(HalfFromFloat(values[i]));
-      codes.push_back(static_cast<int8_t>(static_cast<int>(values[i] * 60)));
-    }
-    scales = RandomFloats(n * runs, 5);
-    for (size_t i = 0; i < values.size(); ++i) {
+      const bool bf16 = type == TableType::kBf16;
+      half.push_back(bf16 ? BfloatFromFloat(values[i]) : HalfFromFloat(values[i]));
+      codes.push_back(static_cast<uint8_t>(static_cast<int8_t>(values[i] * 60)));
+      const bool nan = type == TableType::kE4m3 && (codes[i] & 127) == 127;
+      if (nan) codes[i] = 126;  // No file may hold one
       const int64_t row = static_cast<int64_t>(i) / k, column = static_cast<int64_t>(i) % k;
+      const auto at = static_cast<size_t>(row / block_n * blocks + column / block_k);
       if (type == TableType::kF16) values[i] = FloatFromHalf(half[i]);
-      if (type == TableType::kInt8Run)
-        values[i] = scales[static_cast<size_t>(row * runs + column / kTableRun)] * codes[i];
+      if (bf16) values[i] = FloatFromBfloat(half[i]);
+      if (type == TableType::kInt8) {
+        values[i] = scales[at] * static_cast<float>(static_cast<int8_t>(codes[i]));
+        if (shifted) values[i] += shifts[at];
+      }
+      if (type == TableType::kE4m3) values[i] = scales[at] * E4M3ToFp32Ref(codes[i]);
     }
-    view.values = type == TableType::kF32   ? static_cast<const void*>(values.data())
-                  : type == TableType::kF16 ? static_cast<const void*>(half.data())
-                                            : static_cast<const void*>(codes.data());
+    view.values = type == TableType::kF32 ? static_cast<const void*>(values.data())
+                  : view.IsCodes()        ? static_cast<const void*>(codes.data())
+                                          : static_cast<const void*>(half.data());
     view.scales = scales.data();
+    view.shifts = shifted ? shifts.data() : nullptr;
   }
-  std::vector<float> values, scales;
+  std::vector<float> values, scales, shifts;
   std::vector<uint16_t> half;
-  std::vector<int8_t> codes;
+  std::vector<uint8_t> codes;
   TableView view;
 };
 
-TEST(TableCudaTest, RowsAndProducts) {
-  for (TableType type : {TableType::kF32, TableType::kF16, TableType::kInt8Run}) {
-    for (int k : {1, 15, 64, 300}) {
-      const int n = 19, m = 3;
-      const Table table(type, n, k);
-      const DeviceBuffer<int32_t> ids(std::vector<int32_t>{18, 0, 7});
-      DeviceBuffer<float> rows(m * k, -1.0f), y(m * n + 1, -1.0f);
-      const DeviceBuffer<float> x(RandomFloats(m * k, 6));
-      simt::Launch({m}, {kRowThreads},
-                   [&] { GatherRowsKernel(table.view, ids.data(), rows.data()); });
-      simt::Launch({Blocks(n, kTableRows), m}, {kRowThreads},
-                   [&] { TableProductKernel(table.view, x.data(), y.data()); });
-      EXPECT_EQ(y.data()[m * n], -1.0f) << "wrote beyond the last row";
-      for (int i = 0; i < m; ++i) {
-        for (int j = 0; j < k; ++j)
-          EXPECT_EQ(rows.data()[i * k + j],
-                    table.values[static_cast<size_t>(ids.data()[i] * k + j)]);
-        for (int row = 0; row < n; ++row) {
-          float lanes[kLanes] = {};
-          for (int j = 0; j < k; ++j) {
-            const float weight = table.values[static_cast<size_t>(row * k + j)];
-            lanes[j % kLanes] = std::fma(x.data()[i * k + j], weight, lanes[j % kLanes]);
-          }
-          EXPECT_EQ(y.data()[i * n + row], JoinLanes(lanes)) << k;
-        }
+void ExpectRowsAndProducts(const Table& table) {
+  const int n = table.view.n, k = table.view.k, m = 3;
+  const DeviceBuffer<int32_t> ids(std::vector<int32_t>{n - 1, 0, n / 2});
+  DeviceBuffer<float> rows(m * k, -1.0f), y(m * n + 1, -1.0f);
+  DeviceBuffer<uint16_t> expanded(n * k, 0xFFFF);
+  const DeviceBuffer<float> x(RandomFloats(m * k, 6));
+  ASSERT_EQ(LaunchGatherRows(table.view, ids.data(), m, rows.data(), nullptr), nullptr);
+  ASSERT_EQ(LaunchTableProduct(table.view, x.data(), m, y.data(), nullptr), nullptr);
+  ASSERT_EQ(LaunchExpandTable(table.view, expanded.data(), nullptr), nullptr);
+  EXPECT_EQ(y.data()[m * n], -1.0f) << "wrote beyond the last row";
+  for (int i = 0; i < n * k; ++i)
+    ASSERT_EQ(expanded.data()[i], HalfFromFloat(table.values[static_cast<size_t>(i)])) << i;
+  for (int i = 0; i < m; ++i) {
+    for (int j = 0; j < k; ++j)
+      ASSERT_EQ(rows.data()[i * k + j], table.values[static_cast<size_t>(ids.data()[i] * k + j)]);
+    for (int row = 0; row < n; ++row) {
+      float lanes[kLanes] = {};
+      for (int j = 0; j < k; ++j) {
+        const float weight = table.values[static_cast<size_t>(row * k + j)];
+        lanes[j % kLanes] = std::fma(x.data()[i * k + j], weight, lanes[j % kLanes]);
       }
+      ASSERT_EQ(y.data()[i * n + row], JoinLanes(lanes)) << k;
     }
   }
+}
+
+TEST(TableCudaTest, RowsAndProducts) {
+  for (int k : {1, 15, 64, 300}) {
+    SCOPED_TRACE(k);
+    for (TableType type : {TableType::kF32, TableType::kF16, TableType::kBf16})
+      ExpectRowsAndProducts(Table(type, 19, k, 1, k));
+    for (TableType type : {TableType::kInt8, TableType::kE4m3}) {
+      for (int block_k : {16, 32, 128, 300}) {
+        ExpectRowsAndProducts(Table(type, 19, k, 1, block_k));
+        ExpectRowsAndProducts(Table(type, 19, k, 4, block_k));
+      }
+    }
+    ExpectRowsAndProducts(Table(TableType::kInt8, 19, k, 1, 32, /*shifted=*/true));
+  }
+}
+
+// The order of the sum would be another one.
+TEST(TableCudaTest, RefusesScalesOfOddColumns) {
+  const Table table(TableType::kInt8, 2, 64, 1, 24);
+  float x[64] = {}, y[2];
+  EXPECT_STREQ(LaunchTableProduct(table.view, x, 1, y, nullptr),
+               "a table's scales must be of a multiple of 16 columns");
+}
+
+// All codes but the two NaNs, which no file that is read may hold.
+TEST(TableCudaTest, Fp8IsDecodedExactly) {
+  for (int code = 0; code < 256; ++code) {
+    if ((code & 127) == 127) continue;
+    const float want = E4M3ToFp32Ref(static_cast<uint8_t>(code));
+    EXPECT_EQ(FloatFromE4m3(static_cast<uint8_t>(code)), want) << code;
+    EXPECT_EQ(std::signbit(FloatFromE4m3(static_cast<uint8_t>(code))), std::signbit(want));
+  }
+}
+
+TEST(RoundRowsCudaTest, RoundsToNearestAndPads) {
+  const int m = 3, k = 37, ldo = 64;
+  auto values = RandomFloats(m * k, 8, 100.0f);
+  values[0] = 1e6f;  // fp16: infinite
+  values[1] = 1.0f + 0x1p-11f;
+  values[2] = 1.0f + 0x1p-8f;
+  const DeviceBuffer<float> x(values);
+  for (bool bf16 : {false, true}) {
+    DeviceBuffer<uint16_t> out(m * ldo, 0xFFFF);
+    ASSERT_EQ(LaunchRoundRows({x.data(), out.data(), m, k, ldo, bf16}, nullptr), nullptr);
+    for (int i = 0; i < m * ldo; ++i) {
+      const float value = i % ldo < k ? values[static_cast<size_t>(i / ldo * k + i % ldo)] : 0.0f;
+      EXPECT_EQ(out.data()[i], bf16 ? BfloatFromFloat(value) : HalfFromFloat(value)) << i;
+    }
+  }
+}
+
+TEST(AddBiasCudaTest, AddsToEveryRow) {
+  const int m = 3, n = 100;
+  const auto before = RandomFloats(m * n, 1);
+  DeviceBuffer<float> x(before);
+  const DeviceBuffer<float> bias(RandomFloats(n, 2));
+  ASSERT_EQ(LaunchAddBias(x.data(), bias.data(), m, n, nullptr), nullptr);
+  for (int i = 0; i < m * n; ++i)
+    EXPECT_EQ(x.data()[i], before[static_cast<size_t>(i)] + bias.data()[i % n]);
 }
 
 TEST(RmsNormCudaTest, EqualsTheOracle) {

@@ -1,0 +1,58 @@
+// Linear layers on a device: LinearInput of linear.h with its forms in the device's memory, made
+// when a matrix first asks for them: int8 tokens for ternary layers, 16-bit rows for 4-bit layers
+// and dense products, fp32 for tables.
+#pragma once
+
+#include <cstdint>
+
+#include "engine/device_arena.h"
+#include "engine/device_matrix.h"
+
+namespace tern::engine {
+
+// Rows that tables multiply one by one, by the codes as they lie and with the numbers of the CPU's
+// fp32 products. More rows go to the device's dense product, codes expanded to fp16 first.
+inline constexpr int64_t kTableProductRows = 8;
+
+class DeviceInput {
+ public:
+  // What the buffers are made for.
+  struct Limits {
+    int64_t rows = 0, widest = 0;  // Of inputs
+    int64_t expanded = 0;          // Weights of the largest table of codes
+  };
+  explicit DeviceInput(kernels::Device& device) : device_(device) {}
+  // Takes the buffers. REQUIRES: once with memory before anything else.
+  void Place(const Limits& limits, DeviceArena* arena);
+
+  // x: [m, k] fp32, which must stay as it is until the next Set. gain: [k], or null for no norm.
+  void Set(const float* x, int64_t m, int64_t k, const float* gain = nullptr, float eps = 0);
+  // Queues y[m, n] = input matrix^T. REQUIRES: the matrix's k is the input's.
+  void Multiply(const DeviceMatrix& matrix, float* y);
+  // The head: always by its own codes, whatever m.
+  void MultiplyTable(const kernels::TableView& table, float* y);
+
+ private:
+  void Product(const DeviceTernary& matrix, float* y);
+  void Product(const DeviceInt4& matrix, float* y);
+  void Product(const kernels::TableView& table, float* y);
+
+  const float* Floats();
+  void MakeInt8();
+  // fp16 or bf16 rows of `ld` elements, zeros beyond k.
+  const uint16_t* Halves(bool bf16, int64_t ld);
+
+  kernels::Device& device_;
+  const float* x_ = nullptr;
+  const float* gain_ = nullptr;
+  float eps_ = 0;
+  int64_t m_ = 0, k_ = 0, halves_ld_ = 0;
+  bool has_floats_ = false, has_int8_ = false, halves_bf16_ = false;  // halves_ld_ 0: no halves
+  // In the device's memory.
+  float *floats_ = nullptr, *gamma_ = nullptr, *inv_rms_ = nullptr, *out_scale_ = nullptr;
+  int8_t* codes_ = nullptr;
+  int32_t* sum_ = nullptr;
+  uint16_t *halves_ = nullptr, *expanded_ = nullptr;
+};
+
+}  // namespace tern::engine

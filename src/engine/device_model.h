@@ -1,0 +1,53 @@
+// The weights of a model on a device (kernels/device), in one allocation. Any model that the engine
+// reads: ternary layers with int8 activations, 4-bit layers with 16-bit ones, all others as floats
+// or codes that fp32 activations are multiplied with (device_matrix.h, device_linear.h).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "engine/device_matrix.h"
+#include "engine/model_weights.h"
+#include "kernels/device/device.h"
+
+namespace tern::engine {
+
+class DeviceModel {
+ public:
+  // Uploads. Throws InputError for a model that a device does not run (heads wider than 256),
+  // ResourceError when it does not fit. Both must outlive this.
+  DeviceModel(const ModelWeights& weights, kernels::Device& device);
+
+  struct Layer {
+    const float *input_norm, *q_norm, *k_norm, *attn_sub_norm, *post_norm, *ffn_sub_norm;
+    const float *q_bias, *k_bias, *v_bias;  // Null: not there
+    DeviceMatrix q, k, v, o, gate, up, down;
+  };
+
+  const ModelWeights& weights() const { return weights_; }
+  const ModelConfig& config() const { return weights_.config; }
+  kernels::Device& device() const { return device_; }
+  const std::vector<Layer>& layers() const { return layers_; }
+  const kernels::TableView& embedding() const { return embedding_; }
+  const kernels::TableView& head() const { return head_; }
+  const float* final_norm() const { return final_norm_; }
+  int64_t size_bytes() const { return memory_.size_bytes(); }
+  // Weights of the largest matrix that the dense product wants expanded to fp16; 0: none.
+  int64_t ExpandedWeights() const { return expanded_; }
+  // For people: which kernels multiply how many matrices, and what is no kernel of ours.
+  std::string Describe() const;
+
+ private:
+  void Place(DeviceUploader* uploader);
+
+  const ModelWeights& weights_;
+  kernels::Device& device_;
+  kernels::DeviceMemory memory_;
+  std::vector<Layer> layers_;
+  kernels::TableView embedding_, head_;
+  const float* final_norm_ = nullptr;
+  int64_t expanded_ = 0;
+};
+
+}  // namespace tern::engine
