@@ -18,7 +18,8 @@ void FloatGemm(const FloatGemmArgs& args, const ParallelFor& parallel) {
   if (args.m <= 0 || args.n <= 0) return;
   const auto rows = TERN_ACTIVE(FloatGemm);
   const int64_t unit_macs = std::max<int64_t>(kPanelRows * args.k * args.m, 1);
-  const int64_t buffer_bytes = std::max<int64_t>(kPanelRows * PanelStride(args.k), 1) * 4;
+  // A panel of rows, and the scales of one
+  const int64_t buffer_bytes = std::max<int64_t>((kPanelRows + 1) * PanelStride(args.k), 1) * 4;
   parallel((args.n + kPanelRows - 1) / kPanelRows, kGrainMacs / unit_macs + 1,
            [&](int64_t begin, int64_t end) {
              rows(args, begin * kPanelRows, std::min(end * kPanelRows, args.n),

@@ -16,8 +16,9 @@
 
 namespace tern::kernels {
 
-// Codes that are multiplied in place. kRows: everything else, through `decode_row`.
-enum class FloatCode { kF32, kF16, kBf16, kQ8_0, kRows };
+// Codes that are multiplied in place. kInt8, kE4m3 and kInt4 (0..15, the lower half of a byte
+// first) have their scales elsewhere. kRows: everything else, through `decode_row`.
+enum class FloatCode { kF32, kF16, kBf16, kQ8_0, kInt8, kE4m3, kInt4, kRows };
 
 struct FloatGemmArgs {
   FloatCode code = FloatCode::kRows;
@@ -26,6 +27,10 @@ struct FloatGemmArgs {
   // Row n as k floats: the decoder of the type. Used by kRows, and where an instruction set has no
   // code of its own.
   std::function<void(int64_t n, float* out)> decode_row;
+  // Of the codes with scales elsewhere: a weight is scale * code (kInt4: scale * (code - zero)),
+  // rounded once. Gives row n's ceil(k / block_k) scales and, for kInt4, zeros.
+  std::function<void(int64_t n, float* scales, float* zeros)> block_scales;
+  int64_t block_k = 0;  // A multiple of 32, or at least k
   // Above 0: the rows lie as llama.cpp keeps those of q and k, in each head of so many rows the two
   // halves interleaved: row 2 j + h of a head is row j + h head_dim / 2 of the model. 0: in the
   // model's order.

@@ -9,7 +9,7 @@ namespace tern::kernels {
 // The oracle: decodes a row, then adds up. `buffer` is not used.
 void FloatGemmRef(const FloatGemmArgs& args, int64_t n_begin, int64_t n_end, float* buffer);
 
-// `buffer`: kPanelRows rows of PanelStride(k) floats, aligned to 64 bytes. REQUIRES: the
+// `buffer`: kPanelRows + 1 rows of PanelStride(k) floats, aligned to 64 bytes. REQUIRES: the
 // instruction set.
 inline constexpr int64_t kPanelRows = 4;
 static inline int64_t PanelStride(int64_t k) { return (k + 15) / 16 * 16; }

@@ -43,10 +43,25 @@ struct FloatGemmVec {
     }
   }
 
+  // Where the scales of a group of rows are; those of other codes are nowhere.
+  struct RowScales {
+    const float* scales = nullptr;  // Row r's at r * stride, its zeros half a stride on
+    int64_t stride = 0, block_k = 1;
+    BlockScale At(int64_t r, int64_t i) const {
+      const float* row = scales + r * stride;
+      return {row[i / block_k], row[stride / 2 + i / block_k]};
+    }
+  };
+  template <template <class> class Code>
+  static TERN_INLINE BlockScale ScaleOf(const RowScales& scales, int64_t r, int64_t i) {
+    if constexpr (Code<V>::kScaled) return scales.At(r, i);
+    return {};
+  }
+
   // acc += R rows times M tokens over whole blocks; returns the elements done.
   template <template <class> class Code, int R, int M>
-  static TERN_INLINE int64_t AddBlocks(const uint8_t* w, int64_t row_bytes, const float* x,
-                                       int64_t ldx, int64_t k, F (&acc)[R][M]) {
+  static TERN_INLINE int64_t AddBlocks(const uint8_t* w, int64_t row_bytes, const RowScales& scales,
+                                       const float* x, int64_t ldx, int64_t k, F (&acc)[R][M]) {
     using C = Code<V>;
     const int64_t group = row_bytes > 0 ? R * row_bytes : 1,
                   ahead = (kPrefetchBytes + group - 1) / group * group;
@@ -55,7 +70,7 @@ struct FloatGemmVec {
       C rows[R];
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r) {
-        rows[r].Load(w + r * row_bytes);
+        rows[r].Load(w + r * row_bytes, ScaleOf<Code>(scales, r, i));
         PrefetchBlock<C::kBytes>(w + r * row_bytes + ahead);
       }
       AddUnits<Code, R, M, 0>(rows, x + i, ldx, acc);
@@ -63,16 +78,20 @@ struct FloatGemmVec {
     return i;
   }
 
-  // Codes without scales: a row may end within a block.
+  // Blocks without scales in them: a row may end within one.
   template <template <class> class Code>
-  static constexpr bool kAnyLength = Code<V>::kBytes == 64;
+  static constexpr bool kAnyLength = Code<V>::kBytes == 64 || Code<V>::kScaled;
+  // Of `count` elements.
   template <template <class> class Code>
-  static constexpr int kElementBytes = Code<V>::kBytes / Code<V>::kWeights;
+  static constexpr int64_t Bytes(int64_t count) {
+    return (count * Code<V>::kBytes + Code<V>::kWeights - 1) / Code<V>::kWeights;
+  }
 
   // The last `left` elements, as a block padded with zeros.
   template <template <class> class Code, int R, int M>
-  static TERN_INLINE void AddTail(const uint8_t* w, int64_t row_bytes, const float* x, int64_t ldx,
-                                  int64_t left, F (&acc)[R][M]) {
+  static TERN_INLINE void AddTail(const uint8_t* w, int64_t row_bytes, const RowScales& scales,
+                                  const float* x, int64_t ldx, int64_t done, int64_t left,
+                                  F (&acc)[R][M]) {
     using C = Code<V>;
     float a[M][C::kWeights] = {};
     for (int m = 0; m < M; ++m)
@@ -80,15 +99,15 @@ struct FloatGemmVec {
     uint8_t blocks[R][C::kBytes] = {};
     C rows[R];
     for (int r = 0; r < R; ++r) {
-      std::memcpy(blocks[r], w + r * row_bytes, static_cast<size_t>(left * kElementBytes<Code>));
-      rows[r].Load(blocks[r]);
+      std::memcpy(blocks[r], w + r * row_bytes, static_cast<size_t>(Bytes<Code>(left)));
+      rows[r].Load(blocks[r], ScaleOf<Code>(scales, r, done));
     }
     AddUnits<Code, R, M, 0>(rows, a[0], C::kWeights, acc);
   }
 
   template <template <class> class Code, int R, int M>
-  static void Tile(const FloatGemmArgs& args, const uint8_t* w, int64_t row_bytes, int64_t n,
-                   int64_t m_begin) {
+  static void Tile(const FloatGemmArgs& args, const uint8_t* w, int64_t row_bytes,
+                   const RowScales& scales, int64_t n, int64_t m_begin) {
     F acc[R][M];
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
@@ -96,10 +115,10 @@ struct FloatGemmVec {
       for (int m = 0; m < M; ++m) acc[r][m] = V::Zero();
     }
     const float* x = args.x + m_begin * args.ldx;
-    const int64_t done = AddBlocks<Code, R, M>(w, row_bytes, x, args.ldx, args.k, acc);
+    const int64_t done = AddBlocks<Code, R, M>(w, row_bytes, scales, x, args.ldx, args.k, acc);
     if constexpr (kAnyLength<Code>) {
       if (done < args.k) {
-        AddTail<Code, R, M>(w + done * kElementBytes<Code>, row_bytes, x + done, args.ldx,
+        AddTail<Code, R, M>(w + Bytes<Code>(done), row_bytes, scales, x + done, args.ldx, done,
                             args.k - done, acc);
       }
     }
@@ -114,21 +133,33 @@ struct FloatGemmVec {
   // All tokens of R rows, M at a time.
   template <template <class> class Code, int R, int M>
   static TERN_INLINE void Tokens(const FloatGemmArgs& args, const uint8_t* w, int64_t row_bytes,
-                                 int64_t n, int64_t m_begin) {
+                                 const RowScales& scales, int64_t n, int64_t m_begin) {
     int64_t m = m_begin;
-    for (; m + M <= args.m; m += M) Tile<Code, R, M>(args, w, row_bytes, n, m);
+    for (; m + M <= args.m; m += M) Tile<Code, R, M>(args, w, row_bytes, scales, n, m);
     if constexpr (M > 1) {
-      if (m < args.m) Tokens<Code, R, M - 1>(args, w, row_bytes, n, m);
+      if (m < args.m) Tokens<Code, R, M - 1>(args, w, row_bytes, scales, n, m);
     }
   }
 
+  // The scales of `count` rows, in the buffer that would hold the rows.
   template <template <class> class Code>
-  static void Few(const FloatGemmArgs& args, int64_t n_begin, int64_t n_end) {
+  static RowScales ReadScales(const FloatGemmArgs& args, int64_t n, int64_t count, float* buffer) {
+    if constexpr (!Code<V>::kScaled) return {};
+    const int64_t stride = PanelStride(args.k);
+    for (int64_t r = 0; r < count; ++r)
+      args.block_scales(n + r, buffer + r * stride, buffer + r * stride + stride / 2);
+    return {buffer, stride, args.block_k};
+  }
+
+  template <template <class> class Code>
+  static void Few(const FloatGemmArgs& args, int64_t n_begin, int64_t n_end, float* buffer) {
     int64_t n = n_begin;
     for (; n + 4 <= n_end; n += 4)
-      Tokens<Code, 4, kFewTokens>(args, args.w + n * args.row_bytes, args.row_bytes, n, 0);
+      Tokens<Code, 4, kFewTokens>(args, args.w + n * args.row_bytes, args.row_bytes,
+                                  ReadScales<Code>(args, n, 4, buffer), n, 0);
     for (; n < n_end; ++n)
-      Tokens<Code, 1, kFewTokens>(args, args.w + n * args.row_bytes, args.row_bytes, n, 0);
+      Tokens<Code, 1, kFewTokens>(args, args.w + n * args.row_bytes, args.row_bytes,
+                                  ReadScales<Code>(args, n, 1, buffer), n, 0);
   }
 
   template <template <class> class Code, int u>
@@ -140,20 +171,20 @@ struct FloatGemmVec {
   }
 
   template <template <class> class Code>
-  static void DecodeRow(const uint8_t* w, int64_t k, float* out) {
+  static void DecodeRow(const uint8_t* w, const RowScales& scales, int64_t k, float* out) {
     using C = Code<V>;
     int64_t i = 0;
     for (; i + C::kWeights <= k; i += C::kWeights, w += C::kBytes) {
       C row;
-      row.Load(w);
+      row.Load(w, ScaleOf<Code>(scales, 0, i));
       DecodeUnits<Code, 0>(row, out + i);
     }
     if constexpr (kAnyLength<Code>) {
       if (i == k) return;
       uint8_t block[C::kBytes] = {};
-      std::memcpy(block, w, static_cast<size_t>((k - i) * kElementBytes<Code>));
+      std::memcpy(block, w, static_cast<size_t>(Bytes<Code>(k - i)));
       C row;
-      row.Load(block);
+      row.Load(block, ScaleOf<Code>(scales, 0, i));
       float values[C::kWeights];
       DecodeUnits<Code, 0>(row, values);
       std::memcpy(out + i, values, static_cast<size_t>(k - i) * sizeof(float));
@@ -167,9 +198,9 @@ struct FloatGemmVec {
     const int64_t row_bytes = stride * static_cast<int64_t>(sizeof(float));
     int64_t r = 0;
     for (; r + kTileRows <= count; r += kTileRows)
-      Tokens<CodeF32, kTileRows, kTileTokens>(args, w + r * row_bytes, row_bytes, n + r, 0);
+      Tokens<CodeF32, kTileRows, kTileTokens>(args, w + r * row_bytes, row_bytes, {}, n + r, 0);
     for (; r < count; ++r)
-      Tokens<CodeF32, 1, kTileTokens>(args, w + r * row_bytes, row_bytes, n + r, 0);
+      Tokens<CodeF32, 1, kTileTokens>(args, w + r * row_bytes, row_bytes, {}, n + r, 0);
   }
 
   // decode(n, out) decodes row n.
@@ -186,9 +217,11 @@ struct FloatGemmVec {
 
   template <template <class> class Code>
   static void Rows(const FloatGemmArgs& args, int64_t n_begin, int64_t n_end, float* buffer) {
-    if (args.m <= kFewTokens) return Few<Code>(args, n_begin, n_end);
-    Many(args, n_begin, n_end, buffer,
-         [&](int64_t n, float* out) { DecodeRow<Code>(args.w + n * args.row_bytes, args.k, out); });
+    if (args.m <= kFewTokens) return Few<Code>(args, n_begin, n_end, buffer);
+    Many(args, n_begin, n_end, buffer, [&](int64_t n, float* out) {
+      float* own = buffer + kPanelRows * PanelStride(args.k);  // Behind the panel
+      DecodeRow<Code>(args.w + n * args.row_bytes, ReadScales<Code>(args, n, 1, own), args.k, out);
+    });
   }
 
   static void Run(const FloatGemmArgs& args, int64_t n_begin, int64_t n_end, float* buffer) {
@@ -203,6 +236,12 @@ struct FloatGemmVec {
         return Rows<CodeBf16>(args, n_begin, n_end, buffer);
       case FloatCode::kQ8_0:
         return Rows<CodeQ8_0>(args, n_begin, n_end, buffer);
+      case FloatCode::kInt8:
+        return Rows<CodeInt8>(args, n_begin, n_end, buffer);
+      case FloatCode::kE4m3:
+        return Rows<CodeE4m3>(args, n_begin, n_end, buffer);
+      case FloatCode::kInt4:
+        return Rows<CodeInt4>(args, n_begin, n_end, buffer);
       case FloatCode::kRows:
         return Many(args, n_begin, n_end, buffer,
                     [&](int64_t n, float* out) { args.decode_row(n, out); });

@@ -37,6 +37,7 @@ struct Lanes16Avx2 {
     return {_mm256_fmadd_ps(a.a, b.a, c.a), _mm256_fmadd_ps(a.b, b.b, c.b)};
   }
   static TERN_INLINE F Mul(F a, F b) { return {_mm256_mul_ps(a.a, b.a), _mm256_mul_ps(a.b, b.b)}; }
+  static TERN_INLINE F Sub(F a, F b) { return {_mm256_sub_ps(a.a, b.a), _mm256_sub_ps(a.b, b.b)}; }
   static TERN_INLINE F Add(F a, F b) { return {_mm256_add_ps(a.a, b.a), _mm256_add_ps(a.b, b.b)}; }
 
   static TERN_INLINE __m128i Load128(const uint8_t* p) {
@@ -61,6 +62,21 @@ struct Lanes16Avx2 {
   }
   static TERN_INLINE I LoadSigned(const uint8_t* p) {
     return {_mm256_cvtepi8_epi32(Load64(p)), _mm256_cvtepi8_epi32(Load64(p + 8))};
+  }
+  static TERN_INLINE I LoadNibbles(const uint8_t* p) {
+    const __m128i bytes = Load64(p), low = _mm_set1_epi8(15);
+    const __m128i codes =
+        _mm_unpacklo_epi8(_mm_and_si128(bytes, low), _mm_and_si128(_mm_srli_epi16(bytes, 4), low));
+    return {_mm256_cvtepu8_epi32(codes), _mm256_cvtepu8_epi32(_mm_srli_si128(codes, 8))};
+  }
+  // As fp16: 2^-8 of the value.
+  static TERN_INLINE F LoadE4m3(const uint8_t* p) {
+    const __m256i code = _mm256_cvtepu8_epi16(Load128(p));
+    const __m256i sign = _mm256_slli_epi16(_mm256_and_si256(code, _mm256_set1_epi16(0x80)), 8),
+                  size = _mm256_slli_epi16(_mm256_and_si256(code, _mm256_set1_epi16(0x7F)), 7);
+    const __m256i half = _mm256_or_si256(sign, size);
+    return {_mm256_cvtph_ps(_mm256_castsi256_si128(half)),
+            _mm256_cvtph_ps(_mm256_extracti128_si256(half, 1))};
   }
   static TERN_INLINE F ToFloat(I v) { return {_mm256_cvtepi32_ps(v.a), _mm256_cvtepi32_ps(v.b)}; }
 };

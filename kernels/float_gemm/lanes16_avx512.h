@@ -27,6 +27,7 @@ struct Lanes16Avx512 {
   static TERN_INLINE F Fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
   static TERN_INLINE F Mul(F a, F b) { return _mm512_mul_ps(a, b); }
   static TERN_INLINE F Add(F a, F b) { return _mm512_add_ps(a, b); }
+  static TERN_INLINE F Sub(F a, F b) { return _mm512_sub_ps(a, b); }
 
   static TERN_INLINE F LoadHalves(const uint8_t* p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
@@ -43,6 +44,19 @@ struct Lanes16Avx512 {
 
   static TERN_INLINE I LoadSigned(const uint8_t* p) {
     return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  static TERN_INLINE I LoadNibbles(const uint8_t* p) {
+    const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)),
+                  low = _mm_set1_epi8(15);
+    return _mm512_cvtepu8_epi32(
+        _mm_unpacklo_epi8(_mm_and_si128(bytes, low), _mm_and_si128(_mm_srli_epi16(bytes, 4), low)));
+  }
+  // As fp16: 2^-8 of the value.
+  static TERN_INLINE F LoadE4m3(const uint8_t* p) {
+    const __m256i code = _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    const __m256i sign = _mm256_slli_epi16(_mm256_and_si256(code, _mm256_set1_epi16(0x80)), 8),
+                  size = _mm256_slli_epi16(_mm256_and_si256(code, _mm256_set1_epi16(0x7F)), 7);
+    return _mm512_cvtph_ps(_mm256_or_si256(sign, size));
   }
   static TERN_INLINE F ToFloat(I v) { return _mm512_cvtepi32_ps(v); }
 };

@@ -47,6 +47,9 @@ struct Lanes16Neon {
   static TERN_INLINE F Mul(const F& a, const F& b) {
     return Each([&](int i) { return vmulq_f32(a.v[i], b.v[i]); });
   }
+  static TERN_INLINE F Sub(const F& a, const F& b) {
+    return Each([&](int i) { return vsubq_f32(a.v[i], b.v[i]); });
+  }
 
   static TERN_INLINE F LoadHalves(const uint8_t* p) {
     return Each([p](int i) { return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(p + 8 * i))); });
@@ -69,6 +72,27 @@ struct Lanes16Neon {
     const int16x8_t low = vmovl_s8(vget_low_s8(bytes)), high = vmovl_s8(vget_high_s8(bytes));
     return {vmovl_s16(vget_low_s16(low)), vmovl_s16(vget_high_s16(low)),
             vmovl_s16(vget_low_s16(high)), vmovl_s16(vget_high_s16(high))};
+  }
+  static TERN_INLINE I LoadNibbles(const uint8_t* p) {
+    const uint8x8_t bytes = vld1_u8(p);
+    const uint8x8x2_t codes = vzip_u8(vand_u8(bytes, vdup_n_u8(15)), vshr_n_u8(bytes, 4));
+    const uint16x8_t low = vmovl_u8(codes.val[0]), high = vmovl_u8(codes.val[1]);
+    const auto wide = [](uint16x4_t v) { return vreinterpretq_s32_u32(vmovl_u16(v)); };
+    return {wide(vget_low_u16(low)), wide(vget_high_u16(low)), wide(vget_low_u16(high)),
+            wide(vget_high_u16(high))};
+  }
+  // As fp16: 2^-8 of the value.
+  static TERN_INLINE F LoadE4m3(const uint8_t* p) {
+    const uint8x16_t bytes = vld1q_u8(p);
+    const auto half = [](uint8x8_t codes) {
+      const uint16x8_t wide = vmovl_u8(codes);
+      return vorrq_u16(vshlq_n_u16(vandq_u16(wide, vdupq_n_u16(0x80)), 8),
+                       vshlq_n_u16(vandq_u16(wide, vdupq_n_u16(0x7F)), 7));
+    };
+    const uint16x8_t low = half(vget_low_u8(bytes)), high = half(vget_high_u8(bytes));
+    const auto value = [](uint16x4_t v) { return vcvt_f32_f16(vreinterpret_f16_u16(v)); };
+    return {value(vget_low_u16(low)), value(vget_high_u16(low)), value(vget_low_u16(high)),
+            value(vget_high_u16(high))};
   }
   static TERN_INLINE F ToFloat(const I& v) {
     return Each([&](int i) { return vcvtq_f32_s32(v.v[i]); });

@@ -1,8 +1,9 @@
-// One E4M3 value there and back.
+// One E4M3 value there and back, and ranges of them.
 #include <cmath>
 #include <cstring>
 
 #include "kernels/fp8/fp8.h"
+#include "kernels/fp8/fp8_impl.h"
 
 namespace tern::kernels {
 namespace {
@@ -45,6 +46,14 @@ float E4M3ToFp32Ref(uint8_t code) {
     std::memcpy(&size, &bits, sizeof(size));
   }
   return negative ? -size : size;
+}
+
+void Fp32ToE4M3RangeRef(const float* x, int64_t count, uint8_t* out) {
+  for (int64_t i = 0; i < count; ++i) out[i] = Fp32ToE4M3Ref(x[i]);
+}
+
+void E4M3ToFp32RangeRef(const uint8_t* x, int64_t count, float* out) {
+  for (int64_t i = 0; i < count; ++i) out[i] = E4M3ToFp32Ref(x[i]);
 }
 
 }  // namespace tern::kernels

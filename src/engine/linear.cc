@@ -39,6 +39,18 @@ FloatCode FloatCodeOf(GgmlType type) {
   }
 }
 
+FloatCode FloatCodeOf(ScaledCode code) {
+  switch (code) {
+    case ScaledCode::kInt4:
+      return FloatCode::kInt4;
+    case ScaledCode::kInt8:
+      return FloatCode::kInt8;
+    case ScaledCode::kFp8E4m3:
+      return FloatCode::kE4m3;
+  }
+  return FloatCode::kRows;
+}
+
 void MultiplyInt8(LinearInput& input, const TernaryMatrix& w, float* y,
                   const ParallelFor& parallel) {
   const LinearInput::Int8Tokens in = input.Int8();
@@ -131,6 +143,13 @@ void MultiplyFloats(LinearInput& input, const BlockMatrix& w, float* y,
 void MultiplyFloats(LinearInput& input, const ScaledMatrix& w, float* y,
                     const ParallelFor& parallel) {
   kernels::FloatGemmArgs args;
+  if (w.block_k % 32 == 0 || w.block_k >= w.k) args.code = FloatCodeOf(w.code);
+  args.w = reinterpret_cast<const uint8_t*>(w.codes.data());
+  args.row_bytes = w.CodeRowBytes();
+  args.block_scales = [&w](int64_t n, float* scales, float* zeros) {
+    w.BlockScales(n, scales, zeros);
+  };
+  args.block_k = w.block_k;
   args.decode_row = [&w](int64_t n, float* out) { w.Decode(n, out); };
   RunFloats(std::move(args), input, w.n, y, parallel);
 }

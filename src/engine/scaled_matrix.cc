@@ -60,9 +60,16 @@ float ScaledMatrix::Scale(int64_t index) const {
 void ScaledMatrix::Codes(int64_t row, int8_t* out) const {
   const auto* q = reinterpret_cast<const uint8_t*>(codes.data()) + row * CodeRowBytes();
   for (int64_t i = 0; i < k; ++i)
-    out[i] = static_cast<int8_t>(code == ScaledCode::kInt4
-                                     ? Nibble(q, i) - Int4Offset(row, i / block_k)
-                                     : static_cast<int8_t>(q[i]));
+    out[i] =
+        static_cast<int8_t>(code == ScaledCode::kInt4 ? Nibble(q, i) - Int4Offset(row, i / block_k)
+                                                      : static_cast<int8_t>(q[i]));
+}
+
+void ScaledMatrix::BlockScales(int64_t row, float* scale, float* offset) const {
+  for (int64_t block = 0; block < CeilDiv(k, block_k); ++block) {
+    scale[block] = Scale(ScaleIndex(row, block));
+    offset[block] = code == ScaledCode::kInt4 ? static_cast<float>(Int4Offset(row, block)) : 0.0f;
+  }
 }
 
 void ScaledMatrix::Decode(int64_t row, float* out) const {

@@ -37,6 +37,9 @@ struct ScaledMatrix {
   // out[k] = q - z. REQUIRES: not FP8.
   void Codes(int64_t row, int8_t* out) const;
   float Scale(int64_t index) const;  // Number `index` of `scales`
+  // The ceil(k / block_k) scales of a row, and what is taken from its stored codes (8 + z of kInt4,
+  // else 0).
+  void BlockScales(int64_t row, float* scale, float* offset) const;
   int64_t CodeRowBytes() const;
   // Where the scale of a row and a block of columns lies among the scales.
   int64_t ScaleIndex(int64_t row, int64_t block) const;

@@ -7,11 +7,14 @@
 
 #include <cmath>
 #include <cstring>
+#include <utility>
+#include <vector>
 
 #include "base/error.h"
 #include "formats/block_codec.h"
 #include "formats/half.h"
 #include "kernels/float_gemm/float_gemm_impl.h"
+#include "kernels/fp8/fp8.h"
 #include "tests/kernels/isa_test_util.h"
 
 namespace tern::kernels {
@@ -147,6 +150,82 @@ TEST(FloatGemm, OracleIsTheDotProduct) {
         }
         EXPECT_NEAR(double{problem.want[static_cast<size_t>(m * 5 + n)]}, sum,
                     (k / 16 + 4) * 0x1p-24 * size);
+      }
+    }
+  }
+}
+
+// Codes whose scales lie elsewhere: random bytes (of FP8 no NaN), scales of blocks of rows'
+// columns.
+struct ScaledProblem {
+  ScaledProblem(FloatCode code, int64_t m, int64_t n, int64_t k, int64_t block_k)
+      : row_bytes(code == FloatCode::kInt4 ? (k + 1) / 2 : k), blocks((k + block_k - 1) / block_k) {
+    std::mt19937 random(static_cast<uint32_t>(m * 31 + n * 7 + k + block_k));
+    for (int64_t i = 0; i < n * row_bytes; ++i) {
+      bytes.push_back(static_cast<uint8_t>(random()));
+      if (code == FloatCode::kE4m3 && (bytes.back() & 127) == 127) bytes.back() = 126;
+    }
+    scales = RandomFloats(n * blocks, 4, 0.1f);
+    x = RandomFloats(m * (k + 3), 5);
+    y.assign(static_cast<size_t>(m * (n + 2)), -7.0f);
+    args.code = code;
+    args.w = bytes.data();
+    args.row_bytes = row_bytes;
+    args.block_k = block_k;
+    args.block_scales = [this](int64_t row, float* scale, float* zero) {
+      for (int64_t b = 0; b < blocks; ++b) scale[b] = Scale(row, b), zero[b] = Zero(row, b);
+    };
+    args.decode_row = [this, code, k, block_k](int64_t row, float* out) {
+      const uint8_t* codes = bytes.data() + row * row_bytes;
+      for (int64_t i = 0; i < k; ++i) {
+        const float scale = Scale(row, i / block_k);
+        if (code == FloatCode::kInt8)
+          out[i] = static_cast<float>(static_cast<int8_t>(codes[i])) * scale;
+        if (code == FloatCode::kE4m3) out[i] = E4M3ToFp32Ref(codes[i]) * scale;
+        const int nibble = codes[i / 2] >> (i % 2 * 4) & 15;
+        if (code == FloatCode::kInt4)
+          out[i] = (static_cast<float>(nibble) - Zero(row, i / block_k)) * scale;
+      }
+    };
+    args.x = x.data();
+    args.y = y.data();
+    args.m = m;
+    args.n = n;
+    args.k = k;
+    args.ldx = k + 3;
+    args.ldy = n + 2;
+    FloatGemmRef(args, 0, n, nullptr);
+    want = y;
+  }
+  float Scale(int64_t row, int64_t block) const {
+    return scales[static_cast<size_t>(row * blocks + block)];
+  }
+  float Zero(int64_t row, int64_t block) const {
+    return args.code == FloatCode::kInt4 ? static_cast<float>((row * 5 + block * 3) % 16) : 0.0f;
+  }
+
+  int64_t row_bytes, blocks;
+  std::vector<uint8_t> bytes;
+  std::vector<float> scales, x, y, want;
+  FloatGemmArgs args;
+};
+
+TEST(FloatGemm, ScaledCodesGiveTheOraclesBits) {
+  for (const FloatCode code : {FloatCode::kInt8, FloatCode::kE4m3, FloatCode::kInt4}) {
+    for (const int64_t m : {1, 4, 5, 13}) {
+      for (const int64_t n : {1, 4, 7}) {
+        for (const auto& [k, block_k] : std::vector<std::pair<int64_t, int64_t>>{{1, 1},
+                                                                                 {24, 24},
+                                                                                 {64, 32},
+                                                                                 {64, 64},
+                                                                                 {80, 32},
+                                                                                 {300, 128},
+                                                                                 {300, 300},
+                                                                                 {33, 64}}) {
+          ScaledProblem problem(code, m, n, k, block_k);
+          ExpectSameBits([&](const ParallelFor& cut) { FloatGemm(problem.args, cut); }, problem.y,
+                         problem.want, StrCat("m ", m, ", n ", n, ", k ", k, " by ", block_k));
+        }
       }
     }
   }

@@ -1,11 +1,14 @@
 // FP8 E4M3: every code against the definition, every midpoint between neighbours and the floats
-// beside it, saturation, and arrays in every cut.
+// beside it, saturation, and arrays in every cut
+// and on every instruction set.
 #include "kernels/fp8/fp8.h"
 
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
 #include <limits>
+#include <random>
 #include <vector>
 
 #include "tests/kernels/isa_test_util.h"
@@ -83,6 +86,36 @@ TEST(E4M3Test, ArraysInEveryCut) {
       }
     }
   }
+}
+
+// Every code, and floats of every exponent with random bits, on every instruction set.
+TEST(E4M3Test, EveryInstructionSetHasTheBitsOfTheOracle) {
+  std::vector<uint8_t> codes;
+  for (int code = 0; code < 256; ++code) codes.push_back(static_cast<uint8_t>(code));
+  std::mt19937 random(11);
+  std::vector<float> x;
+  for (int i = 0; i < 400'000; ++i) {
+    const uint32_t bits = random();
+    x.push_back(std::bit_cast<float>(i % 2 == 0 ? bits : (bits & 0x83FFFFFFu) + 0x38000000u));
+  }
+  for (int code = 0; code < 126; ++code) {  // Midpoints and their neighbours
+    const auto middle = static_cast<float>((Definition(code) + Definition(code + 1)) / 2);
+    for (float value : {middle, std::nextafterf(middle, 0.0f), std::nextafterf(middle, 1e9f)})
+      x.insert(x.end(), {value, -value});
+  }
+  for (float value : {0.0f, -0.0f, HUGE_VALF, -HUGE_VALF, std::nanf(""), -std::nanf("")})
+    x.push_back(value);
+  ForEachIsa([&](Isa) {
+    std::vector<float> decoded(codes.size());
+    std::vector<uint8_t> encoded(x.size());
+    E4M3ToFp32(codes.data(), 256, decoded.data(), SerialFor);
+    Fp32ToE4M3(x.data(), static_cast<int64_t>(x.size()), encoded.data(), SerialFor);
+    for (size_t i = 0; i < codes.size(); ++i)
+      ASSERT_EQ(std::bit_cast<uint32_t>(decoded[i]),
+                std::bit_cast<uint32_t>(E4M3ToFp32Ref(codes[i])))
+          << i;
+    for (size_t i = 0; i < x.size(); ++i) ASSERT_EQ(encoded[i], Fp32ToE4M3Ref(x[i])) << x[i];
+  });
 }
 
 }  // namespace

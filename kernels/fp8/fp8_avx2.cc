@@ -1,0 +1,14 @@
+// The E4M3 casts on vectors of 8 floats.
+#include "kernels/fp8/fp8_impl.h"
+#include "kernels/fp8/fp8_vec.h"
+
+namespace tern::kernels {
+
+void Fp32ToE4M3RangeAvx2(const float* x, int64_t count, uint8_t* out) {
+  Fp8Vec<8>::EncodeAll(x, count, out);
+}
+void E4M3ToFp32RangeAvx2(const uint8_t* x, int64_t count, float* out) {
+  Fp8Vec<8>::DecodeAll(x, count, out);
+}
+
+}  // namespace tern::kernels
