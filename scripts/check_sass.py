@@ -64,7 +64,6 @@ SOURCES = {
         "AddBiasKernel": Kernel(1, 32, []),
         "RoundRowsKernel": Kernel(2, 40, []),  # fp16, bf16
         "OutScaleKernel": Kernel(1, 32, []),
-        "ArgmaxKernel": Kernel(1, 32, []),
     },
     "kernels/rms_norm/rms_norm.cu": {"RmsNormKernel": Kernel(1, 40, [])},
     # The head's sums are those of the engine's float_gemm, which fuses.
@@ -74,6 +73,7 @@ SOURCES = {
         "ExpandTableKernel": Kernel(5, 40, [], 256, 0, None, True),
         "TableProductKernel": Kernel(5, 56, [], 256, 0, None, True),
     },
+    "kernels/top_k/top_k.cu": {"TopKKernel": Kernel(1, 48, [r"ATOMS"], 1024), "ArgmaxKernel": Kernel(1, 32, [])},
     "kernels/absmax_quantize/absmax_quantize.cu": {"AbsmaxQuantizeKernel": Kernel(1, 40, [WIDE_LOAD])},
     "kernels/ternary_quantize/ternary_quantize.cu": {
         "TernaryQuantizeKernel": Kernel(1, 40, [WIDE_LOAD, r"ATOM|RED"]),

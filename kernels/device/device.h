@@ -67,8 +67,8 @@ class Device {
   void Synchronize();
 
   // Does not do what `queue` queues, but keeps it: launches and copies with their pointers and
-  // numbers of now. `queue` must not wait, nor run a kernel for the first time (its code may have to
-  // be loaded, which cannot be recorded).
+  // numbers of now. `queue` must not wait, nor run a kernel for the first time (its code may have
+  // to be loaded, which cannot be recorded).
   DeviceRecording Record(const std::function<void()>& queue);
   void Replay(const DeviceRecording& recording);
   // What multiplies dense matrices: "cuBLASLt", "a reference loop".

@@ -16,6 +16,7 @@
 #include "kernels/rope_kv/rope_kv_cuda.h"
 #include "kernels/table/table.h"
 #include "kernels/ternary_quantize/ternary_quantize_cuda.h"
+#include "kernels/top_k/top_k_cuda.h"
 #include "kernels/w4a16/w4a16_cuda.h"
 
 namespace tern::kernels {
@@ -63,8 +64,7 @@ struct DeviceKernels {
   const char* (*gated_ffn)(GateActivation activation, const GatedFfnArgs& args, void* stream);
   const char* (*add)(float* x, const float* y, int64_t count, void* stream);
   const char* (*add_bias)(float* x, const float* bias, int64_t m, int64_t n, void* stream);
-  const char* (*argmax)(const float* logits, int64_t m, int64_t n, int64_t ld, int32_t* id,
-                        void* stream);
+  const char* (*top_k)(const TopKArgs& args, void* stream);
   const char* (*ternary_scale)(const float* w, int64_t count, float* block_sums, float* beta,
                                void* stream);
   const char* (*ternary_quantize)(const TernaryQuantizeCudaArgs& args, void* stream);

@@ -43,7 +43,7 @@ DeviceKernels LinkedKernels() {
   kernels.gated_ffn = LaunchGatedFfn;
   kernels.add = LaunchAdd;
   kernels.add_bias = LaunchAddBias;
-  kernels.argmax = LaunchArgmax;
+  kernels.top_k = LaunchTopK;
   kernels.ternary_scale = LaunchTernaryScale;
   kernels.ternary_quantize = LaunchTernaryQuantize;
   return kernels;

@@ -36,11 +36,4 @@ const char* LaunchRoundRows(const RoundRowsArgs& args, void* stream) {
                             kRowThreads, stream, args.x, args.k, args.out, args.ldo);
 }
 
-const char* LaunchArgmax(const float* logits, int64_t m, int64_t n, int64_t ld, int32_t* id,
-                         void* stream) {
-  if (m == 0) return nullptr;
-  return simt::LaunchKernel(ArgmaxKernel, {static_cast<unsigned>(m)}, kRowThreads, stream, logits,
-                            static_cast<int>(n), ld, id);
-}
-
 }  // namespace tern::kernels

@@ -23,9 +23,5 @@ struct RoundRowsArgs {
   bool bf16;
 };
 const char* LaunchRoundRows(const RoundRowsArgs& args, void* stream);
-// id[i] = the lowest index of the highest of logits[i, n], `ld` from row to row; -1 when one is NaN
-// or +Inf, or all are -Inf.
-const char* LaunchArgmax(const float* logits, int64_t m, int64_t n, int64_t ld, int32_t* id,
-                         void* stream);
 
 }  // namespace tern::kernels

@@ -18,12 +18,18 @@ int64_t Bytes(int64_t count) { return count * static_cast<int64_t>(sizeof(float)
 
 }  // namespace
 
-DeviceSession::DeviceSession(const DeviceModel& model, int64_t capacity, kernels::KvType cache)
-    : model_(model), device_(model.device()), cache_type_(cache), input_(model.device()) {
+DeviceSession::DeviceSession(const DeviceModel& model, const DeviceSessionOptions& options)
+    : model_(model), device_(model.device()), options_(options), input_(model.device()) {
   const ModelConfig& c = model.config();
-  if (cache == kernels::KvType::kF32)
+  if (options.cache == kernels::KvType::kF32)
     throw UsageError("a device keeps keys and values in fp16 or int8, not fp32");
-  capacity_ = capacity <= 0 ? c.context_length : std::min(capacity, c.context_length);
+  if (options.choices <= 0 || options.choices > c.vocab_size) options_.choices = c.vocab_size;
+  if (options.top_k < 1 || options.top_k > std::min<int64_t>(kernels::kTopKMost, options_.choices))
+    throw UsageError(StrCat("a device gives the highest 1 to ",
+                            std::min<int64_t>(kernels::kTopKMost, options_.choices),
+                            " logits; asked for ", options.top_k));
+  capacity_ =
+      options.capacity <= 0 ? c.context_length : std::min(options.capacity, c.context_length);
   pages_ = (capacity_ + kernels::kKvPageTokens - 1) / kernels::kKvPageTokens;
   segments_ = (capacity_ + kernels::kAttentionSegmentTokens - 1) / kernels::kAttentionSegmentTokens;
   const auto sizes = std::bit_width(static_cast<uint64_t>(segments_ - 1)) + 1;
@@ -61,17 +67,17 @@ void DeviceSession::PlaceBuffers(DeviceArena* arena) {
   b.ids = arena->Take<int32_t>(m);
   b.positions = arena->Take<int32_t>(m);
   b.pages = arena->Take<int32_t>(pages_);
-  b.chosen = arena->Take<int32_t>(1);
+  b.best = arena->Take<kernels::TokenLogit>(options_.top_k);
   b.caches.clear();
   for (int64_t l = 0; l < c.num_layers; ++l)
     b.caches.push_back(
-        arena->Take<char>(pages_ * kernels::KvPageBytes(cache_type_, c.num_kv_heads, e)));
+        arena->Take<char>(pages_ * kernels::KvPageBytes(options_.cache, c.num_kv_heads, e)));
 }
 
 void DeviceSession::PlaceStaging(DeviceArena* arena) {
   host_at_.ids = arena->Take<int32_t>(kChunkTokens);
   host_at_.positions = arena->Take<int32_t>(kChunkTokens);
-  host_at_.chosen = arena->Take<int32_t>(1);
+  host_at_.best = arena->Take<kernels::TokenLogit>(options_.top_k);
   host_at_.logits = arena->Take<float>(kChunkTokens * model_.config().vocab_size);
 }
 
@@ -113,14 +119,9 @@ std::vector<float> DeviceSession::AppendAll(std::span<const int32_t> tokens) {
   return logits;
 }
 
-int32_t DeviceSession::AppendGreedy(std::span<const int32_t> tokens) {
-  Run(tokens, Output::kGreedy, [](int64_t) {});
-  const int32_t chosen = *host_at_.chosen;
-  if (chosen < 0)
-    throw NumericError(StrCat("a logit of token ", size_,
-                              " is NaN or +Inf, or all are -Inf; the weights of ",
-                              model_.weights().source, " do not make a working model"));
-  return chosen;
+std::span<const kernels::TokenLogit> DeviceSession::AppendTop(std::span<const int32_t> tokens) {
+  Run(tokens, Output::kTop, [](int64_t) {});
+  return {host_at_.best, static_cast<size_t>(options_.top_k)};
 }
 
 template <class Take>
@@ -138,8 +139,8 @@ void DeviceSession::Run(std::span<const int32_t> tokens, Output output, const Ta
     const auto power = std::bit_width(static_cast<uint64_t>(seen - 1));
     const auto segments = static_cast<int>(std::min(int64_t{1} << power, segments_));
     const Output wanted = last || output == Output::kAll ? output : Output::kNone;
-    if (m == 1 && (wanted == Output::kLast || wanted == Output::kGreedy)) {
-      Replay(&steps_[wanted == Output::kGreedy][static_cast<size_t>(power)], wanted, segments);
+    if (m == 1 && (wanted == Output::kLast || wanted == Output::kTop)) {
+      Replay(&steps_[wanted == Output::kTop][static_cast<size_t>(power)], wanted, segments);
     } else {
       Queue(m, wanted, segments);
     }
@@ -169,7 +170,7 @@ void DeviceSession::Queue(int64_t m, Output output, int segments) {
                                                            device_.stream()));
   for (size_t l = 0; l < model_.layers().size(); ++l) {
     const kernels::KvPages cache =
-        kernels::KvPagesAt(at_.caches[l], cache_type_, c.num_kv_heads, c.HeadDim());
+        kernels::KvPagesAt(at_.caches[l], options_.cache, c.num_kv_heads, c.HeadDim());
     Attention(model_.layers()[l], cache, m, segments);
     FeedForward(model_.layers()[l], m);
   }
@@ -183,13 +184,13 @@ void DeviceSession::Finish(int64_t m, Output output) {
   input_.Set(at_.x + (m - rows) * c.hidden_size, rows, c.hidden_size, model_.final_norm(),
              c.norm_eps);
   input_.MultiplyTable(model_.head(), at_.logits);
-  if (output == Output::kGreedy) {
-    device_.Check("argmax", device_.kernels().argmax(at_.logits, 1, c.vocab_size, c.vocab_size,
-                                                     at_.chosen, device_.stream()));
-    device_.CopyOut(host_at_.chosen, at_.chosen, sizeof(int32_t));
-  } else {
-    device_.CopyOut(host_at_.logits, at_.logits, Bytes(rows * c.vocab_size));
-  }
+  if (output != Output::kTop)
+    return device_.CopyOut(host_at_.logits, at_.logits, Bytes(rows * c.vocab_size));
+  const kernels::TopKArgs args{at_.logits,       at_.best,     1,
+                               options_.choices, c.vocab_size, options_.top_k};
+  device_.Check("top-k", device_.kernels().top_k(args, device_.stream()));
+  device_.CopyOut(host_at_.best, at_.best,
+                  options_.top_k * static_cast<int64_t>(sizeof(kernels::TokenLogit)));
 }
 
 void DeviceSession::Attention(const DeviceModel::Layer& layer, const kernels::KvPages& cache,

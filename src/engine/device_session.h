@@ -16,21 +16,29 @@
 
 namespace tern::engine {
 
+struct DeviceSessionOptions {
+  int64_t capacity = 0;  // Tokens; 0: the model's context
+  kernels::KvType cache = kernels::KvType::kF16;
+  int64_t choices = 0;  // Ids below this may come next; 0: all rows of the head
+  int64_t top_k = 1;    // Logits that AppendTop gives
+};
+
 // One sequence. As Session, but that an exception of the device leaves it without use.
 class DeviceSession {
  public:
-  // Throws UsageError for an fp32 cache, ResourceError when the buffers do not fit.
-  explicit DeviceSession(const DeviceModel& model, int64_t capacity = 0,
-                         kernels::KvType cache = kernels::KvType::kF16);
+  // Throws UsageError for an fp32 cache and for a top_k that is not 1 to 256 or above the choices,
+  // ResourceError when the buffers do not fit.
+  explicit DeviceSession(const DeviceModel& model, const DeviceSessionOptions& options = {});
 
   // Appends; the logits [V] after the last token, which stay until the next call. Throws as
   // Session::Append, and ResourceError.
   std::span<const float> Append(std::span<const int32_t> tokens);
   // The logits of every token, [T, V].
   std::vector<float> AppendAll(std::span<const int32_t> tokens);
-  // The most probable next token, chosen on the device: the lowest id of the highest logit. Throws
-  // NumericError when a logit is NaN or +Inf, or all are -Inf.
-  int32_t AppendGreedy(std::span<const int32_t> tokens);
+  // Only the top_k highest logits of the choices leave the device: the highest first, of equals the
+  // lowest id first; until the next call. A first id of -1: a logit is NaN or +Inf, or all are
+  // -Inf.
+  std::span<const kernels::TokenLogit> AppendTop(std::span<const int32_t> tokens);
 
   int64_t size() const { return size_; }
   int64_t capacity() const { return capacity_; }
@@ -38,17 +46,19 @@ class DeviceSession {
   int64_t replayed() const { return replayed_; }
 
  private:
-  enum class Output { kNone, kLast, kAll, kGreedy };
+  enum class Output { kNone, kLast, kAll, kTop };
   // Device pointers into memory_.
   struct Buffers {
     float *x, *y, *q, *k, *v, *attended, *gate, *up, *hidden, *logits;
     float *states, *rope_cos, *rope_sin;
-    int32_t *ids, *positions, *pages, *chosen;
+    int32_t *ids, *positions, *pages;
+    kernels::TokenLogit* best;
     std::vector<char*> caches;
   };
   // Host memory that the device copies from and to.
   struct Staging {
-    int32_t *ids, *positions, *chosen;
+    int32_t *ids, *positions;
+    kernels::TokenLogit* best;
     float* logits;
   };
   // A step of one token with room for some segments of attention.
@@ -61,7 +71,7 @@ class DeviceSession {
   void PlaceBuffers(DeviceArena* arena);
   void PlaceStaging(DeviceArena* arena);
   void FillConstants();
-  // In chunks; only the last gives kLast and kGreedy. take(tokens of the chunk) after each that
+  // In chunks; only the last gives kLast and kTop. take(tokens of the chunk) after each that
   // gives.
   template <class Take>
   void Run(std::span<const int32_t> tokens, Output output, const Take& take);
@@ -75,13 +85,13 @@ class DeviceSession {
 
   const DeviceModel& model_;
   kernels::Device& device_;
+  DeviceSessionOptions options_;
   int64_t capacity_, size_ = 0, pages_, segments_, replayed_ = 0;
-  kernels::KvType cache_type_;
   DeviceInput input_;
   kernels::DeviceMemory memory_, host_;
   Buffers at_;
   Staging host_at_;
-  std::vector<Step> steps_[2];  // By output (logits, greedy) and the power of two of segments
+  std::vector<Step> steps_[2];  // By output (kLast, kTop) and the power of two of segments
 };
 
 }  // namespace tern::engine

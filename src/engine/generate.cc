@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <span>
 #include <vector>
 
 #include "base/error.h"
@@ -38,9 +39,57 @@ std::vector<int32_t> PromptTokens(const ModelWeights& weights, std::string_view 
   return tokens;
 }
 
-// make_session(capacity) gives a new sequence: Session or DeviceSession.
-template <class MakeSession>
-GenerateResult Run(const ModelWeights& weights, const MakeSession& make_session,
+// Where Run gets its tokens from: a sequence that is appended to and gives the next choice.
+class CpuSteps {
+ public:
+  CpuSteps(const Engine& engine, int64_t capacity, int64_t choices, kernels::KvType cache)
+      : session_(engine, capacity, cache), choices_(static_cast<size_t>(choices)) {}
+  void Append(std::span<const int32_t> tokens) { logits_ = session_.Append(tokens); }
+  int32_t Choose(Sampler* sampler) { return sampler->Next(std::span(logits_).first(choices_)); }
+  int64_t size() const { return session_.size(); }
+
+ private:
+  Session session_;
+  size_t choices_;
+  std::vector<float> logits_;
+};
+
+// Where a few of the highest logits decide, only they leave the device.
+class DeviceSteps {
+ public:
+  DeviceSteps(const DeviceModel& model, const Sampler& sampler, DeviceSessionOptions options)
+      : deciding_(sampler.Deciding(options.choices)),
+        choices_(static_cast<size_t>(options.choices)),
+        session_(model, WithTopK(options)) {}
+  void Append(std::span<const int32_t> tokens) {
+    if (FewDecide()) {
+      best_ = session_.AppendTop(tokens);
+    } else {
+      logits_ = session_.Append(tokens);
+    }
+  }
+  int32_t Choose(Sampler* sampler) {
+    return FewDecide() ? sampler->Pick(best_) : sampler->Next(logits_.first(choices_));
+  }
+  int64_t size() const { return session_.size(); }
+
+ private:
+  bool FewDecide() const { return deciding_ <= kernels::kTopKMost; }
+  DeviceSessionOptions WithTopK(DeviceSessionOptions options) const {
+    options.top_k = FewDecide() ? deciding_ : 1;
+    return options;
+  }
+
+  int64_t deciding_;
+  size_t choices_;
+  DeviceSession session_;
+  std::span<const kernels::TokenLogit> best_;
+  std::span<const float> logits_;
+};
+
+// make_steps(capacity, choices, sampler) gives a new sequence: CpuSteps or DeviceSteps.
+template <class MakeSteps>
+GenerateResult Run(const ModelWeights& weights, const MakeSteps& make_steps,
                    std::string_view prompt, const GenerateOptions& options,
                    const std::function<void(std::string_view)>& on_text) {
   if (options.max_tokens < 0)
@@ -55,11 +104,10 @@ GenerateResult Run(const ModelWeights& weights, const MakeSession& make_session,
   for (const int32_t id : tokens) decoder.Push(id);  // Spaces depend on what came before
   const int64_t count = static_cast<int64_t>(tokens.size()),
                 context = weights.config.context_length;
-  // The last token is chosen and not run. Written so that no max_tokens overflows.
-  auto session = make_session(count + std::min(options.max_tokens, context - count));
   // Models may have more rows than the tokenizer has pieces (padding): those are never chosen.
-  const size_t choices =
-      static_cast<size_t>(std::min<int64_t>(tokenizer.vocab_size(), weights.config.vocab_size));
+  const int64_t choices = std::min<int64_t>(tokenizer.vocab_size(), weights.config.vocab_size);
+  // The last token is chosen and not run. Written so that no max_tokens overflows.
+  auto steps = make_steps(count + std::min(options.max_tokens, context - count), choices, sampler);
   GenerateResult result;
   result.prompt_tokens = count;
   const auto emit = [&](const std::string& piece) {
@@ -68,11 +116,11 @@ GenerateResult Run(const ModelWeights& weights, const MakeSession& make_session,
   };
 
   double begin = Now();
-  auto logits = session.Append(tokens);  // A vector, or a span that stays until the next
+  steps.Append(tokens);
   result.prefill_seconds = Now() - begin;
   begin = Now();
   while (result.new_tokens < options.max_tokens) {
-    const int32_t next = sampler.Next(std::span<const float>(logits).first(choices));
+    const int32_t next = steps.Choose(&sampler);
     if (weights.EndsText(next)) {
       result.end = EndReason::kEndOfText;
       break;
@@ -81,11 +129,11 @@ GenerateResult Run(const ModelWeights& weights, const MakeSession& make_session,
     emit(filter.Push(decoder.Push(next)));
     if (filter.stopped()) break;
     if (result.new_tokens == options.max_tokens) break;
-    if (session.size() == context) {
+    if (steps.size() == context) {
       result.end = EndReason::kContextFull;
       break;
     }
-    logits = session.Append({&next, 1});
+    steps.Append({&next, 1});
   }
   emit(filter.Push(decoder.Finish()));
   if (filter.stopped()) result.end = EndReason::kStopString;
@@ -117,7 +165,10 @@ GenerateResult Generate(const Engine& engine, std::string_view prompt,
                         const GenerateOptions& options,
                         const std::function<void(std::string_view)>& on_text) {
   return Run(
-      engine.weights(), [&](int64_t capacity) { return Session(engine, capacity, options.cache); },
+      engine.weights(),
+      [&](int64_t capacity, int64_t choices, const Sampler&) {
+        return CpuSteps(engine, capacity, choices, options.cache);
+      },
       prompt, options, on_text);
 }
 
@@ -126,8 +177,10 @@ GenerateResult GenerateOnDevice(const DeviceModel& model, std::string_view promp
                                 const std::function<void(std::string_view)>& on_text) {
   return Run(
       model.weights(),
-      [&](int64_t capacity) { return DeviceSession(model, capacity, options.cache); }, prompt,
-      options, on_text);
+      [&](int64_t capacity, int64_t choices, const Sampler& sampler) {
+        return DeviceSteps(model, sampler, {capacity, options.cache, choices});
+      },
+      prompt, options, on_text);
 }
 
 }  // namespace tern::engine

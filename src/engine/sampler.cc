@@ -53,19 +53,42 @@ bool Sampler::Below(const Candidate& a, const Candidate& b) {
   return a.logit != b.logit ? a.logit < b.logit : a.id > b.id;
 }
 
+bool Sampler::Above(const Candidate& a, const Candidate& b) { return Below(b, a); }
+
+int64_t Sampler::Deciding(int64_t choices) const {
+  if (options_.repetition_penalty != 1) return choices;
+  return options_.temperature == 0 ? std::min<int64_t>(choices, 1) : TopK(choices);
+}
+
+int64_t Sampler::TopK(int64_t choices) const {
+  return options_.top_k > 0 ? std::min(options_.top_k, choices) : choices;
+}
+
 int32_t Sampler::Next(std::span<const float> logits) {
   CheckLogits(logits);
   Penalize(logits);
-  int32_t id;
-  if (options_.temperature == 0) {
-    id = std::max_element(candidates_.begin(), candidates_.end(), Below)->id;
-  } else {
-    KeepMostProbable();
-    KeepMinP();
-    id = Draw();
-  }
+  const bool greedy = options_.temperature == 0;
+  if (!greedy) KeepMostProbable();
+  const int32_t id =
+      greedy ? std::max_element(candidates_.begin(), candidates_.end(), Below)->id : Choose();
   Remember({&id, 1});
   return id;
+}
+
+int32_t Sampler::Pick(std::span<const kernels::TokenLogit> best) {
+  if (best.front().id < 0)
+    throw NumericError("a logit is NaN or +Inf, or all are -Inf: the model file is damaged");
+  if (options_.temperature == 0) return best.front().id;
+  candidates_.clear();
+  for (const kernels::TokenLogit& token : best) candidates_.push_back({token.logit, token.id});
+  KeepTopPOfSorted();
+  return Choose();
+}
+
+// Of what top-k and top-p left.
+int32_t Sampler::Choose() {
+  KeepMinP();
+  return Draw();
 }
 
 // Fills the candidates, in order of their ids.
@@ -86,43 +109,43 @@ void Sampler::Penalize(std::span<const float> logits) {
   }
 }
 
-// Top-k and top-p. A heap gives the most probable tokens one after the other, so that the usual few
-// of a large vocabulary cost no sort of it.
+// A heap gives the most probable tokens one after the other, so that the usual few of a large
+// vocabulary cost no sort of it.
 void Sampler::KeepMostProbable() {
+  const auto size = static_cast<int64_t>(candidates_.size());
+  if (const int64_t count = TopK(size); count < size) {
+    std::partial_sort(candidates_.begin(), candidates_.begin() + count, candidates_.end(), Above);
+    candidates_.resize(static_cast<size_t>(count));
+    return KeepTopPOfSorted();
+  }
+  if (options_.top_p == 1) return;
   std::vector<Candidate>& heap = candidates_;
-  const size_t size = heap.size();
-  const size_t limit = options_.top_k > 0 && static_cast<uint64_t>(options_.top_k) < size
-                           ? static_cast<size_t>(options_.top_k)
-                           : size;
-  if (limit == size && options_.top_p == 1) return;
   std::make_heap(heap.begin(), heap.end(), Below);
   const double highest = heap.front().logit;
-  const auto weight = [&](const Candidate& c) { return std::exp(c.logit - highest); };
-  size_t sorted = 0;
+  double all = 0, kept = 0;
+  for (const Candidate& c : heap) all += std::exp(c.logit - highest);
   std::vector<Candidate> best;
-  const auto next = [&] {
-    std::pop_heap(heap.begin(), heap.end() - static_cast<int64_t>(sorted), Below);
-    best.push_back(heap[size - ++sorted]);
-  };
-  double all = 0;
-  if (limit < size) {
-    while (best.size() < limit) next();
-    for (const Candidate& c : best) all += weight(c);
-  } else {
-    for (const Candidate& c : heap) all += weight(c);
-  }
-  size_t count = 0;
-  double kept = 0;
-  if (options_.top_p == 1) {
-    count = limit;
-  } else {
-    do {
-      if (count == best.size()) next();
-      kept += weight(best[count++]);
-    } while (count < limit && kept < options_.top_p * all);
-  }
-  best.resize(count);
+  do {
+    std::pop_heap(heap.begin(), heap.end(), Below);
+    best.push_back(heap.back());
+    heap.pop_back();
+    kept += std::exp(best.back().logit - highest);
+  } while (!heap.empty() && kept < options_.top_p * all);
   candidates_ = std::move(best);
+}
+
+void Sampler::KeepTopPOfSorted() {
+  if (options_.top_p == 1) return;
+  const auto weight = [&](const Candidate& c) {
+    return std::exp(c.logit - candidates_.front().logit);
+  };
+  double all = 0, kept = 0;
+  for (const Candidate& c : candidates_) all += weight(c);
+  size_t count = 0;
+  do {
+    kept += weight(candidates_[count++]);
+  } while (count < candidates_.size() && kept < options_.top_p * all);
+  candidates_.resize(count);
 }
 
 void Sampler::KeepMinP() {

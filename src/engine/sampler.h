@@ -8,6 +8,7 @@
 
 #include "base/random.h"
 #include "engine/generate_options.h"
+#include "kernels/top_k/top_k_cuda.h"
 
 namespace tern::engine {
 
@@ -23,6 +24,14 @@ class Sampler {
   // -Inf.
   int32_t Next(std::span<const float> logits);
 
+  // Of `choices` logits, how many of the highest decide: 1 (greedy), k (top-k), or all, where a
+  // repetition penalty may lift any or nothing limits them.
+  int64_t Deciding(int64_t choices) const;
+  // What Next chooses from all logits, from the highest Deciding ones: the highest first, of equals
+  // the lowest id first. Throws NumericError when the first id is below 0: LaunchTopK found no
+  // choice.
+  int32_t Pick(std::span<const kernels::TokenLogit> best);
+
  private:
   struct Candidate {
     double logit;
@@ -30,9 +39,13 @@ class Sampler {
   };
   // Order of a heap whose top is the most probable token.
   static bool Below(const Candidate& a, const Candidate& b);
+  static bool Above(const Candidate& a, const Candidate& b);
 
   void Penalize(std::span<const float> logits);
-  void KeepMostProbable();
+  int64_t TopK(int64_t choices) const;
+  void KeepMostProbable();  // Top-k and top-p
+  void KeepTopPOfSorted();
+  int32_t Choose();
   void KeepMinP();
   int32_t Draw();
 

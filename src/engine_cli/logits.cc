@@ -48,7 +48,7 @@ void AddLogitsCommand(CLI::App& app) {
       const engine::ModelWeights weights = engine::LoadModel(flags->model);
       const engine::DeviceModel model(weights, *device);
       const bool wide = flags->cache == kernels::KvType::kF32;  // What devices do not have
-      logits = engine::DeviceSession(model, length, wide ? kernels::KvType::kF16 : flags->cache)
+      logits = engine::DeviceSession(model, {length, wide ? kernels::KvType::kF16 : flags->cache})
                    .AppendAll(ids);
     }
     engine::CheckFinite(logits, StrCat(flags->model, ": the row of logits"));

@@ -57,7 +57,7 @@ void ExpectLogitsOfCpu(const std::string& path, float few, float many) {
   const std::vector<int32_t> tokens = RandomTokens(11, weights.config.vocab_size, 83);
   const std::vector<float> want = CpuLogits(path, tokens);
   ASSERT_GT(Largest(want), 0);
-  DeviceSession pieces(model, 64);
+  DeviceSession pieces(model, {64});
   std::vector<float> got = pieces.AppendAll(std::span(tokens).first(8));
   const std::vector<float> rest = pieces.AppendAll(std::span(tokens).subspan(8));
   got.insert(got.end(), rest.begin(), rest.end());
@@ -66,7 +66,7 @@ void ExpectLogitsOfCpu(const std::string& path, float few, float many) {
   } else {
     ExpectNear(got, want, few);
   }
-  ExpectNear(DeviceSession(model, 64).AppendAll(tokens), want, many);
+  ExpectNear(DeviceSession(model, {64}).AppendAll(tokens), want, many);
 }
 
 // fp16 products: operands off by 2^-11 each, bf16 (where the matrix is): 2^-9. Nine products follow
@@ -162,7 +162,7 @@ TEST(DeviceReplayTest, StepsAreThoseOfTheCpu) {
   const DeviceModel model(weights, *device);
   const std::vector<int32_t> tokens = RandomTokens(262, config.vocab_size, 7);
   const std::vector<float> want = CpuLogits(path, tokens);
-  DeviceSession session(model, 300);
+  DeviceSession session(model, {300});
   session.Append(std::span(tokens).first(250));
   for (size_t i = 250; i < tokens.size(); ++i) {
     const std::span<const float> got = session.Append(std::span(tokens).subspan(i, 1));

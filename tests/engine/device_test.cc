@@ -8,9 +8,11 @@
 
 #include "base/error.h"
 #include "engine/device_session.h"
+#include "engine/generate.h"
 #include "engine/model_source.h"
 #include "engine/session.h"
 #include "tests/engine/tiny_files.h"
+#include "tests/engine/tiny_vocabulary.h"
 #include "tests/testing/temp_folder.h"
 
 #if defined(TERN_HAVE_SIMT)
@@ -50,9 +52,9 @@ TEST_P(DeviceTest, LogitsAreThoseOfTheCpuKernels) {
   const auto tokens = RandomTokens(6, engine.config().vocab_size, 3);
   for (KvType type : {KvType::kF16, KvType::kInt8}) {
     const auto want = CpuLogits(engine, type, tokens);
-    EXPECT_EQ(engine::DeviceSession(model, 64, type).AppendAll(tokens), want);
+    EXPECT_EQ(engine::DeviceSession(model, {64, type}).AppendAll(tokens), want);
     // In pieces, and the last position alone.
-    engine::DeviceSession pieces(model, 64, type);
+    engine::DeviceSession pieces(model, {64, type});
     pieces.Append(std::span(tokens).first(2));
     pieces.Append(std::span(tokens).subspan(2, 3));
     const auto last = pieces.Append(std::span(tokens).last(1));
@@ -84,7 +86,7 @@ TEST_F(DeviceTest, TablesKeepTheTypeOfTheFile) {
     const engine::Engine engine(Model(ArchName::kLlama, options), 1);
     const engine::DeviceModel model(engine.weights(), *device_);
     const auto tokens = RandomTokens(3, engine.config().vocab_size, 3);
-    EXPECT_EQ(engine::DeviceSession(model, 8).AppendAll(tokens),
+    EXPECT_EQ(engine::DeviceSession(model, {8}).AppendAll(tokens),
               CpuLogits(engine, KvType::kF16, tokens));
   }
 }
@@ -94,11 +96,11 @@ TEST_F(DeviceTest, GreedyTokensAreThoseOfASession) {
   const engine::DeviceModel model(engine.weights(), *device_);
   const auto prompt = RandomTokens(9, engine.config().vocab_size, 6);
   std::vector<int32_t> on_device, on_cpu;
-  engine::DeviceSession device_session(model, 64);
-  int32_t next = device_session.AppendGreedy(prompt);
+  engine::DeviceSession device_session(model, {64});
+  int32_t next = device_session.AppendTop(prompt)[0].id;
   for (int i = 0; i < 8; ++i) {
     on_device.push_back(next);
-    next = device_session.AppendGreedy({&next, 1});
+    next = device_session.AppendTop({&next, 1})[0].id;
   }
   engine::Session session(engine, 64, KvType::kF16);
   std::vector<float> logits = session.Append(prompt);
@@ -110,16 +112,38 @@ TEST_F(DeviceTest, GreedyTokensAreThoseOfASession) {
   EXPECT_EQ(on_device, on_cpu);
 }
 
+// Greedy, a few candidates from the device, all logits: the text is the CPU's.
+TEST_F(DeviceTest, GeneratesTheTextOfTheCpu) {
+  const text::PieceTable table = ByteVocabulary();
+  GgufOptions files;
+  files.tokenizer = &table;
+  ModelConfig config = TinyConfig(ArchName::kLlama);
+  config.vocab_size = static_cast<int64_t>(table.pieces.size()) + 3;  // Rows without a token
+  const std::string path = folder_ / "text.gguf";
+  WriteGguf(MakeTinyModel(config, 5), ArchName::kLlama, path, files);
+  const engine::Engine engine(engine::LoadModel(path), 1);
+  const engine::DeviceModel model(engine.weights(), *device_);
+  for (const engine::SamplingOptions& sampling :
+       {engine::SamplingOptions{}, engine::SamplingOptions{1.2, 20, 0.95, 3},
+        engine::SamplingOptions{1.2, 0, 0.9, 3}, engine::SamplingOptions{0, 0, 1, 3, 0, 1.3}}) {
+    engine::GenerateOptions options;
+    options.max_tokens = 12;
+    options.sampling = sampling;
+    EXPECT_EQ(engine::GenerateOnDevice(model, "ab", options, {}).text,
+              engine::Generate(engine, "ab", options, {}).text);
+  }
+}
+
 TEST_F(DeviceTest, AMissingBarrierIsSeen) {
   const engine::Engine engine(Model(ArchName::kLlama), 1);
   const engine::DeviceModel model(engine.weights(), *device_);
   const auto tokens = RandomTokens(5, engine.config().vocab_size, 3);
   const auto want = CpuLogits(engine, KvType::kF16, tokens);
   simt::EmulatorOptions() = {.shuffle = true, .seed = 3};
-  EXPECT_EQ(engine::DeviceSession(model, 32).AppendAll(tokens), want);
+  EXPECT_EQ(engine::DeviceSession(model, {32}).AppendAll(tokens), want);
   simt::EmulatorOptions() = {.skip_block_barriers = true};
 #if !defined(TERN_SIMT_TSAN)  // There the race itself ends the program.
-  EXPECT_NE(engine::DeviceSession(model, 32).AppendAll(tokens), want);
+  EXPECT_NE(engine::DeviceSession(model, {32}).AppendAll(tokens), want);
 #endif
 }
 
@@ -127,8 +151,10 @@ TEST_F(DeviceTest, RefusesWhatItDoesNotRun) {
   engine::ModelWeights weights = Model(ArchName::kLlama);
   {
     const engine::DeviceModel model(weights, *device_);
-    engine::DeviceSession session(model, 4);
-    EXPECT_THROW(engine::DeviceSession(model, 4, KvType::kF32), UsageError);
+    engine::DeviceSession session(model, {4});
+    EXPECT_THROW(engine::DeviceSession(model, {4, KvType::kF32}), UsageError);
+    for (int64_t top_k : {-1, 0, 257})
+      EXPECT_THROW(engine::DeviceSession(model, {4, KvType::kF16, 0, top_k}), UsageError);
     EXPECT_THROW(session.Append({}), InputError);
     EXPECT_THROW(session.Append(std::vector<int32_t>{1, 2, 3, 4, 5}), InputError);
     EXPECT_THROW(session.Append(std::vector<int32_t>{-1}), InputError);

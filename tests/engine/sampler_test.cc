@@ -10,9 +10,11 @@
 #include <limits>
 #include <map>
 #include <set>
+#include <span>
 #include <vector>
 
 #include "base/error.h"
+#include "base/random.h"
 
 namespace tern::testing {
 namespace {
@@ -270,6 +272,38 @@ TEST(SamplerTest, ErrorsNameTheOptionItsValueAndItsRange) {
   refused([](SamplingOptions& o) { o.temperature = -1; }, "temperature is -1");
   refused([](SamplingOptions& o) { o.top_k = -1; }, "top-k is -1");
   refused([](SamplingOptions& o) { o.top_p = 2; }, "top-p is 2");
+}
+
+// From the highest few, as a device gives them, the same tokens as from all logits.
+TEST(SamplerTest, FewDecideAsAllWould) {
+  std::vector<float> logits;
+  RandomStream random(4, "logits");
+  for (int i = 0; i < 300; ++i) logits.push_back(3.0f * random.NextNormal());
+  logits[17] = logits[200] = 9.0f;
+  std::vector<kernels::TokenLogit> sorted;
+  for (const float logit : logits) sorted.push_back({static_cast<int32_t>(sorted.size()), logit});
+  std::stable_sort(sorted.begin(), sorted.end(),
+                   [](const auto& a, const auto& b) { return a.logit > b.logit; });
+  for (const SamplingOptions& options :
+       {SamplingOptions{}, SamplingOptions{1.0, 1}, SamplingOptions{0.7, 5},
+        SamplingOptions{1.5, 40, 0.9}, SamplingOptions{1.5, 40, 0.5, 3, 0.05},
+        SamplingOptions{2.0, 299, 0.0}}) {
+    Sampler all(options), few(options);
+    const int64_t count = few.Deciding(300);
+    ASSERT_EQ(count, options.temperature == 0 ? 1 : options.top_k);
+    for (int i = 0; i < 200; ++i)
+      ASSERT_EQ(few.Pick(std::span(sorted).first(static_cast<size_t>(count))), all.Next(logits));
+  }
+}
+
+TEST(SamplerTest, SaysHowManyDecide) {
+  EXPECT_EQ(Sampler(Hot(0, 0.9)).Deciding(300), 300);
+  EXPECT_EQ(Sampler(Hot(1000, 1)).Deciding(300), 300);
+  SamplingOptions penalized;
+  penalized.repetition_penalty = 1.1;
+  EXPECT_EQ(Sampler(penalized).Deciding(300), 300);
+  EXPECT_THROW(Sampler(Hot(2, 1)).Pick(std::vector<kernels::TokenLogit>{{-1, 0.0f}, {4, 0.0f}}),
+               NumericError);
 }
 
 }  // namespace

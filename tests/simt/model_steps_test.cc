@@ -1,5 +1,5 @@
 // The small CUDA kernels between a model's products, run in the emulator against plain loops and
-// the CPU kernels, bit for bit: tables, RMSNorm, adding, scales, argmax.
+// the CPU kernels, bit for bit: tables, RMSNorm, adding, scales, rounding.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -168,38 +168,6 @@ TEST(ElementwiseCudaTest, AddAndScale) {
     for (int64_t i = 0; i < count; ++i) {
       EXPECT_EQ(x.data()[i], a[static_cast<size_t>(i)] + y.data()[i]);
       EXPECT_EQ(scale.data()[i], 0.3f * (y.data()[i] / 127.0f));
-    }
-  }
-}
-
-int32_t Argmax(const std::vector<float>& logits, const simt::LaunchOptions& options = {}) {
-  const DeviceBuffer<float> row(logits);
-  DeviceBuffer<int32_t> id(1, -7);
-  const int n = static_cast<int>(logits.size());
-  simt::Launch(
-      {1}, {kRowThreads}, [&] { ArgmaxKernel(row.data(), n, n, id.data()); }, options);
-  return id.data()[0];
-}
-
-TEST(ArgmaxCudaTest, TheLowestOfTheHighest) {
-  for (int n : {1, 31, 256, 257, 1000}) {
-    std::vector<float> logits = RandomFloats(n, static_cast<uint32_t>(n));
-    const auto best = std::max_element(logits.begin(), logits.end());
-    EXPECT_EQ(Argmax(logits), best - logits.begin());
-    EXPECT_EQ(Argmax(logits, {.shuffle = true}), best - logits.begin());
-    logits.back() = logits.front() = 99.0f;  // A tie across threads and warps
-    EXPECT_EQ(Argmax(logits), 0);
-  }
-  EXPECT_EQ(Argmax(std::vector<float>(700, 0.5f)), 0);
-  std::vector<float> lows(300, -INFINITY);
-  EXPECT_EQ(Argmax(lows), -1);
-  lows[299] = -3e38f;
-  EXPECT_EQ(Argmax(lows), 299);
-  for (float bad : {std::nanf(""), HUGE_VALF}) {
-    for (size_t at : {0, 40, 299}) {
-      auto logits = RandomFloats(300, 1);
-      logits[at] = bad;
-      EXPECT_EQ(Argmax(logits), -1) << bad << " at " << at;
     }
   }
 }

@@ -32,6 +32,8 @@ W4_GEMM = "kernels/w4a16/w4a16_gemm.cuh"
 ATTENTION = "kernels/attention/attention.cuh"
 TABLE = "kernels/table/table.cuh"
 STEPS = "kernels/elementwise/elementwise.cuh"
+TOP_K = "kernels/top_k/top_k.cuh"
+ARGMAX = "kernels/top_k/argmax.cuh"
 PLAIN_NORM = "kernels/rms_norm/rms_norm.cuh"
 BARRIER = "simt::SyncBlock();"
 
@@ -188,12 +190,22 @@ MUTANTS = [
     ("model_steps", STEPS, 1, "bias[i % n]", "bias[i / n]", "the bias of another column"),
     ("model_steps", TABLE, 0, "half = kLanes / 2", "half = kLanes / 4", "half of the lanes are not in the sum"),
     ("model_steps", TABLE, 0, "lane == 0 && row < table.n", "lane == 0 && row <= table.n", "writes a row too many"),
+    ("top_k", TOP_K, 0, BARRIER, "", "no barrier between clearing the histogram and counting"),
+    ("top_k", TOP_K, 1, BARRIER, "", "no barrier before the histogram is read"),
+    ("top_k", TOP_K, 2, BARRIER, "", "no barrier before the bin is read"),
+    ("top_k", TOP_K, 3, BARRIER, "", "no barrier before ranks are counted"),
+    ("top_k", TOP_K, 0, "? ~bits :", "? bits :", "negative logits in reverse"),
+    ("top_k", TOP_K, 0, "| ~static_cast<uint32_t>(id)", "| static_cast<uint32_t>(id)", "of equals the highest id"),
+    ("top_k", TOP_K, 0, "lane + delta < 32", "lane + delta <= 32", "the sums of lanes beyond the warp"),
+    ("top_k", TOP_K, 0, "left = place.left", "left = k", "keys above the bin are counted twice"),
+    ("top_k", TOP_K, 0, "mask == 0 && !(logit < INFINITY)", "mask == 0 && logit == INFINITY", "NaN is not reported"),
+    ("top_k", TOP_K, 0, "(key & mask) >= prefix", "(key & mask) > prefix", "the last bin is not taken"),
     ("model_steps", PLAIN_NORM, 0, BARRIER, "", "no barrier before the root is read"),
     ("model_steps", PLAIN_NORM, 0, "+ eps", "", "no epsilon"),
-    ("model_steps", STEPS, 0, BARRIER, "", "no barrier before the best of the warps are compared"),
-    ("model_steps", STEPS, 0, "id < best_id", "id > best_id", "ties to the highest id"),
-    ("model_steps", STEPS, 0, "!(logit < INFINITY)", "logit == INFINITY", "NaN is not reported"),
-    ("model_steps", STEPS, 0, "mask = 16", "mask = 8", "half of the warp is not compared"),
+    ("top_k", ARGMAX, 0, BARRIER, "", "no barrier before the best of the warps are compared"),
+    ("top_k", ARGMAX, 0, "id < best_id", "id > best_id", "ties to the highest id"),
+    ("top_k", ARGMAX, 0, "!(logit < INFINITY)", "logit == INFINITY", "NaN is not reported"),
+    ("top_k", ARGMAX, 0, "mask = 16", "mask = 8", "half of the warp is not compared"),
     ("model_steps", STEPS, 0, "gamma[i] / 127.0f", "gamma[i] * (1.0f / 127.0f)", "a reciprocal where the contract divides"),
 ]
 
