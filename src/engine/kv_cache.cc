@@ -54,14 +54,21 @@ Sequence::Sequence(Sequence&& other) noexcept
   other.pages_.clear();
 }
 
+int64_t Sequence::BeginWith(const Sequence& other, int64_t tokens) {
+  TERN_CHECK(size_ == 0 && cache_ == other.cache_ && tokens <= other.size_, "a sequence of ", size_,
+             " to begin with ", tokens, " of ", other.size_);
+  const int64_t whole = tokens / kernels::kKvPageTokens;
+  for (int64_t i = 0; i < whole; ++i) {
+    pages_.push_back(other.pages_[static_cast<size_t>(i)]);
+    cache_->Share(pages_.back());
+  }
+  size_ = whole * kernels::kKvPageTokens;
+  return size_;
+}
+
 Sequence Sequence::Fork() const {
   Sequence fork(*cache_);
-  const int64_t whole = size_ / kernels::kKvPageTokens;
-  for (int64_t i = 0; i < whole; ++i) {
-    cache_->Share(pages_[static_cast<size_t>(i)]);
-    fork.pages_.push_back(pages_[static_cast<size_t>(i)]);
-  }
-  fork.size_ = whole * kernels::kKvPageTokens;
+  const int64_t whole = fork.BeginWith(*this, size_) / kernels::kKvPageTokens;
   if (fork.size_ < size_) {
     fork.pages_.push_back(cache_->Take());
     cache_->Copy(pages_[static_cast<size_t>(whole)], fork.pages_.back());

@@ -59,6 +59,9 @@ class Sequence {
   // The same text again, to go on differently: shares whole pages, copies the last one when it is
   // partly filled. Throws ResourceError when no page is left.
   Sequence Fork() const;
+  // Begins with the first whole pages of another text's `tokens` tokens, shared, and returns how
+  // many tokens that are. REQUIRES: this is empty, and both are of one cache.
+  int64_t BeginWith(const Sequence& other, int64_t tokens);
   // Forgets the tokens from `size` on. REQUIRES: 0 <= size <= size().
   void Truncate(int64_t size);
   // Room for `count` more tokens, on pages of its own; and, once they are written, their count.

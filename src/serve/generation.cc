@@ -80,6 +80,10 @@ Progress Generation::Take(int64_t count, std::span<const float> logits) {
   return progress;
 }
 
+int64_t Generation::BeginWith(const engine::Sequence& other, int64_t common) {
+  return sequence_.BeginWith(other, std::min(common, std::ssize(tokens_) - 1));
+}
+
 void Generation::Choose(std::span<const float> logits, Progress* progress) {
   const text::Tokenizer& tokenizer = *weights_.tokenizer;
   if (request_.max_tokens == 0) {

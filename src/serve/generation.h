@@ -73,6 +73,18 @@ class Generation {
   // Gives its pages back; everything so far will be run again.
   void Restart() { sequence_.Truncate(0); }
 
+  // Begins behind what `other` has in common with the first `common` tokens, but for the last
+  // pending one, whose logits choose. REQUIRES: nothing was run. Returns the tokens saved.
+  int64_t BeginWith(const engine::Sequence& other, int64_t common);
+  // Whether the logits of no token of the prompt but the last are wanted.
+  bool MayBeginWithin() const { return !request_.prompt_logprobs; }
+  std::span<const int32_t> tokens() const { return tokens_; }  // Prompt and new ones
+  // The tokens that were run; and the sequence, for others to begin with: the last call.
+  std::span<const int32_t> Ran() const {
+    return std::span(tokens_).first(static_cast<size_t>(sequence_.size()));
+  }
+  engine::Sequence TakeSequence() { return std::move(sequence_); }
+
  private:
   void ScorePrompt(int64_t begin, std::span<const float> logits, Progress* progress);
   void Choose(std::span<const float> logits, Progress* progress);

@@ -59,6 +59,11 @@ void Metrics::CountPromptTokens(int64_t count) {
   prompt_tokens_ += count;
 }
 
+void Metrics::CountReusedTokens(int64_t count) {
+  const std::lock_guard lock(mutex_);
+  reused_tokens_ += count;
+}
+
 void Metrics::CountNewToken(bool first, double seconds) {
   const std::lock_guard lock(mutex_);
   ++new_tokens_;
@@ -96,6 +101,8 @@ std::string Metrics::Render(const Gauges& gauges) const {
     Value(name, "gauge", help, value, &out);
   };
   counter("tern_prompt_tokens_total", "Prompt tokens of finished prefills", prompt_tokens_);
+  counter("tern_reused_tokens_total", "Tokens that began a sequence and were in the cache already",
+          reused_tokens_);
   counter("tern_generated_tokens_total", "New tokens", new_tokens_);
   counter("tern_steps_total", "Passes through the model", steps_);
   counter("tern_step_rows_total", "Tokens run in all passes", rows_);
@@ -105,7 +112,9 @@ std::string Metrics::Render(const Gauges& gauges) const {
   gauge("tern_sequences_running", "Sequences in the batch", gauges.running);
   gauge("tern_connections", "Open connections", gauges.connections);
   gauge("tern_kv_pages", "Pages of the key-value cache", gauges.kv_pages);
-  gauge("tern_kv_pages_used", "Pages in use", gauges.kv_pages_used);
+  gauge("tern_kv_pages_used", "Pages of running sequences", gauges.kv_pages_used);
+  gauge("tern_kv_pages_kept", "Pages of ended sequences, free for whatever needs them",
+        gauges.kv_pages_kept);
   request_seconds_.Render("tern_request_seconds", "From the request's head to the answer's end",
                           &out);
   first_token_seconds_.Render("tern_first_token_seconds", "From the request to its first token",

@@ -15,6 +15,7 @@ namespace tern::serve {
 struct Gauges {
   int64_t waiting = 0, running = 0, connections = 0;
   int64_t kv_pages = 0, kv_pages_used = 0;
+  int64_t kv_pages_kept = 0;  // Of texts that ended, for others that begin alike
 };
 
 class Histogram {
@@ -38,6 +39,7 @@ class Metrics {
   // `route` must be one of few: every value is a line for ever.
   void CountRequest(const std::string& route, int status, double seconds);
   void CountPromptTokens(int64_t count);
+  void CountReusedTokens(int64_t count);           // That were in the cache and were not run again
   void CountNewToken(bool first, double seconds);  // Since the request came, or the last token
   void CountStep(int64_t rows);
   void CountCancelled();
@@ -48,8 +50,8 @@ class Metrics {
  private:
   mutable std::mutex mutex_;
   std::map<std::pair<std::string, int>, int64_t> requests_;
-  int64_t prompt_tokens_ = 0, new_tokens_ = 0, steps_ = 0, rows_ = 0, cancelled_ = 0,
-          preempted_ = 0;
+  int64_t prompt_tokens_ = 0, reused_tokens_ = 0, new_tokens_ = 0, steps_ = 0, rows_ = 0,
+          cancelled_ = 0, preempted_ = 0;
   Histogram request_seconds_, first_token_seconds_, token_seconds_;
 };
 

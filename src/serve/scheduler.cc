@@ -77,7 +77,8 @@ Scheduler::Scheduler(const engine::Engine& engine, const SchedulerOptions& optio
       options_(Checked(options, engine)),
       metrics_(metrics),
       cache_(engine.config(), options_.pages, options_.cache),
-      decoder_(engine, cache_, options_.context) {
+      decoder_(engine, cache_, options_.context),
+      prefixes_(cache_) {
   gauges_.kv_pages = options_.pages;
   thread_ = std::thread([this] { Loop(); });
 }
@@ -177,7 +178,8 @@ void Scheduler::UpdateGauges() {
   const std::lock_guard lock(mutex_);
   gauges_.waiting = waiting_;
   gauges_.running = std::ssize(running_);
-  gauges_.kv_pages_used = options_.pages - cache_.free_pages();
+  gauges_.kv_pages_used = UsedPages();
+  gauges_.kv_pages_kept = options_.pages - cache_.free_pages() - gauges_.kv_pages_used;
   busy_ = waiting_ > 0 || !running_.empty();
   if (!busy_) idle_.notify_all();
 }
@@ -262,6 +264,50 @@ int64_t Scheduler::PagesStillNeeded() const {
   return pages;
 }
 
+// Free ones, at least as many as wanted where texts of before can be let go for it.
+int64_t Scheduler::FreePages(int64_t wanted) {
+  prefixes_.MakeFree(wanted);
+  return cache_.free_pages();
+}
+
+// Pages that running sequences have.
+int64_t Scheduler::UsedPages() const {
+  std::vector<int32_t> pages;
+  for (const Running& running : running_) {
+    const std::vector<int32_t>& own = running.generation.sequence().pages();
+    pages.insert(pages.end(), own.begin(), own.end());
+  }
+  std::sort(pages.begin(), pages.end());
+  return std::unique(pages.begin(), pages.end()) - pages.begin();
+}
+
+// Shares what a text of before, or one that runs, has in common with a generation that has run
+// nothing. Returns the tokens saved.
+int64_t Scheduler::BeginWithKnown(Generation* generation) {
+  if (!generation->MayBeginWithin()) return 0;
+  const std::span<const int32_t> tokens = generation->Pending();
+  int64_t longest = 0;
+  const engine::Sequence* best = prefixes_.Find(tokens, &longest);
+  for (const Running& other : running_) {
+    const int64_t common = CommonPrefix(other.generation.Ran(), tokens);
+    if (common > longest) longest = common, best = &other.generation.sequence();
+  }
+  return best == nullptr ? 0 : generation->BeginWith(*best, longest);
+}
+
+// An older sequence is about to fill a page that this one begins with, too.
+bool Scheduler::WaitsForOlder(std::list<Running>::const_iterator younger) const {
+  const std::span<const int32_t> tokens = younger->generation.tokens();
+  if (!younger->generation.MayBeginWithin()) return false;
+  return std::any_of(running_.begin(), younger, [&](const Running& older) {
+    const std::span<const int32_t> others = older.generation.tokens();
+    const int64_t common = std::min(CommonPrefix(others, tokens), std::ssize(tokens) - 1);
+    return older.generation.Pending().size() > 1 &&
+           common / kernels::kKvPageTokens >
+               older.generation.sequence().size() / kernels::kKvPageTokens;
+  });
+}
+
 void Scheduler::Admit() {
   while (std::ssize(running_) < options_.max_running) {
     std::shared_ptr<Ticket> ticket;
@@ -276,9 +322,8 @@ void Scheduler::Admit() {
       // Its prompt and some new tokens must fit besides what the others have. It waits for that,
       // and those behind it, too: otherwise small ones could pass it for ever.
       const auto prompt = std::ssize(ticket->waiting_.front().second.tokens);
-      if (!running_.empty() &&
-          engine::KvCache::PagesFor(prompt) + 1 > cache_.free_pages() - PagesStillNeeded())
-        return;
+      const int64_t wanted = engine::KvCache::PagesFor(prompt) + 1 + PagesStillNeeded();
+      if (!running_.empty() && wanted > FreePages(wanted)) return;
       next = std::move(ticket->waiting_.front());
       ticket->waiting_.pop_front();
       --waiting_;
@@ -300,10 +345,10 @@ void Scheduler::Admit() {
 // their text so far and start again when there is room.
 bool Scheduler::MakeRoom(std::list<Running>::iterator wanting, int64_t pages, int64_t free_pages) {
   for (auto at = running_.end(); pages > free_pages && --at != wanting;) {
-    const int64_t held = std::ssize(at->generation.sequence().pages());
-    if (held == 0) continue;
+    if (at->generation.sequence().pages().empty()) continue;
+    const int64_t before = cache_.free_pages();
     at->generation.Restart();
-    free_pages += held;
+    free_pages += cache_.free_pages() - before;  // Others may share some
     metrics_->CountPreempted();
   }
   return pages <= free_pages;
@@ -317,19 +362,25 @@ std::vector<Scheduler::Work> Scheduler::Plan() {
   for (auto at = running_.begin(); at != running_.end(); ++at) {
     Generation& generation = at->generation;
     const engine::Sequence& sequence = generation.sequence();
+    const bool starts = sequence.size() == 0;
+    if (starts && WaitsForOlder(at)) continue;
+    const int64_t saved = starts && rows > 0 ? BeginWithKnown(&generation) : 0;
     const int64_t pending = std::ssize(generation.Pending());
     const int64_t count = pending == 1 ? 1 : std::min(pending, rows);
     if (count == 0) continue;
-    const int64_t free_pages = cache_.free_pages() - promised;
+    const int64_t held = std::ssize(sequence.pages());
+    const int64_t whole = engine::KvCache::PagesFor(sequence.size() + pending) - held;
+    const int64_t free_pages = FreePages(promised + whole) - promised;
     // One that starts (again) waits until all its tokens have room: no half prompts that have to
     // go again. The oldest always starts.
-    if (sequence.size() == 0 && at != running_.begin() &&
-        engine::KvCache::PagesFor(pending) > free_pages)
+    if (starts && at != running_.begin() && whole > free_pages) {
+      generation.Restart();  // What it begins with is not held meanwhile
       continue;
-    const int64_t pages =
-        engine::KvCache::PagesFor(sequence.size() + count) - std::ssize(sequence.pages());
+    }
+    const int64_t pages = engine::KvCache::PagesFor(sequence.size() + count) - held;
     if (!MakeRoom(at, pages, free_pages)) continue;
     promised += pages;
+    metrics_->CountReusedTokens(saved);
     if (pending > 1) rows -= count;
     plan.push_back({&*at, count, generation.WantsAllRows()});
   }
@@ -360,6 +411,9 @@ void Scheduler::Step() {
   std::erase_if(running_, [&](Running& running) {
     if (!running.done) return false;
     --running.ticket->running_;
+    const std::vector<int32_t> ran(running.generation.Ran().begin(),
+                                   running.generation.Ran().end());
+    prefixes_.Keep(ran, running.generation.TakeSequence());
     const std::lock_guard lock(mutex_);
     seconds_per_sequence_ += 0.1 * (Seconds(now - running.admitted) - seconds_per_sequence_);
     return true;
@@ -389,6 +443,7 @@ void Scheduler::Finish(const Work& work, std::span<const float> logits) {
   } catch (const NumericError& error) {
     LogError("a request failed: ", error.what());
     running.ticket->Fail(500, error.what());
+    generation.Restart();  // Nobody may begin with its numbers
     running.done = true;
   }
 }

@@ -2,6 +2,7 @@
 // model, and each of its steps takes the next token of every running sequence and, with what is
 // left of the step's rows, parts of prompts. A sequence joins as soon as there is a slot and room
 // in the cache, and leaves the moment it ends.
+// A sequence begins behind the longest prefix that a text of before or beside it left in the cache.
 // Invariants: a choice's text, tokens and log probabilities depend on its own request alone
 // (decoder.h), never on what else runs, on preemption or on how prompts are cut; every page comes
 // back; the oldest running sequence always goes on, so everything that was accepted ends.
@@ -23,6 +24,7 @@
 #include "engine/decoder.h"
 #include "serve/generation.h"
 #include "serve/metrics.h"
+#include "serve/prefix_cache.h"
 
 namespace tern::serve {
 
@@ -111,6 +113,10 @@ class Scheduler {
   void DropEnded();
   void Admit();
   int64_t PagesStillNeeded() const;
+  int64_t FreePages(int64_t wanted);
+  int64_t UsedPages() const;
+  int64_t BeginWithKnown(Generation* generation);
+  bool WaitsForOlder(std::list<Running>::const_iterator younger) const;
   bool MakeRoom(std::list<Running>::iterator wanting, int64_t pages, int64_t free_pages);
   std::vector<Work> Plan();
   void Step();
@@ -125,6 +131,7 @@ class Scheduler {
   Metrics* metrics_;
   engine::KvCache cache_;
   engine::Decoder decoder_;
+  PrefixCache prefixes_;        // Of the model's thread alone, as running_
   std::list<Running> running_;  // In order of admission; of the model's thread alone
 
   mutable std::mutex mutex_;

@@ -57,4 +57,29 @@ class RawClient {
   int fd_;
 };
 
+// An answer taken apart, and requests with all that HTTP asks for.
+struct Reply {
+  int status = 0;
+  std::string head, body;
+  nlohmann::json Json() const { return nlohmann::json::parse(body); }
+};
+
+inline Reply Split(const std::string& text) {
+  const size_t end = text.find("\r\n\r\n");
+  if (!text.starts_with("HTTP/1.1 ") || end == std::string::npos) return {0, text, ""};
+  return {std::stoi(text.substr(9, 3)), text.substr(0, end + 2), text.substr(end + 4)};
+}
+
+inline std::string Post(const std::string& path, const std::string& body,
+                        const std::string& more = "") {
+  return StrCat("POST ", path, " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n",
+                "Content-Type: application/json\r\nContent-Length: ", body.size(), "\r\n", more,
+                "\r\n", body);
+}
+
+inline std::string Get(const std::string& path, const std::string& more = "") {
+  return StrCat("GET ", path, " HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n", more,
+                "\r\n");
+}
+
 }  // namespace tern::testing
