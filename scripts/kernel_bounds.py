@@ -5,7 +5,12 @@ slots; multiplications over the tensor cores' peak. Nothing is measured here, an
 """
 
 import collections
+import json
+import os
+import re
+import sys
 
+PAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "docs", "kernel_bounds.md")
 ARCHS = ["80", "89", "90"]
 Row = collections.namedtuple("Row", "usage threads shared occupancy per_weight")
 
@@ -122,3 +127,36 @@ def page(nvcc, rows):
              "alone, four a cycle and multiprocessor) or the tensor cores.\n\n")  # fmt: skip
     text += "\n".join(bound_table(product, rows) for product in PRODUCTS)
     return text
+
+
+def bounds_of(page_text):
+    """{(product, tokens, shape): {device: microseconds}} of the page's tables."""
+    bounds, key, devices = {}, None, []
+    for line in page_text.splitlines():
+        heading = re.match(r"### (ternary|4-bit)[^,]*, (?:1 to )?(\d+) tokens?:", line)
+        if heading:
+            key = (heading[1], int(heading[2]))
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if key and cells[0] == "out x in":
+            devices = cells[1:]
+        elif key and re.fullmatch(r"\d+ x \d+", cells[0]):
+            bounds[(*key, cells[0].replace(" ", ""))] = {d: float(c.split()[0]) for d, c in zip(devices, cells[1:])}
+    return bounds
+
+
+def beside(measured, page_text):
+    """The measurements of tern bench kernels --json as a table, beside the bounds of a device of that name."""
+    bounds = bounds_of(page_text)
+    names = [d.name for d in DEVICES if re.sub(r" (SXM|PCIe).*", "", d.name).split()[-1] in measured["device"]]
+    lines = [f"{measured['device']}: measured, least bound" + ("" if names else " (none published here)"),
+             f"{'product':8} {'tokens':>6} {'out x in':>14} {'us':>10} {'bound us':>10} {'share':>6}"]  # fmt: skip
+    for row in measured["rows"]:
+        bound_us = bounds.get((row["product"], row["tokens"], row["shape"]), {}).get(names[0]) if names else None
+        rest = f"{bound_us:10.2f} {bound_us / row['microseconds']:6.0%}" if bound_us else f"{'-':>10} {'-':>6}"
+        lines.append(f"{row['product']:8} {row['tokens']:6} {row['shape']:>14} {row['microseconds']:10.2f} {rest}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":  # kernel_bounds.py MEASURED.json
+    with open(sys.argv[1], encoding="utf-8") as measurements, open(PAGE, encoding="utf-8") as bounds_page:
+        print(beside(json.load(measurements), bounds_page.read()))

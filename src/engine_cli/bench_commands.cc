@@ -1,5 +1,5 @@
-// tern bench decode | prefill | gemv | gemm: speed of the engine and its kernels, beside a peer in
-// the same run.
+// tern bench decode | prefill | gemv | gemm | kernels: speed of the engine and its kernels, beside a
+// peer in the same run.
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <deque>
@@ -13,6 +13,7 @@
 #include "engine/session.h"
 #include "engine/weight_table.h"
 #include "engine_cli/bench.h"
+#include "engine_cli/bench_device.h"
 #include "engine_cli/bench_product.h"
 #include "engine_cli/commands.h"
 #include "engine_cli/model_options.h"
@@ -197,6 +198,26 @@ void AddProductBench(CLI::App& bench, const char* name, const char* help, bool o
   });
 }
 
+void AddDeviceBench(CLI::App& bench) {
+  auto flags = std::make_shared<DeviceBenchFlags>();
+  CLI::App* command = bench.add_subcommand(
+      "kernels", "Times of a device's products (beside their bounds: scripts/gpu_check)");
+  command->add_option("--device", flags->device, "cuda, cuda:INDEX, simt (slow)")
+      ->capture_default_str();
+  command->add_option("--shape", flags->shapes, "Outputs x inputs, e.g. 2560x6912")
+      ->delimiter(',')
+      ->capture_default_str();
+  command->add_option("--batch", flags->tokens, "Tokens at once")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 65535))
+      ->capture_default_str();
+  command->add_option("--rounds", flags->rounds, "The least time of so many")
+      ->check(CLI::Range(1, 10000))
+      ->capture_default_str();
+  command->add_flag("--json", flags->json, "For machines");
+  command->callback([flags] { RunDeviceBench(*flags); });
+}
+
 }  // namespace
 
 CLI::App* AddBenchCommand(CLI::App& app) {
@@ -206,6 +227,7 @@ CLI::App* AddBenchCommand(CLI::App& app) {
   AddModelBench(*bench);
   AddProductBench(*bench, "gemv", "One token times matrices beyond the caches", true);
   AddProductBench(*bench, "gemm", "Many tokens times a matrix", false);
+  AddDeviceBench(*bench);
   return bench;
 }
 

@@ -41,24 +41,6 @@ const ProductType& Find(const std::string& name) {
   throw UsageError(StrCat("no type of weights is called ", name, "; there are ", ProductTypes()));
 }
 
-struct Shape {
-  int64_t n = 0, k = 0;
-};
-
-Shape ParseShape(const std::string& text) {
-  Shape shape;
-  const char* end = text.data() + text.size();
-  const auto rows = std::from_chars(text.data(), end, shape.n);
-  const bool cross = rows.ec == std::errc() && rows.ptr < end && *rows.ptr == 'x';
-  const auto columns = std::from_chars(cross ? rows.ptr + 1 : end, end, shape.k);
-  if (!cross || columns.ec != std::errc() || columns.ptr != end || shape.n < 1 || shape.k < 256 ||
-      shape.k % 256 != 0) {
-    throw UsageError(StrCat("the shape is ", text,
-                            "; want outputs x inputs, the inputs a multiple of 256: 2560x6912"));
-  }
-  return shape;
-}
-
 // Bytes without a pattern that hardware could use; the same piece again and again, because good
 // ones take longer to make than to multiply.
 HugePageVector<uint8_t> RandomBytes(int64_t count) {
@@ -74,7 +56,7 @@ HugePageVector<uint8_t> RandomBytes(int64_t count) {
   return bytes;
 }
 
-HugePageVector<uint8_t> RandomBlocks(const ProductType& type, const Shape& shape) {
+HugePageVector<uint8_t> RandomBlocks(const ProductType& type, const ProductShape& shape) {
   HugePageVector<uint8_t> bytes = RandomBytes(shape.n * formats::RowBytes(type.type, shape.k));
   if (type.type == GgmlType::kF16) {
     for (size_t i = 1; i < bytes.size(); i += 2) bytes[i] &= 0xAF;  // Small numbers
@@ -88,7 +70,7 @@ HugePageVector<uint8_t> RandomBlocks(const ProductType& type, const Shape& shape
   return bytes;
 }
 
-engine::LinearMatrix RandomMatrix(const ProductType& type, const Shape& shape) {
+engine::LinearMatrix RandomMatrix(const ProductType& type, const ProductShape& shape) {
   if (type.type == GgmlType::kTq2_0) {
     engine::TernaryMatrix matrix{{}, 0.02f, shape.n, shape.k};
     matrix.t2 = RandomBytes(shape.n * kernels::T2RowBytes(shape.k));
@@ -115,6 +97,20 @@ constexpr int kRepeats = 40;  // Products a round; a fifth as many for many toke
 
 }  // namespace
 
+ProductShape ParseProductShape(const std::string& text) {
+  ProductShape shape;
+  const char* end = text.data() + text.size();
+  const auto rows = std::from_chars(text.data(), end, shape.n);
+  const bool cross = rows.ec == std::errc() && rows.ptr < end && *rows.ptr == 'x';
+  const auto columns = std::from_chars(cross ? rows.ptr + 1 : end, end, shape.k);
+  if (!cross || columns.ec != std::errc() || columns.ptr != end || shape.n < 1 || shape.k < 256 ||
+      shape.k % 256 != 0) {
+    throw UsageError(StrCat("the shape is ", text,
+                            "; want outputs x inputs, the inputs a multiple of 256: 2560x6912"));
+  }
+  return shape;
+}
+
 std::string ProductTypes() {
   std::string names;
   for (const ProductType& type : Types()) names += StrCat(names.empty() ? "" : ", ", type.name);
@@ -124,7 +120,7 @@ std::string ProductTypes() {
 BenchCase ProductCase(const std::string& type_name, const std::string& shape_text, int64_t m,
                       engine::CodeActivations activations) {
   const ProductType& type = Find(type_name);
-  const Shape shape = ParseShape(shape_text);
+  const ProductShape shape = ParseProductShape(shape_text);
   const int64_t bytes = BytesOf(RandomMatrix(type, {1, shape.k})) * shape.n;
   const int64_t matrices = m == 1 ? BeyondCaches() / bytes + 2 : 1;
   const int repeats = m == 1 ? kRepeats : std::max(kRepeats / 5, 3);

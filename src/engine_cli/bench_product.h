@@ -9,6 +9,12 @@
 
 namespace tern::engine_cli {
 
+struct ProductShape {
+  int64_t n = 0, k = 0;
+};
+// Of "NxK". Throws UsageError for a text that is none or a K that is no multiple of 256.
+ProductShape ParseProductShape(const std::string& text);
+
 // "tq2_0, q8_0, ...".
 std::string ProductTypes();
 

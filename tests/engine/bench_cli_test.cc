@@ -110,5 +110,21 @@ TEST_F(BenchCliTest, RefusesWhatMakesNoSense) {
   EXPECT_EQ(Call({}), static_cast<int>(ExitCode::kUsage));
 }
 
+#if defined(TERN_HAVE_SIMT)
+TEST_F(BenchCliTest, KernelsOfADevice) {
+  ASSERT_EQ(Call({"kernels", "--device", "simt", "--shape", "64x256", "--batch", "1,9", "--rounds",
+                  "1", "--json"}),
+            0)
+      << err_;
+  const json rows = json::parse(out_)["rows"];
+  ASSERT_EQ(rows.size(), 4u);
+  EXPECT_EQ(rows[0]["product"], "ternary");
+  EXPECT_EQ(rows[1]["product"], "4-bit");
+  EXPECT_EQ(rows[3]["tokens"], 9);
+  for (const json& row : rows) EXPECT_GT(row["microseconds"], 0.0);
+  EXPECT_EQ(Call({"kernels", "--device", "simt", "--shape", "64x100"}), 2);
+}
+#endif
+
 }  // namespace
 }  // namespace tern::testing

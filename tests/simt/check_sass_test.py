@@ -106,6 +106,19 @@ class Bounds(unittest.TestCase):
         self.assertEqual(what, "issue")
         self.assertAlmostEqual(time, 2.5)
 
+    def test_measurements_stand_beside_the_bounds_of_the_page(self):
+        with open(kernel_bounds.PAGE, encoding="utf-8") as page:
+            text = page.read()
+        bounds = kernel_bounds.bounds_of(text)
+        self.assertEqual(len(bounds), len(kernel_bounds.PRODUCTS) * len(kernel_bounds.SHAPES))
+        least = bounds["ternary", 1, "4096x4096"]["A100 SXM 40 GB"]
+        rows = [{"product": "ternary", "tokens": 1, "shape": "4096x4096", "microseconds": 2 * least},
+                {"product": "4-bit", "tokens": 3, "shape": "4096x4096", "microseconds": 5.0}]  # fmt: skip
+        table = kernel_bounds.beside({"device": "NVIDIA A100-SXM4-40GB", "rows": rows}, text).splitlines()
+        self.assertRegex(table[2], rf"{2 * least:.2f} +{least:.2f} +50%$")
+        self.assertRegex(table[3], r"5\.00 +- +-$")  # The page has no such row
+        self.assertIn("none published", kernel_bounds.beside({"device": "NVIDIA T4", "rows": rows}, text))
+
     def test_every_product_has_a_loop(self):
         kernels = {name: k for source in check_sass.SOURCES.values() for name, k in source.items()}
         for product in kernel_bounds.PRODUCTS:
