@@ -18,13 +18,13 @@ struct RowSource {
 };
 
 // Rows row0 .. row0 + kRows - 1, of each kChunks chunks of 16 bytes from byte `at` on. In shared
-// memory a row takes 16 * kChunks bytes; place(chunk, row) is where in it a chunk goes, in bytes.
-// place may depend on the parity of the row only.
+// memory a row takes 16 * kChunks bytes; place(chunk, row) is where a chunk goes, in bytes from the
+// row's first. place may depend on the row modulo 8 only.
 template <int kThreads, int kRows, int kChunks, class Place>
 TERN_DEVICE void FillRows(uint8_t* stage, const RowSource& source, int row0, int at,
                           const Place& place) {
   constexpr int kRowsATime = kThreads / kChunks;
-  static_assert(kThreads % kChunks == 0 && kRowsATime % 2 == 0 && kRows % kRowsATime == 0);
+  static_assert(kThreads % kChunks == 0 && kRowsATime % 8 == 0 && kRows % kRowsATime == 0);
   const int chunk = static_cast<int>(threadIdx.x) % kChunks;
   const int first = static_cast<int>(threadIdx.x) / kChunks;
   const auto* base = static_cast<const uint8_t*>(source.base);

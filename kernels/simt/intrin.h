@@ -56,6 +56,47 @@ TERN_DEVICE Words4 LoadConstant128(const void* p TERN_SITE) {
 #endif
 }
 
+struct alignas(8) Words2 {
+  uint32_t word[2];
+};
+
+// 8 bytes to global memory. REQUIRES: p aligned to 8 bytes.
+TERN_DEVICE void StoreGlobal64(void* p, const Words2& v TERN_SITE) {
+#if defined(__CUDACC__)
+  *static_cast<uint2*>(p) = make_uint2(v.word[0], v.word[1]);
+#else
+  if (reinterpret_cast<uintptr_t>(p) % 8 != 0) Fail("a 64-bit store is not aligned to 8 bytes");
+  TERN_RECORD(kGlobalStore, p, 8);
+  std::memcpy(p, &v, sizeof(v));
+#endif
+}
+
+// 16 bytes to global memory. REQUIRES: p aligned to 16 bytes.
+TERN_DEVICE void StoreGlobal128(void* p, const Words4& v TERN_SITE) {
+#if defined(__CUDACC__)
+  *static_cast<uint4*>(p) = make_uint4(v.word[0], v.word[1], v.word[2], v.word[3]);
+#else
+  if (reinterpret_cast<uintptr_t>(p) % 16 != 0) Fail("a 128-bit store is not aligned to 16 bytes");
+  TERN_RECORD(kGlobalStore, p, 16);
+  std::memcpy(p, &v, sizeof(v));
+#endif
+}
+
+// Byte i of the result is the one that nibble i of `selector` (0 to 7) names: 0 to 3 of a, 4 to 7
+// of b.
+TERN_DEVICE uint32_t PermuteBytes(uint32_t a, uint32_t b, uint32_t selector) {
+#if defined(__CUDACC__)
+  return __byte_perm(a, b, selector);
+#else
+  const uint64_t bytes = static_cast<uint64_t>(b) << 32 | a;
+  uint32_t out = 0;
+  for (unsigned i = 0; i < 4; ++i) {
+    out |= static_cast<uint32_t>(bytes >> (8 * (selector >> (4 * i) & 7)) & 0xFF) << (8 * i);
+  }
+  return out;
+#endif
+}
+
 // acc + the sum of the four products of signed bytes.
 TERN_DEVICE int DotBytes(uint32_t a, uint32_t b, int acc) {
 #if defined(__CUDACC__)

@@ -69,6 +69,17 @@ TERN_DEVICE uint32_t MultiplyAddBf16x2(uint32_t a, uint32_t b, uint32_t c) {
 #endif
 }
 
+// Two floats rounded to bfloat16, `low` in the lower half.
+TERN_DEVICE uint32_t PackBf16(float low, float high) {
+#if defined(__CUDACC__)
+  uint32_t d;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;\n" : "=r"(d) : "f"(high), "f"(low));
+  return d;
+#else
+  return PackHalves(EncodeBf16, [&](int i) { return static_cast<double>(i == 0 ? low : high); });
+#endif
+}
+
 TERN_DEVICE float FloatFromF16(uint16_t bits) {
 #if defined(__CUDACC__)
   float value;

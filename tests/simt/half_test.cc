@@ -45,6 +45,8 @@ TEST(HalfTest, PairsAreComputedApartAndRoundedOnce) {
   EXPECT_EQ(AndOr(0x12345678u, 0x000F000Fu, 0x64006400u), 0x64046408u);
   EXPECT_EQ(FloatFromF16(0x3E00), 1.5f);
   EXPECT_EQ(FloatFromBf16(0xBFC0), -1.5f);
+  // Ties to even, both ways.
+  EXPECT_EQ(PackBf16(1.00390625f, -1.01171875f), 0xBF823F80u);
 }
 
 }  // namespace

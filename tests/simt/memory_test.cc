@@ -234,6 +234,18 @@ TEST(TrafficTest, CountsALaunchByItsLines) {
             std::string::npos);
 }
 
+TEST(WordsTest, BytesArePermutedAndWideStoresLandInPlace) {
+  EXPECT_EQ(PermuteBytes(0x33221100u, 0x77665544u, 0x7610), 0x77661100u);
+  EXPECT_EQ(PermuteBytes(0x33221100u, 0x77665544u, 0x0437), 0x00443377u);
+  alignas(16) uint32_t words[8] = {9, 9, 9, 9, 9, 9, 9, 9};
+  Launch({1}, {32}, [&] {
+    if (threadIdx.x != 0) return;
+    StoreGlobal128(words, {{1, 2, 3, 4}});
+    StoreGlobal64(words + 4, {{5, 6}});
+  });
+  for (uint32_t i = 0; i < 8; ++i) EXPECT_EQ(words[i], i < 6 ? i + 1 : 9) << i;
+}
+
 TEST(WarpVotesTest, VotesAndIndexedShuffles) {
   uint32_t ballot[64];
   bool any[64], all[64];
@@ -280,6 +292,8 @@ TEST(MemoryDeathTest, MisuseStopsWithBlockAndThread) {
                }),
                "ldmatrix is not aligned to 16 bytes \\(block 0 0 0, thread 5");
   EXPECT_DEATH(run([] { LoadShared128(bytes + 4); }), "not aligned" + where);
+  EXPECT_DEATH(run([] { StoreGlobal128(bytes + 8, {}); }), "128-bit store is not" + where);
+  EXPECT_DEATH(run([] { StoreGlobal64(bytes + 4, {}); }), "64-bit store is not" + where);
   EXPECT_DEATH(run([] { DynamicShared(); }), "no dynamic shared memory" + where);
   EXPECT_DEATH(run([] { ShuffleDownInt(1, 1, 0xFFFFu); }), "partial mask 0x0000FFFF" + where);
   EXPECT_DEATH(run([] { Ballot(true, 1u); }), "partial mask" + where);
