@@ -38,6 +38,10 @@ WIDE_LOAD = r"LDG\.E\.128"
 # One dp4a takes 4 codes for one vector. A matrix step of 16 rows x 32 k is 16 weights of a lane for one tile of 8 tokens.
 TERNARY_GEMV_LOOP = Loop(r"IDP\.4A", 4, {1: 1.0, 2: 1.45, 3: 1.8}, lambda batch: batch)
 TERNARY_GEMM_LOOP = Loop(r"IMMA\.16832\.S8", 16, {4: 1.4, 8: 1.9}, lambda tiles: tiles)
+# A matrix step of 16 x 8 results and 16 terms is 4 codes of a lane (T2 weights, int8 activations), which the 8 tiles of 16 rows of
+# a block share. sm_120 takes most.
+GRADIENT_OPS = [r"HMMA\.16816\.F32\.BF16", r"LDGSTS\.E\.BYPASS\.128", r"STG\.E\.128"]
+INPUT_GRADIENT_LOOP, WEIGHT_GRADIENT_LOOP = (Loop(r"HMMA\.16816", 4, budget, lambda _: 8) for budget in (9.7, 13.2))
 SOURCES = {
     "kernels/ternary_gemm/ternary_gemv.cu": {
         # Batches of 1 to 3, two ways; larger ones on tensor cores.
@@ -54,6 +58,12 @@ SOURCES = {
         "W4A16GemmKernel": Kernel(2, 192, [r"HMMA\.16816\.F32", r"LDGSTS\.E\.BYPASS\.128", r"LDS\.128"], 256, 3 * 24576,
                                   Loop(r"HMMA\.16816", 8, 7.8, lambda _: 8), True),
     },
+    # The conversion of int8 codes is a fused operation, exact.
+    "kernels/ternary_backward/ternary_backward.cu": {
+        "TernaryInputGradientKernel": Kernel(1, 216, [*GRADIENT_OPS, r"LDSM\.16\.M88\.4"], 128, 4 * 9216, INPUT_GRADIENT_LOOP, True),
+        "TernaryWeightGradientKernel": Kernel(1, 208, [*GRADIENT_OPS, r"LDSM\.16\.MT88\.4"], 128, 4 * 12288, WEIGHT_GRADIENT_LOOP, True),
+    },
+    "kernels/ternary_backward/round_gradient.cu": {"RoundGradientKernel": Kernel(1, 32, [WIDE_LOAD, r"STG\.E\.64", r"F2FP"])},
     # Sums of attention in any order: fused rounding is meant. A row type each (fp16, int8).
     "kernels/attention/attention.cu": {
         "AttendSegmentsKernel": Kernel(2, 96, [], 128, 0, None, True),

@@ -38,6 +38,9 @@ PRODUCTS = [
     Product("TernaryGemmKernel", 8, "ternary, 512 tokens", 2.0, 1, 4, 512, 64, "int8"),
     Product("W4A16GemvKernel", 0, "4-bit symmetric, 1 to 8 tokens", 4.125, 2, 4, 8, 8, None),
     Product("W4A16GemmKernel", 0, "4-bit symmetric, 512 tokens", 4.125, 2, 4, 512, 64, "fp16"),
+    # dX has k as its results, dW is as large as the weights: both read bf16 gradients of n, 4096 tokens as in training.
+    Product("TernaryInputGradientKernel", None, "gradient of inputs, 4096 tokens", 2.0, 4, 2, 4096, 128, "fp16"),
+    Product("TernaryWeightGradientKernel", None, "gradient of weights (fp32), 4096 tokens", 32.0, 1, 2, 4096, 128, "fp16"),
 ]
 
 INTRODUCTION = """# Lower bounds of the CUDA products
@@ -123,7 +126,7 @@ def page(nvcc, rows):
     text += "\n## Least times\n"
     text += "Peaks: " + "; ".join(f"{d.name} {d.gigabytes} GB/s, {d.multiprocessors} multiprocessors at {d.gigahertz} GHz, int8 "
                                   f"{2 * d.int8:g} and fp16 {2 * d.fp16:g} TOPS dense" for d in DEVICES) + ".\n"  # fmt: skip
-    text += ("In brackets what bounds: the memory (weights read once, activations and results), the issue slots (inner loop\n"
+    text += ("In brackets what bounds: the memory (weights read or written once, activations and results), the issue slots (inner loop\n"
              "alone, four a cycle and multiprocessor) or the tensor cores.\n\n")  # fmt: skip
     text += "\n".join(bound_table(product, rows) for product in PRODUCTS)
     return text
