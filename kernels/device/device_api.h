@@ -15,6 +15,7 @@
 #include "kernels/rms_norm_quantize/rms_norm_quantize.h"
 #include "kernels/rope_kv/rope_kv_cuda.h"
 #include "kernels/table/table.h"
+#include "kernels/ternary_backward/ternary_backward.h"
 #include "kernels/ternary_quantize/ternary_quantize_cuda.h"
 #include "kernels/top_k/top_k_cuda.h"
 #include "kernels/w4a16/w4a16_cuda.h"
@@ -68,6 +69,9 @@ struct DeviceKernels {
   const char* (*ternary_scale)(const float* w, int64_t count, float* block_sums, float* beta,
                                void* stream);
   const char* (*ternary_quantize)(const TernaryQuantizeCudaArgs& args, void* stream);
+  const char* (*round_gradient)(const RoundGradientArgs& args, void* stream);
+  const char* (*ternary_input_gradient)(const TernaryInputGradientArgs& args, void* stream);
+  const char* (*ternary_weight_gradient)(const TernaryWeightGradientArgs& args, void* stream);
 };
 
 struct DeviceApi {

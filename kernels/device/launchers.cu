@@ -4,6 +4,7 @@
 #include "kernels/rms_norm/rms_norm_cuda.h"
 #include "kernels/rms_norm_quantize/rms_norm_quantize_cuda.h"
 #include "kernels/table/table_cuda.h"
+#include "kernels/ternary_backward/ternary_backward_cuda.h"
 #include "kernels/ternary_gemm/ternary_gemm_cuda.h"
 #include "kernels/ternary_gemm/ternary_gemv.cuh"
 #include "kernels/ternary_gemm/ternary_gemv_cuda.h"
@@ -46,6 +47,9 @@ DeviceKernels LinkedKernels() {
   kernels.top_k = LaunchTopK;
   kernels.ternary_scale = LaunchTernaryScale;
   kernels.ternary_quantize = LaunchTernaryQuantize;
+  kernels.round_gradient = LaunchRoundGradient;
+  kernels.ternary_input_gradient = LaunchTernaryInputGradient;
+  kernels.ternary_weight_gradient = LaunchTernaryWeightGradient;
   return kernels;
 }
 

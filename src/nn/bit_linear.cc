@@ -2,13 +2,12 @@
 #include "nn/bit_linear.h"
 
 #include <ATen/ops/lerp.h>
-#include <ATen/ops/mm.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include <optional>
-
 #include "base/error.h"
+#include "nn/bit_linear_gradients.h"
 #include "nn/straight_through.h"
+#include "quant/gpu_kernels.h"
 
 namespace tern::nn {
 namespace {
@@ -19,45 +18,6 @@ using torch::autograd::variable_list;
 // What the backward pass needs of one forward, as it lies in the context: xq, gamma, sum, then one
 // t2 a matrix, then, with a source, one latent a matrix.
 constexpr size_t kFirstWeight = 3;
-
-// dW_NK = dY_MN^T (gamma/127 xq_MK). In BF16 the row scale is folded into dY before rounding,
-// because xq is exact in BF16 (8 significant bits) and would not be after scaling.
-class WeightGradient {
- public:
-  WeightGradient(const quant::Int8Rows& x, ComputeType compute) : compute_(compute) {
-    if (compute == ComputeType::kFp32) {
-      x_MK_ = quant::Dequantize(x);
-      return;
-    }
-    const bool native = compute == ComputeType::kBf16 && HasNativeBf16(x.q_MK.device());
-    x_MK_ = x.q_MK.narrow(1, 0, x.k).to(native ? at::kBFloat16 : at::kFloat);
-    row_scale_M1_ = x.gamma_M.div(127.0f).unsqueeze(1);
-  }
-
-  at::Tensor operator()(const at::Tensor& dy_MN) const {
-    if (compute_ == ComputeType::kFp32) return at::mm(dy_MN.t(), x_MK_);
-    const at::Tensor scaled_MN = dy_MN * row_scale_M1_;
-    if (x_MK_.scalar_type() == at::kBFloat16)
-      return at::mm(scaled_MN.to(at::kBFloat16).t(), x_MK_).to(at::kFloat);
-    return at::mm(RoundTo(scaled_MN, compute_).t(), x_MK_);
-  }
-
- private:
-  ComputeType compute_;
-  at::Tensor x_MK_;  // fp32: gamma/127 xq; else xq itself, exact
-  at::Tensor row_scale_M1_;
-};
-
-// dX_MK += beta * (dY_MN Wq_NK); the codes are exact in every compute type.
-void AddInputGradient(const at::Tensor& dy_MN, const quant::TernaryWeight& w, ComputeType compute,
-                      at::Tensor* dx_MK) {
-  at::Tensor part_MK = MatMul(dy_MN, quant::Dequantize(w, 1.0f), compute);
-  if (dx_MK->defined()) {
-    dx_MK->add_(part_MK, w.beta);
-  } else {
-    *dx_MK = part_MK.mul_(w.beta);
-  }
-}
 
 // Of whole rows, or of this rank's columns, the codes that this rank multiplies.
 quant::Int8Rows EncodeColumns(const at::Tensor& x, int64_t columns, TensorGroup& group) {
@@ -114,8 +74,7 @@ struct BitLinearFunction : torch::autograd::Function<BitLinearFunction> {
     const auto compute = static_cast<ComputeType>(ctx->saved_data["compute"].toInt());
     const quant::Int8Rows x{saved[0], saved[1], saved[2], ctx->saved_data["k"].toInt()};
     auto* source = reinterpret_cast<WeightSource*>(ctx->saved_data["source"].toInt());
-    // Frozen matrices (adapters), and passes that measure a loss's gradient, want none of dW.
-    std::optional<WeightGradient> weight_gradient;
+    BitLinearGradients gradients(x, compute, quant::GpuKernels::For(x.q_MK));
     at::Tensor dx_MK;
     variable_list grads(1);
     for (size_t i = 0; i < betas.size(); ++i) {
@@ -124,11 +83,11 @@ struct BitLinearFunction : torch::autograd::Function<BitLinearFunction> {
       w.t2_NC = saved[kFirstWeight + i];
       w.beta = static_cast<float>(betas[i]);  // Exact: it came from fp32.
       w.k = x.k;
-      if (ctx->needs_input_grad(0)) AddInputGradient(dy_MN, w, compute, &dx_MK);
+      // Frozen matrices (adapters), and passes that measure a loss's gradient, want none of dW.
+      const at::Tensor dw_NK = gradients.OfMatrix(
+          dy_MN, w, ctx->needs_input_grad(0) ? &dx_MK : nullptr, ctx->needs_input_grad(1 + i));
       grads.emplace_back();
-      if (!ctx->needs_input_grad(1 + i)) continue;
-      if (!weight_gradient) weight_gradient.emplace(x, compute);
-      const at::Tensor dw_NK = (*weight_gradient)(dy_MN);
+      if (!dw_NK.defined()) continue;
       const bool taken =
           source != nullptr && source->TakeGradient(saved[kFirstWeight + betas.size() + i], dw_NK);
       if (!taken) grads.back() = dw_NK;

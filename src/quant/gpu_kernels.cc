@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "kernels/device/device.h"
+#include "kernels/ternary_backward/ternary_backward.h"
 #include "kernels/ternary_pack/t2.h"
 #include "kernels/ternary_quantize/ternary_quantize.h"
 
@@ -133,6 +134,62 @@ at::Tensor GpuKernels::TernaryMatMul(const Int8Rows& x, const TernaryWeight& w) 
   args.ldy = static_cast<int>(n);
   Check("ternary product", table_.ternary_linear(args, kDefaultStream));
   return y_MN;
+}
+
+GpuKernels::RoundedGradient GpuKernels::RoundGradient(const at::Tensor& dy_MN,
+                                                      const at::Tensor& gamma_M, bool plain,
+                                                      bool scaled) const {
+  const int64_t m = dy_MN.size(0), n = dy_MN.size(1), columns = kernels::GradientColumns(n);
+  RoundedGradient out;
+  out.n = n;
+  kernels::RoundGradientArgs args;
+  const auto rounded = [&](at::Tensor* to) {
+    *to = EmptyOn(dy_MN, {m, columns}, at::kBFloat16);
+    return static_cast<uint16_t*>(to->mutable_data_ptr());
+  };
+  args.dy = dy_MN.const_data_ptr<float>();
+  if (plain) args.plain = rounded(&out.plain_MC);
+  if (scaled) args.scaled = rounded(&out.scaled_MC);
+  if (scaled) args.gamma = gamma_M.const_data_ptr<float>();
+  args.m = m;
+  args.n = n;
+  args.lddy = n;
+  args.ldo = columns;
+  Check("rounding of gradients", table_.round_gradient(args, kDefaultStream));
+  return out;
+}
+
+void GpuKernels::AddInputGradient(const RoundedGradient& dy, const TernaryWeight& w,
+                                  at::Tensor* dx_MK) const {
+  kernels::TernaryInputGradientArgs args;
+  args.add = dx_MK->defined();
+  args.m = dy.plain_MC.size(0);
+  args.n = dy.n;
+  args.k = w.k;
+  if (!args.add) *dx_MK = EmptyOn(dy.plain_MC, {args.m, args.k}, at::kFloat);
+  args.dy = static_cast<const uint16_t*>(dy.plain_MC.const_data_ptr());
+  args.w_t2 = w.t2_NC.const_data_ptr<uint8_t>();
+  args.dx = dx_MK->mutable_data_ptr<float>();
+  args.beta = w.beta;
+  args.lddy = dy.plain_MC.size(1);
+  args.lddx = args.k;
+  Check("gradient of inputs", table_.ternary_input_gradient(args, kDefaultStream));
+}
+
+at::Tensor GpuKernels::WeightGradient(const RoundedGradient& dy, const Int8Rows& x) const {
+  kernels::TernaryWeightGradientArgs args;
+  args.m = dy.scaled_MC.size(0);
+  args.n = dy.n;
+  args.k = x.k;
+  at::Tensor dw_NK = EmptyOn(dy.scaled_MC, {args.n, args.k}, at::kFloat);
+  args.dy = static_cast<const uint16_t*>(dy.scaled_MC.const_data_ptr());
+  args.x = x.q_MK.const_data_ptr<int8_t>();
+  args.dw = dw_NK.mutable_data_ptr<float>();
+  args.lddy = dy.scaled_MC.size(1);
+  args.ldx = x.q_MK.size(1);
+  args.lddw = args.k;
+  Check("gradient of weights", table_.ternary_weight_gradient(args, kDefaultStream));
+  return dw_NK;
 }
 
 }  // namespace tern::quant

@@ -1,5 +1,6 @@
 // BitLinear's hand-written CUDA kernels (kernels/, by the plug-in libtern_kernels_cuda.so) on
-// libtorch's tensors, with the bits of the CPU's. device_neutral.h calls them where a tensor is a
+// libtorch's tensors: the forward pass with the bits of the CPU's, for device_neutral.h, and the
+// products of the BF16 backward pass, for src/nn/bit_linear_gradients.h. Called where a tensor is a
 // GPU's and the plug-in is there. Work is queued on the default stream, which is libtorch's current
 // one as long as nobody changes that.
 #pragma once
@@ -26,6 +27,19 @@ class GpuKernels {
                                 const at::Tensor& previous_NC) const;
   Int8Rows QuantizeRows(const at::Tensor& x_MK) const;
   at::Tensor TernaryMatMul(const Int8Rows& x, const TernaryWeight& w) const;
+
+  // The backward pass in BF16 (kernels/ternary_backward/ternary_backward.h has the numbers): dY
+  // rounded, C = N up to a multiple of 8; undefined is what was not wanted.
+  struct RoundedGradient {
+    at::Tensor plain_MC, scaled_MC;  // dY; dY gamma/127
+    int64_t n = 0;
+  };
+  RoundedGradient RoundGradient(const at::Tensor& dy_MN, const at::Tensor& gamma_M, bool plain,
+                                bool scaled) const;
+  // *dx_MK, or 0 where it is undefined, plus beta (plain Wq).
+  void AddInputGradient(const RoundedGradient& dy, const TernaryWeight& w, at::Tensor* dx_MK) const;
+  // dW_NK = scaled^T xq.
+  at::Tensor WeightGradient(const RoundedGradient& dy, const Int8Rows& x) const;
 
  private:
   const kernels::DeviceKernels& table_;

@@ -40,6 +40,22 @@ TEST(GpuKernelsTest, HaveTheCpuKernelsBits) {
   }
 }
 
+// The products are compared in tests/nn/bit_linear_gradients_test.cc.
+TEST(GpuKernelsTest, RoundGradientsAsLibtorchDoes) {
+  const GpuKernels gpu(kernels::SimtDeviceApi().kernels);
+  at::manual_seed(12);
+  for (const auto& [m, n] : {std::pair<int64_t, int64_t>{1, 1}, {5, 30}, {64, 40}}) {
+    const at::Tensor dy_MN = at::randn({m, n}), gamma_M = at::rand({m}) + 0.1;
+    const GpuKernels::RoundedGradient got = gpu.RoundGradient(dy_MN, gamma_M, true, true);
+    const at::Tensor scale_M1 = gamma_M.div(at::full_like(gamma_M, 127)).unsqueeze(1);
+    EXPECT_EQ(got.n, n);
+    EXPECT_TRUE(at::equal(got.plain_MC.narrow(1, 0, n), dy_MN.to(at::kBFloat16)));
+    EXPECT_TRUE(at::equal(got.scaled_MC.narrow(1, 0, n), (dy_MN * scale_M1).to(at::kBFloat16)));
+    EXPECT_FALSE(gpu.RoundGradient(dy_MN, gamma_M, true, false).scaled_MC.defined());
+    EXPECT_FALSE(gpu.RoundGradient(dy_MN, {}, true, false).scaled_MC.defined());
+  }
+}
+
 // No GPU's: nothing is opened.
 TEST(GpuKernelsTest, AreNoneForOtherTensors) {
   EXPECT_EQ(GpuKernels::For(at::ones({2, 2})), nullptr);
