@@ -198,6 +198,12 @@ def check_arch(nvcc, cuobjdump, arch, verbose, sources):
     return faults, rows
 
 
+def made_with(page):
+    """The version of nvcc that a page names."""
+    match = re.search(r"nvcc (\d+(?:\.\d+)*)", page)
+    return match.group(1) if match else None
+
+
 def handle_page(args, nvcc, rows):
     """Writes or compares docs/kernel_bounds.md: a list of faults."""
     path = os.path.join(sass_tools.ROOT, "docs", "kernel_bounds.md")
@@ -208,9 +214,8 @@ def handle_page(args, nvcc, rows):
         return []
     with open(path, encoding="utf-8") as file:
         current = file.read()
-    made_with = re.search(r"nvcc (\S+)", current)
-    if made_with and made_with.group(1) != sass_tools.nvcc_version(nvcc):
-        print(f"page not compared: made with nvcc {made_with.group(1)}, this is {sass_tools.nvcc_version(nvcc)}")
+    if made_with(current) not in (None, sass_tools.nvcc_version(nvcc)):
+        print(f"page not compared: made with nvcc {made_with(current)}, this is {sass_tools.nvcc_version(nvcc)}")
         return []
     return [] if current == text else ["docs/kernel_bounds.md is not current: run scripts/check_sass.py --write and commit it"]
 

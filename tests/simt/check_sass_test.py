@@ -93,6 +93,10 @@ class Gates(unittest.TestCase):
 
 
 class Bounds(unittest.TestCase):
+    def test_the_page_is_compared_where_its_version_is_ours(self):
+        page = kernel_bounds.INTRODUCTION.format(nvcc="13.0.88", most="", heads="", rules="")
+        self.assertEqual(check_sass.made_with(page), "13.0.88")
+
     def test_the_largest_bound_counts(self):  # 1,000 GB/s, 100 multiprocessors at 1 GHz, 1e12 multiply-adds a second.
         device = kernel_bounds.Device("D", "80", 1000, 100, 1.0, 1.0, 1.0)
         product = kernel_bounds.Product("SomeKernel", 8, "p", 2.0, 0, 0, 64, 64, "int8")
