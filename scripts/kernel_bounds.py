@@ -136,7 +136,7 @@ def bounds_of(page_text):
     """{(product, tokens, shape): {device: microseconds}} of the page's tables."""
     bounds, key, devices = {}, None, []
     for line in page_text.splitlines():
-        heading = re.match(r"### (ternary|4-bit)[^,]*, (?:1 to )?(\d+) tokens?:", line)
+        heading = re.match(r"### (.+), (?:1 to )?(\d+) tokens?:", line)
         if heading:
             key = (heading[1], int(heading[2]))
         cells = [cell.strip() for cell in line.strip("|").split("|")]
@@ -152,11 +152,11 @@ def beside(measured, page_text):
     bounds = bounds_of(page_text)
     names = [d.name for d in DEVICES if re.sub(r" (SXM|PCIe).*", "", d.name).split()[-1] in measured["device"]]
     lines = [f"{measured['device']}: measured, least bound" + ("" if names else " (none published here)"),
-             f"{'product':8} {'tokens':>6} {'out x in':>14} {'us':>10} {'bound us':>10} {'share':>6}"]  # fmt: skip
+             f"{'product':16} {'tokens':>6} {'out x in':>14} {'us':>10} {'bound us':>10} {'share':>6}"]  # fmt: skip
     for row in measured["rows"]:
         bound_us = bounds.get((row["product"], row["tokens"], row["shape"]), {}).get(names[0]) if names else None
         rest = f"{bound_us:10.2f} {bound_us / row['microseconds']:6.0%}" if bound_us else f"{'-':>10} {'-':>6}"
-        lines.append(f"{row['product']:8} {row['tokens']:6} {row['shape']:>14} {row['microseconds']:10.2f} {rest}")
+        lines.append(f"{row['product']:16} {row['tokens']:6} {row['shape']:>14} {row['microseconds']:10.2f} {rest}")
     return "\n".join(lines)
 
 

@@ -124,18 +124,18 @@ double Int4Microseconds(kernels::Device& device, const ProductShape& shape, int6
 void RunDeviceBench(const DeviceBenchFlags& flags) {
   const std::unique_ptr<kernels::Device> device = kernels::Device::Open(flags.device);
   nlohmann::json rows = nlohmann::json::array();
-  if (!flags.json) std::printf("%-10s %6s %14s %14s\n", "product", "tokens", "out x in", "us");
+  if (!flags.json) std::printf("%-16s %6s %14s %14s\n", "product", "tokens", "out x in", "us");
   for (const std::string& text : flags.shapes) {
     const ProductShape shape = ParseProductShape(text);
     for (const int64_t m : flags.tokens) {
       for (const bool ternary : {true, false}) {
         const double time = ternary ? TernaryMicroseconds(*device, shape, m, flags)
                                     : Int4Microseconds(*device, shape, m, flags);
-        const char* product = ternary ? "ternary" : "4-bit";
+        const char* product = ternary ? "ternary" : "4-bit symmetric";
         rows.push_back(
             {{"product", product}, {"tokens", m}, {"shape", text}, {"microseconds", time}});
         if (!flags.json)
-          std::printf("%-10s %6ld %14s %14.2f\n", product, static_cast<long>(m), text.c_str(),
+          std::printf("%-16s %6ld %14s %14.2f\n", product, static_cast<long>(m), text.c_str(),
                       time);
       }
     }

@@ -119,7 +119,7 @@ TEST_F(BenchCliTest, KernelsOfADevice) {
   const json rows = json::parse(out_)["rows"];
   ASSERT_EQ(rows.size(), 4u);
   EXPECT_EQ(rows[0]["product"], "ternary");
-  EXPECT_EQ(rows[1]["product"], "4-bit");
+  EXPECT_EQ(rows[1]["product"], "4-bit symmetric");
   EXPECT_EQ(rows[3]["tokens"], 9);
   for (const json& row : rows) EXPECT_GT(row["microseconds"], 0.0);
   EXPECT_EQ(Call({"kernels", "--device", "simt", "--shape", "64x100"}), 2);

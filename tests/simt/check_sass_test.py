@@ -117,7 +117,7 @@ class Bounds(unittest.TestCase):
         self.assertEqual(len(bounds), len(kernel_bounds.PRODUCTS) * len(kernel_bounds.SHAPES))
         least = bounds["ternary", 1, "4096x4096"]["A100 SXM 40 GB"]
         rows = [{"product": "ternary", "tokens": 1, "shape": "4096x4096", "microseconds": 2 * least},
-                {"product": "4-bit", "tokens": 3, "shape": "4096x4096", "microseconds": 5.0}]  # fmt: skip
+                {"product": "4-bit symmetric", "tokens": 3, "shape": "4096x4096", "microseconds": 5.0}]  # fmt: skip
         table = kernel_bounds.beside({"device": "NVIDIA A100-SXM4-40GB", "rows": rows}, text).splitlines()
         self.assertRegex(table[2], rf"{2 * least:.2f} +{least:.2f} +50%$")
         self.assertRegex(table[3], r"5\.00 +- +-$")  # The page has no such row
