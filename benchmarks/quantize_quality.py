@@ -39,7 +39,7 @@ METHODS = {
     "rotsmooth": ["--method", "rtn", "--channel-scales", "--rotate"],
 }
 WITHOUT_CALIBRATION = ("minmax", "rtn", "hqq", "rotrtn")
-# Only the engine quantizes activations; libtorch computes with what the weights stand for, and is quicker.
+# The engine rounds activations as the folder asks; libtorch computes with what the weights stand for, and is quicker.
 RUNTIMES = {"w8a8": "engine", "fp8": "engine"}
 
 
@@ -59,7 +59,7 @@ def log_perplexity(args, model, text, folder, runtime="libtorch"):
     (data / "perplexity.txt").write_bytes(pathlib.Path(text).read_bytes())
     out = subprocess.run(
         [args.tern, "eval", model, "--task", "perplexity", "--data", data, "--context", "2048",
-         "--runtime", runtime, "--limit", str(args.eval_windows), "--threads", str(args.threads), "--json"],
+         "--runtime", runtime, *(["--activations", "folder"] if runtime == "engine" else []), "--limit", str(args.eval_windows), "--threads", str(args.threads), "--json"],
         check=True, capture_output=True, text=True,
     )  # fmt: skip
     (task,) = json.loads(out.stdout)["tasks"]

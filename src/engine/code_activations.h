@@ -7,9 +7,10 @@
 namespace tern::engine {
 
 enum class CodeActivations {
-  kInt8,   // Rounded to 8 bits, 32 with one scale (kernels/code8_gemm)
-  kInt16,  // To 16 bits (kernels/code_gemm), of Q8_0 fp32: nothing that a user sees
-  kFloat,  // fp32; all weights but ternary ones are decoded to fp32 when they are loaded
+  kInt8,    // Rounded to 8 bits, 32 with one scale (kernels/code8_gemm)
+  kInt16,   // To 16 bits (kernels/code_gemm), of Q8_0 fp32: nothing that a user sees
+  kFolder,  // As a folder of INT8 or FP8 weights asks (scaled_matrix.h), others as kInt16
+  kFloat,   // fp32; all weights but ternary ones are decoded to fp32 when they are loaded
 };
 
 // As options call it.
@@ -19,6 +20,8 @@ constexpr std::string_view ToString(CodeActivations activations) {
       return "int8";
     case CodeActivations::kInt16:
       return "int16";
+    case CodeActivations::kFolder:
+      return "folder";
     case CodeActivations::kFloat:
       return "f32";
   }

@@ -119,6 +119,30 @@ ScaledScheme ReadGroup(const std::string& name, const json& group, const std::st
   return scheme;
 }
 
+void SayActivationsStay(const std::string& where) {
+  LogInfo(where, ": activations stay floats unless --activations folder asks for what it says");
+}
+
+// input_activations of a config group.
+void ReadInput(const json& object, const std::string& where, ScaledScheme* scheme) {
+  const JsonFields input(object, where);
+  using Code = InputRounding::Code;
+  const std::string type = input.GetOr<std::string>("type", "int");
+  const std::string strategy = input.GetOr<std::string>("strategy", "token");
+  const json dynamic = object.value("dynamic", json(false));
+  const bool is_dynamic = dynamic.is_boolean() && dynamic.get<bool>();
+  scheme->input.code = Code::kOther;
+  if (input.GetOr<int64_t>("num_bits", 8) != 8 || !input.GetOr<bool>("symmetric", true)) return;
+  if (strategy == "group") {
+    scheme->input.group = input.Get<int64_t>("group_size");
+    if (scheme->input.group < 1) return;
+  }
+  scheme->static_input = strategy == "tensor" && !is_dynamic;
+  if (!scheme->static_input && !(is_dynamic && (strategy == "token" || strategy == "group")))
+    return;
+  scheme->input.code = type == "float" ? Code::kFp8E4m3 : Code::kInt8;
+}
+
 HfQuantization ReadCompressedTensors(const json& object, const JsonFields& q) {
   const std::string& where = q.where();
   const std::string status = q.GetOr<std::string>("quantization_status", "compressed");
@@ -138,10 +162,11 @@ HfQuantization ReadCompressedTensors(const json& object, const JsonFields& q) {
   bool activations = false;
   for (const auto& [name, group] : object["config_groups"].items()) {
     out.schemes.push_back(ReadGroup(name, group, format, where));
-    activations = activations ||
-                  (group.contains("input_activations") && !group["input_activations"].is_null());
+    if (!group.contains("input_activations") || !group["input_activations"].is_object()) continue;
+    ReadInput(group["input_activations"], where, &out.schemes.back());
+    activations = true;
   }
-  if (activations) LogInfo(where, ": activations stay floats here, they are not quantized");
+  if (activations) SayActivationsStay(where);
   return out;
 }
 
@@ -154,7 +179,8 @@ HfQuantization ReadFp8(const json& object, const JsonFields& q) {
   out.scale_name = "weight_scale_inv";
   out.schemes.push_back({ScaledCode::kFp8E4m3});
   ReadBlock(object, "weight_block_size", q.where(), &out.schemes[0]);
-  LogInfo(q.where(), ": activations stay floats here, they are not quantized");
+  out.schemes[0].input = {InputRounding::Code::kFp8E4m3, out.schemes[0].block_k, 0};
+  SayActivationsStay(q.where());
   return out;
 }
 

@@ -21,7 +21,9 @@ struct ScaledScheme {
   // with zero points less one or as they are, and AWQ: gptq_tensors.h).
   enum class Packing { kNone, kBits, kNvfp4, kMxfp4, kGptqV1, kGptqV2, kAwq };
   Packing packing = Packing::kNone;
-  int bits = 4;                  // Of integers that are decoded
+  int bits = 4;              // Of integers that are decoded
+  InputRounding input = {};  // A static scale is beside the weights (input_scale)
+  bool static_input = false;
   std::string Describe() const;  // "4-bit integers, a scale for 1 x 128 weights"
 };
 
@@ -43,9 +45,9 @@ struct HfQuantization {
   bool IsTernary() const { return IsPacked() || kind == Kind::kBitnetLatents; }
 };
 
-// `config` is the whole config.json. What the folder asks of activations is not done, they stay
-// floats, and a message says so. Throws FormatError (`path`, key, found, wanted) for a method,
-// format or scheme that is not read here.
+// `config` is the whole config.json. What the folder asks of activations is done only when wanted
+// (CodeActivations), and a message says so. Throws FormatError (`path`, key, found, wanted) for a
+// method, format or scheme that is not read here.
 HfQuantization ReadHfQuantization(const nlohmann::json& config, const std::string& path);
 
 // "[3, 4]", for messages.

@@ -32,7 +32,7 @@ void Int4Matrix::Decode(int64_t row, float* out) const {
 std::optional<Int4Matrix> RepackInt4(const ScaledMatrix& m) {
   const bool whole_groups = m.block_k % kW4Group == 0 || m.block_k >= m.k;
   if (m.code != ScaledCode::kInt4 || m.scale_type == ScaleType::kF32 || m.block_n != 1 ||
-      !whole_groups)
+      !whole_groups || m.input.code != InputRounding::Code::kNone)
     return std::nullopt;
   Int4Matrix out;
   out.n = m.n;

@@ -105,7 +105,7 @@ bool MultiplyCodes(LinearInput& input, const BlockMatrix& w, float* y,
 
 void RunFloats(kernels::FloatGemmArgs args, LinearInput& input, int64_t n, float* y,
                const ParallelFor& parallel) {
-  args.x = input.Floats();
+  if (args.x == nullptr) args.x = input.Floats();
   args.y = y;
   args.m = input.m();
   args.n = args.ldy = n;
@@ -151,6 +151,8 @@ void MultiplyFloats(LinearInput& input, const ScaledMatrix& w, float* y,
   };
   args.block_k = w.block_k;
   args.decode_row = [&w](int64_t n, float* out) { w.Decode(n, out); };
+  if (input.activations() == CodeActivations::kFolder && w.input.code != InputRounding::Code::kNone)
+    args.x = input.Rounded(w.input);
   RunFloats(std::move(args), input, w.n, y, parallel);
 }
 
@@ -198,6 +200,7 @@ void LinearInput::Set(const float* x, int64_t m, int64_t k, const std::vector<fl
   gain_ = gain.empty() ? nullptr : gain.data();
   eps_ = eps;
   has_floats_ = has_int8_ = has_int16_ = has_int8_blocks_ = false;
+  rounding_ = {};
 }
 
 const float* LinearInput::Floats() {
@@ -228,6 +231,13 @@ LinearInput::Int8Tokens LinearInput::Int8() {
     has_int8_ = true;
   }
   return {int8_.data(), gamma_.data(), sum_.data(), ldq};
+}
+
+const float* LinearInput::Rounded(const InputRounding& rounding) {
+  if (rounding_ != rounding)
+    RoundInputs(rounding, Floats(), m_, k_, Room(&rounded_, m_ * k_), parallel_);
+  rounding_ = rounding;
+  return rounded_.data();
 }
 
 const kernels::Int16Block* LinearInput::Int16() {

@@ -39,8 +39,9 @@ class LinearInput {
     int64_t ldq;
   };
   Int8Tokens Int8();
-  const kernels::Int16Block* Int16();      // [m, Int16Blocks(k)]
-  const kernels::Int8Block* Int8Blocks();  // [m, Int8Blocks(k)]
+  const float* Rounded(const InputRounding& rounding);  // [m, k], scaled back
+  const kernels::Int16Block* Int16();                   // [m, Int16Blocks(k)]
+  const kernels::Int8Block* Int8Blocks();               // [m, Int8Blocks(k)]
 
  private:
   template <class Quantize, class Block>
@@ -53,7 +54,8 @@ class LinearInput {
   float eps_ = 0;
   int64_t m_ = 0, k_ = 0;
   bool has_floats_ = false, has_int8_ = false, has_int16_ = false, has_int8_blocks_ = false;
-  std::vector<float> floats_, inverse_rms_, gamma_;
+  InputRounding rounding_;  // Of rounded_; kNone: not there
+  std::vector<float> floats_, rounded_, inverse_rms_, gamma_;
   std::vector<int8_t> int8_;
   std::vector<int32_t> sum_;
   std::vector<kernels::Int16Block> int16_;

@@ -1,13 +1,15 @@
 // A matrix of small integers or FP8 numbers with scales, as compressed-tensors and the FP8 folders
 // of Hugging Face keep it (docs/formats/compressed_tensors.md): codes, scales and zero points stay
 // in the file's mapping, and one row is decoded to fp32 whenever it is used. Activations stay
-// floats.
+// floats, unless what the folder asks of them is wanted.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
+
+#include "base/parallel.h"
 
 namespace tern::engine {
 
@@ -19,6 +21,26 @@ enum class ScaledCode {
 
 enum class ScaleType { kF32, kF16, kBf16 };
 
+// What a folder asks of a matrix's inputs. Done with CodeActivations::kFolder only.
+struct InputRounding {
+  enum class Code {
+    kNone,
+    kInt8,  // Symmetric
+    kFp8E4m3,
+    kOther,  // What is not done here
+  };
+  Code code = Code::kNone;
+  int64_t group = 0;  // Columns of a token that share a scale; 0: all
+  float scale = 0;    // Above 0: of all tokens, the file's
+  friend bool operator==(const InputRounding&, const InputRounding&) = default;
+};
+
+// out[m, k] = x[m, k] rounded and scaled back, as compressed-tensors does (calculate_qparams): a
+// scale of amax / 127.5 (int8) or amax / 448 (FP8), codes x / scale to nearest within -128..127 or
+// saturating. REQUIRES: kInt8 or kFp8E4m3.
+void RoundInputs(const InputRounding& rounding, const float* x, int64_t m, int64_t k, float* out,
+                 const ParallelFor& parallel);
+
 struct ScaledMatrix {
   ScaledCode code = ScaledCode::kInt8;
   std::span<const std::byte> codes;  // n rows of CodeRowBytes, without a gap
@@ -28,6 +50,7 @@ struct ScaledMatrix {
   // words [ceil(n / 8), ceil(k / block_k)]. Stored as z + 8. REQUIRES: block_n = 1.
   std::span<const std::byte> zero_points;
   std::shared_ptr<const void> owner;  // Of the memory behind the spans, which may be unaligned
+  InputRounding input;
   int64_t n = 0, k = 0;
   int64_t block_n = 1, block_k = 1;  // Rows and columns that share a scale
 

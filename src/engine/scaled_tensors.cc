@@ -1,11 +1,13 @@
 // See scaled_tensors.h.
 #include "engine/scaled_tensors.h"
 
+#include <cmath>
 #include <cstring>
 #include <vector>
 
 #include "base/error.h"
 #include "engine/layer_tensors.h"
+#include "formats/half.h"
 
 namespace tern::engine {
 namespace {
@@ -44,9 +46,7 @@ class Layer {
       matrix.codes = files_.Take("weight", dtype, {n_, k_}).bytes;
     }
     ReadScales(&matrix);
-    for (const char* part : {"input_scale", "input_zero_point"}) {
-      if (files_.Has(part)) files_.Skip(part);  // Of activations, which stay floats
-    }
+    if (files_.Has("input_zero_point")) files_.Skip("input_zero_point");  // Symmetric ones are done
     CheckFinite(matrix, StrCat(files_.folder(), ": ", files_.Name("weight")));
     return matrix;
   }
@@ -80,6 +80,26 @@ class Layer {
     return scales.empty() || scales == Shape{1} || scales == Shape{1, 1};
   }
 
+  // One number, of all tokens.
+  void ReadInputScale(bool wanted, InputRounding* input) {
+    const SafetensorsTensor& tensor = files_.Get("input_scale");
+    files_.Skip("input_scale");
+    if (!wanted || input->code == InputRounding::Code::kNone) return;
+    float scale = 0;
+    uint16_t bits = 0;
+    if (tensor.dtype == "F32" && tensor.bytes.size() == sizeof scale) {
+      std::memcpy(&scale, tensor.bytes.data(), sizeof scale);
+    } else if (tensor.dtype == "BF16" && tensor.bytes.size() == sizeof bits) {
+      std::memcpy(&bits, tensor.bytes.data(), sizeof bits);
+      scale = formats::Bf16ToFp32(bits);
+    }
+    if (scale > 0 && std::isfinite(scale)) {
+      input->scale = scale;
+    } else {
+      input->code = InputRounding::Code::kOther;
+    }
+  }
+
   void ReadScales(ScaledMatrix* matrix) {
     const std::string& part = quantization_.scale_name;
     const SafetensorsTensor& scales = files_.Get(part);
@@ -98,6 +118,8 @@ class Layer {
                          ShapeText(ScaleShape(scheme)));
         continue;
       }
+      matrix->input = scheme.input;
+      if (files_.Has("input_scale")) ReadInputScale(scheme.static_input, &matrix->input);
       matrix->block_n = scheme.block_n == 0 ? n_ : scheme.block_n;
       matrix->block_k = scheme.block_k == 0 ? k_ : scheme.block_k;
       if (!scheme.symmetric) {

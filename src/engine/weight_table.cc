@@ -124,6 +124,26 @@ int64_t Bytes(const ScaledMatrix& m) {
 int64_t Bytes(const Int4Matrix& m) { return m.Bytes(); }
 int64_t Bytes(const TernaryMatrix& m) { return static_cast<int64_t>(m.t2.size()); }
 
+void CheckInputRounding(const ModelWeights& weights) {
+  using Code = InputRounding::Code;
+  bool asked = false;
+  for (const LayerWeights& layer : weights.layers) {
+    for (const LinearPlace& place : kLinears) {
+      const auto* matrix = std::get_if<ScaledMatrix>(&(layer.*place.member));
+      const Code code = matrix == nullptr ? Code::kNone : matrix->input.code;
+      TERN_CHECK_INPUT(
+          code != Code::kOther, weights.source, ": ", place.part,
+          " wants inputs rounded in a way that is not done here; symmetric 8 bits, for a "
+          "token, a group of columns, or FP8 by one scale, are. Leave --activations out");
+      asked = asked || code != Code::kNone;
+    }
+  }
+  TERN_CHECK_INPUT(
+      asked, weights.source,
+      " does not ask for rounded activations (input_activations of a folder of INT8 or FP8 "
+      "weights); leave --activations folder out");
+}
+
 }  // namespace
 
 void FillWeights(const WeightSource& source, ModelWeights* weights) {
@@ -192,6 +212,7 @@ void DecodeToFloat(ModelWeights* weights) {
 
 void SetActivations(CodeActivations activations, ModelWeights* weights) {
   weights->code_activations = activations;
+  if (activations == CodeActivations::kFolder) CheckInputRounding(*weights);
   if (activations == CodeActivations::kFloat) DecodeToFloat(weights);
 }
 

@@ -34,7 +34,8 @@ std::vector<float> ValuesOf(const LinearMatrix& matrix);
 // codes the engine otherwise rounds activations (docs/adr/0004). Four bytes a weight.
 void DecodeToFloat(ModelWeights* weights);
 
-// Sets weights->code_activations; kFloat: with DecodeToFloat.
+// Sets weights->code_activations; kFloat: with DecodeToFloat. Throws InputError for kFolder when no
+// layer asks for rounded inputs, or one for what is not done here.
 void SetActivations(CodeActivations activations, ModelWeights* weights);
 
 // Bytes of weights that decoding one token reads: every matrix and the head once, as they lie in

@@ -32,9 +32,12 @@ void AddActivationsOption(CLI::App* command, engine::CodeActivations* activation
   AddChoice(
       command, "--activations", activations,
       "What weights of 2 to 8 bits of GGUF files are multiplied with: int16 (8-bit weights: "
-      "fp32); int8: faster, a visible error; f32: weights decoded to fp32, more memory and time",
+      "fp32); int8: faster, a visible error; f32: weights decoded to fp32, more memory and time; "
+      "folder: activations rounded as a folder of INT8 or FP8 weights asks, to see what an engine "
+      "that does so will give",
       {{"int8", CodeActivations::kInt8},
        {"int16", CodeActivations::kInt16},
+       {"folder", CodeActivations::kFolder},
        {"f32", CodeActivations::kFloat}});
 }
 

@@ -3,12 +3,14 @@
 // Against the compressed-tensors package: tests/peers/make_ct_models.py.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <filesystem>
 #include <functional>
 #include <span>
 
 #include "base/error.h"
 #include "engine/engine.h"
+#include "engine/linear.h"
 #include "engine/model_source.h"
 #include "engine/session.h"
 #include "engine/weight_table.h"
@@ -278,6 +280,97 @@ TEST_F(RefusedScaledTest, ConfigsThatAskForAnotherFormat) {
   RefuseConfig(weights + "/block_structure", {16}, "block_structure", 9);
   RefuseConfig("/weight_block_size", nullptr, "weight_block_size", 10);
   RefuseConfig("/fmt", "e5m2", "e5m2", 10);
+}
+
+// A matrix of ones on the diagonal gives its inputs back, rounded.
+std::vector<float> Rounded(const engine::InputRounding& rounding, const std::vector<float>& x,
+                           int64_t k, engine::CodeActivations activations) {
+  std::vector<int8_t> codes(static_cast<size_t>(k * k));
+  for (int64_t i = 0; i < k; ++i) codes[static_cast<size_t>(i * k + i)] = 1;
+  const float one = 1.0f;
+  engine::ScaledMatrix matrix;
+  matrix.codes = std::as_bytes(std::span(codes));
+  matrix.scales = std::as_bytes(std::span(&one, 1));
+  matrix.input = rounding;
+  matrix.n = matrix.block_n = matrix.k = matrix.block_k = k;
+  const ParallelFor parallel(SerialFor);
+  engine::LinearInput input(parallel, activations);
+  input.Set(x.data(), std::ssize(x) / k, k);
+  std::vector<float> y(x.size());
+  Multiply(input, engine::LinearMatrix(matrix), engine::ActivationRule::kNone, y.data(), parallel);
+  return y;
+}
+
+TEST(InputRoundingTest, IsDoneWhenTheFolderIsAsked) {
+  using Code = engine::InputRounding::Code;
+  using engine::CodeActivations;
+  RandomStream random(6, "inputs");
+  std::vector<float> x(3 * 48);
+  for (float& value : x) value = 2.0f * random.NextNormal();
+  std::fill(x.begin() + 48, x.begin() + 96, 0.0f);  // A token of zeros
+  EXPECT_EQ(Rounded({Code::kInt8, 0, 0}, x, 48, CodeActivations::kInt16), x);
+  EXPECT_EQ(Rounded({Code::kNone, 0, 0}, x, 48, CodeActivations::kFolder), x);
+  for (const engine::InputRounding rounding :
+       {engine::InputRounding{Code::kInt8, 0, 0}, engine::InputRounding{Code::kFp8E4m3, 0, 0},
+        engine::InputRounding{Code::kFp8E4m3, 16, 0},
+        engine::InputRounding{Code::kFp8E4m3, 0, 0.01f},
+        engine::InputRounding{Code::kInt8, 0, 0.02f}}) {
+    const std::vector<float> y = Rounded(rounding, x, 48, CodeActivations::kFolder);
+    const size_t group = rounding.group > 0 ? static_cast<size_t>(rounding.group) : 48;
+    for (size_t i = 0; i < x.size(); ++i) {
+      double amax = 0;
+      for (size_t j = i / group * group; j < (i / group + 1) * group; ++j)
+        amax = std::max(amax, std::fabs(static_cast<double>(x[j])));
+      const bool int8 = rounding.code == Code::kInt8;
+      const double scale = rounding.scale > 0 ? rounding.scale : amax / (int8 ? 127.5 : 448);
+      // Half a step: of int8 the scale (a whole one at the end, where 127.5 becomes 127), of FP8 a
+      // sixteenth of the number or half of 2^-9; beyond the range the end of it.
+      const double end = (!int8      ? 448
+                          : x[i] < 0 ? 128
+                                     : 127) *
+                         scale,
+                   size = std::fabs(static_cast<double>(x[i]));
+      const double want = std::copysign(std::min(size, end), static_cast<double>(x[i]));
+      const double step = int8 ? scale / 2 : std::max(size / 16, scale * 0x1p-10);
+      EXPECT_NEAR(y[i], want, 1.001 * step) << i;
+      if (int8 && scale > 0) {
+        EXPECT_NEAR(std::remainder(y[i], scale), 0, 1e-5 * amax);
+      }
+    }
+    EXPECT_NE(y, x);
+  }
+}
+
+TEST(InputRoundingTest, IsReadAndRefused) {
+  const auto load = [](const nlohmann::json& activations, const std::string& code) {
+    TempFolder temp;
+    ScaledFolder scaled(ScaledKind{"", code, "channel", 1, 0});
+    nlohmann::json& group = scaled.folder.config["quantization_config"]["config_groups"]["group_0"];
+    group["input_activations"] = activations;
+    scaled.folder.Write(temp / "hf");
+    engine::ModelWeights weights = engine::LoadModel(temp / "hf");
+    engine::SetActivations(engine::CodeActivations::kFolder, &weights);
+    return std::get<engine::ScaledMatrix>(weights.layers[0].up).input;
+  };
+  using Code = engine::InputRounding::Code;
+  const nlohmann::json token = {{"num_bits", 8},
+                                {"type", "int"},
+                                {"symmetric", true},
+                                {"strategy", "token"},
+                                {"dynamic", true}};
+  EXPECT_EQ(load(token, "int8"), (engine::InputRounding{Code::kInt8, 0, 0}));
+  nlohmann::json group = token;
+  group["strategy"] = "group";
+  group["group_size"] = 16;
+  group["type"] = "float";
+  EXPECT_EQ(load(group, "fp8"), (engine::InputRounding{Code::kFp8E4m3, 16, 0}));
+  EXPECT_THROW(load(nullptr, "int8"), InputError);  // Asks for nothing
+  for (const auto& [key, value] : std::vector<std::pair<const char*, nlohmann::json>>{
+           {"num_bits", 4}, {"symmetric", false}, {"strategy", "channel"}, {"dynamic", "local"}}) {
+    nlohmann::json other = token;
+    other[key] = value;
+    EXPECT_THROW(load(other, "int8"), InputError) << key;
+  }
 }
 
 }  // namespace
