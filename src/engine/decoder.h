@@ -9,6 +9,7 @@
 
 #include "engine/engine.h"
 #include "engine/kv_cache.h"
+#include "engine/layer_pass.h"
 #include "engine/linear.h"
 
 namespace tern::engine {
@@ -42,19 +43,17 @@ class Decoder {
   void Chunk(std::span<const Request> requests, std::span<const Part> parts,
              std::vector<std::vector<float>>* logits);
   int64_t FillRows(std::span<const Request> requests, std::span<const Part> parts);
-  void Attention(const LayerWeights& layer, const kernels::KvPages& cache, int64_t m);
-  void FeedForward(const LayerWeights& layer, int64_t m);
   void AppendLogits(std::span<const Request> requests, std::span<const Part> parts,
                     std::vector<std::vector<float>>* logits);
 
   const Engine& engine_;
   KvCache& cache_;
   int64_t capacity_;
-  LinearInput input_;
-  std::vector<float> rope_cos_, rope_sin_;        // [capacity, E/2]
+  LayerPass pass_;
+  LinearInput head_input_;
   std::vector<int32_t> positions_, sequence_of_;  // Of each row
   std::vector<int32_t> tables_;                   // [parts, pages of capacity]
-  std::vector<float> x_, q_, k_, v_, gate_, up_, sum_, inverse_rms_;
+  std::vector<float> x_, head_rows_;
 };
 
 }  // namespace tern::engine

@@ -66,6 +66,8 @@ class GgufSource : public ModelSource {
     return std::visit([](auto matrix) { return LinearMatrix(std::move(matrix)); }, Table(spec));
   }
 
+  void DropPages() const override { file_.DropPages(); }
+
   // A bias or a RoPE factor that is read by nobody would make another model of this one.
   void CheckAllUsed() const override {
     for (const GgufTensor& tensor : file_.tensors()) {

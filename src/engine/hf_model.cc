@@ -83,6 +83,8 @@ class HfSource : public ModelSource {
                       FloatMatrix(spec));
   }
 
+  void DropPages() const override { tensors_.DropPages(); }
+
   // A bias that is read by nobody would make another model of this one. transformers, too, skips
   // the copy of a tied head and the buffers of old rotary embeddings.
   void CheckAllUsed() const override {

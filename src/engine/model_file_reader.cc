@@ -61,6 +61,8 @@ class ModelFileSource : public ModelSource {
     return Blocks(spec, type);
   }
 
+  void DropPages() const override { DropMappedPages(mapping_->bytes()); }
+
   void CheckAllUsed() const override {
     for (const std::string& name : file_.ListDatasets("/model")) {
       TERN_CHECK_FORMAT(used_.contains(name), path_, ": the tensor ", name,

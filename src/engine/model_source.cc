@@ -44,6 +44,12 @@ LinearMatrix Runnable(LinearMatrix matrix, const ParameterSpec& spec, LinearKind
   return *std::move(repacked);
 }
 
+WeightSource PartsOf(ModelSource& source) {
+  return {[&](const ParameterSpec& spec) { return source.Vector(spec); },
+          [&](const ParameterSpec& spec) { return source.Table(spec); },
+          [&](const ParameterSpec& spec) { return ReadRunnable(source, spec); }};
+}
+
 }  // namespace
 
 void ModelSource::Decide(const std::string& decision) {
@@ -61,18 +67,21 @@ std::unique_ptr<ModelSource> OpenModel(const std::string& path) {
   return IsHdf5(path) ? OpenModelFile(path) : OpenGguf(path);
 }
 
+LinearMatrix ReadRunnable(ModelSource& source, const ParameterSpec& spec) {
+  return Runnable(source.Linear(spec), spec, source.config().linear);
+}
+
+LayerWeights ReadLayer(ModelSource& source, int64_t layer) {
+  return FillLayer(PartsOf(source), source.config(), layer);
+}
+
 ModelWeights LoadModel(const std::string& path) {
   const std::unique_ptr<ModelSource> source = OpenModel(path);
   ModelWeights weights;
   weights.source = path;
   weights.config = source->config();
   weights.activation = source->activation();
-  FillWeights({[&](const ParameterSpec& spec) { return source->Vector(spec); },
-               [&](const ParameterSpec& spec) { return source->Table(spec); },
-               [&](const ParameterSpec& spec) {
-                 return Runnable(source->Linear(spec), spec, weights.config.linear);
-               }},
-              &weights);
+  FillWeights(PartsOf(*source), &weights);
   source->CheckAllUsed();
   weights.tokenizer = source->Tokenizer();
   if (weights.tokenizer) weights.stop_tokens = source->StopTokens(*weights.tokenizer);

@@ -30,6 +30,9 @@ class ModelSource {
   virtual std::vector<float> Vector(const ParameterSpec& spec) = 0;  // Norms and biases
   virtual TableMatrix Table(const ParameterSpec& spec) = 0;          // Embedding and head
   virtual LinearMatrix Linear(const ParameterSpec& spec) = 0;
+  // Gives back the memory of what was read of the files by their mappings: a matrix that still lies
+  // there is read from the file again when it is used.
+  virtual void DropPages() const = 0;
   // Throws FormatError for a tensor that nobody has asked for: without it this would be another
   // model.
   virtual void CheckAllUsed() const = 0;
@@ -57,8 +60,13 @@ class ModelSource {
 // A GGUF file, a Hugging Face folder or a model file. Throws InputError, FormatError.
 std::unique_ptr<ModelSource> OpenModel(const std::string& path);
 
-// The whole model in memory (16-bit and block-quantized matrices stay in the mapped file), with
+// A matrix of a linear layer in the form that its products are made with: latents quantized, 4-bit
+// integers in the order of their kernel.
+LinearMatrix ReadRunnable(ModelSource& source, const ParameterSpec& spec);
+
+// One layer, and the whole model in memory (16-bit and block-quantized matrices stay in the mapped file), with
 // ternary layers in T2, those stored as latents quantized as the trainer does.
+LayerWeights ReadLayer(ModelSource& source, int64_t layer);
 ModelWeights LoadModel(const std::string& path);
 
 }  // namespace tern::engine

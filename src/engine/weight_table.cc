@@ -144,34 +144,44 @@ void CheckInputRounding(const ModelWeights& weights) {
       "weights); leave --activations folder out");
 }
 
+// One parameter of a layer.
+void Fill(const WeightSource& source, const ParameterSpec& spec, const std::string& part,
+          LayerWeights* layer) {
+  if (spec.role == ParameterRole::kLinear) {
+    layer->*Find(kLinears, part, spec.name) = source.linear(spec);
+  } else if (spec.role == ParameterRole::kNorm) {
+    layer->*Find(kNorms, part, spec.name) = source.vector(spec);
+  } else {
+    layer->*Find(kBiases, part, spec.name) = source.vector(spec);
+  }
+}
+
 }  // namespace
 
 void FillWeights(const WeightSource& source, ModelWeights* weights) {
   weights->layers.resize(static_cast<size_t>(weights->config.num_layers));
   for (const ParameterSpec& spec : ParameterTable(weights->config)) {
     const LayerName name = Parse(spec.name);
-    switch (spec.role) {
-      case ParameterRole::kEmbedding:
-        weights->embedding = source.table(spec);
-        break;
-      case ParameterRole::kHead:
-        weights->head = source.table(spec);
-        break;
-      case ParameterRole::kLinear:
-        weights->layers[name.layer].*Find(kLinears, name.part, spec.name) = source.linear(spec);
-        break;
-      case ParameterRole::kNorm:
-        if (name.part.empty()) {
-          weights->final_norm = source.vector(spec);
-        } else {
-          weights->layers[name.layer].*Find(kNorms, name.part, spec.name) = source.vector(spec);
-        }
-        break;
-      case ParameterRole::kBias:
-        weights->layers[name.layer].*Find(kBiases, name.part, spec.name) = source.vector(spec);
-        break;
+    if (spec.role == ParameterRole::kEmbedding) {
+      weights->embedding = source.table(spec);
+    } else if (spec.role == ParameterRole::kHead) {
+      weights->head = source.table(spec);
+    } else if (name.part.empty()) {
+      weights->final_norm = source.vector(spec);
+    } else {
+      Fill(source, spec, name.part, &weights->layers[name.layer]);
     }
   }
+}
+
+LayerWeights FillLayer(const WeightSource& source, const ModelConfig& config, int64_t layer) {
+  LayerWeights weights;
+  for (const ParameterSpec& spec : ParameterTable(config)) {
+    const LayerName name = Parse(spec.name);
+    if (!name.part.empty() && static_cast<int64_t>(name.layer) == layer)
+      Fill(source, spec, name.part, &weights);
+  }
+  return weights;
 }
 
 const std::vector<float>& VectorOf(const ModelWeights& weights, const std::string& parameter_name) {

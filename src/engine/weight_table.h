@@ -19,6 +19,8 @@ struct WeightSource {
 
 // Reads every parameter of weights->config into its place.
 void FillWeights(const WeightSource& source, ModelWeights* weights);
+// Those of one layer. REQUIRES: layer < config.num_layers.
+LayerWeights FillLayer(const WeightSource& source, const ModelConfig& config, int64_t layer);
 
 // The gain of a norm or a bias, and the matrix of a linear layer, by parameter name, for
 // comparisons. Throw BugError for a name that is none.

@@ -41,6 +41,8 @@ class GgufReader {
   const std::string& path() const { return file_->path(); }
   // Keeps the bytes of the tensors for longer than the reader lives.
   std::shared_ptr<const void> mapping() const { return file_; }
+  // Gives back the memory of all pages that were read; they are read from the file again when used.
+  void DropPages() const { DropMappedPages(file_->bytes()); }
   bool Has(const std::string& key) const { return metadata_.contains(key); }
   // Of the metadata, those that begin with `prefix`, sorted.
   std::vector<std::string> Keys(std::string_view prefix) const;

@@ -41,6 +41,8 @@ class SafetensorsReader {
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   const std::string& path() const { return path_; }
   int64_t size_bytes() const;  // Of all files
+  // Gives back the memory of all pages that were read; they are read from the files again when used.
+  void DropPages() const;
   // Keeps the bytes of the tensors for longer than the reader lives.
   std::shared_ptr<const void> mapping() const { return files_; }
 

@@ -202,6 +202,10 @@ const SafetensorsTensor& SafetensorsReader::Get(const std::string& name) const {
   return found->second;
 }
 
+void SafetensorsReader::DropPages() const {
+  for (const MappedFile& file : *files_) DropMappedPages(file.bytes());
+}
+
 int64_t SafetensorsReader::size_bytes() const {
   int64_t size = 0;
   for (const MappedFile& file : *files_) size += static_cast<int64_t>(file.bytes().size());

@@ -1,6 +1,6 @@
 // Proof that a quantized folder is what the quantizer made: an independent reader (the engine's)
 // decodes every matrix, and the SHA-256 of its values must be the ledger's; and how far the model
-// is from its source.
+// is from its source. Neither is in memory as a whole, only a layer of one of them at a time.
 #pragma once
 
 #include <cstdint>
@@ -15,17 +15,22 @@ namespace tern::ptq {
 
 // Throws NumericError that names the first matrix whose values differ, FormatError when the folder
 // cannot be read. `ledger`: lines with "tensor" and "values_sha256". Returns the matrices compared.
-int64_t CheckValues(const std::string& folder, const std::vector<nlohmann::json>& ledger);
+int64_t CheckValues(const std::string& output, const std::vector<nlohmann::json>& ledger);
 
 struct Divergence {
   int64_t tokens = 0;
-  double mean_kl = 0, top1_agreement = 0;  // KL(source || folder), nats a token
+  double mean_kl = 0, top1_agreement = 0;  // KL(source || output), nats a token
 };
 
-// Both by the engine, one after the other. `source`: anything that engine::OpenModel takes, or a
-// checkpoint (then the trainer's forward).
-Divergence CompareWithSource(const std::string& source, const std::string& folder,
-                             const std::vector<int32_t>& tokens, int threads);
+// Of the logits of both models in memory at once, but for 16 tokens at least.
+inline constexpr int64_t kCheckLogitsBytes = 32 << 20;
+
+// Both by the engine, layer by layer (engine/streamed_model.h), the logits of a few tokens at a
+// time. `source`: anything that engine::OpenModel takes, or a checkpoint, which is read as a whole
+// (then the trainer's forward). Throws as engine::StreamedModel.
+Divergence CompareWithSource(const std::string& source, const std::string& output,
+                             const std::vector<int32_t>& tokens, int threads,
+                             int64_t logits_bytes = kCheckLogitsBytes);
 
 // Up to 64 ids for comparisons where the user gave no text: the beginning of a plain English
 // paragraph, or, of a model without a tokenizer, ids spread evenly over the vocabulary (on which

@@ -165,6 +165,10 @@ at::Tensor FloatModel::StoredRows(const at::Tensor& tokens_M) {
   return out_MD;
 }
 
+void FloatModel::DropPages() const {
+  if (source_) source_->DropPages();
+}
+
 void FloatModel::CheckAllUsed() const {
   if (source_) source_->CheckAllUsed();
 }

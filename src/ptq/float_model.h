@@ -42,6 +42,8 @@ class FloatModel {
   void Skip(const ParameterSpec& spec);
   // The rows of the embedding for these tokens, [tokens, D]; any number of times.
   at::Tensor Embed(const at::Tensor& tokens_M);
+  // Gives back the memory of what was read of the files by mapping them.
+  void DropPages() const;
   // Throws FormatError for a tensor of the file that nobody has asked for.
   void CheckAllUsed() const;
 

@@ -25,12 +25,17 @@ using SeeTensor = std::function<void(const std::string& name, const std::string&
 void ForEachTensor(const std::string& output, const SeeTensor& see) {
   if (fs::is_directory(output)) {
     const formats::SafetensorsReader reader(output);
-    for (const auto& [name, tensor] : reader.tensors()) see(name, tensor.dtype, tensor.bytes);
+    for (const auto& [name, tensor] : reader.tensors()) {
+      see(name, tensor.dtype, tensor.bytes);
+      reader.DropPages();
+    }
     return;
   }
   const formats::GgufReader reader(output);
-  for (const formats::GgufTensor& tensor : reader.tensors())
+  for (const formats::GgufTensor& tensor : reader.tensors()) {
     see(tensor.name, std::string(formats::InfoOf(tensor.type).name), tensor.bytes);
+    reader.DropPages();
+  }
 }
 
 std::string HashOf(std::span<const std::byte> bytes) {

@@ -198,6 +198,7 @@ void CheckBytes(const std::string& path, const std::vector<nlohmann::json>& ledg
     if (found != line.at("bytes_sha256").get<std::string>())
       throw NumericError(StrCat(path, ": the blocks of ", tensor.name,
                                 " are not those that were written; the file is damaged"));
+    file.DropPages();
   }
 }
 

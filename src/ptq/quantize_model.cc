@@ -160,6 +160,7 @@ class Job {
         for (nlohmann::json& line : result.ledger) line["rotation"] = model_.RotationText();
       }
       work->SaveLayer(layer, result.tensors, result.ledger, x_BTD);
+      model_.DropPages();
       TrimHeap();
     }
     if (options_.progress) options_.progress(layers, layers);

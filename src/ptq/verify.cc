@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "engine/model_source.h"
 #include "engine/weight_table.h"
 #include "formats/gguf.h"
 #include "formats/strict_json.h"
@@ -64,19 +65,21 @@ void RotateAsLedger(const std::map<std::string, nlohmann::json>& lines, FloatMod
                               "\"; verify it with the version that quantized"));
 }
 
-void CompareMatrices(const VerifyOptions& options, const engine::ModelWeights& weights,
+void CompareMatrices(const VerifyOptions& options, engine::ModelSource& output,
                      const Ledger& ledger, VerifyReport* report) {
   std::map<std::string, nlohmann::json> lines;
   for (const nlohmann::json& line : ledger.matrices)
     lines[line.at("tensor").get<std::string>()] = line;
   FloatModel source(options.source, "", /*allow_requantize=*/true);
-  CheckConfig(weights.config, source.config(), options.output);
+  CheckConfig(output.config(), source.config(), options.output);
   RotateAsLedger(lines, &source);
   for (const ParameterSpec& spec : ParameterTable(source.config())) {
     if (spec.role != ParameterRole::kLinear || !IsComparable(lines, spec.name)) continue;
     const at::Tensor want = source.Read(spec).contiguous();
-    const double error = LostPower(engine::ValuesOf(engine::LinearOf(weights, spec.name)),
+    const double error = LostPower(engine::ValuesOf(engine::ReadRunnable(output, spec)),
                                    want.const_data_ptr<float>());
+    source.DropPages();
+    output.DropPages();
     const double recorded = RecordedError(lines, spec.name);
     const double limit = recorded < 0 ? kMaxError : recorded * kErrorFactor + kErrorSlack;
     if (!(error <= limit)) {
@@ -140,10 +143,12 @@ VerifyReport VerifyQuantized(const VerifyOptions& options) {
   if (options.source.empty()) return report;
   std::vector<int32_t> tokens = options.tokens;
   {
-    const engine::ModelWeights weights = engine::LoadModel(options.output);
-    CompareMatrices(options, weights, ledger, &report);
-    if (tokens.empty())
-      tokens = ProbeTokens(weights.tokenizer ? &*weights.tokenizer : nullptr, weights.config);
+    const std::unique_ptr<engine::ModelSource> output = engine::OpenModel(options.output);
+    CompareMatrices(options, *output, ledger, &report);
+    if (tokens.empty()) {
+      const std::optional<text::Tokenizer> tokenizer = output->Tokenizer();
+      tokens = ProbeTokens(tokenizer ? &*tokenizer : nullptr, output->config());
+    }
   }  // The models of the comparison are in memory one after the other
   report.divergence = CompareWithSource(options.source, options.output, tokens, options.threads);
   if (!(report.divergence.mean_kl <= options.max_kl))
