@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -153,6 +154,14 @@ void DropMappedPages(std::span<const std::byte> bytes) {
   const auto begin = (reinterpret_cast<uintptr_t>(bytes.data()) + page - 1) / page * page;
   const auto end = reinterpret_cast<uintptr_t>(bytes.data() + bytes.size()) / page * page;
   if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+}
+
+void CopyMapped(std::span<const std::byte> bytes, void* out) {
+  for (size_t at = 0; at < bytes.size(); at += kMappedPiece) {
+    const auto piece = bytes.subspan(at, std::min<size_t>(kMappedPiece, bytes.size() - at));
+    std::memcpy(static_cast<std::byte*>(out) + at, piece.data(), piece.size());
+    DropMappedPages(piece);
+  }
 }
 
 FileLock::FileLock(const std::string& path) {

@@ -53,8 +53,12 @@ class MappedFile {
 };
 
 // Gives the memory of whole pages within `bytes` back; they are read from the file again when used.
-// REQUIRES: bytes of a MappedFile.
+// REQUIRES: bytes of a MappedFile, or of another mapping whose changes go to its file (MAP_SHARED).
 void DropMappedPages(std::span<const std::byte> bytes);
+// Of a mapped file in memory at once while it is copied or looked through.
+inline constexpr int64_t kMappedPiece = 4 << 20;
+// Copies `bytes` to `out` and gives their memory back on the way. REQUIRES: as DropMappedPages.
+void CopyMapped(std::span<const std::byte> bytes, void* out);
 
 // Exclusive lock of a run folder: flock on `path`, held until destruction or the end of the
 // process, however it ends. Throws ResourceError that names the holder's process when another

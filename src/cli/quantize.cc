@@ -84,6 +84,7 @@ void Run(Flags flags) {
     CheckEngine(flags);
   }
   SetThreads(flags.threads);
+  GiveBackLargeBlocks();
   InstallStopSignals();
   flags.options.threads = static_cast<int>(flags.threads);
   flags.options.gptq.activation_order = flags.order == "activation";

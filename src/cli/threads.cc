@@ -16,12 +16,17 @@ int64_t UsableProcessors() {
   return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
 }
 
+void KeepFreedBelow(int bytes) {
+  mallopt(M_MMAP_THRESHOLD, bytes);
+  mallopt(M_TRIM_THRESHOLD, bytes);
+}
+
 }  // namespace
 
+void GiveBackLargeBlocks() { KeepFreedBelow(16 << 20); }
+
 void SetThreads(int64_t threads, int64_t local_ranks) {
-  constexpr int kKeepBelow = 1 << 30;
-  mallopt(M_MMAP_THRESHOLD, kKeepBelow);
-  mallopt(M_TRIM_THRESHOLD, kKeepBelow);
+  KeepFreedBelow(1 << 30);
   at::set_num_threads(static_cast<int>(
       threads > 0 ? threads : std::max<int64_t>(1, UsableProcessors() / local_ranks)));
 }

@@ -11,4 +11,8 @@ namespace tern::cli {
 // faults cost several percent of a step).
 void SetThreads(int64_t threads, int64_t local_ranks = 1);
 
+// From now on blocks of 16 MiB and more go back to the system when they are freed: for jobs that
+// hold one large matrix after the other and are to take little memory.
+void GiveBackLargeBlocks();
+
 }  // namespace tern::cli

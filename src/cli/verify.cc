@@ -120,6 +120,7 @@ void VerifyQuantized(const Flags& flags) {
 
 void Run(Flags flags) {
   SetThreads(flags.threads);
+  GiveBackLargeBlocks();
   flags.options.threads = static_cast<int>(flags.threads);
   // What was trained quantized is its checkpoint to the bit; only tern quantize keeps a ledger.
   const bool from_checkpoint = !std::filesystem::exists(ptq::LedgerPath(flags.options.output)) &&

@@ -54,8 +54,15 @@ class GgufSource : public ModelSource {
     if (IsPermuted(arch_, spec.name)) blocks.paired_head_dim = config_.HeadDim();
     CheckFinite(blocks, Where(tensor));
     if (tensor.type != GgmlType::kF32) return blocks;
-    DenseMatrix dense{ValuesOf(TableMatrix(blocks)), blocks.n, blocks.k};
-    DropMappedPages(tensor.bytes);  // Copied: not read again
+    DenseMatrix dense{{}, blocks.n, blocks.k};
+    dense.values.resize(static_cast<size_t>(blocks.n * blocks.k));
+    for (int64_t row = 0, kept = 0; row < blocks.n; ++row) {
+      blocks.Decode(row, dense.values.data() + row * blocks.k);
+      kept += blocks.k * int64_t{sizeof(float)};
+      if (kept < kMappedPiece && row + 1 < blocks.n) continue;
+      DropMappedPages(tensor.bytes);  // Copied: not read again
+      kept = 0;
+    }
     return dense;
   }
 

@@ -164,7 +164,7 @@ class HfSource : public ModelSource {
     std::vector<float> values(tensor.bytes.size() /
                               static_cast<size_t>(formats::SafetensorsElementBytes(tensor.dtype)));
     if (tensor.dtype == "F32") {
-      std::memcpy(values.data(), tensor.bytes.data(), tensor.bytes.size());
+      CopyMapped(tensor.bytes, values.data());
     } else {
       for (size_t i = 0; i < values.size(); ++i) {
         uint16_t bits;

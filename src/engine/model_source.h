@@ -24,7 +24,7 @@ class ModelSource {
   // What the reader had to decide, and why: "weight_scale divides (linear_class bitlinear)".
   const std::vector<std::string>& decisions() const { return decisions_; }
 
-  // Tensors by the specs of ParameterTable(config()), each asked for once. Throw FormatError (file,
+  // Tensors by the specs of ParameterTable(config()), read each time they are asked for. Throw FormatError (file,
   // tensor, found, wanted). A ternary model may store a linear layer as codes and scale, or as its
   // latents, which are quantized when it runs.
   virtual std::vector<float> Vector(const ParameterSpec& spec) = 0;  // Norms and biases

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/trim_heap.h"
 #include "engine/kv_cache.h"
 #include "engine/layer_pass.h"
 
@@ -25,7 +26,9 @@ StreamedModel::StreamedModel(const std::string& path, std::span<const int32_t> t
                      " is outside of 0 to ", c.vocab_size - 1);
   }
   ReadTables(tokens);
+  TrimHeap();
   RunLayers();
+  TrimHeap();
   source_->CheckAllUsed();
 }
 

@@ -63,9 +63,10 @@ class SafetensorsWriter {
  public:
   static constexpr int64_t kDefaultShardBytes = 5'000'000'000;  // What Hugging Face tools use
 
-  // The data must live until it is written.
+  // The data must live until it is written. `mapped`: it lies in a mapping of a file
+  // (DropMappedPages), whose memory is given back as it is written.
   void Add(const std::string& name, const std::string& dtype, const std::vector<int64_t>& shape,
-           const void* data);
+           const void* data, bool mapped = false);
 
   // One file, atomically. Throws ResourceError.
   void Write(const std::string& path) const;
@@ -83,6 +84,7 @@ class SafetensorsWriter {
     std::vector<int64_t> shape;
     const void* data;
     int64_t element_bytes, size_bytes;
+    bool mapped;
   };
   using Tensors = std::vector<const Tensor*>;
   std::vector<Tensors> Shards(int64_t max_shard_bytes) const;

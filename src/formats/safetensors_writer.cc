@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <span>
 
 #include "base/atomic_file.h"
 #include "base/error.h"
@@ -32,7 +33,7 @@ void CheckNoWeights(const std::string& folder) {
 }  // namespace
 
 void SafetensorsWriter::Add(const std::string& name, const std::string& dtype,
-                            const std::vector<int64_t>& shape, const void* data) {
+                            const std::vector<int64_t>& shape, const void* data, bool mapped) {
   const int64_t element = SafetensorsElementBytes(dtype);
   TERN_CHECK(element > 0, name, " has the dtype ", dtype);
   TERN_CHECK(!name.empty() && name != "__metadata__", "\"", name, "\" is no name of a tensor");
@@ -42,7 +43,7 @@ void SafetensorsWriter::Add(const std::string& name, const std::string& dtype,
     TERN_CHECK(axis >= 0, name, " has an axis of ", axis);
     size *= axis;
   }
-  tensors_.push_back({name, dtype, shape, data, element, size});
+  tensors_.push_back({name, dtype, shape, data, element, size, mapped});
 }
 
 std::string SafetensorsWriter::HeaderOf(Tensors* tensors) {
@@ -69,7 +70,14 @@ void SafetensorsWriter::WriteFile(Tensors tensors, const std::string& path) {
   file.Write(&size, sizeof size);
   file.Write(text.data(), text.size());
   for (const Tensor* tensor : tensors) {
-    file.Write(tensor->data, static_cast<size_t>(tensor->size_bytes));
+    const std::span<const std::byte> bytes(static_cast<const std::byte*>(tensor->data),
+                                           static_cast<size_t>(tensor->size_bytes));
+    if (!tensor->mapped) file.Write(bytes.data(), bytes.size());
+    for (size_t at = 0; tensor->mapped && at < bytes.size(); at += kMappedPiece) {
+      const auto piece = bytes.subspan(at, std::min<size_t>(kMappedPiece, bytes.size() - at));
+      file.Write(piece.data(), piece.size());
+      DropMappedPages(piece);
+    }
   }
   file.Commit();
 }

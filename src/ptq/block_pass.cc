@@ -2,7 +2,6 @@
 #include "ptq/block_pass.h"
 
 #include <ATen/ops/arange.h>
-#include <ATen/ops/empty.h>
 
 #include "base/error.h"
 #include "nn/attention.h"
@@ -30,11 +29,12 @@ const std::vector<std::string>& MatricesOf(Step step) {
 }
 
 BlockPass::BlockPass(const ModelConfig& config, const nn::RopeTables& rope, const Tensors& tensors,
-                     at::Tensor x_BTD)
+                     at::Tensor x_BTD, ActivationRoom room)
     : config_(config),
       rope_(rope),
       tensors_(tensors),
       x_BTD_(std::move(x_BTD)),
+      room_(std::move(room)),
       positions_T_(at::arange(x_BTD_.size(1), at::kInt)) {}
 
 at::Tensor BlockPass::Norm(const at::Tensor& x, const char* name) const {
@@ -77,7 +77,7 @@ void BlockPass::Inputs(Step step, const std::function<void(const at::Tensor&)>& 
   const int64_t sequences = x_BTD_.size(0);
   if (step == Step::kO) {
     attention_BTK_ =
-        at::empty({sequences, x_BTD_.size(1), config_.num_heads * config_.HeadDim()}, at::kFloat);
+        room_.New({sequences, x_BTD_.size(1), config_.num_heads * config_.HeadDim()});
   }
   for (int64_t b = 0; b < sequences; ++b) {
     const at::Tensor x_TD = x_BTD_[b];
@@ -88,6 +88,7 @@ void BlockPass::Inputs(Step step, const std::function<void(const at::Tensor&)>& 
       case Step::kO:
         attention_BTK_[b].copy_(Attention(x_TD));
         see(attention_BTK_[b]);
+        room_.Drop(attention_BTK_[b]);
         break;
       case Step::kGateUp:
         see(Norm(x_TD, "post_attention_layernorm.weight"));
@@ -96,6 +97,7 @@ void BlockPass::Inputs(Step step, const std::function<void(const at::Tensor&)>& 
         see(Hidden(x_TD));
         break;
     }
+    room_.Drop(x_TD);
   }
 }
 
@@ -105,9 +107,11 @@ void BlockPass::Finish(Step step) {
     at::Tensor x_TD = x_BTD_[b];
     if (step == Step::kO) {
       x_TD.add_(Linear(attention_BTK_[b], "self_attn.o_proj.weight"));
+      room_.Drop(attention_BTK_[b]);
     } else {
       x_TD.add_(Linear(Hidden(x_TD), "mlp.down_proj.weight"));
     }
+    room_.Drop(x_TD);
   }
   if (step == Step::kO) attention_BTK_ = at::Tensor();
 }

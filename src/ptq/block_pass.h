@@ -13,6 +13,7 @@
 
 #include "arch/model_config.h"
 #include "nn/fused_ops.h"
+#include "ptq/activation_room.h"
 
 namespace tern::ptq {
 
@@ -29,7 +30,7 @@ class BlockPass {
   // x_BTD: the layer's input, replaced by its output in the course of the steps. Both must outlive
   // this.
   BlockPass(const ModelConfig& config, const nn::RopeTables& rope, const Tensors& tensors,
-            at::Tensor x_BTD);
+            at::Tensor x_BTD, ActivationRoom room = {});
 
   // Calls `see` with the inputs of the step's matrices, [T, K] a sequence: as often as wanted, with
   // the matrices of all steps before it as they are at the time.
@@ -52,7 +53,9 @@ class BlockPass {
   const ModelConfig& config_;
   const nn::RopeTables& rope_;
   const Tensors& tensors_;
-  at::Tensor x_BTD_, attention_BTK_, positions_T_;
+  at::Tensor x_BTD_;
+  ActivationRoom room_;
+  at::Tensor attention_BTK_, positions_T_;
 };
 
 }  // namespace tern::ptq

@@ -19,13 +19,17 @@ constexpr uint64_t kSeed = 0;
 }  // namespace
 
 BlockLoss::BlockLoss(const ModelConfig& config, const nn::RopeTables& rope,
-                     BlockPass::Tensors tensors, at::Tensor x_BTD, at::Tensor target_BTD)
+                     BlockPass::Tensors tensors, at::Tensor x_BTD, at::Tensor target_BTD,
+                     ActivationRoom room)
     : tensors_(std::move(tensors)),
       x_BTD_(std::move(x_BTD)),
       target_BTD_(std::move(target_BTD)),
+      room_(std::move(room)),
       pass_(config, rope, tensors_, x_BTD_) {
-  for (int64_t b = 0; b < sequences(); ++b)
+  for (int64_t b = 0; b < sequences(); ++b) {
     power_ += (target_BTD_[b] - x_BTD_[b]).square().sum(at::kDouble).item<double>();
+    Drop(b);
+  }
   power_ = std::max(power_ / static_cast<double>(sequences()), 1e-30);
 }
 
@@ -33,12 +37,20 @@ at::Tensor BlockLoss::SquaredError(int64_t sequence) const {
   return (pass_.Output(x_BTD_[sequence]) - target_BTD_[sequence]).square().sum();
 }
 
+void BlockLoss::Drop(int64_t sequence) const {
+  room_.Drop(x_BTD_[sequence]);
+  room_.Drop(target_BTD_[sequence]);
+}
+
 double BlockLoss::Of(const LayerWeights& weights) {
   const at::NoGradGuard no_grad;
   for (const auto& [name, weight] : weights) tensors_.at(name) = quant::Dequantize(weight);
   const int64_t count = std::min(kWindows, sequences());
   double total = 0;
-  for (int64_t i = 0; i < count; ++i) total += SquaredError(i * sequences() / count).item<double>();
+  for (int64_t i = 0; i < count; ++i) {
+    total += SquaredError(i * sequences() / count).item<double>();
+    Drop(i * sequences() / count);
+  }
   return total / (static_cast<double>(count) * power_);
 }
 
@@ -48,6 +60,7 @@ double BlockLoss::AddGradients(const BlockPass::Tensors& values, int64_t sequenc
   for (const auto& [name, value] : values) tensors_.at(name) = value.detach().requires_grad_(true);
   const at::Tensor loss = SquaredError(sequence) / power_;
   loss.backward();
+  Drop(sequence);
   for (const auto& [name, value] : values) {
     at::Tensor& leaf = tensors_.at(name);
     at::Tensor& sum = (*gradients)[name];

@@ -27,7 +27,7 @@ class BlockLoss {
   // `tensors`: of the layer; its matrices are those of the calls. x_BTD: inputs, target_BTD:
   // outputs wanted.
   BlockLoss(const ModelConfig& config, const nn::RopeTables& rope, BlockPass::Tensors tensors,
-            at::Tensor x_BTD, at::Tensor target_BTD);
+            at::Tensor x_BTD, at::Tensor target_BTD, ActivationRoom room = {});
   BlockLoss(const BlockLoss&) = delete;
   BlockLoss& operator=(const BlockLoss&) = delete;
 
@@ -43,9 +43,11 @@ class BlockLoss {
 
  private:
   at::Tensor SquaredError(int64_t sequence) const;  // Scalar
+  void Drop(int64_t sequence) const;
 
   BlockPass::Tensors tensors_;
   at::Tensor x_BTD_, target_BTD_;
+  ActivationRoom room_;
   double power_ = 0;  // Mean over the sequences
   BlockPass pass_;
 };

@@ -11,6 +11,7 @@
 #include <memory>
 
 #include "base/error.h"
+#include "base/trim_heap.h"
 #include "engine/model_source.h"
 #include "engine/streamed_model.h"
 #include "engine/weight_table.h"
@@ -82,6 +83,7 @@ int64_t CheckValues(const std::string& output, const std::vector<nlohmann::json>
   for (const ParameterSpec& spec : ParameterTable(source->config())) {
     if (spec.role == ParameterRole::kEmbedding || spec.role == ParameterRole::kHead) {
       source->Table(spec);
+      TrimHeap();
     } else if (spec.role != ParameterRole::kLinear) {
       source->Vector(spec);
     } else {

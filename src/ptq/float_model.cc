@@ -6,6 +6,7 @@
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/ones_like.h>
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 
@@ -129,8 +130,6 @@ at::Tensor FloatModel::ReadStored(const ParameterSpec& spec) {
     case ParameterRole::kLinear:
       return ReadLinear(spec);
     case ParameterRole::kEmbedding:
-      if (!embedding_) embedding_ = source_->Table(spec);
-      return TensorOf(engine::ValuesOf(*embedding_), spec.shape);
     case ParameterRole::kHead:
       return TensorOfMatrix(source_->Table(spec), spec.shape);
     case ParameterRole::kNorm:
@@ -138,6 +137,33 @@ at::Tensor FloatModel::ReadStored(const ParameterSpec& spec) {
       return TensorOf(source_->Vector(spec), spec.shape);
   }
   throw BugError("no such role");
+}
+
+void FloatModel::ReadRows(const ParameterSpec& spec, int64_t bytes,
+                          const std::function<void(const at::Tensor& rows_RK)>& see) {
+  const int64_t n = spec.shape[0], k = spec.Count() / n;
+  const int64_t rows = std::max<int64_t>(1, bytes / (k * int64_t{sizeof(float)}));
+  const bool table = spec.role == ParameterRole::kEmbedding || spec.role == ParameterRole::kHead;
+  std::optional<engine::TableMatrix> stored;
+  if (table && source_ && !rotation_) stored = source_->Table(spec);
+  at::Tensor whole;
+  if (!stored) {
+    whole = Read(spec).contiguous();
+  } else if (std::holds_alternative<engine::DenseMatrix>(*stored)) {
+    whole = TensorOfMatrix(*std::exchange(stored, std::nullopt), spec.shape);
+  }
+  for (int64_t begin = 0; begin < n; begin += rows) {
+    const int64_t count = std::min(rows, n - begin);
+    if (whole.defined()) {
+      see(whole.slice(0, begin, begin + count));
+      continue;
+    }
+    const at::Tensor rows_RK = at::empty({count, k}, at::kFloat);
+    for (int64_t i = 0; i < count; ++i)
+      engine::CopyRow(*stored, begin + i, rows_RK.mutable_data_ptr<float>() + i * k);
+    source_->DropPages();
+    see(rows_RK);
+  }
 }
 
 void FloatModel::Skip(const ParameterSpec& spec) {
@@ -149,20 +175,20 @@ void FloatModel::Skip(const ParameterSpec& spec) {
   }
 }
 
-at::Tensor FloatModel::Embed(const at::Tensor& tokens_M) {
-  const at::Tensor rows_MD = StoredRows(tokens_M);
-  return rotation_ ? rotation_->RotateStream(rows_MD) : rows_MD;
-}
-
-at::Tensor FloatModel::StoredRows(const at::Tensor& tokens_M) {
-  if (decoder_) return at::embedding(decoder_->parameters().front().value.detach(), tokens_M);
-  if (!embedding_) embedding_ = source_->Table(ParameterTable(config_).front());
-  const int64_t d = config_.hidden_size;
-  at::Tensor out_MD = at::empty({tokens_M.numel(), d}, at::kFloat);
-  const int64_t* ids = tokens_M.const_data_ptr<int64_t>();
-  for (int64_t i = 0; i < tokens_M.numel(); ++i)
-    engine::CopyRow(*embedding_, ids[i], out_MD.mutable_data_ptr<float>() + i * d);
-  return out_MD;
+void FloatModel::Embed(const at::Tensor& tokens_BT, const at::Tensor& x_BTD,
+                       const std::function<void(at::Tensor x_TD)>& done) {
+  std::optional<engine::TableMatrix> table;
+  if (source_) table = source_->Table(ParameterTable(config_).front());
+  const int64_t t = tokens_BT.size(1), d = config_.hidden_size;
+  for (int64_t b = 0; b < tokens_BT.size(0); ++b) {
+    at::Tensor x_TD = x_BTD[b];
+    const int64_t* ids = tokens_BT[b].const_data_ptr<int64_t>();
+    if (decoder_) x_TD.copy_(at::embedding(decoder_->parameters().front().value, tokens_BT[b]));
+    for (int64_t i = 0; table && i < t; ++i)
+      engine::CopyRow(*table, ids[i], x_TD.mutable_data_ptr<float>() + i * d);
+    if (rotation_) x_TD.copy_(rotation_->RotateStream(x_TD));
+    if (done) done(x_TD);
+  }
 }
 
 void FloatModel::DropPages() const {

@@ -6,6 +6,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -36,12 +37,18 @@ class FloatModel {
   void Rotate();
   std::string RotationText() const { return rotation_ ? rotation_->Describe() : ""; }
 
-  // Values of a parameter, in its shape. Each is to be asked for once.
+  // Values of a parameter, in its shape.
   at::Tensor Read(const ParameterSpec& spec);
   // Stands for Read of a parameter that was read by an earlier process.
   void Skip(const ParameterSpec& spec);
-  // The rows of the embedding for these tokens, [tokens, D]; any number of times.
-  at::Tensor Embed(const at::Tensor& tokens_M);
+  // The same by rows, of which `see` gets all in order, at most `bytes` bytes at a time. A table in a
+  // 16-bit or block type that is not rotated is never in memory as a whole.
+  void ReadRows(const ParameterSpec& spec, int64_t bytes,
+                const std::function<void(const at::Tensor& rows_RK)>& see);
+  // Writes the rows of the embedding for tokens_BT into x_BTD, of which `done` sees each sequence,
+  // [T, D]; any number of times.
+  void Embed(const at::Tensor& tokens_BT, const at::Tensor& x_BTD,
+             const std::function<void(at::Tensor x_TD)>& done = nullptr);
   // Gives back the memory of what was read of the files by mapping them.
   void DropPages() const;
   // Throws FormatError for a tensor of the file that nobody has asked for.
@@ -49,8 +56,7 @@ class FloatModel {
 
  private:
   at::Tensor ReadStored(const ParameterSpec& spec);
-  at::Tensor StoredRows(const at::Tensor& tokens_M);  // Of the embedding
-  at::Tensor Gain(const std::string& norm);           // Any number of times
+  at::Tensor Gain(const std::string& norm);  // Any number of times
   at::Tensor ReadLinear(const ParameterSpec& spec);
   void RefuseQuantizedFolder() const;
   void RefuseQuantized(const std::string& name, const std::string& how) const;
@@ -60,7 +66,6 @@ class FloatModel {
   ModelConfig config_;
   std::unique_ptr<engine::ModelSource> source_;  // Or else
   std::unique_ptr<model::Decoder> decoder_;      // of a checkpoint
-  std::optional<engine::TableMatrix> embedding_;
   std::optional<ModelRotation> rotation_;
   bool was_tied_ = false;                    // Before the rotation
   std::map<std::string, at::Tensor> gains_;  // Of the stored model's norms, read once

@@ -32,12 +32,15 @@ constexpr double kMaxDamping = 1.0;
 
 // Upper Cholesky factor of (H + damping * mean diagonal)^-1, fp32; nothing when it does not exist.
 std::optional<at::Tensor> InverseFactor(const at::Tensor& h_KK, double damping) {
-  at::Tensor h = h_KK.to(at::kDouble).clone();
+  at::Tensor h = h_KK.to(at::kDouble);  // A copy: it is of another type
   h.diagonal().add_(damping * h.diagonal().mean().item<double>());
-  const auto [lower, info] = at::linalg_cholesky_ex(h);
+  auto [lower, info] = at::linalg_cholesky_ex(h);
   if (info.item<int>() != 0) return std::nullopt;
-  const at::Tensor inverse = at::cholesky_inverse(lower);
+  h.reset();  // Two of these matrices at a time: they are the largest of the work on a layer
+  at::Tensor inverse = at::cholesky_inverse(lower);
+  lower.reset();
   const auto [upper, upper_info] = at::linalg_cholesky_ex(inverse, /*upper=*/true);
+  inverse.reset();
   if (upper_info.item<int>() != 0 || !upper.isfinite().all().item<bool>()) return std::nullopt;
   return upper.to(at::kFloat).contiguous();
 }
@@ -149,12 +152,13 @@ GptqResult Gptq(const at::Tensor& w_NK, const at::Tensor& h_KK, const WeightForm
   const at::Tensor order_K = options.activation_order
                                  ? at::argsort(diagonal_K, /*stable=*/true, -1, /*descending=*/true)
                                  : at::arange(k, at::kLong);
-  const at::Tensor h_ordered = h.index_select(0, order_K).index_select(1, order_K);
+  at::Tensor h_ordered = h.index_select(0, order_K).index_select(1, order_K);
   std::optional<at::Tensor> factor;
   for (result.damping = options.damping; result.damping <= kMaxDamping; result.damping *= 2) {
     factor = InverseFactor(h_ordered, result.damping);
     if (factor) break;
   }
+  h_ordered.reset();
   if (!factor) {
     result.fallback = StrCat("the Hessian is not positive definite with damping up to ",
                              kMaxDamping, " of its mean diagonal; rounded to nearest");

@@ -20,11 +20,13 @@ constexpr const char* kCount = ".counts";
 
 }  // namespace
 
-Importance CollectImportance(FloatModel* model, const at::Tensor& tokens_BT) {
+Importance CollectImportance(FloatModel* model, const at::Tensor& tokens_BT,
+                             const ActivationRoom& room) {
   const at::NoGradGuard no_grad;
   const ModelConfig& config = model->config();
   const int64_t b = tokens_BT.size(0), t = tokens_BT.size(1);
-  at::Tensor x_BTD = model->Embed(tokens_BT.view({-1})).view({b, t, config.hidden_size});
+  const at::Tensor x_BTD = room.New({b, t, config.hidden_size});
+  model->Embed(tokens_BT, x_BTD, [&](const at::Tensor& x_TD) { room.Drop(x_TD); });
   const nn::RopeTables rope =
       nn::MakeRopeTables(t, config.HeadDim(), config.rope_theta,
                          RopeFactors(config.rope_scaling, config.HeadDim(), config.rope_theta));
@@ -37,7 +39,7 @@ Importance CollectImportance(FloatModel* model, const at::Tensor& tokens_BT) {
       if (spec.name.starts_with(prefix))
         tensors[spec.name.substr(prefix.size())] = model->Read(spec).contiguous();
     }
-    BlockPass pass(config, rope, tensors, x_BTD);
+    BlockPass pass(config, rope, tensors, x_BTD, room);
     for (const Step step : kSteps) {
       at::Tensor sum_K;
       pass.Inputs(step, [&](const at::Tensor& x_MK) {
@@ -50,6 +52,7 @@ Importance CollectImportance(FloatModel* model, const at::Tensor& tokens_BT) {
         out[prefix + name] = std::vector<float>(mean, mean + mean_K.numel());
       pass.Finish(step);
     }
+    model->DropPages();
   }
   return out;
 }

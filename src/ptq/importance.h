@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "ptq/activation_room.h"
 #include "ptq/calibration.h"
 #include "ptq/float_model.h"
 
@@ -16,8 +17,9 @@ namespace tern::ptq {
 // Mean square of the inputs of each linear layer, [K], by parameter name.
 using Importance = std::map<std::string, std::vector<float>>;
 
-// Runs the model layer by layer; memory as in block_pass.h. `model` is used up.
-Importance CollectImportance(FloatModel* model, const at::Tensor& tokens_BT);
+// Runs the model layer by layer; memory as in block_pass.h, activations in `room`.
+Importance CollectImportance(FloatModel* model, const at::Tensor& tokens_BT,
+                             const ActivationRoom& room = {});
 
 // GGUF with general.type imatrix, tensors <name>.in_sum2 and <name>.counts. `tokens`: of the
 // calibration; `dataset`: its name. Writing is atomic; reading throws FormatError when the file is

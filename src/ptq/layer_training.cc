@@ -1,8 +1,6 @@
 // See layer_training.h.
 #include "ptq/layer_training.h"
 
-#include <ATen/ops/empty_like.h>
-
 #include "base/error.h"
 #include "ptq/auto_round.h"
 #include "ptq/block_ap.h"
@@ -16,15 +14,25 @@ bool TrainsLayers(const QuantizeOptions& options) {
 }
 
 LayerTraining::LayerTraining(const ModelConfig& config, const nn::RopeTables& rope,
-                             const BlockPass::Tensors& floats, const at::Tensor& x_BTD)
-    : config_(config), rope_(rope), x_BTD_(x_BTD.clone()), target_BTD_(at::empty_like(x_BTD)) {
+                             const BlockPass::Tensors& floats, const at::Tensor& x_BTD,
+                             ActivationRoom room)
+    : config_(config),
+      rope_(rope),
+      room_(std::move(room)),
+      x_BTD_(room_.New(x_BTD.sizes().vec())),
+      target_BTD_(room_.New(x_BTD.sizes().vec())) {
+  for (int64_t b = 0; b < x_BTD.size(0); ++b) {
+    x_BTD_[b].copy_(x_BTD[b]);
+    room_.Drop(x_BTD[b]);
+    room_.Drop(x_BTD_[b]);
+  }
   WriteOutputs(floats, &target_BTD_);
 }
 
 nlohmann::json LayerTraining::Run(int64_t layer, const QuantizeOptions& options,
                                   const BlockPass::Tensors& tensors, const BlockPass::Tensors& w,
                                   LayerWeights* weights) const {
-  BlockLoss loss(config_, rope_, tensors, x_BTD_, target_BTD_);
+  BlockLoss loss(config_, rope_, tensors, x_BTD_, target_BTD_, room_);
   nlohmann::json line;
   std::map<std::string, std::unique_ptr<TrainedMatrix>> matrices;
   if (MethodTrains(options.method)) {
@@ -58,7 +66,11 @@ nlohmann::json LayerTraining::Run(int64_t layer, const QuantizeOptions& options,
 
 void LayerTraining::WriteOutputs(const BlockPass::Tensors& tensors, at::Tensor* x_BTD) const {
   const BlockPass pass(config_, rope_, tensors, x_BTD_);
-  for (int64_t b = 0; b < x_BTD_.size(0); ++b) (*x_BTD)[b].copy_(pass.Output(x_BTD_[b]));
+  for (int64_t b = 0; b < x_BTD_.size(0); ++b) {
+    (*x_BTD)[b].copy_(pass.Output(x_BTD_[b]));
+    room_.Drop((*x_BTD)[b]);
+    room_.Drop(x_BTD_[b]);
+  }
 }
 
 }  // namespace tern::ptq

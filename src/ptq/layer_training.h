@@ -22,7 +22,8 @@ class LayerTraining {
   // floats: the layer's tensors as they were; x_BTD: its inputs, copied. Holds those and the float
   // layer's outputs: 8 D bytes a token.
   LayerTraining(const ModelConfig& config, const nn::RopeTables& rope,
-                const BlockPass::Tensors& floats, const at::Tensor& x_BTD);
+                const BlockPass::Tensors& floats, const at::Tensor& x_BTD,
+                ActivationRoom room = {});
 
   // tensors: the layer's, whose vectors are those stored. w: the matrices before they were rounded.
   // weights: their codes, which are trained. Returns what the ledger says of each of them.
@@ -36,6 +37,7 @@ class LayerTraining {
  private:
   const ModelConfig& config_;
   const nn::RopeTables& rope_;
+  ActivationRoom room_;
   at::Tensor x_BTD_, target_BTD_;
 };
 

@@ -145,6 +145,19 @@ NamedTensor PackFloats(const std::string& name, const std::vector<int64_t>& shap
   return {name, "F16", shape, BytesOf(bits)};
 }
 
+NamedTensor PackParameter(FloatModel* model, const ParameterSpec& spec, const Scheme& scheme) {
+  constexpr int64_t kPieceBytes = 8 << 20;
+  NamedTensor out{spec.name, "", spec.shape, {}};
+  out.bytes.reserve(static_cast<size_t>(2 * spec.Count()));
+  model->ReadRows(spec, kPieceBytes, [&](const at::Tensor& rows) {
+    const NamedTensor piece =
+        PackFloats(spec.name, rows.sizes().vec(), rows.const_data_ptr<float>(), scheme);
+    out.dtype = piece.dtype;
+    out.bytes.insert(out.bytes.end(), piece.bytes.begin(), piece.bytes.end());
+  });
+  return out;
+}
+
 at::Tensor AsStored(const at::Tensor& value, const Scheme& scheme) {
   return value.to(scheme.IsHalf() ? at::kHalf : at::kBFloat16).to(at::kFloat).contiguous();
 }

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "ptq/float_model.h"
 #include "ptq/scheme.h"
 #include "quant/weight_quantizer.h"
 
@@ -30,6 +31,8 @@ NamedTensor PackInputScale(const std::string& parameter, float amax);
 // for a value beyond fp16.
 NamedTensor PackFloats(const std::string& name, const std::vector<int64_t>& shape,
                        const float* values, const Scheme& scheme);
+// A parameter of the model, read a few rows at a time (FloatModel::ReadRows).
+NamedTensor PackParameter(FloatModel* model, const ParameterSpec& spec, const Scheme& scheme);
 // The same values as fp32, contiguous: what the folder gives back.
 at::Tensor AsStored(const at::Tensor& value, const Scheme& scheme);
 

@@ -73,14 +73,16 @@ std::string Sha256OfValues(const float* values, int64_t count) {
 }
 
 LayerQuantizer::LayerQuantizer(const ModelConfig& config, const Scheme& scheme,
-                               const QuantizeOptions& options, const SchemeMap* mixed)
+                               const QuantizeOptions& options, const SchemeMap* mixed,
+                               ActivationRoom room)
     : config_(config),
       scheme_(scheme),
       options_(options),
       mixed_(mixed),
       rope_(nn::MakeRopeTables(
           std::max<int64_t>(options.sequence, 1), config.HeadDim(), config.rope_theta,
-          RopeFactors(config.rope_scaling, config.HeadDim(), config.rope_theta))) {}
+          RopeFactors(config.rope_scaling, config.HeadDim(), config.rope_theta))),
+      room_(std::move(room)) {}
 
 LayerQuantizer::Seen LayerQuantizer::See(BlockPass* pass, Step step) const {
   Seen seen;
@@ -243,13 +245,13 @@ LayerResult LayerQuantizer::Run(int64_t layer, BlockPass::Tensors* tensors, at::
   for (auto& [name, value] : *tensors)
     if (value.dim() == 1) value = AsStored(value, scheme_);
   std::optional<BlockPass> pass;
-  if (x_BTD.defined()) pass.emplace(config_, rope_, *tensors, x_BTD);
+  if (x_BTD.defined()) pass.emplace(config_, rope_, *tensors, x_BTD, room_);
   const auto pack = [&](Quantized matrix) {
     Pack(prefix, tensors->at(matrix.name), &matrix, &out);
   };
   BlockPass* const steps = pass ? &*pass : nullptr;
   if (TrainsLayers(options_)) {
-    const LayerTraining training(config_, rope_, *tensors, x_BTD);
+    const LayerTraining training(config_, rope_, *tensors, x_BTD, room_);
     std::vector<Quantized> matrices;
     QuantizeSteps(prefix, steps, tensors,
                   [&](Quantized matrix) { matrices.push_back(std::move(matrix)); });

@@ -23,7 +23,7 @@ class LayerQuantizer {
  public:
   // `mixed`: the scheme of each matrix, those of a step alike; null: `scheme` for all.
   LayerQuantizer(const ModelConfig& config, const Scheme& scheme, const QuantizeOptions& options,
-                 const SchemeMap* mixed = nullptr);
+                 const SchemeMap* mixed = nullptr, ActivationRoom room = {});
 
   // `tensors`: of the layer, by name within it; its matrices become their dequantized values.
   // `x_BTD`: what the layer gets of the calibration, replaced by what the next one gets; undefined:
@@ -74,6 +74,7 @@ class LayerQuantizer {
   const QuantizeOptions& options_;
   const SchemeMap* mixed_;
   nn::RopeTables rope_;
+  ActivationRoom room_;
 };
 
 // How ranges are found: what a prediction (folder_budget.h) assumes, too.

@@ -71,6 +71,7 @@ class Job {
     if (!options_.companions.empty()) model_.TakeCompanions(options_.companions);
     options_.sequence = std::min(options_.sequence, model_.config().context_length);
     calibration_ = CalibrationOf(options_, model_);
+    TrimHeap();  // The whole text was in memory
   }
 
   QuantizeReport Run() {
@@ -136,18 +137,14 @@ class Job {
   }
 
   void RunLayers(WorkFolder* work) {
-    LayerQuantizer quantizer(model_.config(), scheme_, options_, plan_ ? &schemes_ : nullptr);
+    const ActivationRoom room;
+    LayerQuantizer quantizer(model_.config(), scheme_, options_, plan_ ? &schemes_ : nullptr, room);
     const int64_t layers = model_.config().num_layers;
     for (int64_t layer = 0; layer < work->layers_done(); ++layer)
       for (const ParameterSpec& spec : SpecsOf(layer)) model_.Skip(spec);
     at::Tensor x_BTD;
-    if (calibration_ && work->layers_done() < layers) {
-      const at::Tensor tokens_BT = calibration_->tokens_BT;
-      x_BTD = work->layers_done() > 0
-                  ? work->Stream()
-                  : AsStored(model_.Embed(tokens_BT.view({-1})), scheme_)
-                        .view({tokens_BT.size(0), tokens_BT.size(1), model_.config().hidden_size});
-    }
+    if (calibration_ && work->layers_done() < layers)
+      x_BTD = work->layers_done() > 0 ? work->Stream(room) : Embedded(room);
     for (int64_t layer = work->layers_done(); layer < layers; ++layer) {
       if (options_.progress) options_.progress(layer, layers);
       if (StopRequested()) {
@@ -159,11 +156,23 @@ class Job {
       if (options_.rotate) {
         for (nlohmann::json& line : result.ledger) line["rotation"] = model_.RotationText();
       }
-      work->SaveLayer(layer, result.tensors, result.ledger, x_BTD);
+      work->SaveLayer(layer, result.tensors, result.ledger, x_BTD, room);
       model_.DropPages();
       TrimHeap();
     }
     if (options_.progress) options_.progress(layers, layers);
+  }
+
+  // What the first layer gets of the calibration.
+  at::Tensor Embedded(const ActivationRoom& room) {
+    const at::Tensor& tokens_BT = calibration_->tokens_BT;
+    const at::Tensor x_BTD =
+        room.New({tokens_BT.size(0), tokens_BT.size(1), model_.config().hidden_size});
+    model_.Embed(tokens_BT, x_BTD, [&](at::Tensor x_TD) {
+      x_TD.copy_(AsStored(x_TD, scheme_));
+      room.Drop(x_TD);
+    });
+    return x_BTD;
   }
 
   std::vector<ParameterSpec> SpecsOf(int64_t layer) const {
@@ -181,24 +190,22 @@ class Job {
     return tensors;
   }
 
-  // The layers' tensors lie mapped in their files; the others are made here.
+  // All tensors lie mapped in files: of the layers, and those that are made here, one at a time.
   void WriteFolder(const WorkFolder& work, const std::string& folder) {
     formats::SafetensorsWriter writer;
-    std::deque<NamedTensor> owned;
     std::deque<formats::SafetensorsReader> readers;
+    const auto add = [&](const std::string& file) {
+      for (const auto& [name, tensor] : readers.emplace_back(file).tensors())
+        writer.Add(name, tensor.dtype, tensor.shape, tensor.bytes.data(), /*mapped=*/true);
+    };
     for (const ParameterSpec& spec : ParameterTable(model_.config())) {
       if (spec.name.starts_with("model.layers.")) continue;
-      const at::Tensor value = model_.Read(spec).contiguous();
-      const NamedTensor& tensor = owned.emplace_back(
-          PackFloats(spec.name, spec.shape, value.const_data_ptr<float>(), scheme_));
-      writer.Add(tensor.name, tensor.dtype, tensor.shape, tensor.bytes.data());
+      add(work.SaveTensor(PackParameter(&model_, spec, scheme_)));
+      TrimHeap();
     }
     model_.CheckAllUsed();
-    for (int64_t layer = 0; layer < model_.config().num_layers; ++layer) {
-      const auto& reader = readers.emplace_back(work.LayerFile(layer));
-      for (const auto& [name, tensor] : reader.tensors())
-        writer.Add(name, tensor.dtype, tensor.shape, tensor.bytes.data());
-    }
+    for (int64_t layer = 0; layer < model_.config().num_layers; ++layer)
+      add(work.LayerFile(layer));
     writer.WriteFolder(folder);
     nlohmann::json config = transfer::HfConfigJson(model_.config(), scheme_.float_dtype());
     config["quantization_config"] = plan_ ? QuantizationConfig(schemes_, {"lm_head"})

@@ -1,8 +1,6 @@
 // See work_folder.h.
 #include "ptq/work_folder.h"
 
-#include <ATen/ops/empty.h>
-
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
@@ -77,23 +75,30 @@ std::string WorkFolder::LedgerFile(int64_t layer) const {
   return Numbered(path_, "ledger", layer, ".json");
 }
 
-at::Tensor WorkFolder::Stream() const {
+at::Tensor WorkFolder::Stream(const ActivationRoom& room) const {
   const std::string file = StreamFile(layers_done_ - 1);
   const formats::SafetensorsReader reader(file);
   const formats::SafetensorsTensor& stream = reader.Get("stream");
-  at::Tensor out = at::empty(stream.shape, at::kFloat);
   TERN_CHECK_FORMAT(stream.dtype == "F32", file, ": stream is ", stream.dtype, "; want F32");
-  std::memcpy(out.mutable_data_ptr(), stream.bytes.data(), stream.bytes.size());
+  at::Tensor out = room.New(stream.shape);
+  const size_t bytes = stream.bytes.size() / static_cast<size_t>(out.size(0));
+  for (int64_t b = 0; b < out.size(0); ++b) {
+    std::memcpy(out[b].mutable_data_ptr(), stream.bytes.data() + static_cast<size_t>(b) * bytes,
+                bytes);
+    reader.DropPages();
+    room.Drop(out[b]);
+  }
   return out;
 }
 
 void WorkFolder::SaveLayer(int64_t layer, const std::vector<NamedTensor>& tensors,
-                           const std::vector<nlohmann::json>& ledger, const at::Tensor& stream) {
+                           const std::vector<nlohmann::json>& ledger, const at::Tensor& stream,
+                           const ActivationRoom& room) {
   TERN_CHECK(layer == layers_done_, "layer ", layer, " behind ", layers_done_);
   WriteFileAtomically(LedgerFile(layer), nlohmann::json(ledger).dump() + "\n");
   if (stream.defined()) {
     formats::SafetensorsWriter writer;
-    writer.Add("stream", "F32", stream.sizes().vec(), stream.const_data_ptr());
+    writer.Add("stream", "F32", stream.sizes().vec(), stream.const_data_ptr(), room.OnDisk());
     writer.Write(StreamFile(layer));
   }
   formats::SafetensorsWriter writer;
@@ -102,6 +107,14 @@ void WorkFolder::SaveLayer(int64_t layer, const std::vector<NamedTensor>& tensor
   writer.Write(LayerFile(layer));
   ++layers_done_;
   if (layer > 0) fs::remove(StreamFile(layer - 1));
+}
+
+std::string WorkFolder::SaveTensor(const NamedTensor& tensor) const {
+  const std::string file = StrCat(path_, "/", tensor.name, ".safetensors");
+  formats::SafetensorsWriter writer;
+  writer.Add(tensor.name, tensor.dtype, tensor.shape, tensor.bytes.data());
+  writer.Write(file);
+  return file;
 }
 
 std::vector<nlohmann::json> WorkFolder::Ledger() const {

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/file.h"
+#include "ptq/activation_room.h"
 #include "ptq/packed_tensors.h"
 
 namespace tern::ptq {
@@ -30,15 +31,19 @@ class WorkFolder {
 
   int64_t layers_done() const { return layers_done_; }
   // Of the layer before layers_done(), [B, T, D]. REQUIRES: layers_done() > 0, saved with one.
-  at::Tensor Stream() const;
-  // `stream`: undefined when nothing is calibrated.
+  at::Tensor Stream(const ActivationRoom& room) const;
+  // `stream`: undefined when nothing is calibrated, else of `room`.
   void SaveLayer(int64_t layer, const std::vector<NamedTensor>& tensors,
-                 const std::vector<nlohmann::json>& ledger, const at::Tensor& stream);
+                 const std::vector<nlohmann::json>& ledger, const at::Tensor& stream,
+                 const ActivationRoom& room);
 
   std::string LayerFile(int64_t layer) const;
   std::string PlanFile() const;                // Of a job for a size: the types that were chosen
   std::vector<nlohmann::json> Ledger() const;  // Of all layers that are done
   const std::string& path() const { return path_; }
+  // A tensor outside of the layers, kept until Finish; the file it is in. Each made anew by a
+  // process that goes on.
+  std::string SaveTensor(const NamedTensor& tensor) const;
   // Removes what belongs to the work alone and gives `folder`, inside path(), its final name.
   void Finish(const std::string& folder);
 
