@@ -224,6 +224,9 @@ void AddQuantizeCommand(CLI::App& app) {
                       "GGUF: importance matrix, as of llama-imatrix; read when it is there, else "
                       "written");
   command->add_flag("--pure", o.pure, "GGUF: one type for all matrices, as llama-quantize --pure");
+  command->add_option("--memory", o.memory,
+                      "Limit of memory (2GiB): activations of the calibration go to the disk where "
+                      "they do not fit, and a limit that is too small is refused with what would do");
   command->add_flag("--allow-requantize", o.allow_requantize,
                     "Take a source that is quantized already");
   command->add_option("--max-kl", o.max_kl,

@@ -24,8 +24,8 @@ at::Tensor ActivationRoom::New(const std::vector<int64_t>& shape) const {
   ::unlink(path.c_str());
   // Reserved now: writing through a mapping where the disk is full would end the process.
   const int error = ::posix_fallocate(file, 0, static_cast<off_t>(bytes));
-  void* address = error != 0 ? MAP_FAILED
-                             : ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+  void* address =
+      error != 0 ? MAP_FAILED : ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
   const int why = error != 0 ? error : errno;
   ::close(file);
   if (address == MAP_FAILED) {

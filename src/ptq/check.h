@@ -23,7 +23,7 @@ struct Divergence {
 };
 
 // Of the logits of both models in memory at once, but for 16 tokens at least.
-inline constexpr int64_t kCheckLogitsBytes = 32 << 20;
+inline constexpr int64_t kCheckLogitsBytes = 16 << 20;
 
 // Both by the engine, layer by layer (engine/streamed_model.h), the logits of a few tokens at a
 // time. `source`: anything that engine::OpenModel takes, or a checkpoint, which is read as a whole

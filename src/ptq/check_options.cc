@@ -80,6 +80,7 @@ void CheckFolder(const QuantizeOptions& options, const ModelConfig& config) {
 }  // namespace
 
 void CheckOptions(const QuantizeOptions& options, const ModelConfig& config) {
+  if (!options.memory.empty()) ParseSize(options.memory);
   try {
     if (!TargetOf(options) && !options.types.empty())
       throw UsageError("--types is of --to-size and --to-bits; --to names the type");

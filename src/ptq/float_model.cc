@@ -191,6 +191,12 @@ void FloatModel::Embed(const at::Tensor& tokens_BT, const at::Tensor& x_BTD,
   }
 }
 
+bool FloatModel::DecodesTables() {
+  if (!source_ || rotation_) return true;
+  const ParameterSpec spec = ParameterTable(config_).front();
+  return std::holds_alternative<engine::DenseMatrix>(source_->Table(spec));
+}
+
 void FloatModel::DropPages() const {
   if (source_) source_->DropPages();
 }

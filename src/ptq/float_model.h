@@ -49,6 +49,11 @@ class FloatModel {
   // [T, D]; any number of times.
   void Embed(const at::Tensor& tokens_BT, const at::Tensor& x_BTD,
              const std::function<void(at::Tensor x_TD)>& done = nullptr);
+  bool IsCheckpoint() const { return decoder_ != nullptr; }
+  // Whether the embedding or the head is decoded as a whole when it is read.
+  bool DecodesTables();
+  // Forgets a checkpoint's parameters. REQUIRES: nothing is read any more.
+  void Close() { decoder_.reset(); }
   // Gives back the memory of what was read of the files by mapping them.
   void DropPages() const;
   // Throws FormatError for a tensor of the file that nobody has asked for.

@@ -214,7 +214,7 @@ FolderPlan PlanFolder(FloatModel* model, const SizeTarget* target,
 }
 
 FolderPlan PlanFolder(const QuantizeOptions& options, const SizeTarget* target,
-                      const at::Tensor& tokens_BT) {
+                      const at::Tensor& tokens_BT, const ActivationRoom& room) {
   const at::NoGradGuard no_grad;
   const auto opened = [&] {
     FloatModel model(options.source, options.tokenizer, options.allow_requantize);
@@ -225,7 +225,7 @@ FolderPlan PlanFolder(const QuantizeOptions& options, const SizeTarget* target,
   Sensitivity sensitivity;
   {  // One model in memory at a time
     FloatModel model = opened();
-    importance = CollectImportance(&model, tokens_BT);
+    importance = CollectImportance(&model, tokens_BT, room);
   }
   {
     FloatModel model = opened();
@@ -238,9 +238,14 @@ FolderPlan PlanFolder(const QuantizeOptions& options, const SizeTarget* target,
 }
 
 SizePlan FolderFront(const QuantizeOptions& options) {
-  const FloatModel model(options.source, options.tokenizer, options.allow_requantize);
+  FloatModel model(options.source, options.tokenizer, options.allow_requantize);
   CheckOptions(options, model.config());
   const std::optional<Calibration> calibration = CalibrationOf(options, model);
+  if (PlanMemoryOf(options, &model, &*calibration).activations_on_disk) {
+    throw InputError(
+        "--front has no work folder for activations; want a larger --memory, or fewer "
+        "--calibration-tokens");
+  }
   return PlanFolder(options, nullptr, calibration->tokens_BT).plan;
 }
 

@@ -36,9 +36,9 @@ FolderPlan PlanFolder(FloatModel* model, const SizeTarget* target,
                       const Sensitivity& sensitivity, const Importance& importance);
 
 // The same from options with a calibration of these tokens: collects importance and sensitivity,
-// each with a reading of the model of its own. `target` as above.
+// each with a reading of the model of its own, activations in `room`. `target` as above.
 FolderPlan PlanFolder(const QuantizeOptions& options, const SizeTarget* target,
-                      const at::Tensor& tokens_BT);
+                      const at::Tensor& tokens_BT, const ActivationRoom& room = {});
 
 // The sizes that could be had and their predicted KL. Throws as QuantizeModel.
 SizePlan FolderFront(const QuantizeOptions& options);

@@ -16,6 +16,7 @@
 #include "base/file.h"
 #include "base/sha256.h"
 #include "base/stop_signal.h"
+#include "base/trim_heap.h"
 #include "formats/gguf.h"
 #include "ptq/calibration.h"
 #include "ptq/check.h"
@@ -214,18 +215,25 @@ FloatModel Opened(const QuantizeOptions& options) {
 struct Inputs {
   std::optional<Calibration> calibration;
   Importance importance;
+  MemoryPlan memory;
+  ActivationRoom room;
 };
 
-Inputs ReadInputs(const QuantizeOptions& options, const FloatModel& model) {
+// `work`: a folder for activations.
+Inputs ReadInputs(const QuantizeOptions& options, FloatModel* opened, const std::string& work) {
+  FloatModel& model = *opened;
   Inputs inputs;
   const ModelConfig& config = model.config();
   const int64_t sequence = std::min(options.sequence, config.context_length);
   inputs.calibration = CalibrationOf(options, model);
+  const Calibration* const calibration = inputs.calibration ? &*inputs.calibration : nullptr;
+  inputs.memory = PlanMemoryOf(options, opened, calibration);
+  if (inputs.memory.activations_on_disk) inputs.room = ActivationRoom(work);
   if (!options.imatrix.empty() && fs::exists(options.imatrix)) {
     inputs.importance = ReadImportance(options.imatrix, config);
   } else if (inputs.calibration && options.method != "rtn") {
     FloatModel pass = Opened(options);
-    inputs.importance = CollectImportance(&pass, inputs.calibration->tokens_BT);
+    inputs.importance = CollectImportance(&pass, inputs.calibration->tokens_BT, inputs.room);
     if (!options.imatrix.empty()) {
       WriteImportance(options.imatrix, inputs.importance, inputs.calibration->tokens_BT.numel(),
                       sequence, inputs.calibration->name);
@@ -271,7 +279,8 @@ QuantizeReport QuantizeWith(const QuantizeOptions& options, const WriteTo& write
                    " exists; give another name, or remove it: it is not written over");
   FloatModel model = Opened(options);
   if (!options.companions.empty()) model.TakeCompanions(options.companions);
-  const Inputs inputs = ReadInputs(options, model);
+  const Inputs inputs = ReadInputs(options, &model, work.path());
+  TrimHeap();
   const std::string beside = work.path() + "/result.gguf";
   QuantizeReport report;
   report.layers = model.config().num_layers;
@@ -281,6 +290,9 @@ QuantizeReport QuantizeWith(const QuantizeOptions& options, const WriteTo& write
   if (options.rotate) {
     for (nlohmann::json& line : ledger) line["rotation"] = model.RotationText();
   }
+  NoteMemory(inputs.memory, &report);
+  model.Close();
+  TrimHeap();
   CheckBytes(beside, ledger);
   if (inputs.calibration) {
     SetDivergence(
@@ -343,7 +355,7 @@ SizePlan GgufFront(const QuantizeOptions& options) {
   const at::NoGradGuard no_grad;
   const WorkPlace work(options.output + ".partial");
   FloatModel model = Opened(options);
-  const Inputs inputs = ReadInputs(options, model);
+  const Inputs inputs = ReadInputs(options, &model, work.path());
   return SizePlanOf(Plan(options, nullptr, &model, inputs, work.path() + "/head.gguf"));
 }
 

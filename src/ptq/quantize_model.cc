@@ -71,7 +71,7 @@ class Job {
     if (!options_.companions.empty()) model_.TakeCompanions(options_.companions);
     options_.sequence = std::min(options_.sequence, model_.config().context_length);
     calibration_ = CalibrationOf(options_, model_);
-    TrimHeap();  // The whole text was in memory
+    memory_ = PlanMemoryOf(options_, &model_, calibration_ ? &*calibration_ : nullptr);
   }
 
   QuantizeReport Run() {
@@ -99,7 +99,7 @@ class Job {
     if (!target) return;
     const std::string file = work.PlanFile();
     if (!fs::exists(file))
-      WritePlan(file, PlanFolder(options_, &*target, calibration_->tokens_BT).plan);
+      WritePlan(file, PlanFolder(options_, &*target, calibration_->tokens_BT, Room(work)).plan);
     plan_ = ReadPlan(file);
     const std::vector<Scheme> candidates =
         FolderCandidates(options_.types, options_.group, model_.config());
@@ -136,8 +136,12 @@ class Job {
             {"calibration_sha256", calibration_ ? calibration_->sha256 : ""}};
   }
 
+  ActivationRoom Room(const WorkFolder& work) const {
+    return memory_.activations_on_disk ? ActivationRoom(work.path()) : ActivationRoom();
+  }
+
   void RunLayers(WorkFolder* work) {
-    const ActivationRoom room;
+    const ActivationRoom room = Room(*work);
     LayerQuantizer quantizer(model_.config(), scheme_, options_, plan_ ? &schemes_ : nullptr, room);
     const int64_t layers = model_.config().num_layers;
     for (int64_t layer = 0; layer < work->layers_done(); ++layer)
@@ -228,6 +232,7 @@ class Job {
     report.calibration_tokens = calibration_ ? calibration_->tokens_BT.numel() : 0;
     report.scheme = plan_ ? "mixed types" : scheme_.weights.Describe();
     report.plan = plan_;
+    NoteMemory(memory_, &report);
     for (const nlohmann::json& line : ledger) {
       report.fallbacks += line["fallback"].is_null() ? 0 : 1;
       report.error += line["error"].get<double>() / static_cast<double>(report.matrices);
@@ -246,7 +251,9 @@ class Job {
   }
 
   void Check(const std::string& folder, const std::vector<nlohmann::json>& ledger,
-             QuantizeReport* report) const {
+             QuantizeReport* report) {
+    model_.Close();
+    TrimHeap();
     CheckValues(folder, ledger);
     if (!calibration_) return;
     const Divergence found =
@@ -260,9 +267,37 @@ class Job {
   SchemeMap schemes_;
   std::optional<SizePlan> plan_;
   std::optional<Calibration> calibration_;
+  MemoryPlan memory_;
 };
 
 }  // namespace
+
+MemoryPlan PlanMemoryOf(const QuantizeOptions& options, FloatModel* model,
+                        const Calibration* calibration) {
+  MemoryFacts facts;
+  facts.config = model->config();
+  if (calibration != nullptr) {
+    facts.sequences = calibration->tokens_BT.size(0);
+    facts.sequence = calibration->tokens_BT.size(1);
+  }
+  facts.gguf = MakesGguf(options);
+  facts.gptq = options.method == "gptq";
+  facts.trains = TrainsLayers(options);
+  facts.measures = TargetOf(options).has_value();
+  facts.importance = calibration != nullptr && options.method != "rtn";
+  facts.fp32_tables = model->DecodesTables();
+  facts.checkpoint = model->IsCheckpoint();
+  model->DropPages();
+  TrimHeap();  // Of what was in memory on the way: the text of the calibration
+  facts.base_bytes = ResidentBytes();
+  const MemoryPlan plan = PlanMemory(facts, options.memory.empty() ? 0 : ParseSize(options.memory));
+  return options.activations_on_disk ? PredictMemory(facts, true) : plan;
+}
+
+void NoteMemory(const MemoryPlan& plan, QuantizeReport* report) {
+  report->predicted_memory_bytes = plan.Largest().bytes;
+  report->activations_on_disk = plan.activations_on_disk;
+}
 
 void SetDivergence(const Divergence& found, double max_kl, QuantizeReport* report) {
   report->kl_tokens = found.tokens;
@@ -287,7 +322,9 @@ nlohmann::json ReportJson(const QuantizeReport& r) {
                          {"fallbacks", r.fallbacks},
                          {"kl_tokens", r.kl_tokens},
                          {"mean_kl", r.mean_kl},
-                         {"top1_agreement", r.top1_agreement}};
+                         {"top1_agreement", r.top1_agreement},
+                         {"predicted_memory_bytes", r.predicted_memory_bytes},
+                         {"activations_on_disk", r.activations_on_disk}};
   if (r.plan) json["plan"] = PlanJson(*r.plan);
   return json;
 }

@@ -12,10 +12,14 @@
 
 #include "data/token_source.h"
 #include "ptq/check.h"
+#include "ptq/memory_plan.h"
 #include "ptq/size_target.h"
 #include "recipe/quantize_settings.h"
 
 namespace tern::ptq {
+
+class FloatModel;
+struct Calibration;
 
 struct QuantizeOptions : recipe::QuantizeSettings {
   std::string source, output;
@@ -25,6 +29,7 @@ struct QuantizeOptions : recipe::QuantizeSettings {
   // Of a recipe, instead of `calibration`: a text whose training side is read, opened when needed.
   std::function<const data::TokenSource&()> training_text;
   bool discard_other_work = false;  // Unfinished work of another job is removed, not refused
+  bool activations_on_disk = false;  // Also where no limit asks for it
   int threads = 0;                  // Of the engine that checks the result
   std::function<void(int64_t layers_done, int64_t layers)> progress;
 
@@ -42,12 +47,21 @@ struct QuantizeReport {
   double mean_kl = 0, top1_agreement = 0;
   std::string scheme;            // In words
   std::optional<SizePlan> plan;  // Of a size that was asked for
+  int64_t predicted_memory_bytes = 0;  // Of the process at most
+  bool activations_on_disk = false;
 };
 
 // A GGUF file, by `to`, or of a size by the name of the output; else a folder.
 bool MakesGguf(const QuantizeOptions& options);
 
 nlohmann::json ReportJson(const QuantizeReport& report);
+
+// What the work is predicted to take of memory, by the options' limit. Throws InputError for one
+// that is too small. `calibration`: null: none.
+MemoryPlan PlanMemoryOf(const QuantizeOptions& options, FloatModel* model,
+                        const Calibration* calibration);
+
+void NoteMemory(const MemoryPlan& plan, QuantizeReport* report);
 
 // Notes what CompareWithSource found. Throws NumericError when max_kl is above 0 and exceeded.
 void SetDivergence(const Divergence& found, double max_kl, QuantizeReport* report);

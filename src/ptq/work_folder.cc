@@ -134,6 +134,11 @@ void WorkFolder::Finish(const std::string& folder) {
     throw ResourceError(StrCat("cannot name ", folder, " ", output_, ": ", error.message()));
   const std::string parent = fs::path(output_).parent_path().string();
   SyncPath(parent.empty() ? "." : parent);
+  // Its job last: while that is there, a process that is started again clears up what is left.
+  std::vector<fs::path> others;
+  for (const fs::directory_entry& entry : fs::directory_iterator(path_))
+    if (entry.path().filename() != "job.json") others.push_back(entry.path());
+  for (const fs::path& other : others) fs::remove_all(other);
   fs::remove_all(path_);
 }
 

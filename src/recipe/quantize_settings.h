@@ -46,6 +46,7 @@ struct QuantizeSettings {
   int64_t scale_steps = 0;  // ptq/scale_training.h, after the method; 0: none
   std::string imatrix;      // GGUF: ptq/importance.h; read when it exists, else written
   bool pure = false;        // GGUF: one type for all matrices
+  std::string memory;       // Limit of the process's memory, ptq/memory_plan.h: "2GiB"; empty: none
   bool allow_requantize = false;
   double max_kl = 0;  // Above 0: a result whose mean KL to the source is larger is refused
 };

@@ -62,6 +62,9 @@ void DescribeSettings(FieldVisitor& v, QuantizeSettings& s) {
          "steps", 0, 100000});
   v.Text("imatrix", s.imatrix, {"GGUF: importance matrix, read when it is there, else written"});
   v.Flag("pure", s.pure, {"GGUF: one type for all matrices"});
+  v.Text("memory", s.memory,
+         {"Limit of the whole process's memory, such as 2GiB; the activations of the calibration go "
+          "to the disk where they do not fit; empty: none"});
   v.Flag("allow_requantize", s.allow_requantize, {"Take a source that is quantized already"});
   v.Real("max_kl", s.max_kl,
          {"A result whose mean KL to the source is larger is an error; 0: any", "nats", 0, 1e6});

@@ -122,7 +122,8 @@ TEST_F(QuantizeModelTest, PassesAreTheDecodersForward) {
     const Calibration calibration =
         ReadCalibration(Tokens(1000), "text", nullptr, 40, /*sequence=*/16, /*tokens=*/128);
     const ModelConfig& config = model.config();
-    at::Tensor x_BTD = model.Embed(calibration.tokens_BT.view({-1})).view({8, 16, 256});
+    at::Tensor x_BTD = ActivationRoom().New({8, 16, 256});
+    model.Embed(calibration.tokens_BT, x_BTD);
     const nn::RopeTables rope = nn::MakeRopeTables(16, config.HeadDim(), config.rope_theta);
     for (int64_t layer = 0; layer < config.num_layers; ++layer) {
       const std::string prefix = StrCat("model.layers.", layer, ".");
