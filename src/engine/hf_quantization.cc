@@ -179,7 +179,9 @@ HfQuantization ReadFp8(const json& object, const JsonFields& q) {
   out.scale_name = "weight_scale_inv";
   out.schemes.push_back({ScaledCode::kFp8E4m3});
   ReadBlock(object, "weight_block_size", q.where(), &out.schemes[0]);
-  out.schemes[0].input = {InputRounding::Code::kFp8E4m3, out.schemes[0].block_k, 0};
+  const bool dynamic = q.GetOr<std::string>("activation_scheme", "dynamic") == "dynamic";
+  out.schemes[0].input = {dynamic ? InputRounding::Code::kFp8E4m3 : InputRounding::Code::kOther,
+                          out.schemes[0].block_k, 0};
   SayActivationsStay(q.where());
   return out;
 }

@@ -28,7 +28,7 @@ void RoundInputs(const InputRounding& rounding, const float* x, int64_t m, int64
                  const ParallelFor& parallel) {
   const bool fp8 = rounding.code == InputRounding::Code::kFp8E4m3;
   const float largest = fp8 ? kLargestCode : 127.5f;
-  const int64_t group = rounding.group > 0 ? rounding.group : k;
+  const int64_t group = rounding.group > 0 ? std::min(rounding.group, k) : k;
   parallel(m, /*grain=*/4, [&](int64_t row_begin, int64_t row_end) {
     std::vector<uint8_t> codes(static_cast<size_t>(group));
     for (int64_t at = row_begin * k; at < row_end * k;) {

@@ -80,8 +80,12 @@ class Layer {
     return scales.empty() || scales == Shape{1} || scales == Shape{1, 1};
   }
 
-  // One number, of all tokens.
+  // One number, of all tokens; where it is wanted and is none, the rounding is not done here.
   void ReadInputScale(bool wanted, InputRounding* input) {
+    if (!files_.Has("input_scale")) {
+      if (wanted) input->code = InputRounding::Code::kOther;
+      return;
+    }
     const SafetensorsTensor& tensor = files_.Get("input_scale");
     files_.Skip("input_scale");
     if (!wanted || input->code == InputRounding::Code::kNone) return;
@@ -119,7 +123,7 @@ class Layer {
         continue;
       }
       matrix->input = scheme.input;
-      if (files_.Has("input_scale")) ReadInputScale(scheme.static_input, &matrix->input);
+      ReadInputScale(scheme.static_input, &matrix->input);
       matrix->block_n = scheme.block_n == 0 ? n_ : scheme.block_n;
       matrix->block_k = scheme.block_k == 0 ? k_ : scheme.block_k;
       if (!scheme.symmetric) {

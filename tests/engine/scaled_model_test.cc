@@ -314,9 +314,10 @@ TEST(InputRoundingTest, IsDoneWhenTheFolderIsAsked) {
        {engine::InputRounding{Code::kInt8, 0, 0}, engine::InputRounding{Code::kFp8E4m3, 0, 0},
         engine::InputRounding{Code::kFp8E4m3, 16, 0},
         engine::InputRounding{Code::kFp8E4m3, 0, 0.01f},
-        engine::InputRounding{Code::kInt8, 0, 0.02f}}) {
+        engine::InputRounding{Code::kInt8, 0, 0.02f},
+        engine::InputRounding{Code::kFp8E4m3, int64_t{1} << 50, 0}}) {
     const std::vector<float> y = Rounded(rounding, x, 48, CodeActivations::kFolder);
-    const size_t group = rounding.group > 0 ? static_cast<size_t>(rounding.group) : 48;
+    const size_t group = rounding.group == 16 ? 16 : 48;
     for (size_t i = 0; i < x.size(); ++i) {
       double amax = 0;
       for (size_t j = i / group * group; j < (i / group + 1) * group; ++j)
@@ -364,7 +365,13 @@ TEST(InputRoundingTest, IsReadAndRefused) {
   group["group_size"] = 16;
   group["type"] = "float";
   EXPECT_EQ(load(group, "fp8"), (engine::InputRounding{Code::kFp8E4m3, 16, 0}));
+  group["group_size"] = int64_t{1} << 50;  // A group is a row at most
+  EXPECT_EQ(load(group, "fp8").group, int64_t{1} << 50);
   EXPECT_THROW(load(nullptr, "int8"), InputError);  // Asks for nothing
+  nlohmann::json fixed = token;
+  fixed["strategy"] = "tensor";
+  fixed["dynamic"] = false;
+  EXPECT_THROW(load(fixed, "int8"), InputError);  // There is no input_scale
   for (const auto& [key, value] : std::vector<std::pair<const char*, nlohmann::json>>{
            {"num_bits", 4}, {"symmetric", false}, {"strategy", "channel"}, {"dynamic", "local"}}) {
     nlohmann::json other = token;
