@@ -74,7 +74,10 @@ class DeviceSteps {
   int64_t size() const { return session_.size(); }
 
  private:
-  bool FewDecide() const { return deciding_ <= kernels::kTopKMost; }
+  // All of a small vocabulary are not few: Pick knows no penalty and draws in another order.
+  bool FewDecide() const {
+    return deciding_ <= kernels::kTopKMost && deciding_ < static_cast<int64_t>(choices_);
+  }
   DeviceSessionOptions WithTopK(DeviceSessionOptions options) const {
     options.top_k = FewDecide() ? deciding_ : 1;
     return options;

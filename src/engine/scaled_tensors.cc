@@ -1,6 +1,7 @@
 // See scaled_tensors.h.
 #include "engine/scaled_tensors.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -124,8 +125,8 @@ class Layer {
       }
       matrix->input = scheme.input;
       ReadInputScale(scheme.static_input, &matrix->input);
-      matrix->block_n = scheme.block_n == 0 ? n_ : scheme.block_n;
-      matrix->block_k = scheme.block_k == 0 ? k_ : scheme.block_k;
+      matrix->block_n = scheme.block_n == 0 ? n_ : std::min(scheme.block_n, n_);
+      matrix->block_k = scheme.block_k == 0 ? k_ : std::min(scheme.block_k, k_);
       if (!scheme.symmetric) {
         matrix->zero_points = files_
                                   .Take("weight_zero_point", "I32",

@@ -411,6 +411,7 @@ void Scheduler::Step() {
   std::erase_if(running_, [&](Running& running) {
     if (!running.done) return false;
     --running.ticket->running_;
+    if (running.failed) return true;  // Nobody may begin with its numbers
     const std::vector<int32_t> ran(running.generation.Ran().begin(),
                                    running.generation.Ran().end());
     prefixes_.Keep(ran, running.generation.TakeSequence());
@@ -443,8 +444,7 @@ void Scheduler::Finish(const Work& work, std::span<const float> logits) {
   } catch (const NumericError& error) {
     LogError("a request failed: ", error.what());
     running.ticket->Fail(500, error.what());
-    generation.Restart();  // Nobody may begin with its numbers
-    running.done = true;
+    running.done = running.failed = true;
   }
 }
 

@@ -100,7 +100,7 @@ class Scheduler {
     size_t choice;
     Generation generation;
     Ticket::Clock::time_point admitted, last_token{};
-    bool prompt_counted = false, done = false;
+    bool prompt_counted = false, done = false, failed = false;
   };
   // What one sequence does in a step.
   struct Work {
