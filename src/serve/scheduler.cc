@@ -264,21 +264,14 @@ int64_t Scheduler::PagesStillNeeded() const {
   return pages;
 }
 
-// Free ones, at least as many as wanted where texts of before can be let go for it.
-int64_t Scheduler::FreePages(int64_t wanted) {
-  prefixes_.MakeFree(wanted);
-  return cache_.free_pages();
-}
-
-// Pages that running sequences have.
+// Pages that running sequences have. The others are there for whoever needs them: free, or kept of
+// texts of before.
 int64_t Scheduler::UsedPages() const {
-  std::vector<int32_t> pages;
-  for (const Running& running : running_) {
-    const std::vector<int32_t>& own = running.generation.sequence().pages();
-    pages.insert(pages.end(), own.begin(), own.end());
-  }
-  std::sort(pages.begin(), pages.end());
-  return std::unique(pages.begin(), pages.end()) - pages.begin();
+  std::vector<bool> used(static_cast<size_t>(options_.pages));
+  for (const Running& running : running_)
+    for (const int32_t page : running.generation.sequence().pages())
+      used[static_cast<size_t>(page)] = true;
+  return std::count(used.begin(), used.end(), true);
 }
 
 // Shares what a text of before, or one that runs, has in common with a generation that has run
@@ -322,8 +315,9 @@ void Scheduler::Admit() {
       // Its prompt and some new tokens must fit besides what the others have. It waits for that,
       // and those behind it, too: otherwise small ones could pass it for ever.
       const auto prompt = std::ssize(ticket->waiting_.front().second.tokens);
-      const int64_t wanted = engine::KvCache::PagesFor(prompt) + 1 + PagesStillNeeded();
-      if (!running_.empty() && wanted > FreePages(wanted)) return;
+      if (!running_.empty() &&
+          engine::KvCache::PagesFor(prompt) + 1 > AvailablePages() - PagesStillNeeded())
+        return;
       next = std::move(ticket->waiting_.front());
       ticket->waiting_.pop_front();
       --waiting_;
@@ -340,52 +334,55 @@ void Scheduler::Admit() {
   }
 }
 
-// Gives `wanting` at least `pages` of the cache, besides those that this step has promised to older
-// sequences (`free_pages` are left): by preempting younger ones, the youngest first. They keep
-// their text so far and start again when there is room.
-bool Scheduler::MakeRoom(std::list<Running>::iterator wanting, int64_t pages, int64_t free_pages) {
-  for (auto at = running_.end(); pages > free_pages && --at != wanting;) {
+// Gives `wanting` at least `pages` of the cache, of `*available` that no older sequence has or was
+// promised in this step: by preempting younger ones, the youngest first. They keep their text so
+// far and start again when there is room.
+bool Scheduler::MakeRoom(std::list<Running>::iterator wanting, int64_t pages, int64_t* available) {
+  for (auto at = running_.end(); pages > *available && --at != wanting;) {
     if (at->generation.sequence().pages().empty()) continue;
-    const int64_t before = cache_.free_pages();
+    const int64_t before = UsedPages();
     at->generation.Restart();
-    free_pages += cache_.free_pages() - before;  // Others may share some
+    *available += before - UsedPages();  // Others may share some
     metrics_->CountPreempted();
   }
-  return pages <= free_pages;
+  return pages <= *available;
 }
 
 // Which tokens run in this step: the next one of every sequence whose prompt is in, and of the
 // others, in order of admission, as many as there are rows for.
 std::vector<Scheduler::Work> Scheduler::Plan() {
   std::vector<Work> plan;
-  int64_t rows = options_.step_rows, promised = 0;
+  int64_t rows = options_.step_rows, promised = 0, available = AvailablePages();
   for (auto at = running_.begin(); at != running_.end(); ++at) {
     Generation& generation = at->generation;
     const engine::Sequence& sequence = generation.sequence();
     const bool starts = sequence.size() == 0;
     if (starts && WaitsForOlder(at)) continue;
     const int64_t saved = starts && rows > 0 ? BeginWithKnown(&generation) : 0;
+    if (saved > 0) available = AvailablePages() - promised;  // Kept pages are in use again
     const int64_t pending = std::ssize(generation.Pending());
     const int64_t count = pending == 1 ? 1 : std::min(pending, rows);
     if (count == 0) continue;
     const int64_t held = std::ssize(sequence.pages());
-    const int64_t whole = engine::KvCache::PagesFor(sequence.size() + pending) - held;
-    const int64_t free_pages = FreePages(promised + whole) - promised;
     // One that starts (again) waits until all its tokens have room: no half prompts that have to
     // go again. The oldest always starts.
-    if (starts && at != running_.begin() && whole > free_pages) {
+    if (starts && at != running_.begin() &&
+        engine::KvCache::PagesFor(sequence.size() + pending) - held > available) {
       generation.Restart();  // What it begins with is not held meanwhile
+      if (saved > 0) available = AvailablePages() - promised;
       continue;
     }
     const int64_t pages = engine::KvCache::PagesFor(sequence.size() + count) - held;
-    if (!MakeRoom(at, pages, free_pages)) continue;
+    if (!MakeRoom(at, pages, &available)) continue;
     promised += pages;
+    available -= pages;
     metrics_->CountReusedTokens(saved);
     if (pending > 1) rows -= count;
     plan.push_back({&*at, count, generation.WantsAllRows()});
   }
   // The oldest fits alone into the cache (CheckFits), so there is always something to do.
   TERN_CHECK(!plan.empty(), running_.size(), " sequences and none can run");
+  prefixes_.MakeFree(promised);
   return plan;
 }
 

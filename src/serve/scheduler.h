@@ -113,11 +113,11 @@ class Scheduler {
   void DropEnded();
   void Admit();
   int64_t PagesStillNeeded() const;
-  int64_t FreePages(int64_t wanted);
   int64_t UsedPages() const;
+  int64_t AvailablePages() const { return options_.pages - UsedPages(); }
   int64_t BeginWithKnown(Generation* generation);
   bool WaitsForOlder(std::list<Running>::const_iterator younger) const;
-  bool MakeRoom(std::list<Running>::iterator wanting, int64_t pages, int64_t free_pages);
+  bool MakeRoom(std::list<Running>::iterator wanting, int64_t pages, int64_t* available);
   std::vector<Work> Plan();
   void Step();
   void FailAll(int status, const std::string& message);

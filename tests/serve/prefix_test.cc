@@ -2,8 +2,10 @@
 // and they give way to whatever needs their pages.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <utility>
 
+#include "serve/api_error.h"
 #include "serve/prefix_cache.h"
 #include "tests/serve/scheduler_fixture.h"
 
@@ -126,6 +128,41 @@ TEST_F(PrefixTest, ChoicesShareTheirPrompt) {
   for (size_t i = 0; i < choices.size(); ++i) EXPECT_TRUE(results[i] == RunAlone(choices[i])) << i;
   EXPECT_EQ(ValueOf(metrics_.Render({}), "tern_reused_tokens_total"), 4 * (99 / kPage) * kPage);
   ExpectAllReturned();
+}
+
+// What a request begins with is not let go to make room for it: it needs no other pages.
+TEST_F(PrefixTest, AConversationKeepsItsPagesBesideARunningText) {
+  Start(/*pages=*/13);
+  GenerationRequest first = Request(170, 10, 2);
+  const Result answer = Collect(*scheduler_->Submit({first}, kLong), 1)[0];
+  const auto running = scheduler_->Submit({Request(40, 150, 4)}, kLong);
+  ASSERT_TRUE(running->Next(kLong));  // Two pages and more; five are kept
+  GenerationRequest second = first;
+  for (const serve::ScoredToken& token : answer.tokens) second.tokens.push_back(token.id);
+  EXPECT_TRUE(Collect(*scheduler_->Submit({second}, kLong), 1)[0] == RunAlone(second));
+  EXPECT_EQ(ValueOf(metrics_.Render({}), "tern_reused_tokens_total"), 5 * kPage);
+  running->Cancel();
+  ExpectAllReturned();
+}
+
+// Sequences that share pages fail in one step, on several threads: every page comes back, and
+// nobody begins with their numbers.
+TEST_F(PrefixTest, NumbersThatGoBadGiveEveryPageBack) {
+  const TempFolder folder;
+  WriteServeModel(folder / "model.gguf");
+  engine::ModelWeights weights = engine::LoadModel(folder / "model.gguf");
+  weights.final_norm[0] = std::nanf("");
+  const engine::Engine engine(std::move(weights), 4);
+  engine_ = &engine;
+  Start(64);
+  for (int round = 0; round < 20; ++round) {
+    std::vector<GenerationRequest> choices(8, Request(3 * kPage, 5, 2));
+    const auto ticket = scheduler_->Submit(choices, kLong);
+    EXPECT_THROW(Collect(*ticket, choices.size()), serve::ApiError);
+  }
+  ExpectAllReturned();
+  EXPECT_EQ(scheduler_->gauges().kv_pages_kept, 0);
+  scheduler_.reset();  // Before its engine
 }
 
 // Log probabilities of a prompt need all its rows.
