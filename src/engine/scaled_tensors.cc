@@ -105,6 +105,20 @@ class Layer {
     }
   }
 
+  // `inputs_differ`: groups of layers that differ in their inputs alone fit, and which of them this
+  // layer is of (`targets`) is not read.
+  void TakeScheme(const ScaledScheme& scheme, bool inputs_differ, ScaledMatrix* matrix) {
+    matrix->input = scheme.input;
+    ReadInputScale(scheme.static_input, &matrix->input);
+    if (inputs_differ) matrix->input.code = InputRounding::Code::kOther;
+    matrix->block_n = scheme.block_n == 0 ? n_ : std::min(scheme.block_n, n_);
+    matrix->block_k = scheme.block_k == 0 ? k_ : std::min(scheme.block_k, k_);
+    if (scheme.symmetric) return;
+    matrix->zero_points =
+        files_.Take("weight_zero_point", "I32", {CeilDiv(n_, kPerWord), ScaleShape(scheme).back()})
+            .bytes;
+  }
+
   void ReadScales(ScaledMatrix* matrix) {
     const std::string& part = quantization_.scale_name;
     const SafetensorsTensor& scales = files_.Get(part);
@@ -116,25 +130,21 @@ class Layer {
                          : scales.dtype == "F16" ? ScaleType::kF16
                                                  : ScaleType::kBf16;
     matrix->scales = scales.bytes;
+    const ScaledScheme* found = nullptr;
+    bool inputs_differ = false;
     std::string wanted;
     for (const ScaledScheme& scheme : quantization_.schemes) {
       if (!Fits(scheme, *matrix, scales.shape)) {
         wanted += StrCat(wanted.empty() ? "" : "; or ", scheme.Describe(), ", which are ",
                          ShapeText(ScaleShape(scheme)));
-        continue;
+      } else if (found == nullptr) {
+        found = &scheme;
+      } else {
+        inputs_differ = inputs_differ || scheme.input != found->input ||
+                        scheme.static_input != found->static_input;
       }
-      matrix->input = scheme.input;
-      ReadInputScale(scheme.static_input, &matrix->input);
-      matrix->block_n = scheme.block_n == 0 ? n_ : std::min(scheme.block_n, n_);
-      matrix->block_k = scheme.block_k == 0 ? k_ : std::min(scheme.block_k, k_);
-      if (!scheme.symmetric) {
-        matrix->zero_points = files_
-                                  .Take("weight_zero_point", "I32",
-                                        {CeilDiv(n_, kPerWord), ScaleShape(scheme).back()})
-                                  .bytes;
-      }
-      return;
     }
+    if (found != nullptr) return TakeScheme(*found, inputs_differ, matrix);
     throw FormatError(StrCat(files_.folder(), ": ", files_.Name("weight"), " has scales ",
                              ShapeText(scales.shape),
                              files_.Has("weight_zero_point") ? " and zero points" : "",

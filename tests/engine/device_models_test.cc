@@ -148,6 +148,7 @@ INSTANTIATE_TEST_SUITE_P(
                       ScaledKind{"Int8Channel", "int8", "channel", 1, 0, false, "F32"},
                       ScaledKind{"Int8Tensor", "int8", "tensor", 0, 0, false, "F32"},
                       ScaledKind{"Fp8Channel", "fp8", "channel", 1, 0, false, "BF16"},
+                      ScaledKind{"Fp8BlockBeyond", "fp8", "block", int64_t{1} << 32, 32},
                       ScaledKind{"Fp8Tensor", "fp8", "tensor", 0, 0, false, "F32"}),
     [](const auto& info) { return info.param.name; });
 

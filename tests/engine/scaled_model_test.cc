@@ -42,6 +42,7 @@ const ScaledKind kKinds[] = {
     {"fp8_blockwise", "fp8", "block", 16, 32, false, "F32", "fp8"},
     {"int4_channel_f16", "int4", "channel", 1, 0, false, "F16"},
     {"int4_channel_asymmetric_bf16", "int4", "channel", 1, 0, true, "BF16"},
+    {"fp8_block_beyond", "fp8", "block", int64_t{1} << 32, int64_t{1} << 40},
 };
 
 void ExpectRefused(const std::string& path, const std::string& part) {
@@ -339,6 +340,27 @@ TEST(InputRoundingTest, IsDoneWhenTheFolderIsAsked) {
       }
     }
     EXPECT_NE(y, x);
+  }
+}
+
+// Two groups of layers whose weights are alike: which one a layer is of is not known.
+TEST(InputRoundingTest, IsRefusedWhereGroupsDifferInIt) {
+  for (const bool differ : {false, true}) {
+    TempFolder temp;
+    ScaledFolder scaled(ScaledKind{"", "int8", "channel", 1, 0});
+    nlohmann::json& groups = scaled.folder.config["quantization_config"]["config_groups"];
+    groups["group_0"]["input_activations"] = {
+        {"num_bits", 8}, {"type", "int"}, {"strategy", "token"}, {"dynamic", true}};
+    groups["group_1"] = groups["group_0"];
+    if (differ) groups["group_1"]["input_activations"] = nullptr;
+    scaled.folder.Write(temp / "hf");
+    engine::ModelWeights weights = engine::LoadModel(temp / "hf");
+    const auto ask = [&] { engine::SetActivations(engine::CodeActivations::kFolder, &weights); };
+    if (differ) {
+      EXPECT_THROW(ask(), InputError);
+    } else {
+      EXPECT_NO_THROW(ask());
+    }
   }
 }
 
