@@ -103,10 +103,11 @@ ProductShape ParseProductShape(const std::string& text) {
   const auto rows = std::from_chars(text.data(), end, shape.n);
   const bool cross = rows.ec == std::errc() && rows.ptr < end && *rows.ptr == 'x';
   const auto columns = std::from_chars(cross ? rows.ptr + 1 : end, end, shape.k);
-  if (!cross || columns.ec != std::errc() || columns.ptr != end || shape.n < 1 || shape.k < 256 ||
-      shape.k % 256 != 0) {
-    throw UsageError(StrCat("the shape is ", text,
-                            "; want outputs x inputs, the inputs a multiple of 256: 2560x6912"));
+  constexpr int64_t kMost = 1 << 30;
+  if (!cross || columns.ec != std::errc() || columns.ptr != end || shape.n < 1 || shape.n > kMost ||
+      shape.k < 256 || shape.k > kMost || shape.k % 256 != 0) {
+    throw UsageError(StrCat("the shape is ", text, "; want outputs x inputs, each at most ", kMost,
+                            ", the inputs a multiple of 256: 2560x6912"));
   }
   return shape;
 }

@@ -123,6 +123,7 @@ TEST_F(BenchCliTest, KernelsOfADevice) {
   EXPECT_EQ(rows[3]["tokens"], 9);
   for (const json& row : rows) EXPECT_GT(row["microseconds"], 0.0);
   EXPECT_EQ(Call({"kernels", "--device", "simt", "--shape", "64x100"}), 2);
+  EXPECT_EQ(Call({"kernels", "--device", "simt", "--shape", "4294967296x256"}), 2);
 }
 #endif
 
