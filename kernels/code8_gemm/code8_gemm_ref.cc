@@ -3,41 +3,14 @@
 
 #include "kernels/code8_gemm/code8_gemm_impl.h"
 #include "kernels/code_gemm/code_gemm_impl.h"
+#include "kernels/code_gemm/split_codes.h"
 #include "kernels/common/columns.h"
 
 namespace tern::kernels {
 namespace {
 
-// What codes are shifted by where a type has no minima.
-int32_t ZeroOf(CodeType type) {
-  switch (type) {
-    case CodeType::kQ4_0:
-      return 8;
-    case CodeType::kQ5_0:
-      return 16;
-    case CodeType::kQ8_0:
-      return 128;
-    case CodeType::kQ3K:
-      return 4;
-    case CodeType::kQ6K:
-      return 32;
-    case CodeType::kQ4_1:
-    case CodeType::kQ5_1:
-    case CodeType::kQ2K:
-    case CodeType::kQ4K:
-    case CodeType::kQ5K:
-      return 0;
-  }
-  return 0;
-}
-
-int64_t WeightsOfScale(CodeType type) {
-  const bool of16 = type == CodeType::kQ2K || type == CodeType::kQ3K || type == CodeType::kQ6K;
-  return of16 ? 16 : 32;
-}
-
 float Dot(const uint8_t* row, const Code8GemmArgs& args, int64_t m) {
-  const int64_t blocks = Int8Blocks(args.k), size = WeightsOfScale(args.type);
+  const int64_t blocks = Int8Blocks(args.k), size = SplitRun(args.type);
   const int32_t zero = ZeroOf(args.type);
   float lanes[16] = {};
   for (int64_t b = 0; b < blocks; ++b, row += BytesOf256(args.type)) {

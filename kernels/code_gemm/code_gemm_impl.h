@@ -44,5 +44,7 @@ struct CodeParts {
 CodeParts TakeApart(CodeType type, const uint8_t* block, int64_t blocks32, float token_scale);
 // Bytes of 256 weights.
 int64_t BytesOf256(CodeType type);
+// What the codes of a type without minima are shifted by; 0: it has minima.
+int ZeroOf(CodeType type);
 
 }  // namespace tern::kernels

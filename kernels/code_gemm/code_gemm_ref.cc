@@ -163,6 +163,28 @@ int64_t BytesOf256(CodeType type) {
   return 0;
 }
 
+int ZeroOf(CodeType type) {
+  switch (type) {
+    case CodeType::kQ4_0:
+      return 8;
+    case CodeType::kQ5_0:
+      return 16;
+    case CodeType::kQ8_0:
+      return 128;
+    case CodeType::kQ3K:
+      return 4;
+    case CodeType::kQ6K:
+      return 32;
+    case CodeType::kQ4_1:
+    case CodeType::kQ5_1:
+    case CodeType::kQ2K:
+    case CodeType::kQ4K:
+    case CodeType::kQ5K:
+      return 0;
+  }
+  return 0;
+}
+
 CodeParts TakeApart(CodeType type, const uint8_t* block, int64_t blocks32, float token_scale) {
   CodeParts parts{};
   switch (type) {

@@ -6,27 +6,6 @@
 #include "kernels/code_gemm/code_gemm_impl.h"
 
 namespace tern::kernels {
-namespace {
-
-// What is taken off an unsigned code of a type without shifts.
-int ZeroOf(CodeType type) {
-  switch (type) {
-    case CodeType::kQ4_0:
-      return 8;
-    case CodeType::kQ5_0:
-      return 16;
-    case CodeType::kQ8_0:
-      return 128;
-    case CodeType::kQ3K:
-      return 4;
-    case CodeType::kQ6K:
-      return 32;
-    default:
-      return 0;
-  }
-}
-
-}  // namespace
 
 int64_t SplitRun(CodeType type) {
   const bool of16 = type == CodeType::kQ2K || type == CodeType::kQ3K || type == CodeType::kQ6K;

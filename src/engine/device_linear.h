@@ -11,7 +11,8 @@
 namespace tern::engine {
 
 // Rows that tables multiply one by one, by the codes as they lie and with the numbers of the CPU's
-// fp32 products. More rows go to the device's dense product, codes expanded to fp16 first.
+// fp32 products. More rows go to the device's dense product, codes expanded to fp16 first: inputs
+// beyond 65504 become infinite there, which comes out as logits that are no numbers.
 inline constexpr int64_t kTableProductRows = 8;
 
 class DeviceInput {

@@ -49,12 +49,22 @@ DeviceMatrix DeviceUploader::Put(const LinearMatrix& matrix, ActivationRule rule
   return PutTable(std::get<ScaledMatrix>(matrix));
 }
 
+template <class T, class Fill>
+const T* DeviceUploader::PutMade(int64_t count, const Fill& fill) {
+  T* at = arena_.Take<T>(count);
+  if (at == nullptr) return nullptr;
+  std::vector<T> values(static_cast<size_t>(count));
+  fill(values.data());
+  device_.CopyIn(at, values.data(), count * static_cast<int64_t>(sizeof(T)));
+  return at;
+}
+
 template <class Matrix>
 TableView DeviceUploader::PutDecoded(const Matrix& matrix) {
-  std::vector<float> values(static_cast<size_t>(matrix.n * matrix.k));
-  for (int64_t row = 0; row < matrix.n; ++row) matrix.Decode(row, values.data() + row * matrix.k);
   TableView view = Shaped(matrix, TableType::kF32);
-  view.values = Put(values);
+  view.values = PutMade<float>(matrix.n * matrix.k, [&](float* out) {
+    for (int64_t row = 0; row < matrix.n; ++row) matrix.Decode(row, out + row * matrix.k);
+  });
   return view;
 }
 
@@ -70,25 +80,26 @@ TableView DeviceUploader::PutTable(const BlockMatrix& matrix) {
   if (matrix.type != GgmlType::kF16 && matrix.type != GgmlType::kBf16) return PutDecoded(matrix);
   TableView view =
       Shaped(matrix, matrix.type == GgmlType::kF16 ? TableType::kF16 : TableType::kBf16);
-  std::vector<uint16_t> values(static_cast<size_t>(matrix.n * matrix.k));
-  for (int64_t row = 0; row < matrix.n; ++row)  // In the model's order
-    std::memcpy(&values[static_cast<size_t>(row * matrix.k)], matrix.Row(row),
-                static_cast<size_t>(matrix.k) * sizeof(uint16_t));
-  view.values = Put(values);
+  view.values = PutMade<uint16_t>(matrix.n * matrix.k, [&](uint16_t* out) {
+    for (int64_t row = 0; row < matrix.n; ++row)  // In the model's order
+      std::memcpy(out + row * matrix.k, matrix.Row(row),
+                  static_cast<size_t>(matrix.k) * sizeof(uint16_t));
+  });
   return view;
 }
 
 TableView DeviceUploader::PutCodes(const BlockMatrix& matrix, kernels::CodeType type) {
   const int64_t run = kernels::SplitRun(type), runs = matrix.k / run;
-  std::vector<int8_t> codes(static_cast<size_t>(matrix.n * matrix.k));
+  const bool shifted = kernels::HasShifts(type);
   std::vector<float> scales(static_cast<size_t>(matrix.n * runs));
-  std::vector<float> shifts(kernels::HasShifts(type) ? scales.size() : 0);
-  for (int64_t row = 0; row < matrix.n; ++row)
-    kernels::SplitCodes(type, matrix.Row(row), matrix.k, codes.data() + row * matrix.k,
-                        scales.data() + row * runs,
-                        shifts.empty() ? nullptr : shifts.data() + row * runs);
+  std::vector<float> shifts(shifted ? scales.size() : 0);
   TableView view = Shaped(matrix, TableType::kInt8);
-  view.values = Put(codes);
+  view.values = PutMade<int8_t>(matrix.n * matrix.k, [&](int8_t* out) {
+    for (int64_t row = 0; row < matrix.n; ++row)
+      kernels::SplitCodes(type, matrix.Row(row), matrix.k, out + row * matrix.k,
+                          scales.data() + row * runs,
+                          shifted ? shifts.data() + row * runs : nullptr);
+  });
   view.scales = Put(scales);
   view.shifts = Put(shifts);
   view.block_k = static_cast<int>(run);
@@ -100,16 +111,16 @@ TableView DeviceUploader::PutTable(const ScaledMatrix& matrix) {
   const bool fp8 = matrix.code == ScaledCode::kFp8E4m3;
   TableView view = Shaped(matrix, fp8 ? TableType::kE4m3 : TableType::kInt8);
   if (fp8) {
-    view.values = Put(std::vector<std::byte>(matrix.codes.begin(), matrix.codes.end()));
+    view.values = Put(matrix.codes);
   } else {
-    std::vector<int8_t> codes(static_cast<size_t>(matrix.n * matrix.k));
-    for (int64_t row = 0; row < matrix.n; ++row) matrix.Codes(row, codes.data() + row * matrix.k);
-    view.values = Put(codes);
+    view.values = PutMade<int8_t>(matrix.n * matrix.k, [&](int8_t* out) {
+      for (int64_t row = 0; row < matrix.n; ++row) matrix.Codes(row, out + row * matrix.k);
+    });
   }
   const int64_t last = matrix.ScaleIndex(matrix.n - 1, (matrix.k - 1) / matrix.block_k);
-  std::vector<float> scales;
-  for (int64_t i = 0; i <= last; ++i) scales.push_back(matrix.Scale(i));
-  view.scales = Put(scales);
+  view.scales = PutMade<float>(last + 1, [&](float* out) {
+    for (int64_t i = 0; i <= last; ++i) out[i] = matrix.Scale(i);
+  });
   view.block_n = static_cast<int>(matrix.block_n);
   view.block_k = static_cast<int>(std::min(matrix.block_k, matrix.k));
   return view;
@@ -119,15 +130,16 @@ DeviceMatrix DeviceUploader::PutLinear(const TernaryMatrix& matrix, ActivationRu
   if (rule == ActivationRule::kInt8Token)
     return DeviceTernary{Put(matrix.t2), matrix.scale, static_cast<int>(matrix.n),
                          static_cast<int>(matrix.k)};
-  std::vector<float> row(static_cast<size_t>(matrix.k));
-  std::vector<int8_t> codes;
-  for (int64_t n = 0; n < matrix.n; ++n) {
-    kernels::DequantizeT2(matrix.t2.data() + n * kernels::T2RowBytes(matrix.k), 0, 1, matrix.k,
-                          /*scale=*/1.0f, row.data(), matrix.k);
-    for (const float value : row) codes.push_back(static_cast<int8_t>(value));
-  }
   TableView view = Shaped(matrix, TableType::kInt8);
-  view.values = Put(codes);
+  view.values = PutMade<int8_t>(matrix.n * matrix.k, [&](int8_t* out) {
+    std::vector<float> row(static_cast<size_t>(matrix.k));
+    for (int64_t n = 0; n < matrix.n; ++n) {
+      kernels::DequantizeT2(matrix.t2.data() + n * kernels::T2RowBytes(matrix.k), 0, 1, matrix.k,
+                            /*scale=*/1.0f, row.data(), matrix.k);
+      std::transform(row.begin(), row.end(), out + n * matrix.k,
+                     [](float value) { return static_cast<int8_t>(value); });
+    }
+  });
   view.scales = Put(std::vector<float>{matrix.scale});
   view.block_n = view.n;
   view.block_k = view.k;

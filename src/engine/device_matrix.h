@@ -47,6 +47,9 @@ class DeviceUploader {
 
  private:
   const void* PutBytes(const void* bytes, int64_t size_bytes);
+  // `count` values that fill(T*) makes; nothing is made while counting.
+  template <class T, class Fill>
+  const T* PutMade(int64_t count, const Fill& fill);
   kernels::TableView PutTable(const DenseMatrix& matrix);
   kernels::TableView PutTable(const BlockMatrix& matrix);
   kernels::TableView PutTable(const ScaledMatrix& matrix);

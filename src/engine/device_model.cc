@@ -76,10 +76,8 @@ std::string DeviceModel::Describe() const {
   };
   add(ternary, " ternary with int8 activations");
   add(int4, " of 4 bits with 16-bit activations");
-  add(tables, StrCat(" with fp32 activations, above ", kTableProductRows,
-                     " tokens at once in 16 "
-                     "bits by ",
-                     device_.dense_products()));
+  add(tables, StrCat(" with fp32 activations, above ", kTableProductRows, " tokens at once by ",
+                     device_.dense_products(), " (in 16 bits but for fp32 ones)"));
   return text;
 }
 

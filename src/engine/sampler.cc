@@ -77,7 +77,9 @@ int32_t Sampler::Next(std::span<const float> logits) {
 
 int32_t Sampler::Pick(std::span<const kernels::TokenLogit> best) {
   if (best.front().id < 0)
-    throw NumericError("a logit is NaN or +Inf, or all are -Inf: the model file is damaged");
+    throw NumericError(
+        "a logit is NaN or +Inf, or all are -Inf: the model file is damaged, or an activation is "
+        "beyond fp16's 65504, in which a device multiplies many tokens (--device cpu does not)");
   if (options_.temperature == 0) return best.front().id;
   candidates_.clear();
   for (const kernels::TokenLogit& token : best) candidates_.push_back({token.logit, token.id});

@@ -133,8 +133,9 @@ void CheckInputRounding(const ModelWeights& weights) {
       const Code code = matrix == nullptr ? Code::kNone : matrix->input.code;
       TERN_CHECK_INPUT(
           code != Code::kOther, weights.source, ": ", place.part,
-          " wants inputs rounded in a way that is not done here; symmetric 8 bits, for a "
-          "token, a group of columns, or FP8 by one scale, are. Leave --activations out");
+          " wants inputs rounded in a way that is not done here, or groups of layers with equal "
+          "weights differ in it; symmetric 8 bits, for a token, a group of columns, or by one "
+          "scale, are. Leave --activations out");
       asked = asked || code != Code::kNone;
     }
   }

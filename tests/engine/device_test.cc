@@ -42,6 +42,8 @@ class DeviceTest : public ::testing::TestWithParam<ArchName> {
 
   void TearDown() override { simt::EmulatorOptions() = {}; }
 
+  void ExpectTextsOfTheCpu(const text::PieceTable& table);
+
   TempFolder folder_;
   std::unique_ptr<kernels::Device> device_ = kernels::Device::Open("simt");
 };
@@ -113,8 +115,7 @@ TEST_F(DeviceTest, GreedyTokensAreThoseOfASession) {
 }
 
 // Greedy, a few candidates from the device, all logits: the text is the CPU's.
-TEST_F(DeviceTest, GeneratesTheTextOfTheCpu) {
-  const text::PieceTable table = ByteVocabulary();
+void DeviceTest::ExpectTextsOfTheCpu(const text::PieceTable& table) {
   GgufOptions files;
   files.tokenizer = &table;
   ModelConfig config = TinyConfig(ArchName::kLlama);
@@ -125,13 +126,27 @@ TEST_F(DeviceTest, GeneratesTheTextOfTheCpu) {
   const engine::DeviceModel model(engine.weights(), *device_);
   for (const engine::SamplingOptions& sampling :
        {engine::SamplingOptions{}, engine::SamplingOptions{1.2, 20, 0.95, 3},
-        engine::SamplingOptions{1.2, 0, 0.9, 3}, engine::SamplingOptions{0, 0, 1, 3, 0, 1.3}}) {
+        engine::SamplingOptions{1.2, 0, 0.9, 3}, engine::SamplingOptions{0, 0, 1, 3, 0, 5}}) {
     engine::GenerateOptions options;
     options.max_tokens = 12;
     options.sampling = sampling;
     EXPECT_EQ(engine::GenerateOnDevice(model, "ab", options, {}).text,
               engine::Generate(engine, "ab", options, {}).text);
   }
+}
+
+TEST_F(DeviceTest, GeneratesTheTextOfTheCpu) { ExpectTextsOfTheCpu(ByteVocabulary()); }
+
+// All choices are few enough for the device's top-k, which knows no repetition penalty.
+TEST_F(DeviceTest, GeneratesTheTextOfTheCpuFromFewChoices) {
+  text::PieceTable table = ByteVocabulary();
+  const auto drop_bytes = [](auto& list) {
+    list.erase(list.begin() + kFirstByteId, list.begin() + kFirstByteId + 256);
+  };
+  drop_bytes(table.pieces);
+  drop_bytes(table.types);
+  drop_bytes(table.scores);
+  ExpectTextsOfTheCpu(table);
 }
 
 TEST_F(DeviceTest, AMissingBarrierIsSeen) {
