@@ -4,6 +4,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 
+#include <algorithm>
 #include <limits>
 
 #include "base/error.h"
@@ -52,6 +53,36 @@ Range RangeOf(const WeightBlock& block) {
   return out;
 }
 
+// The ends of a block's range and what errors of theirs count: a range that clips them by so much
+// that these errors alone are no less than the least one known need not be looked at.
+class Ends {
+ public:
+  Ends(const WeightBlock& block, const Range& range) : min_(range.min), max_(range.max) {
+    for (int64_t row = 0; row < block.rows; ++row) {
+      const float* w = block.w + row * block.ldw;
+      for (int64_t i = 0; i < block.columns; ++i) {
+        const float importance = block.importance != nullptr ? block.importance[i] : 1.0f;
+        if (w[i] == min_) of_min_ = std::max(of_min_, importance);
+        if (w[i] == max_) of_max_ = std::max(of_max_, importance);
+      }
+    }
+  }
+
+  // At most RoundingError of the block for values between `a` and `b`: the larger of two of its
+  // terms, made by its operations, all of which keep the order of their operands.
+  double LeastError(float a, float b) const {
+    const auto [lo, hi] = std::minmax(a, b);
+    const auto term = [&](float w, float importance) {
+      const float clipped = std::max({w - hi, lo - w, 0.0f});
+      return clipped * clipped * importance;
+    };
+    return std::max(term(min_, of_min_), term(max_, of_max_));
+  }
+
+ private:
+  float min_, max_, of_min_ = 0, of_max_ = 0;
+};
+
 class Searcher {
  public:
   Searcher(const WeightFormat& format, const RangeSearch& range, float global)
@@ -62,6 +93,7 @@ class Searcher {
     const bool shared = range_.amax && !format_.has_global_scale;
     if (shared) range = {-*range_.amax, *range_.amax};
     if (shared || range_.method == RangeSearch::Method::kMinMax) return MinMax(range);
+    const Ends ends(block, range);
     Scale best = MinMax(range);
     double least = Error(block, best);
     const bool both = range_.signed_scale && grid_.integer && format_.symmetric;
@@ -73,6 +105,8 @@ class Searcher {
         Scale candidate = Candidate(range, part);
         candidate.scale *= sign;
         if (candidate.scale == best.scale && candidate.zero == best.zero) continue;
+        if (ends.LeastError(Value(grid_.lo, candidate), Value(grid_.hi, candidate)) >= least)
+          continue;
         const double error = Error(block, candidate);
         if (error < least) {
           least = error;
@@ -104,6 +138,10 @@ class Searcher {
   Scale Candidate(const Range& range, float part) const {
     if (!format_.symmetric) return WithZero(range.min * part, range.max * part);
     return {Rounded(Amax(range) * part / grid_.hi), 0};
+  }
+
+  float Value(float code, const Scale& scale) const {
+    return (code - scale.zero) * (scale.scale / global_);
   }
 
   double Error(const WeightBlock& block, const Scale& scale) const {

@@ -124,5 +124,44 @@ TEST(RoundingLoopsTest, SearchFindsTheSameScalesOnEveryInstructionSet) {
   }
 }
 
+// Ranges that the search passes over by their clipped ends alone would not have been taken.
+TEST(RoundingLoopsTest, SearchTakesTheBestOfAllRanges) {
+  constexpr int64_t kGroup = 32, kGroups = 64;
+  std::vector<float> w = Random(kGroup * kGroups, 8), importance = Random(kGroup, 9);
+  for (float& x : importance) x *= x;
+  for (int64_t g = 0; g < kGroups; g += 3) w[static_cast<size_t>(g * kGroup + g % kGroup)] *= 6;
+  for (const bool weighted : {false, true}) {
+    for (const int bits : {2, 3, 4, 8}) {
+      const WeightFormat format = IntFormat(bits, kGroup);
+      const Grid grid = format.grid();
+      RangeSearch range;
+      range.method = RangeSearch::Method::kMse;
+      range.signed_scale = true;
+      for (int64_t g = 0; g < kGroups; ++g) {
+        const WeightBlock block{w.data() + g * kGroup, 1, kGroup, kGroup,
+                                weighted ? importance.data() : nullptr};
+        float amax = 0;
+        for (int64_t i = 0; i < kGroup; ++i) amax = std::max(amax, std::fabs(block.w[i]));
+        float best = RoundScale(format.scale_dtype, amax / ((grid.hi - grid.lo) / 2));
+        double least = RoundingError(block, grid, best, 0);
+        for (int step = 0; step < range.steps; ++step) {
+          const float part =
+              1 - (1 - range.least) * static_cast<float>(step) / static_cast<float>(range.steps);
+          const float size = RoundScale(format.scale_dtype, amax * part / grid.hi);
+          for (const float s : {size, -size}) {
+            const double error = RoundingError(block, grid, s, 0);
+            if (error < least) {
+              least = error;
+              best = s;
+            }
+          }
+        }
+        EXPECT_EQ(FindSegmentScale(block.w, kGroup, format, range, block.importance, 1).scale, best)
+            << bits << " bits, group " << g;
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace tern::quant
