@@ -6,9 +6,10 @@
 #include <ATen/Parallel.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/argsort.h>
-#include <ATen/ops/cholesky_inverse.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/eye.h>
 #include <ATen/ops/linalg_cholesky_ex.h>
+#include <ATen/ops/linalg_solve_triangular.h>
 #include <ATen/ops/mm.h>
 
 #include <algorithm>
@@ -30,19 +31,37 @@ constexpr int64_t kBlock = 128;
 constexpr int64_t kRowGrain = 8;
 constexpr double kMaxDamping = 1.0;
 
-// Upper Cholesky factor of (H + damping * mean diagonal)^-1, fp32; nothing when it does not exist.
+constexpr int64_t kInverseBlock = 128;
+
+// The inverse of an upper triangular matrix, in place.
+void InvertUpper(at::Tensor u_KK) {
+  const int64_t k = u_KK.size(0), half = k / 2;
+  if (k <= kInverseBlock) {
+    u_KK.copy_(at::linalg_solve_triangular(u_KK, at::eye(k, u_KK.options()), /*upper=*/true));
+    return;
+  }
+  const at::Tensor first = u_KK.slice(0, 0, half).slice(1, 0, half),
+                   last = u_KK.slice(0, half).slice(1, half);
+  at::Tensor corner = u_KK.slice(0, 0, half).slice(1, half);
+  InvertUpper(first);
+  InvertUpper(last);
+  corner.copy_(at::mm(first, at::mm(corner, last)).neg_());
+}
+
+// The upper Cholesky factor R of (H + damping * mean diagonal)^-1 = R^T R, fp32; nothing when it
+// does not exist. With J the matrix that reverses an order and J H J = L L^T, H = (J L J) (J L J)^T
+// and R is the inverse of the upper triangular J L J.
 std::optional<at::Tensor> InverseFactor(const at::Tensor& h_KK, double damping) {
-  at::Tensor h = h_KK.to(at::kDouble);  // A copy: it is of another type
+  at::Tensor h = h_KK.flip({0, 1}).to(at::kDouble);
   h.diagonal().add_(damping * h.diagonal().mean().item<double>());
   auto [lower, info] = at::linalg_cholesky_ex(h);
   if (info.item<int>() != 0) return std::nullopt;
   h.reset();  // Two of these matrices at a time: they are the largest of the work on a layer
-  at::Tensor inverse = at::cholesky_inverse(lower);
+  at::Tensor factor = lower.flip({0, 1});
   lower.reset();
-  const auto [upper, upper_info] = at::linalg_cholesky_ex(inverse, /*upper=*/true);
-  inverse.reset();
-  if (upper_info.item<int>() != 0 || !upper.isfinite().all().item<bool>()) return std::nullopt;
-  return upper.to(at::kFloat).contiguous();
+  InvertUpper(factor);
+  if (!factor.isfinite().all().item<bool>()) return std::nullopt;
+  return factor.to(at::kFloat).contiguous();
 }
 
 // One pass over the columns of a matrix whose columns are in the order of the pass.

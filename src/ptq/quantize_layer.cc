@@ -1,8 +1,6 @@
 // See quantize_layer.h.
 #include "ptq/quantize_layer.h"
 
-#include <ATen/ops/zeros.h>
-
 #include <algorithm>
 #include <optional>
 #include <vector>
@@ -11,6 +9,7 @@
 #include "base/sha256.h"
 #include "ptq/channel_scales.h"
 #include "ptq/gptq.h"
+#include "ptq/hessian.h"
 #include "ptq/hqq.h"
 #include "ptq/product.h"
 
@@ -18,22 +17,6 @@ namespace tern::ptq {
 namespace {
 
 using quant::RangeSearch;
-
-// Sum of x x^T over the inputs of a step, as a mean of 2 x x^T.
-class Hessian {
- public:
-  void Add(const at::Tensor& x_MK) {
-    if (!sum_KK_.defined()) sum_KK_ = at::zeros({x_MK.size(1), x_MK.size(1)}, at::kFloat);
-    sum_KK_.add_(Product(x_MK.t(), x_MK));
-    tokens_ += x_MK.size(0);
-  }
-  at::Tensor Mean() const { return sum_KK_.mul(2.0 / static_cast<double>(tokens_)); }
-  int64_t tokens() const { return tokens_; }
-
- private:
-  at::Tensor sum_KK_;
-  int64_t tokens_ = 0;
-};
 
 // Lost part of the power of the outputs, or without a Hessian of the weights.
 double ErrorOf(const at::Tensor& w_NK, const at::Tensor& v_NK, const at::Tensor& h_KK) {
