@@ -16,6 +16,20 @@ using recipe::WeightQuantizer;
 
 constexpr int64_t kFp8Block = 128;  // DeepSeek-V3's blocks
 
+// BitLinear's weights as floats. Clipped: gradients where w / beta rounds to a level without being
+// clipped to it, as `inside` of the other formats.
+at::Tensor FakeTernary(const recipe::QuantizeRule& rule, const at::Tensor& w_NK,
+                       const quant::Noise* noise) {
+  const at::Tensor values_NK = w_NK.detach();
+  const quant::TernaryWeight q = quant::QuantizeTernary(values_NK);
+  at::Tensor inside_NK;
+  if (rule.clipped_gradient) inside_NK = values_NK.abs().mul_(1.0f / q.beta) <= 1.5;
+  return nn::StraightThrough(w_NK,
+                             noise != nullptr ? quant::FakeTernaryStochastic(values_NK, *noise)
+                                              : quant::Dequantize(q, q.beta),
+                             inside_NK);
+}
+
 }  // namespace
 
 std::optional<quant::WeightFormat> FormatOf(const recipe::QuantizeRule& rule) {
@@ -112,12 +126,7 @@ at::Tensor FakeQuantize(const recipe::QuantizeRule& rule, const at::Tensor& w_NK
     return QuantizeLearned(*learned, w_NK, scales.scale_N1);
   }
   const at::Tensor values_NK = w_NK.detach();
-  if (rule.weights == WeightQuantizer::kTernary) {
-    if (noise != nullptr)
-      return nn::StraightThrough(w_NK, quant::FakeTernaryStochastic(values_NK, *noise));
-    const quant::TernaryWeight q = quant::QuantizeTernary(values_NK);
-    return nn::StraightThrough(w_NK, quant::Dequantize(q, q.beta));
-  }
+  if (rule.weights == WeightQuantizer::kTernary) return FakeTernary(rule, w_NK, noise);
   const auto format = FormatOf(rule);
   TERN_CHECK(format.has_value(), "rules of none are taken out");
   at::Tensor inside_NK;

@@ -158,6 +158,26 @@ TEST(FakeQuantizeTest, GradientsGoStraightThrough) {
   EXPECT_TRUE(at::equal(w.grad(), c * inside));
 }
 
+// BitNet's absmean: c for every weight; clipped, for those that are within 1.5 beta, beta = mean|w|.
+TEST(FakeQuantizeTest, TernaryGradientsGoStraightThroughOrAreClipped) {
+  auto generator = at::detail::createCPUGenerator(4);
+  at::Tensor w = at::empty({4, 64}, at::kFloat).normal_(0, 0.02, generator).set_requires_grad(true);
+  const at::Tensor c = at::empty({4, 64}, at::kFloat).normal_(0, 1, generator);
+  const at::Tensor inside = w.detach().abs() <= 1.5 * w.detach().abs().mean();
+  ASSERT_GT(inside.logical_not().sum().item<int64_t>(), 20);  // Of 256; a Gaussian has 23 %
+  const quant::Noise noise{RandomStream(1, "rounding/test"), 0};
+  for (const quant::Noise* rounds : {static_cast<const quant::Noise*>(nullptr), &noise}) {
+    recipe::QuantizeRule rule = Rule("a", {"*"}, WeightQuantizer::kTernary);
+    if (rounds != nullptr) rule.rounding = recipe::Rounding::kStochastic;
+    for (const bool clipped : {false, true}) {
+      rule.clipped_gradient = clipped;
+      w.mutable_grad() = at::Tensor();
+      torch::autograd::backward({FakeQuantize(rule, w, {}, rounds)}, {c});
+      EXPECT_TRUE(at::equal(w.grad(), clipped ? c * inside : c)) << clipped;
+    }
+  }
+}
+
 // Engines make one matrix of q, k, v, and one of gate, up: each of the two has one scale for the
 // whole, NVFP4's global one or FP8's only one.
 TEST(QuantizedModelTest, FusedMatricesShareTheScaleOfTheTensor) {
