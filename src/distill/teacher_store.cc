@@ -74,6 +74,16 @@ void CheckKey(const h5::File& file, const TeacherStoreKey& key) {
   }
 }
 
+// What a damaged shard takes to go on.
+template <class Read>
+auto Reading(const Read& read) {
+  try {
+    return read();
+  } catch (const FormatError& error) {
+    throw FormatError(StrCat(error.what(), ". Delete this shard, and the next run makes it again"));
+  }
+}
+
 struct ShardData {
   std::vector<int32_t> ids;
   std::vector<float> log_probs;
@@ -175,9 +185,11 @@ void FillTeacherStore(const std::string& folder, const TeacherStoreKey& key, int
     const int64_t wanted = std::min(per_shard, count - first);
     ShardData data;
     if (fs::exists(path)) {
-      const int64_t samples = SamplesOf(path, key, first);
+      const int64_t samples = Reading([&] { return SamplesOf(path, key, first); });
       if (samples >= wanted) continue;
-      data = ReadShard(path, key, first, samples, batches);  // Short, and goes on
+      data = Reading([&] {  // Short, and goes on
+        return ReadShard(path, key, first, samples, batches);
+      });
     }
     for (auto i = std::ssize(data.hashes); i < wanted; ++i) {
       if (StopRequested()) {
@@ -201,10 +213,12 @@ struct TeacherStore::Impl {
 
   void Open(int64_t shard) {
     if (shard == open_shard) return;
-    file.emplace(h5::File::OpenForReading(ShardPath(folder, shard)));
-    hashes.resize(static_cast<size_t>(file->Info(kHashes).shape.at(0)));
-    file->Read(kHashes, h5::Type::kU64, hashes.data(),
-               static_cast<int64_t>(hashes.size() * sizeof(uint64_t)));
+    Reading([&] {
+      file.emplace(h5::File::OpenForReading(ShardPath(folder, shard)));
+      hashes.resize(static_cast<size_t>(file->Info(kHashes).shape.at(0)));
+      file->Read(kHashes, h5::Type::kU64, hashes.data(),
+                 static_cast<int64_t>(hashes.size() * sizeof(uint64_t)));
+    });
     open_shard = shard;
   }
 };
@@ -239,10 +253,12 @@ TeacherChunk TeacherStore::Rows(const data::Batch& batch, int64_t begin, int64_t
     TERN_CHECK_INPUT(within < std::ssize(impl_->hashes), impl_->file->path(), " has no sample ",
                      wanted, "; it holds ", impl_->hashes.size());
     CheckSample(impl_->file->path(), wanted, impl_->hashes[static_cast<size_t>(within)], hash);
-    impl_->file->ReadRange(kIds, h5::Type::kI32, within * entries, entries,
-                           ids.mutable_data_ptr<int32_t>() + row * entries);
-    impl_->file->ReadRange(kLogProbs, h5::Type::kF32, within * entries, entries,
-                           log_probs.mutable_data_ptr<float>() + row * entries);
+    Reading([&] {
+      impl_->file->ReadRange(kIds, h5::Type::kI32, within * entries, entries,
+                             ids.mutable_data_ptr<int32_t>() + row * entries);
+      impl_->file->ReadRange(kLogProbs, h5::Type::kF32, within * entries, entries,
+                             log_probs.mutable_data_ptr<float>() + row * entries);
+    });
   }
   return {{}, ids.to(at::kLong), log_probs};
 }
