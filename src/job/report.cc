@@ -102,9 +102,11 @@ std::string Lines(const recipe::ExportStage& stage, const nlohmann::json& r) {
 std::string Lines(const recipe::VerifyStage& stage, const nlohmann::json& r) {
   std::string text;
   for (const auto& file : r["files"]) {
+    const double bound = file.value("bound_mean_kl", 0.0);  // Absent in runs of older versions
     text += StrCat("- ", stage.id, ": ", file["format"].get<std::string>(), ": ",
                    file["ternary_weights"], " ternary weights equal, logits of ", file["tokens"],
-                   " tokens: mean KL ", Short(file["mean_kl"]), ", top-1 agreement ",
+                   " tokens: mean KL ", Short(file["mean_kl"]),
+                   bound > 0 ? StrCat(" (bound ", Short(bound), ")") : "", ", top-1 agreement ",
                    FormatFixed(100 * file["top1_agreement"].get<double>(), 1), " %\n");
   }
   for (const auto& made : r.value("quantized", nlohmann::json::array())) {

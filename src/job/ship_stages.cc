@@ -94,7 +94,8 @@ void VerifyExports(Context& context, const recipe::ExportStage& exported,
     const transfer::LogitsReport l = transfer::CompareLogits(
         decoder, std::move(weights), tokens, static_cast<int>(context.recipe().threads), bound);
     LogInfo("verified ", format, ": ", w.codes, " ternary weights and ", w.floats,
-            " other values equal, mean KL ", l.mean_kl, " over ", l.tokens, " tokens");
+            " other values equal, mean KL ", l.mean_kl, " over ", l.tokens, " tokens (bound ",
+            l.bound_mean_kl, ")");
     files->push_back({{"format", format},
                       {"ternary_matrices", w.matrices},
                       {"ternary_weights", w.codes},
