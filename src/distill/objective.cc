@@ -48,6 +48,7 @@ struct Objective::StepPlan {
   bool measures = false, trains = true;
   std::vector<at::Tensor> term_gradients;  // Of a micro-batch, by h
   std::vector<double> squares;             // Of the values' gradients, at weight 1
+  double loss = 0;                         // Of this process's sequences, weighted
 };
 
 double WeightAt(const recipe::LossWeight& weight, int64_t step, int64_t steps) {
@@ -293,6 +294,8 @@ void Objective::RunMicroBatch(const model::Decoder& student, const data::Batch& 
     total = total.defined() ? total + weighted : weighted;
   }
   if (total.defined()) losses.push_back(total * options.loss_scale);
+  const int64_t end = batch.batch / options.ranks * (options.rank + 1);
+  if (options.before_backward) options.before_backward(begin + options.micro_batch == end);
   torch::autograd::backward(losses, {});
 }
 
@@ -323,8 +326,11 @@ void Objective::RunMicroBatches(const model::Decoder& student, const data::Batch
   plan->logits.term_gradients = plan->measures ? &plan->term_gradients : nullptr;
   plan->ours.differentiates_inputs = plan->measures;
   plan->squares.assign(plan->values.size(), 0.0);
-  for (int64_t begin = 0; begin < batch.batch; begin += options.micro_batch)
+  const int64_t share = batch.batch / options.ranks, first = options.rank * share;
+  for (int64_t begin = first; begin < first + share; begin += options.micro_batch)
     RunMicroBatch(student, batch, begin, options, plan);
+  for (const LossValue& value : plan->values) plan->loss += value.weight * value.value;
+  if (options.ranks > 1) SumOverRanks(options, plan);
   if (!plan->measures) return;
   for (size_t i = 0; i < plan->values.size(); ++i) {
     LossValue& value = plan->values[i];
@@ -332,18 +338,30 @@ void Objective::RunMicroBatches(const model::Decoder& student, const data::Batch
   }
 }
 
+void Objective::SumOverRanks(const PassOptions& options, StepPlan* plan) const {
+  std::vector<double> numbers = plan->squares;
+  for (const LossValue& value : plan->values) numbers.push_back(value.value);
+  numbers = options.sum_over_ranks(numbers);
+  const size_t count = plan->values.size();
+  for (size_t i = 0; i < count; ++i) {
+    plan->squares[i] = numbers[i];
+    plan->values[i].value = numbers[count + i];
+  }
+}
+
 StepLosses Objective::ForwardBackward(const model::Decoder& student, const data::Batch& batch,
                                       int64_t step, const PassOptions& options) const {
   StepLosses out;
   if (IsGenerated(stage_.losses.generated, seed_, stage_.id, step)) {
+    TERN_CHECK(options.ranks == 1, "WhyNotByRanks lets no generated text through");
     const data::Batch written = Generate(student, batch, step, options, &out);
     if (out.written_tokens > 0) {
-      out.values = Minimise(student, written, step, options, true);
+      Minimise(student, written, step, options, true, &out);
       return out;
     }
     out = {};  // No row's first document has a label to write from: the text as it is
   }
-  out.values = Minimise(student, batch, step, options, false);
+  Minimise(student, batch, step, options, false, &out);
   return out;
 }
 
@@ -365,11 +383,10 @@ data::Batch Objective::Generate(const model::Decoder& student, const data::Batch
   return written;
 }
 
-std::vector<LossValue> Objective::Minimise(const model::Decoder& student, const data::Batch& batch,
-                                           int64_t step, const PassOptions& options,
-                                           bool is_generated) const {
-  TERN_CHECK(batch.batch % options.micro_batch == 0, batch.batch, " sequences in micro-batches of ",
-             options.micro_batch);
+void Objective::Minimise(const model::Decoder& student, const data::Batch& batch, int64_t step,
+                         const PassOptions& options, bool is_generated, StepLosses* out) const {
+  TERN_CHECK(batch.batch % (options.ranks * options.micro_batch) == 0, batch.batch,
+             " sequences on ", options.ranks, " ranks in micro-batches of ", options.micro_batch);
   StepPlan plan = MakePlan(batch, step, options, is_generated);
   LossBalance* balance = options.balance;
   bool observes = balance != nullptr && balance->IsDue(step);
@@ -386,7 +403,8 @@ std::vector<LossValue> Objective::Minimise(const model::Decoder& student, const 
   plan.measures = options.measures_gradients || observes;
   RunMicroBatches(student, batch, options, &plan);
   if (observes) balance->Observe(plan.values);
-  return plan.values;
+  out->values = plan.values;
+  out->loss = plan.loss;
 }
 
 namespace {

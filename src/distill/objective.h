@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -34,11 +35,19 @@ struct PassOptions {
   // Not null: multiplies the weights, and gets what is measured when it is due.
   LossBalance* balance = nullptr;
   int32_t stop_token = -1;  // That ends a generated text
+  // This process is `rank` of `ranks` that share the step: it takes sequences [rank, rank + 1) * B
+  // / ranks. REQUIRES: ranks * micro_batch divides B; of several ranks no generated text.
+  int rank = 0, ranks = 1;
+  // With several ranks: adds numbers over them, the same on all, and what is called before each
+  // backward pass that adds to .grad; last: of the step.
+  std::function<std::vector<double>(const std::vector<double>&)> sum_over_ranks;
+  std::function<void(bool last)> before_backward;
 };
 
 // What a step minimised, and on what.
 struct StepLosses {
-  std::vector<LossValue> values;  // The losses used, in a fixed order
+  std::vector<LossValue> values;  // The losses used, in a fixed order, of all ranks
+  double loss = 0;                // Sum of weight * value of this process's sequences
   // Of a step on generated text, "student" or "teacher" wrote it; else empty.
   std::string written_by;
   int64_t written_tokens = 0;
@@ -79,9 +88,8 @@ class Objective {
   // The batch's prompts continued by whom the recipe says; fills what the step tells of it.
   data::Batch Generate(const model::Decoder& student, const data::Batch& batch, int64_t step,
                        const PassOptions& options, StepLosses* out) const;
-  std::vector<LossValue> Minimise(const model::Decoder& student, const data::Batch& batch,
-                                  int64_t step, const PassOptions& options,
-                                  bool is_generated) const;
+  void Minimise(const model::Decoder& student, const data::Batch& batch, int64_t step,
+                const PassOptions& options, bool is_generated, StepLosses* out) const;
   void RunMicroBatch(const model::Decoder& student, const data::Batch& batch, int64_t begin,
                      const PassOptions& options, StepPlan* plan) const;
   // What the teacher says of the rows of a micro-batch.
@@ -92,6 +100,8 @@ class Objective {
   using IndexedLosses = std::vector<std::pair<size_t, at::Tensor>>;
   IndexedLosses FeatureLosses(const at::Tensor& rows_M, int64_t batch, int64_t tokens, double share,
                               StepPlan* plan) const;
+  // What this process has measured becomes what all ranks have.
+  void SumOverRanks(const PassOptions& options, StepPlan* plan) const;
   // Adds the squares of the losses' gradients in a micro-batch whose graph is whole.
   void Measure(const at::Tensor& h_MD, const IndexedLosses& features, StepPlan* plan) const;
   void RunMicroBatches(const model::Decoder& student, const data::Batch& batch,

@@ -11,6 +11,7 @@
 #include "data/token_file.h"
 #include "job/start.h"
 #include "recipe/schema.h"
+#include "train/placement.h"
 #include "train/train.h"
 
 namespace tern::job {

@@ -21,7 +21,7 @@
 #include "recipe/check.h"
 #include "recipe/fingerprint.h"
 #include "recipe/schema.h"
-#include "train/train.h"
+#include "train/placement.h"
 
 namespace tern::job {
 namespace {
@@ -167,7 +167,7 @@ void CheckJob(const recipe::LoadedRecipe& loaded, int ranks, const c10::Device& 
     if (const auto* train = std::get_if<recipe::TrainStage>(&stage)) {
       CheckMachine(loaded.recipe, *train, device);
       const std::string why = ranks > 1 ? tern::train::WhyNotByRanks(loaded.recipe, *train) : "";
-      if (!why.empty()) throw RecipeError(why + ". Run it without --ranks");
+      if (!why.empty()) throw RecipeError(why);
       plan::CheckBudget(loaded.recipe,
                         plan::PlanTraining(loaded.recipe, *train, 0, {.ranks = ranks}));
     }

@@ -227,9 +227,12 @@ std::optional<distill::TeacherStore> OpenTeacherStore(Context& context,
   };
   const int64_t count = stage.steps * (stage.tokens_per_step / stage.sequence_length);
   ProgressLine progress(stage.id, "samples of the teacher", {});
-  distill::FillTeacherStore(recipe.teacher_store, key, count, asked, batches,
-                            train::ComputeTypeOf(stage.precision),
-                            [&](int64_t done, int64_t) { progress.Update(done); });
+  const auto fill = [&] {
+    distill::FillTeacherStore(recipe.teacher_store, key, count, asked, batches,
+                              train::ComputeTypeOf(stage.precision),
+                              [&](int64_t done, int64_t) { progress.Update(done); });
+  };
+  context.group == nullptr ? fill() : context.group->OnRoot(fill);  // One fills it, all read it
   progress.Finish();
   return distill::TeacherStore(recipe.teacher_store, key, count);
 }

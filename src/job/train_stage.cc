@@ -13,6 +13,7 @@
 #include "metrics/metrics_log.h"
 #include "plan/plan.h"
 #include "train/attention_backend.h"
+#include "train/placement.h"
 #include "train/tensor_memory.h"
 #include "train/train.h"
 

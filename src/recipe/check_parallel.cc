@@ -15,7 +15,7 @@ std::string NotWithTensor(const Recipe& recipe) {
   for (const Stage& stage : recipe.stages) {
     const auto* train = std::get_if<TrainStage>(&stage);
     if (train == nullptr) continue;
-    const std::string what = TrainedByOneProcess(*train);
+    const std::string what = TrainedByWholeModels(*train);
     if (!what.empty()) return StrCat(train->id, ".", what);
   }
   return "";
@@ -46,11 +46,15 @@ void CheckTensor(const Recipe& recipe, bool shape_is_known) {
 
 }  // namespace
 
-std::string TrainedByOneProcess(const TrainStage& stage) {
+std::string TrainedByWholeModels(const TrainStage& stage) {
   if (stage.lora.rank > 0) return "lora";
   if (!stage.freeze.empty()) return "freeze";
   if (!stage.quantize.rules.empty() || stage.quantize.warmup_steps > 0) return "quantize";
   return IsPlain(stage.losses) ? "" : "losses";
+}
+
+bool HasLateGradients(const TrainStage& stage) {
+  return stage.lora.rank > 0 || !stage.quantize.rules.empty();
 }
 
 void CheckParallel(const Recipe& recipe, bool shape_is_known) {

@@ -14,10 +14,11 @@
 #include "plan/rank_share.h"
 #include "plan/step_memory.h"
 #include "plan/tensor_split.h"
+#include "recipe/check_parallel.h"
+#include "train/placement.h"
 #include "train/schedule.h"
 #include "train/step.h"
 #include "train/tensor_memory.h"
-#include "train/train.h"
 #include "train/train_state.h"
 
 namespace tern::train {
@@ -115,7 +116,10 @@ void Step(const recipe::TrainStage& stage, const data::Batch& batch, parallel::G
 
 DryRunResult DryRun(const recipe::Recipe& recipe, const recipe::TrainStage& stage,
                     parallel::Group& group, int64_t tokens) {
-  const std::string why = WhyNotByRanks(recipe, stage);
+  std::string why = WhyNotByRanks(recipe, stage);
+  const std::string what = recipe::TrainedByWholeModels(stage);
+  if (why.empty() && !what.empty())
+    why = StrCat(stage.id, ": a dry run knows plain training only; found ", what);
   if (!why.empty()) throw RecipeError(why);
   const int64_t sequences = stage.tokens_per_step / stage.sequence_length;
   const int64_t data_ranks = plan::DataRanks(recipe.parallel, group.size());

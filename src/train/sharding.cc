@@ -35,7 +35,7 @@ int64_t LayerOf(const std::string& name) {
 }  // namespace
 
 Sharding::Sharding(parallel::Group* group, const recipe::ParallelConfig& config,
-                   model::Decoder* decoder)
+                   model::Decoder* decoder, bool has_late_gradients)
     : ranks_(group),
       group_(group),
       shards_(group),
@@ -57,7 +57,10 @@ Sharding::Sharding(parallel::Group* group, const recipe::ParallelConfig& config,
   }
   if (config.shard == recipe::Sharding::kNone) {
     std::vector<at::Tensor> leaves;
-    for (const model::Parameter& parameter : whole_) leaves.push_back(parameter.value);
+    for (const model::Parameter& parameter : whole_) {
+      if (parameter.value.requires_grad()) leaves.push_back(parameter.value);
+    }
+    if (has_late_gradients || leaves.empty()) return;
     reducer_ = std::make_unique<parallel::GradientReducer>(
         *group_, leaves, static_cast<int64_t>(config.bucket_mib * (1 << 20)));
   } else {
@@ -119,6 +122,7 @@ void Sharding::Spread(model::Decoder* decoder) {
       continue;
     }
     owned_[i].value = whole_[i].value.detach().narrow(0, first, rows);
+    if (!whole_[i].value.requires_grad()) continue;
     torch::autograd::impl::set_post_acc_grad_hooks(
         whole_[i].value, std::make_unique<AfterAccumulate>([this, i] {
           if (config_.shard == recipe::Sharding::kZero1 && !last_) return;
@@ -164,6 +168,13 @@ Sharding::SavedRows Sharding::RowsToSave(size_t parameter, const at::Tensor& own
   if (slices.empty()) take(tensor_.get());
   if (by_columns) saved = JoinColumns(parameter, saved);
   return saved;
+}
+
+Sharding::SavedRows Sharding::RowsToSave(const at::Tensor& common) const {
+  if (group_ == nullptr) return {common};
+  const parallel::RowSplit split = parallel::SplitRows(common.size(0), 1, group_->size());
+  return {common.narrow(0, split.first(group_->rank()), split.rows(group_->rank())),
+          split.first(group_->rank())};
 }
 
 // Of rows that all ranks of the tensor group have in part, whole ones: this rank's share of them.
@@ -244,27 +255,47 @@ void Sharding::SumReplicas() {
   const at::NoGradGuard no_grad;
   std::vector<parallel::Pending> pending;
   for (size_t i = 0; i < whole_.size(); ++i) {
-    if (!spread(i) || owned_[i].value.size(0) == 0) continue;
+    if (!spread(i) || !owned_[i].value.grad().defined()) continue;
     pending.push_back(replicas_->AllReduceSum(owned_[i].value.grad(), "replica gradients"));
   }
   for (parallel::Pending& sum : pending) sum.Wait();
 }
 
-// Norms and biases: all in one sum.
+// Norms and biases, all in one sum; with shard: none the matrices one by one.
 void Sharding::SumSmallGradients() {
-  const at::NoGradGuard no_grad;
-  std::vector<at::Tensor> grads, flat;
+  std::vector<at::Tensor> small;
   for (size_t i = 0; i < whole_.size(); ++i) {
     if (spread(i)) continue;
-    grads.push_back(whole_[i].value.grad());
-    flat.push_back(grads.back().reshape({-1}));
+    const at::Tensor& grad = whole_[i].value.grad();
+    if (!grad.defined()) continue;  // Frozen
+    if (grad.dim() == 2 && config_.shard == recipe::Sharding::kNone) {
+      SumTogether({grad}, "gradients");
+    } else {
+      small.push_back(grad);
+    }
   }
+  SumTogether(std::move(small), "small gradients");
+}
+
+void Sharding::SumGradients(const std::vector<model::Parameter>& common) {
+  if (group_ == nullptr) return;
+  std::vector<at::Tensor> grads;
+  for (const model::Parameter& parameter : common) grads.push_back(parameter.value.grad());
+  SumTogether(std::move(grads), "gradients beside the model");
+}
+
+void Sharding::SumTogether(std::vector<at::Tensor> tensors, const char* kind) {
+  const at::NoGradGuard no_grad;
+  std::erase_if(tensors, [](const at::Tensor& tensor) { return !tensor.defined(); });
+  if (tensors.empty()) return;
+  std::vector<at::Tensor> flat;
+  for (const at::Tensor& tensor : tensors) flat.push_back(tensor.reshape({-1}));
   const at::Tensor sum = at::cat(flat);
-  group_->AllReduceSum(sum, "small gradients").Wait();
+  group_->AllReduceSum(sum, kind).Wait();
   int64_t at = 0;
-  for (at::Tensor& grad : grads) {
-    grad.copy_(sum.narrow(0, at, grad.numel()).view(grad.sizes()));
-    at += grad.numel();
+  for (at::Tensor& tensor : tensors) {
+    tensor.copy_(sum.narrow(0, at, tensor.numel()).view(tensor.sizes()));
+    at += tensor.numel();
   }
 }
 
@@ -272,7 +303,7 @@ std::vector<double> Sharding::SumSquares(std::vector<double> squares) {
   if (group_ != nullptr && !reducer_) {
     const auto all = shards_->GatherNumbers(squares);
     for (size_t i = 0; i < squares.size(); ++i) {
-      if (!spread(i)) continue;  // All ranks have the same.
+      if (i >= whole_.size() || !spread(i)) continue;  // All ranks have the same.
       squares[i] = 0;
       for (const std::vector<double>& of_rank : all) squares[i] += of_rank[i];
     }

@@ -1,7 +1,8 @@
 // How parameters, gradients and optimizer state are spread over the ranks of a training, and how
 // they come together: the one place that knows parallel.shard and parallel.tensor. Rows of matrices
 // are spread, norms and biases never are. One process: nothing is spread and nothing is sent.
-//   none   gradients are summed by libtorch's Reducer while backward runs
+//   none   gradients are summed by libtorch's Reducer while backward runs; with fake quantizers or
+//          adapters at the end of the step, when these have passed them on
 //   zero1  every rank updates its rows of each matrix and gathers the others' new values; gradients
 //          are exchanged once a step (ZeRO-1 of arXiv 1910.02054)
 //   zero2  as zero1, and gradients are exchanged and dropped after each micro-batch
@@ -39,8 +40,11 @@ class Sharding {
   // group: null for one process; else all ranks call together. zero3 replaces the decoder's
   // BitLinear matrices by this rank's rows, parallel.tensor what is cut by its slices. Both must
   // outlive this; the decoder's values are not looked at yet. Throws RecipeError when
-  // parallel.shard_size or parallel.tensor does not divide the ranks.
-  Sharding(parallel::Group* group, const recipe::ParallelConfig& config, model::Decoder* decoder);
+  // parallel.shard_size or parallel.tensor does not divide the ranks. has_late_gradients: some are
+  // made after the step's last backward pass; those of shard: none are then summed at the end.
+  // Parameters that require no gradient are left as they are.
+  Sharding(parallel::Group* group, const recipe::ParallelConfig& config, model::Decoder* decoder,
+           bool has_late_gradients = false);
   ~Sharding();
 
   // One for each parameter of the decoder: what this rank updates, and whose moments it keeps.
@@ -61,6 +65,8 @@ class Sharding {
     int64_t first = 0;
   };
   SavedRows RowsToSave(size_t parameter, const at::Tensor& owned) const;
+  // The same of a tensor beside the decoder's parameters, which all ranks have.
+  SavedRows RowsToSave(const at::Tensor& common) const;
 
   // Axes of the ranks; one process: 0 of 1. Ranks of one tensor group run the same sequences.
   int data_rank() const { return group_ == nullptr ? 0 : group_->rank(); }
@@ -75,6 +81,8 @@ class Sharding {
   void BeforeBackward(bool last);
   // After the last backward pass of a step: the owned parts' .grad hold the sums over all ranks.
   void FinishGradients();
+  // Sums .grad of parameters beside the decoder's, which all ranks have, over the data ranks.
+  void SumGradients(const std::vector<model::Parameter>& common);
   // From the squares of the 2-norms of the owned gradients to those of the whole ones, same bits on
   // every rank.
   std::vector<double> SumSquares(std::vector<double> squares);
@@ -97,6 +105,8 @@ class Sharding {
   void FinishExchange();
   void SumReplicas();
   void SumSmallGradients();
+  // Sums what of `tensors` is defined over the data ranks, in place, all in one piece.
+  void SumTogether(std::vector<at::Tensor> tensors, const char* kind);
 
   parallel::Group* ranks_;  // All of them
   // With parallel.tensor, else null: the ranks that share this one's products, and those with the

@@ -62,7 +62,7 @@ double ForwardBackward(const model::Decoder& decoder, const data::Batch& batch,
     torch::autograd::backward({loss}, {});
     loss_sum += loss.item<double>();
   }
-  if (options.sharding) options.sharding->FinishGradients();
+  if (options.sharding && options.finishes_gradients) options.sharding->FinishGradients();
   return loss_sum;
 }
 

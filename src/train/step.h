@@ -29,6 +29,9 @@ struct StepOptions {
   // / ranks of the step's B. REQUIRES: ranks * micro_batch divides B.
   int rank = 0, ranks = 1;
   Sharding* sharding = nullptr;  // Not null: gradients go where it wants them
+  // Gradients of the step are whole after its passes; else the caller makes the last of them and
+  // calls Sharding::FinishGradients.
+  bool finishes_gradients = true;
 };
 
 // Negative log-likelihood of this process's targets, divided by the number of the whole step's

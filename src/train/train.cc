@@ -16,7 +16,6 @@
 #include "distill/objective.h"
 #include "eval/perplexity.h"
 #include "qat/quantized_model.h"
-#include "recipe/check_parallel.h"
 #include "recipe/frozen.h"
 #include "train/attention_backend.h"
 #include "train/checkpointer.h"
@@ -59,33 +58,6 @@ std::vector<model::Parameter> ExtraParameters(const std::optional<distill::Objec
   return extra;
 }
 
-}  // namespace
-
-std::string WhyNotByRanks(const recipe::Recipe& recipe, const recipe::TrainStage& stage) {
-  std::string what = recipe::TrainedByOneProcess(stage);
-  if (!recipe.start.from.empty() && recipe.parallel.shard == recipe::Sharding::kZero3)
-    what = "model.from with parallel.shard zero3";
-  if (what.empty()) return "";
-  return StrCat(stage.id, ": ", what, " is trained by one process; found several ranks");
-}
-
-std::string WhyNotOnGpu(const recipe::Recipe& recipe, const recipe::TrainStage& stage) {
-  const char* what = nullptr;
-  if (recipe.parallel.tensor > 1) what = "parallel.tensor";
-  if (!stage.quantize.rules.empty()) what = "quantize.rules";
-  if (stage.lora.rank > 0) what = "lora";
-  if (what == nullptr) return "";
-  return StrCat(stage.id, ": ", what, " is trained on CPUs only");
-}
-
-at::Device DeviceOf(const recipe::Recipe& recipe, const recipe::TrainStage& stage,
-                    const at::Device& of_rank) {
-  const bool stays = stage.device == "cpu" || !WhyNotOnGpu(recipe, stage).empty();
-  return stays ? at::Device(at::kCPU) : of_rank;
-}
-
-namespace {
-
 class Trainer {
  public:
   explicit Trainer(const TrainJob& job);
@@ -104,6 +76,8 @@ class Trainer {
   StepLogOptions LogOptions() const;
   std::unique_ptr<data::BatchLoader> MakeLoader() const;
   StepOptions ForwardOptions(nn::BitLinearObserver* observer);
+  // Of a step of so many sequences in all.
+  distill::PassOptions ObjectiveOptions(const StepOptions& step, int64_t sequences);
   // Gradients and the loss of one step; the parts of the loss when there are several.
   void ForwardBackwardPasses(const data::Batch& batch, nn::BitLinearObserver* observer,
                              StepRecord* record);
@@ -235,6 +209,35 @@ StepOptions Trainer::ForwardOptions(nn::BitLinearObserver* observer) {
   options.loss_scale = state_.scaler.scale();
   options.observer = observer;
   options.quantized_share = qat::QuantizedShare(stage_.quantize, state_.step);
+  options.finishes_gradients = false;
+  return options;
+}
+
+distill::PassOptions Trainer::ObjectiveOptions(const StepOptions& step, int64_t sequences) {
+  distill::PassOptions options;
+  options.compute = step.compute;
+  options.checkpoint_blocks = step.checkpoint_blocks;
+  options.micro_batch = step.micro_batch;
+  options.chunk_rows = step.loss_chunk_tokens;
+  options.loss_scale = step.loss_scale;
+  options.observer = step.observer;
+  options.quantized_share = step.quantized_share;
+  options.first_sample = (state_.step + state_.data_offset) * sequences;
+  options.measures_gradients =
+      stage_.losses.log_gradients_every > 0 && state_.step % stage_.losses.log_gradients_every == 0;
+  options.balance = &state_.balance;
+  options.stop_token = job_.stop_token;
+  options.rank = step.rank;
+  options.ranks = step.ranks;
+  if (step.ranks == 1) return options;
+  options.before_backward = [this](bool last) { state_.sharding.BeforeBackward(last); };
+  options.sum_over_ranks = [this](const std::vector<double>& mine) {
+    std::vector<double> sums(mine.size(), 0.0);
+    for (const std::vector<double>& of_rank : state_.sharding.data_group()->GatherNumbers(mine)) {
+      for (size_t i = 0; i < sums.size(); ++i) sums[i] += of_rank[i];
+    }
+    return sums;
+  };
   return options;
 }
 
@@ -247,19 +250,14 @@ void Trainer::ForwardBackwardPasses(const data::Batch& batch, nn::BitLinearObser
   if (!objective_) {
     record->loss = ForwardBackward(decoder, batch, options);
   } else {
-    record->losses = objective_->ForwardBackward(
-        decoder, batch, state_.step,
-        {options.compute, options.checkpoint_blocks, options.micro_batch, options.loss_chunk_tokens,
-         options.loss_scale, options.observer, options.quantized_share,
-         (state_.step + state_.data_offset) * batch.batch,
-         stage_.losses.log_gradients_every > 0 &&
-             state_.step % stage_.losses.log_gradients_every == 0,
-         &state_.balance, job_.stop_token});
+    record->losses = objective_->ForwardBackward(decoder, batch, state_.step,
+                                                 ObjectiveOptions(options, batch.batch));
+    record->loss = record->losses.loss;
   }
   quantized_.End();
-  for (const distill::LossValue& part : record->losses.values)
-    record->loss += part.weight * part.value;
-  if (warned_) return;
+  state_.sharding.FinishGradients();
+  state_.sharding.SumGradients(state_.extra);
+  if (warned_ || !is_root()) return;
   const std::string unbalanced =
       distill::WhyUnbalanced(record->losses.values, state_.balance.enabled());
   if (unbalanced.empty()) return;

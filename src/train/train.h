@@ -43,15 +43,6 @@ struct TrainJob {
   at::Device device = at::kCPU;
 };
 
-// Why this stage cannot be trained by several ranks (key and reason); empty when it can.
-std::string WhyNotByRanks(const recipe::Recipe& recipe, const recipe::TrainStage& stage);
-
-// Why this stage cannot be trained on a GPU (key and reason); empty when it can.
-std::string WhyNotOnGpu(const recipe::Recipe& recipe, const recipe::TrainStage& stage);
-// The rank's device, or the CPU where the stage says so or cannot be trained on a GPU.
-at::Device DeviceOf(const recipe::Recipe& recipe, const recipe::TrainStage& stage,
-                    const at::Device& of_rank);
-
 struct TrainResult {
   int64_t steps = 0;
   double loss = 0;             // Of the last step

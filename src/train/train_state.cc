@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "model/checkpoint_io.h"
 #include "qat/quantized_model.h"
+#include "recipe/check_parallel.h"
 #include "recipe/frozen.h"
 #include "train/train.h"
 
@@ -57,7 +58,7 @@ std::vector<OwnedTensor> Tensors(const TrainState& state, bool owned) {
     tensors.push_back({Moment(checkpoint::kExpAvgSqGroup, parameters[i]),
                        state.optimizer.exp_avg_sq()[i], place, shape, i});
   }
-  for (size_t i = 0; i < state.extra.size(); ++i) {  // Of one process: never spread
+  for (size_t i = 0; i < state.extra.size(); ++i) {  // Never spread
     const std::vector<int64_t>& shape = state.extra[i].spec.shape;
     const size_t moment = parameters.size() + i;
     tensors.push_back(
@@ -115,7 +116,7 @@ TrainState::TrainState(const recipe::Recipe& recipe, const recipe::TrainStage& s
                        const at::Device& device)
     : decoder(DecoderFor(recipe.model, stage, device)),
       extra(more),
-      sharding(group, recipe.parallel, &decoder),
+      sharding(group, recipe.parallel, &decoder, recipe::HasLateGradients(stage)),
       optimizer(Trained(), stage.optimizer, recipe::FrozenParameters(stage, recipe.model)),
       scaler(stage.loss_scaling),
       faults(stage.faults),
@@ -146,8 +147,9 @@ Saving::Saving(const TrainState& state, const SaveOptions& options)
                  {"versions", {{"tern", TERN_VERSION}, {"libtorch", TORCH_VERSION}}}};
   const at::NoGradGuard no_grad;
   for (const OwnedTensor& tensor : Tensors(state, /*owned=*/group_ != nullptr)) {
-    Sharding::SavedRows part{tensor.value};
-    if (tensor.parameter) part = state.sharding.RowsToSave(*tensor.parameter, tensor.value);
+    const Sharding::SavedRows part =
+        tensor.parameter ? state.sharding.RowsToSave(*tensor.parameter, tensor.value)
+                         : state.sharding.RowsToSave(tensor.value);
     // What is on a device, or came together from slices, is a copy in any case.
     const bool clones =
         options.copy && part.rows.device().is_cpu() && part.rows.is_alias_of(tensor.value);

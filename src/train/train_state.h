@@ -19,8 +19,8 @@ namespace tern::train {
 
 struct TrainState {
   // group: null for one process. `extra`: what is trained beside the decoder (projections of
-  // distillation); saved with it. REQUIRES: one process when there is any. device: in whose memory
-  // parameters, gradients and moments are.
+  // distillation, learned scales, adapters), the same on all ranks; saved with it. device: in whose
+  // memory parameters, gradients and moments are.
   TrainState(const recipe::Recipe& recipe, const recipe::TrainStage& stage, parallel::Group* group,
              const std::vector<model::Parameter>& extra = {}, const at::Device& device = at::kCPU);
 

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "tests/job/dense_run.h"
+#include "tests/parallel/rank_threads.h"
 #include "transfer/export.h"
 #include "transfer/import.h"
 
@@ -149,8 +150,38 @@ TEST_F(DistillTest, AStoreStandsForTheTeacher) {
             std::string::npos);
   EXPECT_NE(refused("train.precision=bf16").find("its precision is fp32"), std::string::npos);
   fs::resize_file(folder + "/shard-000000.teacher.h5", 2000);
-  EXPECT_NE(Refused<FormatError>(SmallRun(Student()), with).find("shard-000000"),
+  EXPECT_NE(Refused<FormatError>(SmallRun(Student()), with).find("Delete this shard"),
             std::string::npos);
+}
+
+// One of two ranks fills the store, both read it; their losses are those of one process (1e-4 as
+// above), which then goes on with the ranks' store and checkpoint.
+TEST_F(DistillTest, TwoRanksShareAStore) {
+  const auto overrides = [](const SmallRun& run, const char* steps) {
+    return std::vector<std::string>{
+        "train.losses={cross_entropy: {weight: 0.5}, forward_kl: {weight: 0}, topk_kl: {weight: 1, "
+        "k: 16}}",
+        StrCat("train.steps=", steps), "teacher.store=" + (run.folder() / "store")};
+  };
+  const SmallRun one(Student()), two(Student());
+  Run(one, overrides(one, "6"));
+  DenseModel();  // Not by two threads
+  parallel::RunRankThreads(2, [&](parallel::Group& group) {
+    RunRecipe(two.Load(overrides(two, "6")), {two.runs(), "", "", &group});
+  });
+  EXPECT_EQ(two.Result("train")["ranks"], 2);
+  const auto want = Losses(one), got = Losses(two);
+  ASSERT_EQ(got.size(), want.size());
+  for (const char* loss : {"cross_entropy", "topk_kl"}) {
+    EXPECT_NEAR(got[0][loss]["value"].get<double>(), want[0][loss]["value"].get<double>(), 1e-4)
+        << loss;
+  }
+  const std::string shard = two.folder() / "store/shard-000000.teacher.h5";
+  const auto written = fs::last_write_time(shard);
+  Run(two, overrides(two, "6"));
+  EXPECT_EQ(fs::last_write_time(shard), written);
+  Run(two, overrides(two, "8"));
+  EXPECT_EQ(Losses(two).size(), 8u);
 }
 
 // JSON would have null for them, and a report none.

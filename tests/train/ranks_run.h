@@ -69,7 +69,7 @@ class RanksTest : public ::testing::Test {
                     "recipe text",
                     0,
                     {},
-                    nullptr,
+                    teacher_,
                     nullptr,
                     group});
     };
@@ -112,6 +112,7 @@ class RanksTest : public ::testing::Test {
 
   tern::testing::TempFolder folder_;
   data::TokenFile tokens_;
+  const model::Decoder* teacher_ = nullptr;
 };
 
 inline double MaxDifference(const std::vector<double>& a, const std::vector<double>& b) {

@@ -1,0 +1,39 @@
+// See placement.h.
+#include "train/placement.h"
+
+#include "base/error.h"
+#include "recipe/check_parallel.h"
+
+namespace tern::train {
+
+std::string WhyNotByRanks(const recipe::Recipe& recipe, const recipe::TrainStage& stage) {
+  const bool zero3 = recipe.parallel.shard == recipe::Sharding::kZero3;
+  std::string what = recipe::TrainedByWholeModels(stage);
+  if (what.empty() && !recipe.start.from.empty()) what = "model.from";
+  if (zero3 && !what.empty()) {
+    return StrCat(stage.id, ": ", what,
+                  " is trained by ranks that hold whole matrices; found several ranks and "
+                  "parallel.shard: zero3; want none, zero1 or zero2, or one process");
+  }
+  if (stage.losses.generated.by == recipe::GeneratedBy::kNone) return "";
+  return StrCat(stage.id,
+                ": losses.generated is trained by one process; found several ranks. "
+                "Run it without --ranks");
+}
+
+std::string WhyNotOnGpu(const recipe::Recipe& recipe, const recipe::TrainStage& stage) {
+  const char* what = nullptr;
+  if (recipe.parallel.tensor > 1) what = "parallel.tensor";
+  if (!stage.quantize.rules.empty()) what = "quantize.rules";
+  if (stage.lora.rank > 0) what = "lora";
+  if (what == nullptr) return "";
+  return StrCat(stage.id, ": ", what, " is trained on CPUs only");
+}
+
+at::Device DeviceOf(const recipe::Recipe& recipe, const recipe::TrainStage& stage,
+                    const at::Device& of_rank) {
+  const bool stays = stage.device == "cpu" || !WhyNotOnGpu(recipe, stage).empty();
+  return stays ? at::Device(at::kCPU) : of_rank;
+}
+
+}  // namespace tern::train

@@ -1,0 +1,182 @@
+// Data parallel ranks with losses against a teacher, fake quantizers, adapters and frozen
+// parameters: the steps of one process, and checkpoints that any other number goes on from.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+#include "base/error.h"
+#include "model/decoder.h"
+#include "tests/train/ranks_run.h"
+#include "train/placement.h"
+
+namespace tern::train {
+namespace {
+
+using recipe::Sharding;
+using recipe::WeightQuantizer;
+
+recipe::Recipe DenseRecipe(Sharding shard, int64_t shard_size = 0) {
+  recipe::Recipe recipe = RanksRecipe(shard, shard_size);
+  recipe.model.linear = LinearKind::kDense;
+  return recipe;
+}
+
+recipe::QuantizeRule Rule(const std::string& name, const std::string& layers,
+                          WeightQuantizer weights) {
+  recipe::QuantizeRule rule;
+  rule.name = name;
+  rule.layers = {layers};
+  rule.weights = weights;
+  return rule;
+}
+
+class DistillRanksTest : public RanksTest {
+ protected:
+  // Another width than the student's, so that the hidden loss has a projection.
+  DistillRanksTest() : wide_(WideModel()) {
+    wide_.Initialize(11);
+    teacher_ = &wide_;
+  }
+
+  static ModelConfig WideModel() {
+    ModelConfig config = DenseRecipe(Sharding::kNone).model;
+    config.hidden_size = 96;
+    return config;
+  }
+
+  static recipe::TrainStage Stage(int64_t steps) {
+    recipe::TrainStage stage = RanksStage(steps);
+    stage.losses.forward_kl.weight = {2, 1};
+    stage.losses.hidden.weight = {0.5, -1};
+    stage.losses.relations.weight = {1, -1};
+    stage.losses.balance.by = recipe::BalanceBy::kGradientNorm;
+    stage.losses.balance.every = 3;
+    stage.losses.log_gradients_every = 1;
+    return stage;
+  }
+
+  struct Case {
+    const char* name;
+    int ranks;
+    recipe::Recipe recipe;
+  };
+  static std::vector<Case> Cases() {
+    return {{"none", 2, DenseRecipe(Sharding::kNone)},
+            {"zero1", 3, DenseRecipe(Sharding::kZero1)},
+            {"zero2", 2, DenseRecipe(Sharding::kZero2)},
+            {"hybrid", 4, DenseRecipe(Sharding::kZero2, /*shard_size=*/2)}};
+  }
+
+  // AdamW's means of all gradients, of the decoder and of what is beside it, are those of one
+  // process. fp32 sums of other orders over 192 tokens: 2^-24 a term, 1e-4 of the largest is a
+  // hundred times as much as what comes together, and below what a lost or doubled part would be.
+  void Check(const recipe::TrainStage& stage) {
+    Train(DenseRecipe(Sharding::kNone), stage, 1, "one");
+    const std::map<std::string, std::string> want = Bits("one");
+    for (const auto& [name, ranks, recipe] : Cases()) {
+      Train(recipe, stage, ranks, name);
+      EXPECT_EQ(Hashes(name), Hashes("one")) << name;
+      const std::map<std::string, std::string> got = Bits(name);
+      ASSERT_EQ(got.size(), want.size()) << name;
+      for (const auto& [tensor, bytes] : want) {
+        if (!tensor.starts_with(checkpoint::kExpAvgGroup)) continue;
+        const at::Tensor a = Floats(bytes), b = Floats(got.at(tensor));
+        EXPECT_LE((a - b).abs().max().item<double>(), 1e-4 * a.abs().max().item<double>())
+            << name << " " << tensor;
+      }
+    }
+  }
+  static at::Tensor Floats(const std::string& bytes) {
+    at::Tensor values = at::empty({static_cast<int64_t>(bytes.size() / sizeof(float))}, at::kFloat);
+    std::memcpy(values.data_ptr(), bytes.data(), bytes.size());
+    return values;
+  }
+  nlohmann::json FirstLosses(const std::string& name) {
+    return ReadMetrics(folder_ / (name + "/metrics.jsonl")).at(0).values.at("losses");
+  }
+
+  model::Decoder wide_;
+};
+
+// Every loss's value and gradient norm is that of all sequences, not of a rank's. fp32 sums of
+// other orders: relative 1e-5 at the first step.
+TEST_F(DistillRanksTest, LossesAgainstATeacherAreThoseOfOneProcess) {
+  Check(Stage(1));
+  for (const char* name : {"none", "zero1", "zero2", "hybrid"}) {
+    for (const char* loss : {"forward_kl", "hidden", "relations", "cross_entropy"}) {
+      for (const char* what : {"value", "grad_norm", "weight"}) {
+        const double want = FirstLosses("one").at(loss).at(what).get<double>();
+        ASSERT_GT(want, 0) << loss << " " << what;
+        EXPECT_NEAR(FirstLosses(name).at(loss).at(what).get<double>(), want, 1e-5 * want)
+            << name << " " << loss << " " << what;
+      }
+    }
+  }
+}
+
+TEST_F(DistillRanksTest, FakeQuantizersAndLearnedScalesAreThoseOfOneProcess) {
+  recipe::TrainStage stage = Stage(1);
+  stage.quantize.rules = {Rule("body", "*", WeightQuantizer::kInt4),
+                          Rule("down", "down_proj", WeightQuantizer::kLsq4)};
+  Check(stage);
+}
+
+// In the second step: in the first one B is 0, and A gets nothing. No quantizer sees an adapter,
+// which could round to another code then.
+TEST_F(DistillRanksTest, AdaptersAreThoseOfOneProcess) {
+  recipe::TrainStage stage = Stage(2);
+  stage.losses.hidden.weight = {};
+  stage.quantize.rules = {Rule("down", "down_proj", WeightQuantizer::kInt4)};
+  stage.lora.rank = 3;  // Fewer rows of A than the four ranks of a hybrid
+  stage.lora.layers = {"q_proj", "up_proj"};
+  Check(stage);
+}
+
+TEST_F(DistillRanksTest, FrozenParametersStay) {
+  teacher_ = nullptr;
+  recipe::TrainStage stage = RanksStage(1);
+  stage.freeze = {"model.embed_tokens", "model.layers.0.*"};
+  Check(stage);
+}
+
+// Learned scales, adapters and projections are in the parts of a checkpoint once.
+TEST_F(DistillRanksTest, GoesOnToTheSameBitsAndWithOtherRanks) {
+  recipe::TrainStage stage = Stage(6);
+  stage.quantize.rules = {Rule("body", "*", WeightQuantizer::kLsq4)};
+  stage.lora.rank = 3;
+  stage.schedule.kind = recipe::ScheduleKind::kConstant;
+  stage.losses.forward_kl.weight = {1, -1};
+  stage.optimizer.weight_decay_until = 1;
+  for (const auto& [ranks, shard] : {std::pair(2, Sharding::kNone), {4, Sharding::kZero1}}) {
+    const std::string name = StrCat("ranks", ranks);
+    Train(DenseRecipe(shard), stage, ranks, name + "whole");
+    recipe::TrainStage part = stage;
+    part.steps = 3;
+    Train(DenseRecipe(shard), part, ranks, name + "cut");
+    Train(DenseRecipe(shard), stage, ranks, name + "cut");
+    EXPECT_TRUE(Bits(name + "cut") == Bits(name + "whole")) << name;
+    stage.steps = 7;
+    Train(DenseRecipe(Sharding::kNone), stage, 1, name + "whole");
+    EXPECT_EQ(Series(name + "whole", "step").size(), 7u);
+    stage.steps = 6;
+  }
+}
+
+TEST(PlacementTest, SaysWhatRanksCannot) {
+  recipe::Recipe recipe = DenseRecipe(Sharding::kZero2);
+  recipe::TrainStage stage;
+  stage.id = "train";
+  stage.losses.forward_kl.weight = {1, -1};
+  EXPECT_EQ(WhyNotByRanks(recipe, stage), "");
+  stage.losses.generated.by = recipe::GeneratedBy::kStudent;
+  EXPECT_NE(WhyNotByRanks(recipe, stage).find("train: losses.generated"), std::string::npos);
+  stage.losses.generated.by = recipe::GeneratedBy::kNone;
+  recipe.parallel.shard = Sharding::kZero3;
+  EXPECT_NE(WhyNotByRanks(recipe, stage).find("zero3; want none, zero1 or zero2"),
+            std::string::npos)
+      << WhyNotByRanks(recipe, stage);
+}
+
+}  // namespace
+}  // namespace tern::train
