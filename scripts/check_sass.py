@@ -74,7 +74,10 @@ SOURCES = {
         "AddBiasKernel": Kernel(1, 32, []),
         "RoundRowsKernel": Kernel(2, 40, []),  # fp16, bf16
         "OutScaleKernel": Kernel(1, 32, []),
+        "ScaleRowsKernel": Kernel(1, 32, []),
     },
+    # Argument 0: int8, 1: FP8.
+    "kernels/round_inputs/round_inputs.cu": {"RoundInputsKernel": Kernel(2, 48, [])},
     "kernels/rms_norm/rms_norm.cu": {"RmsNormKernel": Kernel(1, 40, [])},
     # The head's sums are those of the engine's float_gemm, which fuses.
     "kernels/table/table.cu": {

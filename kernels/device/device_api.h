@@ -14,6 +14,7 @@
 #include "kernels/gemm/gemm_cuda.h"
 #include "kernels/rms_norm_quantize/rms_norm_quantize.h"
 #include "kernels/rope_kv/rope_kv_cuda.h"
+#include "kernels/round_inputs/round_inputs_cuda.h"
 #include "kernels/table/table.h"
 #include "kernels/ternary_backward/ternary_backward.h"
 #include "kernels/ternary_quantize/ternary_quantize_cuda.h"
@@ -24,7 +25,7 @@ namespace tern::kernels {
 
 // Raised with every change of the structs below or of the structs that launchers take: a plug-in of
 // another build is refused instead of misread.
-inline constexpr int kDeviceApiVersion = 4;
+inline constexpr int kDeviceApiVersion = 5;
 
 struct DeviceInfo {
   char name[128] = {};
@@ -43,7 +44,7 @@ struct TernaryLinearArgs {
   int m, n, padded_k, ldx, ldy;
 };
 
-// Each returns as soon as its kernel is queued on `stream`.
+// Each that takes a stream returns as soon as its kernel is queued on it.
 struct DeviceKernels {
   const char* (*gather_rows)(const TableView& table, const int32_t* ids, int64_t m, float* out,
                              void* stream);
@@ -59,6 +60,9 @@ struct DeviceKernels {
   const char* (*ternary_linear)(const TernaryLinearArgs& args, void* stream);
   const char* (*w4a16)(const W4A16CudaArgs& args, void* stream);
   const char* (*gemm)(const GemmArgs& args, void* stream);
+  bool (*fp8_gemm_runs)(int64_t m, int64_t n, int64_t k);  // Queues nothing
+  const char* (*round_inputs)(const RoundInputsArgs& args, void* stream);
+  const char* (*scale_rows)(const ScaleRowsArgs& args, void* stream);
   const char* (*round_rows)(const RoundRowsArgs& args, void* stream);
   const char* (*rope_kv)(const RopeKvArgs& args, void* stream);
   const char* (*attention)(const AttentionArgs& args, void* stream);

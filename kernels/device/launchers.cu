@@ -38,6 +38,9 @@ DeviceKernels LinkedKernels() {
   kernels.ternary_linear = LaunchTernaryLinear;
   kernels.w4a16 = LaunchW4A16;
   kernels.gemm = LaunchGemm;
+  kernels.fp8_gemm_runs = Fp8GemmRuns;
+  kernels.round_inputs = LaunchRoundInputs;
+  kernels.scale_rows = LaunchScaleRows;
   kernels.round_rows = LaunchRoundRows;
   kernels.rope_kv = LaunchRopeKv;
   kernels.attention = LaunchAttention;

@@ -30,6 +30,11 @@ const char* LaunchAddBias(float* x, const float* bias, int64_t m, int64_t n, voi
                             static_cast<int>(n));
 }
 
+const char* LaunchScaleRows(const ScaleRowsArgs& args, void* stream) {
+  const simt::Grid grid{Blocks(args.n), static_cast<unsigned>(args.m)};
+  return simt::LaunchKernel(ScaleRowsKernel, grid, kRowThreads, stream, args);
+}
+
 const char* LaunchRoundRows(const RoundRowsArgs& args, void* stream) {
   const simt::Grid grid{static_cast<unsigned>(args.m)};
   return simt::LaunchKernel(args.bf16 ? RoundRowsKernel<true> : RoundRowsKernel<false>, grid,

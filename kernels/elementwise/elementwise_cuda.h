@@ -15,6 +15,14 @@ const char* LaunchOutScale(const float* gamma, float beta, int64_t m, float* out
                            void* stream);
 // x[m, n] += bias[n].
 const char* LaunchAddBias(float* x, const float* bias, int64_t m, int64_t n, void* stream);
+// y[m, n] = y * row[m] * column[n / block_n], from left to right, each product rounded once.
+struct ScaleRowsArgs {
+  float* y;
+  const float* row;
+  const float* column;  // Null: y * row alone
+  int m, n, block_n;
+};
+const char* LaunchScaleRows(const ScaleRowsArgs& args, void* stream);
 // out[m, ldo] = x[m, k] as fp16 or bf16, rounded to nearest, zeros beyond k.
 struct RoundRowsArgs {
   const float* x;

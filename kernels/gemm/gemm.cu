@@ -1,5 +1,6 @@
 // The dense product of a GPU by cuBLASLt. Needs the CUDA Toolkit; in libtern_kernels_cuda.so.
 #include <cublasLt.h>
+#include <cuda_runtime.h>
 
 #include "kernels/gemm/gemm_cuda.h"
 
@@ -39,19 +40,21 @@ cudaDataType_t DataType(GemmType type) {
       return CUDA_R_16F;
     case GemmType::kBf16:
       return CUDA_R_16BF;
+    case GemmType::kE4m3:
+      return CUDA_R_8F_E4M3;
   }
   return CUDA_R_32F;
 }
 
 // cuBLASLt's matrices are column-major: y^T [n, m] = (w^T [k, n])^T x^T [k, m], and each of ours,
-// row-major, is its own transpose to it.
+// row-major, is its own transpose to it. Scales stay at 1 and fast accumulation off, as a new
+// description has them.
 cublasStatus_t Describe(const GemmArgs& args, Plan* plan) {
   const auto m = static_cast<uint64_t>(args.m), n = static_cast<uint64_t>(args.n),
              k = static_cast<uint64_t>(args.k);
   const cublasOperation_t transposed = CUBLAS_OP_T;
   const uint64_t workspace_bytes = 0;  // No allocation of its own
-  cublasStatus_t status =
-      cublasLtMatmulDescCreate(&plan->product, CUBLAS_COMPUTE_32F, CUDA_R_32F);
+  cublasStatus_t status = cublasLtMatmulDescCreate(&plan->product, CUBLAS_COMPUTE_32F, CUDA_R_32F);
   const auto then = [&status](cublasStatus_t next) {
     if (status == CUBLAS_STATUS_SUCCESS) status = next;
   };
@@ -69,20 +72,45 @@ cublasStatus_t Describe(const GemmArgs& args, Plan* plan) {
   return status;
 }
 
+// The way that cuBLASLt would take.
+const char* Choose(const GemmArgs& args, cublasLtHandle_t* handle, Plan* plan,
+                   cublasLtMatmulHeuristicResult_t* best) {
+  if (const char* error = Handle(handle)) return error;
+  if (const char* error = Text(Describe(args, plan))) return error;
+  int found = 0;
+  const char* error =
+      Text(cublasLtMatmulAlgoGetHeuristic(*handle, plan->product, plan->w, plan->x, plan->y,
+                                          plan->y, plan->preference, 1, best, &found));
+  if (error != nullptr) return error;
+  return found == 0 ? "cuBLASLt has no way to multiply matrices of this shape" : nullptr;
+}
+
 }  // namespace
+
+bool Fp8GemmRuns(int64_t m, int64_t n, int64_t k) {
+  int device = 0, major = 0, minor = 0;
+  if (!Fp8GemmFits(n, k) || cudaGetDevice(&device) != cudaSuccess) return false;
+  if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) != cudaSuccess ||
+      cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device) != cudaSuccess)
+    return false;
+  if (!HasFp8TensorCores(major, minor)) return false;
+  GemmArgs args;
+  args.type = GemmType::kE4m3;
+  args.m = m;
+  args.n = n;
+  args.k = k;
+  cublasLtHandle_t handle = nullptr;
+  Plan plan;
+  cublasLtMatmulHeuristicResult_t best = {};
+  return Choose(args, &handle, &plan, &best) == nullptr;
+}
 
 const char* LaunchGemm(const GemmArgs& args, void* stream) {
   if (args.m == 0 || args.n == 0 || args.k == 0) return nullptr;
   cublasLtHandle_t handle = nullptr;
-  if (const char* error = Handle(&handle)) return error;
   Plan plan;
-  if (const char* error = Text(Describe(args, &plan))) return error;
   cublasLtMatmulHeuristicResult_t best = {};
-  int found = 0;
-  const char* error = Text(cublasLtMatmulAlgoGetHeuristic(
-      handle, plan.product, plan.w, plan.x, plan.y, plan.y, plan.preference, 1, &best, &found));
-  if (error != nullptr) return error;
-  if (found == 0) return "cuBLASLt has no way to multiply matrices of this shape";
+  if (const char* error = Choose(args, &handle, &plan, &best)) return error;
   const float one = 1.0f, zero = 0.0f;
   return Text(cublasLtMatmul(handle, plan.product, &one, args.w, plan.w, args.x, plan.x, &zero,
                              args.y, plan.y, args.y, plan.y, &best.algo, nullptr, 0,

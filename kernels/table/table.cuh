@@ -10,18 +10,12 @@
 #include "kernels/common/half.h"
 #include "kernels/common/lanes.h"
 #include "kernels/common/row.cuh"
+#include "kernels/fp8/fp8.cuh"
 #include "kernels/table/table.h"
 
 namespace tern::kernels {
 
 inline constexpr int kTableRows = kRowThreads / static_cast<int>(kLanes);  // Of a block
-
-// FP8 E4M3 (kernels/fp8) has fp16's layout with three bits of fraction and an exponent smaller
-// by 8. NaN, which no file that is read may hold, comes out as 480.
-TERN_DEVICE float FloatFromE4m3(uint8_t code) {
-  const unsigned half = (code & 0x80u) << 8 | (code & 0x7Fu) << 7;
-  return 256.0f * FloatFromHalf(static_cast<uint16_t>(half));
-}
 
 template <TableType kType>
 TERN_DEVICE float TableCode(const TableView& table, int64_t at) {

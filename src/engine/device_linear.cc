@@ -10,6 +10,16 @@ namespace tern::engine {
 
 using kernels::TableType;
 
+namespace {
+
+template <class Matrix>
+int64_t Columns(const Matrix& matrix) {
+  return matrix.k;
+}
+int64_t Columns(const DeviceTable& table) { return table.view.k; }
+
+}  // namespace
+
 void DeviceInput::Place(const Limits& limits, DeviceArena* arena) {
   const int64_t padded = std::max(kernels::T2PaddedK(limits.widest),
                                   kernels::W4Groups(limits.widest) * kernels::kW4Group);
@@ -21,6 +31,10 @@ void DeviceInput::Place(const Limits& limits, DeviceArena* arena) {
   sum_ = arena->Take<int32_t>(limits.rows);
   halves_ = arena->Take<uint16_t>(limits.rows * padded);
   expanded_ = arena->Take<uint16_t>(limits.expanded);
+  const int64_t rounded = limits.rounded ? limits.rows * limits.widest : 0;
+  rounded_ = arena->Take<float>(rounded);
+  fp8_codes_ = arena->Take<uint8_t>(rounded);
+  fp8_scale_ = arena->Take<float>(limits.rows);
 }
 
 void DeviceInput::Set(const float* x, int64_t m, int64_t k, const float* gain, float eps) {
@@ -31,6 +45,7 @@ void DeviceInput::Set(const float* x, int64_t m, int64_t k, const float* gain, f
   eps_ = eps;
   has_floats_ = has_int8_ = false;
   halves_ld_ = 0;
+  rounding_ = fp8_rounding_ = {};
 }
 
 const float* DeviceInput::Floats() {
@@ -66,13 +81,30 @@ void DeviceInput::MakeInt8() {
   has_int8_ = true;
 }
 
-const uint16_t* DeviceInput::Halves(bool bf16, int64_t ld) {
-  if (halves_ld_ != ld || halves_bf16_ != bf16) {
+const float* DeviceInput::Rounded(const InputRounding& rounding) {
+  if (rounding_ == rounding) return rounded_;
+  kernels::RoundInputsArgs args;
+  args.x = Floats();
+  args.out = rounded_;
+  args.m = m_;
+  args.k = k_;
+  args.group = rounding.group;
+  args.scale = rounding.scale;
+  args.fp8 = rounding.code == InputRounding::Code::kFp8E4m3;
+  device_.Check("rounding", device_.kernels().round_inputs(args, device_.stream()));
+  rounding_ = rounding;
+  if (halves_from_ == rounded_) halves_ld_ = 0;
+  return rounded_;
+}
+
+const uint16_t* DeviceInput::Halves(const float* from, bool bf16, int64_t ld) {
+  if (halves_ld_ != ld || halves_bf16_ != bf16 || halves_from_ != from) {
     const kernels::RoundRowsArgs args{
-        Floats(), halves_, static_cast<int>(m_), static_cast<int>(k_), static_cast<int>(ld), bf16};
+        from, halves_, static_cast<int>(m_), static_cast<int>(k_), static_cast<int>(ld), bf16};
     device_.Check("rounding", device_.kernels().round_rows(args, device_.stream()));
     halves_ld_ = ld;
     halves_bf16_ = bf16;
+    halves_from_ = from;
   }
   return halves_;
 }
@@ -80,7 +112,7 @@ const uint16_t* DeviceInput::Halves(bool bf16, int64_t ld) {
 void DeviceInput::Multiply(const DeviceMatrix& matrix, float* y) {
   std::visit(
       [&](const auto& w) {
-        TERN_CHECK(w.k == k_, "an input of ", k_, " for a matrix of ", w.k);
+        TERN_CHECK(Columns(w) == k_, "an input of ", k_, " for a matrix of ", Columns(w));
         Product(w, y);
       },
       matrix);
@@ -109,7 +141,7 @@ void DeviceInput::Product(const DeviceInt4& matrix, float* y) {
   args.zeros_GN = matrix.zeros_GN;
   args.type = matrix.scale_type;
   args.ldx = kernels::W4Groups(k_) * kernels::kW4Group;
-  args.x = Halves(matrix.scale_type == kernels::Float16Type::kBf16, args.ldx);
+  args.x = Halves(Floats(), matrix.scale_type == kernels::Float16Type::kBf16, args.ldx);
   args.y = y;
   args.m = m_;
   args.n = args.ldy = matrix.n;
@@ -117,8 +149,17 @@ void DeviceInput::Product(const DeviceInt4& matrix, float* y) {
   device_.Check("4-bit product", device_.kernels().w4a16(args, device_.stream()));
 }
 
-void DeviceInput::Product(const kernels::TableView& table, float* y) {
-  if (m_ <= kTableProductRows) return MultiplyTable(table, y);
+void DeviceInput::Product(const DeviceTable& table, float* y) {
+  const bool few = m_ <= kTableProductRows;
+  if (table.fp8_product && !few) return Fp8Product(table, y);
+  const bool rounds = table.input.code != InputRounding::Code::kNone;
+  const float* x = rounds ? Rounded(table.input) : Floats();
+  if (!few) return DenseProduct(table.view, x, y);
+  device_.Check("table product",
+                device_.kernels().table_product(table.view, x, m_, y, device_.stream()));
+}
+
+void DeviceInput::DenseProduct(const kernels::TableView& table, const float* x, float* y) {
   const kernels::DeviceKernels& run = device_.kernels();
   kernels::GemmArgs args;
   args.w = table.values;
@@ -128,18 +169,40 @@ void DeviceInput::Product(const kernels::TableView& table, float* y) {
   args.k = k_;
   if (table.type == TableType::kF32) {
     args.type = kernels::GemmType::kF32;
-    args.x = Floats();
+    args.x = x;
   } else if (table.type == TableType::kBf16) {
     args.type = kernels::GemmType::kBf16;
-    args.x = Halves(/*bf16=*/true, k_);
+    args.x = Halves(x, /*bf16=*/true, k_);
   } else {
-    args.x = Halves(/*bf16=*/false, k_);
+    args.x = Halves(x, /*bf16=*/false, k_);
     if (table.type != TableType::kF16) {
       device_.Check("expansion", run.expand_table(table, expanded_, device_.stream()));
       args.w = expanded_;
     }
   }
   device_.Check("dense product", run.gemm(args, device_.stream()));
+}
+
+void DeviceInput::Fp8Product(const DeviceTable& table, float* y) {
+  const kernels::DeviceKernels& run = device_.kernels();
+  if (fp8_rounding_ != table.input) {
+    kernels::RoundInputsArgs rounding;
+    rounding.x = Floats();
+    rounding.codes = fp8_codes_;
+    rounding.row_scale = fp8_scale_;
+    rounding.m = m_;
+    rounding.k = k_;
+    rounding.scale = table.input.scale;
+    device_.Check("rounding to FP8", run.round_inputs(rounding, device_.stream()));
+    fp8_rounding_ = table.input;
+  }
+  const kernels::TableView& w = table.view;
+  const kernels::GemmArgs args{
+      kernels::GemmType::kE4m3, fp8_codes_, w.values, y, m_, w.n, int64_t{w.k}};
+  device_.Check("FP8 product", run.gemm(args, device_.stream()));
+  const kernels::ScaleRowsArgs scales{y,   fp8_scale_, w.scales, static_cast<int>(m_),
+                                      w.n, w.block_n};
+  device_.Check("scales", run.scale_rows(scales, device_.stream()));
 }
 
 }  // namespace tern::engine

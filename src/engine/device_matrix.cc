@@ -41,12 +41,13 @@ TableView DeviceUploader::Put(const TableMatrix& table) {
   return std::visit([&](const auto& matrix) { return PutTable(matrix); }, table);
 }
 
-DeviceMatrix DeviceUploader::Put(const LinearMatrix& matrix, ActivationRule rule) {
+DeviceMatrix DeviceUploader::Put(const LinearMatrix& matrix, ActivationRule rule,
+                                 CodeActivations activations) {
   if (const auto* ternary = std::get_if<TernaryMatrix>(&matrix)) return PutLinear(*ternary, rule);
   if (const auto* int4 = std::get_if<Int4Matrix>(&matrix)) return PutLinear(*int4);
-  if (const auto* dense = std::get_if<DenseMatrix>(&matrix)) return PutTable(*dense);
-  if (const auto* blocks = std::get_if<BlockMatrix>(&matrix)) return PutTable(*blocks);
-  return PutTable(std::get<ScaledMatrix>(matrix));
+  if (const auto* dense = std::get_if<DenseMatrix>(&matrix)) return DeviceTable{PutTable(*dense)};
+  if (const auto* blocks = std::get_if<BlockMatrix>(&matrix)) return DeviceTable{PutTable(*blocks)};
+  return PutLinear(std::get<ScaledMatrix>(matrix), activations);
 }
 
 template <class T, class Fill>
@@ -126,6 +127,21 @@ TableView DeviceUploader::PutTable(const ScaledMatrix& matrix) {
   return view;
 }
 
+DeviceTable DeviceUploader::PutLinear(const ScaledMatrix& matrix, CodeActivations activations) {
+  DeviceTable table{PutTable(matrix)};
+  if (activations != CodeActivations::kFolder) return table;
+  table.input = matrix.input;
+  TERN_CHECK(table.input.code != InputRounding::Code::kOther, "inputs that no one rounds");
+  const bool whole_rows = table.input.group <= 0 || table.input.group >= matrix.k;
+  // Scales within a row cannot come after the sum. Asked with many rows and with an odd number of
+  // them: what cuBLASLt wants of sizes is not about m.
+  table.fp8_product = table.view.type == TableType::kE4m3 && matrix.block_k >= matrix.k &&
+                      table.input.code == InputRounding::Code::kFp8E4m3 && whole_rows;
+  for (const int64_t m : {9, 64})
+    table.fp8_product = table.fp8_product && device_.kernels().fp8_gemm_runs(m, matrix.n, matrix.k);
+  return table;
+}
+
 DeviceMatrix DeviceUploader::PutLinear(const TernaryMatrix& matrix, ActivationRule rule) {
   if (rule == ActivationRule::kInt8Token)
     return DeviceTernary{Put(matrix.t2), matrix.scale, static_cast<int>(matrix.n),
@@ -143,7 +159,7 @@ DeviceMatrix DeviceUploader::PutLinear(const TernaryMatrix& matrix, ActivationRu
   view.scales = Put(std::vector<float>{matrix.scale});
   view.block_n = view.n;
   view.block_k = view.k;
-  return view;
+  return DeviceTable{view};
 }
 
 DeviceMatrix DeviceUploader::PutLinear(const Int4Matrix& matrix) {

@@ -27,7 +27,13 @@ struct DeviceInt4 {
   int n = 0, k = 0;
 };
 
-using DeviceMatrix = std::variant<DeviceTernary, DeviceInt4, kernels::TableView>;
+struct DeviceTable {
+  kernels::TableView view;
+  InputRounding input = {};  // Of the activations; kNone unless the folder's are wanted
+  bool fp8_product = false;  // More than a few rows: E4M3 inputs by E4M3 weights, then the scales
+};
+
+using DeviceMatrix = std::variant<DeviceTernary, DeviceInt4, DeviceTable>;
 
 // Gives each piece of a model its place in one allocation; copies only when there is memory.
 class DeviceUploader {
@@ -42,7 +48,8 @@ class DeviceUploader {
   }
   kernels::TableView Put(const TableMatrix& table);
   // `rule`: how a ternary layer treats its inputs; without int8 activations it is a table.
-  DeviceMatrix Put(const LinearMatrix& matrix, ActivationRule rule);
+  // `activations`: kFolder for inputs rounded as the matrix asks; else they stay floats.
+  DeviceMatrix Put(const LinearMatrix& matrix, ActivationRule rule, CodeActivations activations);
   int64_t size_bytes() const { return arena_.size_bytes(); }
 
  private:
@@ -56,6 +63,7 @@ class DeviceUploader {
   kernels::TableView PutCodes(const BlockMatrix& matrix, kernels::CodeType type);
   template <class Matrix>  // With n, k and Decode
   kernels::TableView PutDecoded(const Matrix& matrix);
+  DeviceTable PutLinear(const ScaledMatrix& matrix, CodeActivations activations);
   DeviceMatrix PutLinear(const TernaryMatrix& matrix, ActivationRule rule);
   DeviceMatrix PutLinear(const Int4Matrix& matrix);
 

@@ -16,6 +16,9 @@ DeviceModel::DeviceModel(const ModelWeights& weights, kernels::Device& device)
   TERN_CHECK_INPUT(weights.config.HeadDim() <= kernels::kAttentionMaxWidth, weights.source,
                    " has heads of ", weights.config.HeadDim(), " elements; a device takes at most ",
                    kernels::kAttentionMaxWidth, ". Run it with --device cpu");
+  if (weights.code_activations == CodeActivations::kInt8)
+    throw UsageError(StrCat("a device does not round activations to int8 for ", weights.source,
+                            "; take int16 (fp32 there) or run it with --device cpu"));
   DeviceUploader count(device, nullptr);
   Place(&count);
   memory_ = device.Allocate(count.size_bytes());
@@ -26,10 +29,13 @@ DeviceModel::DeviceModel(const ModelWeights& weights, kernels::Device& device)
 void DeviceModel::Place(DeviceUploader* uploader) {
   layers_.clear();
   const auto put = [&](const LinearMatrix& matrix) {
-    const DeviceMatrix placed = uploader->Put(matrix, weights_.activation);
-    const auto* table = std::get_if<kernels::TableView>(&placed);
-    if (table != nullptr && table->IsCodes())
-      expanded_ = std::max(expanded_, int64_t{table->n} * table->k);
+    const DeviceMatrix placed =
+        uploader->Put(matrix, weights_.activation, weights_.code_activations);
+    if (const auto* table = std::get_if<DeviceTable>(&placed)) {
+      if (table->view.IsCodes() && !table->fp8_product)
+        expanded_ = std::max(expanded_, int64_t{table->view.n} * table->view.k);
+      rounds_inputs_ = rounds_inputs_ || table->input.code != InputRounding::Code::kNone;
+    }
     return placed;
   };
   for (const LayerWeights& w : weights_.layers) {
@@ -58,12 +64,15 @@ void DeviceModel::Place(DeviceUploader* uploader) {
 }
 
 std::string DeviceModel::Describe() const {
-  int ternary = 0, int4 = 0, tables = 0;
+  int ternary = 0, int4 = 0, tables = 0, rounded = 0, fp8 = 0;
   for (const Layer& l : layers_) {
     for (const DeviceMatrix* matrix : {&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down}) {
       ternary += std::holds_alternative<DeviceTernary>(*matrix);
       int4 += std::holds_alternative<DeviceInt4>(*matrix);
-      tables += std::holds_alternative<kernels::TableView>(*matrix);
+      const auto* table = std::get_if<DeviceTable>(matrix);
+      if (table == nullptr) continue;
+      const bool rounds = table->input.code != InputRounding::Code::kNone;
+      ++(table->fp8_product ? fp8 : rounds ? rounded : tables);
     }
   }
   std::string text = StrCat("device ", device_.name(), " (", device_.info().name,
@@ -76,8 +85,11 @@ std::string DeviceModel::Describe() const {
   };
   add(ternary, " ternary with int8 activations");
   add(int4, " of 4 bits with 16-bit activations");
-  add(tables, StrCat(" with fp32 activations, above ", kTableProductRows, " tokens at once by ",
-                     device_.dense_products(), " (in 16 bits but for fp32 ones)"));
+  const std::string many =
+      StrCat(", above ", kTableProductRows, " tokens at once by ", device_.dense_products());
+  add(tables, StrCat(" with fp32 activations", many, " (in 16 bits but for fp32 ones)"));
+  add(rounded, StrCat(" with the folder's activations", many, " (in 16 bits)"));
+  add(fp8, StrCat(" of FP8 with the folder's activations", many, " (FP8 by FP8)"));
   return text;
 }
 

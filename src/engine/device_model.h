@@ -1,6 +1,7 @@
 // The weights of a model on a device (kernels/device), in one allocation. Any model that the engine
 // reads: ternary layers with int8 activations, 4-bit layers with 16-bit ones, all others as floats
-// or codes that fp32 activations are multiplied with (device_matrix.h, device_linear.h).
+// or codes that fp32 activations, or those that a folder asks for, are multiplied with
+// (device_matrix.h, device_linear.h).
 #pragma once
 
 #include <cstdint>
@@ -15,8 +16,10 @@ namespace tern::engine {
 
 class DeviceModel {
  public:
-  // Uploads. Throws InputError for a model that a device does not run (heads wider than 256),
-  // ResourceError when it does not fit. Both must outlive this.
+  // Uploads. Activations of codes are fp32, or rounded as a folder asks when the weights say so
+  // (SetActivations); UsageError for int8 ones, which a device does not make. Throws InputError for
+  // a model that a device does not run (heads wider than 256), ResourceError when it does not fit.
+  // Both must outlive this.
   DeviceModel(const ModelWeights& weights, kernels::Device& device);
 
   struct Layer {
@@ -35,6 +38,7 @@ class DeviceModel {
   int64_t size_bytes() const { return memory_.size_bytes(); }
   // Weights of the largest matrix that the dense product wants expanded to fp16; 0: none.
   int64_t ExpandedWeights() const { return expanded_; }
+  bool RoundsInputs() const { return rounds_inputs_; }  // Of some matrix
   // For people: which kernels multiply how many matrices, and what is no kernel of ours.
   std::string Describe() const;
 
@@ -48,6 +52,7 @@ class DeviceModel {
   kernels::TableView embedding_, head_;
   const float* final_norm_ = nullptr;
   int64_t expanded_ = 0;
+  bool rounds_inputs_ = false;
 };
 
 }  // namespace tern::engine

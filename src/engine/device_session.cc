@@ -49,7 +49,7 @@ void DeviceSession::PlaceBuffers(DeviceArena* arena) {
   const ModelConfig& c = model_.config();
   const int64_t m = kChunkTokens, e = c.HeadDim();
   input_.Place({m, std::max({c.hidden_size, c.intermediate_size, c.num_heads * e}),
-                model_.ExpandedWeights()},
+                model_.ExpandedWeights(), model_.RoundsInputs()},
                arena);
   Buffers& b = at_;
   b.x = arena->Take<float>(m * c.hidden_size);

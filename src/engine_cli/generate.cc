@@ -6,7 +6,6 @@
 #include <nlohmann/json.hpp>
 
 #include "base/progress.h"
-#include "engine/model_source.h"
 #include "engine_cli/commands.h"
 #include "engine_cli/model_options.h"
 
@@ -44,7 +43,7 @@ engine::GenerateResult Generate(const Flags& flags,
   CheckActivations(flags.activations, flags.device);
   // The device first: where there is none, nothing is read.
   const std::unique_ptr<kernels::Device> device = kernels::Device::Open(flags.device);
-  const engine::ModelWeights weights = engine::LoadModel(flags.model);
+  const engine::ModelWeights weights = LoadWeights(flags.model, flags.activations);
   const engine::DeviceModel model(weights, *device);
   std::cerr << model.Describe() << "\n";
   return engine::GenerateOnDevice(model, flags.prompt, flags.options, stream);

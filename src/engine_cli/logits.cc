@@ -7,7 +7,6 @@
 #include "base/file.h"
 #include "engine/device_session.h"
 #include "engine/engine.h"
-#include "engine/model_source.h"
 #include "engine/session.h"
 #include "engine/weight_table.h"
 #include "engine_cli/commands.h"
@@ -45,7 +44,7 @@ void AddLogitsCommand(CLI::App& app) {
     } else {
       CheckActivations(flags->activations, flags->device);
       const std::unique_ptr<kernels::Device> device = kernels::Device::Open(flags->device);
-      const engine::ModelWeights weights = engine::LoadModel(flags->model);
+      const engine::ModelWeights weights = LoadWeights(flags->model, flags->activations);
       const engine::DeviceModel model(weights, *device);
       const bool wide = flags->cache == kernels::KvType::kF32;  // What devices do not have
       logits = engine::DeviceSession(model, {length, wide ? kernels::KvType::kF16 : flags->cache})

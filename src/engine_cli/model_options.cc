@@ -42,8 +42,10 @@ void AddActivationsOption(CLI::App* command, engine::CodeActivations* activation
 }
 
 void CheckActivations(engine::CodeActivations activations, const std::string& device) {
-  if (activations != engine::CodeActivations::kInt16)
-    throw UsageError(StrCat("--activations is for --device cpu, not ", device, "; leave it out"));
+  using engine::CodeActivations;
+  if (activations != CodeActivations::kInt16 && activations != CodeActivations::kFolder)
+    throw UsageError(StrCat("--activations is for --device cpu, not ", device,
+                            ", unless it is folder; leave it out"));
 }
 
 void AddCacheOption(CLI::App* command, kernels::KvType* cache) {

@@ -11,8 +11,8 @@ namespace tern::engine_cli {
 
 // --activations int8 | int16 | f32, by default what *activations is: see CodeActivations.
 void AddActivationsOption(CLI::App* command, engine::CodeActivations* activations);
-// Throws UsageError when anything but the default is asked of a device, whose kernels have their
-// own.
+// Throws UsageError when anything but the default or a folder's is asked of a device, whose kernels
+// have their own.
 void CheckActivations(engine::CodeActivations activations, const std::string& device);
 // --cache f32 | f16 | int8, by default what *cache is.
 void AddCacheOption(CLI::App* command, kernels::KvType* cache);

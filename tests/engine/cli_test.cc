@@ -16,6 +16,7 @@
 #include "engine/session.h"
 #include "engine_cli/commands.h"
 #include "engine_cli/run_main.h"
+#include "tests/engine/scaled_folder.h"
 #include "tests/engine/tiny_files.h"
 #include "tests/engine/tiny_vocabulary.h"
 #include "tests/testing/hdf5_leaks.h"
@@ -255,6 +256,26 @@ TEST_F(CliTest, LogitsOfOtherActivations) {
   EXPECT_EQ(logits("f32"), logits("int16"));  // Q8_0
   EXPECT_NE(logits("int8"), logits("int16"));
 }
+
+#if defined(TERN_HAVE_SIMT)
+// With a cache of the same type, few tokens have the CPU's bits on a device.
+TEST_F(CliTest, FolderActivationsOnADevice) {
+  ScaledFolder scaled(ScaledKind{"", "fp8", "channel", 1, 0});
+  scaled.folder.config["quantization_config"]["config_groups"]["group_0"]["input_activations"] = {
+      {"num_bits", 8}, {"type", "float"}, {"strategy", "token"}, {"dynamic", true}};
+  scaled.folder.Write(folder_ / "fp8");
+  const std::string out = folder_ / "logits.f32";
+  const auto logits = [&](const std::string& device, const std::string& activations) {
+    const Outcome outcome =
+        Call({"logits", folder_ / "fp8", "--tokens", folder_ / "ids.txt", "-o", out, "--cache",
+              "f16", "--device", device, "--activations", activations});
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    return ReadFile(out);
+  };
+  EXPECT_EQ(logits("simt", "folder"), logits("cpu", "folder"));
+  EXPECT_NE(logits("simt", "folder"), logits("simt", "int16"));
+}
+#endif
 
 TEST_F(CliTest, IdsThatAreNoneAreRefused) {
   const auto refused = [&](const std::string& ids, const std::string& part) {

@@ -42,8 +42,8 @@ inline double Fp8Value(int code) {
 
 class ScaledFolder {
  public:
-  explicit ScaledFolder(const ScaledKind& kind)
-      : model(MakeTinyModel(ScaledConfig(), 101)), kind_(kind), random_(102, "codes") {
+  explicit ScaledFolder(const ScaledKind& kind, const ModelConfig& config = ScaledConfig())
+      : model(MakeTinyModel(config, 101)), kind_(kind), random_(102, "codes") {
     folder.config = HfConfig(model.config, "");
     folder.config["quantization_config"] = Quantization();
     for (const ParameterSpec& spec : ParameterTable(model.config)) {

@@ -103,16 +103,6 @@ TEST(TableCudaTest, RefusesScalesOfOddColumns) {
                "a table's scales must be of a multiple of 16 columns");
 }
 
-// All codes but the two NaNs, which no file that is read may hold.
-TEST(TableCudaTest, Fp8IsDecodedExactly) {
-  for (int code = 0; code < 256; ++code) {
-    if ((code & 127) == 127) continue;
-    const float want = E4M3ToFp32Ref(static_cast<uint8_t>(code));
-    EXPECT_EQ(FloatFromE4m3(static_cast<uint8_t>(code)), want) << code;
-    EXPECT_EQ(std::signbit(FloatFromE4m3(static_cast<uint8_t>(code))), std::signbit(want));
-  }
-}
-
 TEST(RoundRowsCudaTest, RoundsToNearestAndPads) {
   const int m = 3, k = 37, ldo = 64;
   auto values = RandomFloats(m * k, 8, 100.0f);
@@ -126,6 +116,21 @@ TEST(RoundRowsCudaTest, RoundsToNearestAndPads) {
     for (int i = 0; i < m * ldo; ++i) {
       const float value = i % ldo < k ? values[static_cast<size_t>(i / ldo * k + i % ldo)] : 0.0f;
       EXPECT_EQ(out.data()[i], bf16 ? BfloatFromFloat(value) : HalfFromFloat(value)) << i;
+    }
+  }
+}
+
+TEST(ScaleRowsCudaTest, ScalesRowsAndColumns) {
+  const int m = 3, n = 300;
+  const auto before = RandomFloats(m * n, 1);
+  const DeviceBuffer<float> row(std::vector<float>{0.3f, 1.0f, 7.0f}), column(RandomFloats(n, 2));
+  for (const int block_n : {0, 1, 100, n}) {  // 0: no columns
+    DeviceBuffer<float> y(before);
+    const float* columns = block_n == 0 ? nullptr : column.data();
+    ASSERT_EQ(LaunchScaleRows({y.data(), row.data(), columns, m, n, block_n}, nullptr), nullptr);
+    for (int i = 0; i < m * n; ++i) {
+      const float scaled = before[static_cast<size_t>(i)] * row.data()[i / n];
+      ASSERT_EQ(y.data()[i], block_n == 0 ? scaled : scaled * column.data()[i % n / block_n]) << i;
     }
   }
 }

@@ -33,6 +33,8 @@ BACKWARD = "kernels/ternary_backward/ternary_backward.cuh"
 ROUND = "kernels/ternary_backward/round_gradient.cuh"
 ATTENTION = "kernels/attention/attention.cuh"
 TABLE = "kernels/table/table.cuh"
+FP8 = "kernels/fp8/fp8.cuh"
+ROUND_INPUTS = "kernels/round_inputs/round_inputs.cuh"
 STEPS = "kernels/elementwise/elementwise.cuh"
 TOP_K = "kernels/top_k/top_k.cuh"
 ARGMAX = "kernels/top_k/argmax.cuh"
@@ -233,7 +235,20 @@ MUTANTS = [
     ("model_steps", TABLE, 0, "row / table.block_n", "row", "the scales of another row"),
     ("model_steps", TABLE, 0, "TableScaleOf(table, row, block)", "TableScaleOf(table, row, 0)", "the first block's scale for all"),
     ("model_steps", TABLE, 0, "product + scale.shift : product", "product : product", "the shift is left out"),
-    ("model_steps", TABLE, 0, "(code & 0x80u) << 8", "0", "FP8 without its sign"),
+    ("model_steps", FP8, 0, "(code & 0x80u) << 8", "0", "FP8 without its sign"),
+    ("round_inputs", FP8, 0, "+ (magnitude >> 20 & 1u)", "+ 1u", "FP8 midpoints away from zero"),
+    ("round_inputs", FP8, 0, "size <= kLargest", "size < 464.0f", "FP8 does not saturate: its NaN for a number"),
+    ("round_inputs", FP8, 0, "size < kSmallestNormal", "size < 0.0f", "FP8 subnormals by the rule of normal numbers"),
+    ("round_inputs", ROUND_INPUTS, 0, "448.0f : 127.5f", "448.0f : 127.0f", "the integers' scale of another definition"),
+    ("round_inputs", ROUND_INPUTS, 0, "fabsf(row[i])", "row[i]", "negative values are not in the maximum"),
+    ("round_inputs", ROUND_INPUTS, 0, "begin + threadIdx.x; i < end; i += kRowThreads) amax", "begin + threadIdx.x; i < end; i += 2 * kRowThreads) amax",
+     "every other tile is not in the maximum"),
+    ("round_inputs", ROUND_INPUTS, 0, "blockIdx.x % groups", "blockIdx.x / groups", "another group's columns"),
+    ("round_inputs", ROUND_INPUTS, 0, "scale * RoundedInput", "RoundedInput", "not scaled back"),
+    ("round_inputs", ROUND_INPUTS, 0, "scale > 0.0f;", "true;", "a token of zeros divided by its scale"),
+    ("round_inputs", ROUND_INPUTS, 0, "rintf(", "roundf(", "halves away from zero"),
+    ("model_steps", STEPS, 0, "args.column[n / args.block_n]", "args.column[n]", "the scale of another row of weights"),
+    ("model_steps", STEPS, 0, "args.row[row]", "args.row[0]", "another token's scale"),
     ("model_steps", STEPS, 0, "i < k ? x[row * k + i] : 0.0f", "x[row * k + (i < k ? i : 0)]", "the padding of rounded rows is not zero"),
     ("model_steps", STEPS, 1, "bias[i % n]", "bias[i / n]", "the bias of another column"),
     ("model_steps", TABLE, 0, "half = kLanes / 2", "half = kLanes / 4", "half of the lanes are not in the sum"),
