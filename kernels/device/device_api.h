@@ -25,7 +25,7 @@ namespace tern::kernels {
 
 // Raised with every change of the structs below or of the structs that launchers take: a plug-in of
 // another build is refused instead of misread.
-inline constexpr int kDeviceApiVersion = 5;
+inline constexpr int kDeviceApiVersion = 6;
 
 struct DeviceInfo {
   char name[128] = {};

@@ -38,7 +38,7 @@ const char* LaunchScaleRows(const ScaleRowsArgs& args, void* stream) {
 const char* LaunchRoundRows(const RoundRowsArgs& args, void* stream) {
   const simt::Grid grid{static_cast<unsigned>(args.m)};
   return simt::LaunchKernel(args.bf16 ? RoundRowsKernel<true> : RoundRowsKernel<false>, grid,
-                            kRowThreads, stream, args.x, args.k, args.out, args.ldo);
+                            kRowThreads, stream, args);
 }
 
 }  // namespace tern::kernels

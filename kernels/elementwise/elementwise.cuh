@@ -45,15 +45,34 @@ __global__ void __launch_bounds__(kRowThreads) ScaleRowsKernel(const ScaleRowsAr
       args.column == nullptr ? scaled : scaled * args.column[n / args.block_n];
 }
 
-// out[m, ldo] = x[m, k] as fp16 or bf16, rounded to nearest; zeros beyond k. Grid: m blocks of
-// kRowThreads.
+// The power of two p for which largest / p is within 2^14 .. 2^15, where `largest` is beyond what
+// fp16 holds; 1 otherwise, also of what is not finite.
+TERN_DEVICE float HalfRowScale(float largest) {
+  constexpr float kLargestHalf = 65504.0f;
+  const uint32_t bits = HalfFloatBits(largest);
+  if (!(largest > kLargestHalf) || bits >= 0x7F800000u) return 1.0f;
+  return HalfBitsFloat((bits & 0x7F800000u) - (14u << 23));  // Its exponent less 14
+}
+
+// out[m, ldo] = x[m, k] as fp16 or bf16, rounded to nearest; zeros beyond k. See RoundRowsArgs.
+// Grid: m blocks of kRowThreads.
 template <bool kBf16>
-__global__ void __launch_bounds__(kRowThreads)
-    RoundRowsKernel(const float* x, int k, uint16_t* out, int ldo) {
+__global__ void __launch_bounds__(kRowThreads) RoundRowsKernel(const RoundRowsArgs args) {
   const int64_t row = blockIdx.x;
-  for (int i = static_cast<int>(threadIdx.x); i < ldo; i += kRowThreads) {
-    const float value = i < k ? x[row * k + i] : 0.0f;
-    out[row * ldo + i] = kBf16 ? BfloatFromFloat(value) : HalfFromFloat(value);
+  const float* x = args.x + row * args.k;
+  uint16_t* out = args.out + row * args.ldo;
+  float inverse = 1.0f;
+  if constexpr (!kBf16) {
+    float amax = 0.0f;
+    for (int i = static_cast<int>(threadIdx.x); i < args.k; i += kRowThreads)
+      amax = fmaxf(amax, fabsf(x[i]));
+    const float scale = HalfRowScale(MaxOfBlock(amax));
+    inverse = 1.0f / scale;  // A power of two, too
+    if (threadIdx.x == 0) args.row_scale[row] = scale;
+  }
+  for (int i = static_cast<int>(threadIdx.x); i < args.ldo; i += kRowThreads) {
+    const float value = i < args.k ? x[i] : 0.0f;
+    out[i] = kBf16 ? BfloatFromFloat(value) : HalfFromFloat(value * inverse);
   }
 }
 

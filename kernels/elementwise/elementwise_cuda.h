@@ -23,10 +23,14 @@ struct ScaleRowsArgs {
   int m, n, block_n;
 };
 const char* LaunchScaleRows(const ScaleRowsArgs& args, void* stream);
-// out[m, ldo] = x[m, k] as fp16 or bf16, rounded to nearest, zeros beyond k.
+// out[m, ldo] = x[m, k] as fp16 or bf16, rounded to nearest, zeros beyond k. fp16: a row whose
+// largest element is beyond 65504, and finite, is divided before by the power of two that brings it
+// into 2^14 .. 2^15, which row_scale[m] gets; other rows get 1. Exact, but that elements below
+// 2^-28 of the largest become subnormal or zero.
 struct RoundRowsArgs {
   const float* x;
   uint16_t* out;
+  float* row_scale;  // fp16 only
   int m, k, ldo;
   bool bf16;
 };

@@ -48,6 +48,7 @@ const char* LaunchW4A16(const W4A16CudaArgs& args, void* stream) {
                                args.scales_GN,
                                args.zeros_GN,
                                args.x,
+                               args.x_scale,
                                args.y,
                                static_cast<int>(args.m),
                                static_cast<int>(args.n),

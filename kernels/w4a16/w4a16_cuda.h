@@ -15,7 +15,8 @@ struct W4A16CudaArgs {
   const uint16_t* scales_GN = nullptr;  // [W4Groups(k), n]
   const uint8_t* zeros_GN = nullptr;    // [W4Groups(k), n] or null: 8
   const uint16_t* x = nullptr;  // [m, ldx], aligned to 16 bytes; zero beyond k up to whole groups
-  float* y = nullptr;           // [m, ldy]
+  const float* x_scale = nullptr;  // [m] or null: what results of a token are multiplied with
+  float* y = nullptr;              // [m, ldy]
   Float16Type type = Float16Type::kF16;
   int64_t m = 0, n = 0, k = 0, ldx = 0, ldy = 0;
 };
@@ -23,8 +24,8 @@ struct W4A16CudaArgs {
 // Whether the shapes and addresses are those that the kernels take. Null, or what is wrong.
 const char* CheckW4A16Cuda(const W4A16CudaArgs& args);
 
-// y = x W^T on the current device (sm_80 or later): up to 8 tokens by the GEMV, more by the GEMM.
-// `stream` is a cudaStream_t or null. Returns as soon as the kernel is queued.
+// y = x W^T (times x_scale) on the current device (sm_80 or later): up to 8 tokens by the GEMV,
+// more by the GEMM. `stream` is a cudaStream_t or null. Returns as soon as the kernel is queued.
 const char* LaunchW4A16(const W4A16CudaArgs& args, void* stream);
 
 }  // namespace tern::kernels

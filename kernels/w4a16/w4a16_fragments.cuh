@@ -17,10 +17,16 @@ struct W4A16DeviceArgs {
   const uint16_t* scales_GN;  // [groups, n], of the type of x
   const uint8_t* zeros_GN;    // [groups, n] or null
   const uint16_t* x;          // [m, ldx] bits of fp16 or bf16, zero beyond k
+  const float* x_scale;       // [m] or null
   float* y;                   // [m, ldy]
   int m, n, groups;
   int64_t ldx, ldy;
 };
+
+// A finished sum of a token.
+TERN_DEVICE float W4Scaled(const W4A16DeviceArgs& args, float sum, int token) {
+  return args.x_scale == nullptr ? sum : sum * args.x_scale[token];
+}
 
 // What a row's zero point becomes: the second operand of the operations below, in both halves.
 template <bool kBf16>

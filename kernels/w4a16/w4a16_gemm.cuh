@@ -101,7 +101,7 @@ TERN_DEVICE void W4GemmWrite(const W4A16DeviceArgs& args, int row0, const float 
     for (int i = 0; i < 8; ++i) {  // Row i / 2 of this lane, token i % 2.
       const int row = row0 + 8 * (i / 2), token = token0 + 8 * tile + i % 2;
       if (row < args.n && token < args.m) {
-        args.y[token * args.ldy + row] = total[i / 4][tile][i % 4];
+        args.y[token * args.ldy + row] = W4Scaled(args, total[i / 4][tile][i % 4], token);
       }
     }
   }

@@ -79,7 +79,7 @@ __global__ void __launch_bounds__(kW4GemvThreads) W4A16GemvKernel(const W4A16Dev
   TERN_UNROLL
   for (int from = 0; from < kW4GemvWarps; ++from) sum += totals[from][i][lane];
   const int row = row0 + lane / 4 + 8 * (i / 2), token = 2 * (lane % 4) + i % 2;
-  if (row < args.n && token < args.m) args.y[token * args.ldy + row] = sum;
+  if (row < args.n && token < args.m) args.y[token * args.ldy + row] = W4Scaled(args, sum, token);
 }
 
 }  // namespace tern::kernels

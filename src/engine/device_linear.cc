@@ -35,6 +35,7 @@ void DeviceInput::Place(const Limits& limits, DeviceArena* arena) {
   rounded_ = arena->Take<float>(rounded);
   fp8_codes_ = arena->Take<uint8_t>(rounded);
   fp8_scale_ = arena->Take<float>(limits.rows);
+  halves_scale_ = arena->Take<float>(limits.rows);
 }
 
 void DeviceInput::Set(const float* x, int64_t m, int64_t k, const float* gain, float eps) {
@@ -99,8 +100,13 @@ const float* DeviceInput::Rounded(const InputRounding& rounding) {
 
 const uint16_t* DeviceInput::Halves(const float* from, bool bf16, int64_t ld) {
   if (halves_ld_ != ld || halves_bf16_ != bf16 || halves_from_ != from) {
-    const kernels::RoundRowsArgs args{
-        from, halves_, static_cast<int>(m_), static_cast<int>(k_), static_cast<int>(ld), bf16};
+    const kernels::RoundRowsArgs args{from,
+                                      halves_,
+                                      halves_scale_,
+                                      static_cast<int>(m_),
+                                      static_cast<int>(k_),
+                                      static_cast<int>(ld),
+                                      bf16};
     device_.Check("rounding", device_.kernels().round_rows(args, device_.stream()));
     halves_ld_ = ld;
     halves_bf16_ = bf16;
@@ -141,7 +147,9 @@ void DeviceInput::Product(const DeviceInt4& matrix, float* y) {
   args.zeros_GN = matrix.zeros_GN;
   args.type = matrix.scale_type;
   args.ldx = kernels::W4Groups(k_) * kernels::kW4Group;
-  args.x = Halves(Floats(), matrix.scale_type == kernels::Float16Type::kBf16, args.ldx);
+  const bool bf16 = matrix.scale_type == kernels::Float16Type::kBf16;
+  args.x = Halves(Floats(), bf16, args.ldx);
+  args.x_scale = bf16 ? nullptr : halves_scale_;
   args.y = y;
   args.m = m_;
   args.n = args.ldy = matrix.n;
@@ -181,6 +189,9 @@ void DeviceInput::DenseProduct(const kernels::TableView& table, const float* x, 
     }
   }
   device_.Check("dense product", run.gemm(args, device_.stream()));
+  if (args.type != kernels::GemmType::kF16) return;
+  const kernels::ScaleRowsArgs scales{y, halves_scale_, nullptr, static_cast<int>(m_), table.n, 0};
+  device_.Check("scales", run.scale_rows(scales, device_.stream()));
 }
 
 void DeviceInput::Fp8Product(const DeviceTable& table, float* y) {

@@ -12,8 +12,9 @@
 namespace tern::engine {
 
 // Rows that tables multiply one by one, by the codes as they lie and with the numbers of the CPU's
-// fp32 products. More rows go to the device's dense product, codes expanded to fp16 first: inputs
-// beyond 65504 become infinite there, which comes out as logits that are no numbers.
+// fp32 products. More rows go to the device's dense product, codes expanded to fp16 first; a token
+// with inputs beyond fp16's range is divided by a power of two there, and its results multiplied by
+// it.
 inline constexpr int64_t kTableProductRows = 8;
 
 class DeviceInput {
@@ -48,7 +49,7 @@ class DeviceInput {
   const float* Rounded(const InputRounding& rounding);
   void MakeInt8();
   // `from` [m, k], which is Floats() or Rounded(), as fp16 or bf16 rows of `ld` elements, zeros
-  // beyond k.
+  // beyond k; the scales of fp16 rows are in halves_scale_.
   const uint16_t* Halves(const float* from, bool bf16, int64_t ld);
 
   kernels::Device& device_;
@@ -64,7 +65,7 @@ class DeviceInput {
   int8_t* codes_ = nullptr;
   int32_t* sum_ = nullptr;
   uint16_t *halves_ = nullptr, *expanded_ = nullptr;
-  float *rounded_ = nullptr, *fp8_scale_ = nullptr;
+  float *rounded_ = nullptr, *fp8_scale_ = nullptr, *halves_scale_ = nullptr;
   uint8_t* fp8_codes_ = nullptr;
 };
 

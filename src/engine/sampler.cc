@@ -78,8 +78,9 @@ int32_t Sampler::Next(std::span<const float> logits) {
 int32_t Sampler::Pick(std::span<const kernels::TokenLogit> best) {
   if (best.front().id < 0)
     throw NumericError(
-        "a logit is NaN or +Inf, or all are -Inf: the model file is damaged, or an activation is "
-        "beyond fp16's 65504, in which a device multiplies many tokens (--device cpu does not)");
+        "a logit is NaN or +Inf, or all are -Inf: the model file is damaged, or a key, a value or "
+        "a "
+        "weight is beyond the 65504 of fp16, in which a device keeps them (--device cpu need not)");
   if (options_.temperature == 0) return best.front().id;
   candidates_.clear();
   for (const kernels::TokenLogit& token : best) candidates_.push_back({token.logit, token.id});

@@ -106,17 +106,43 @@ TEST(TableCudaTest, RefusesScalesOfOddColumns) {
 TEST(RoundRowsCudaTest, RoundsToNearestAndPads) {
   const int m = 3, k = 37, ldo = 64;
   auto values = RandomFloats(m * k, 8, 100.0f);
-  values[0] = 1e6f;  // fp16: infinite
+  values[0] = 6e4f;  // Near the end of fp16
   values[1] = 1.0f + 0x1p-11f;
   values[2] = 1.0f + 0x1p-8f;
   const DeviceBuffer<float> x(values);
   for (bool bf16 : {false, true}) {
     DeviceBuffer<uint16_t> out(m * ldo, 0xFFFF);
-    ASSERT_EQ(LaunchRoundRows({x.data(), out.data(), m, k, ldo, bf16}, nullptr), nullptr);
+    DeviceBuffer<float> scale(m, -1.0f);
+    ASSERT_EQ(LaunchRoundRows({x.data(), out.data(), scale.data(), m, k, ldo, bf16}, nullptr),
+              nullptr);
+    EXPECT_EQ(scale.ToVector(), std::vector<float>(m, bf16 ? -1.0f : 1.0f));
     for (int i = 0; i < m * ldo; ++i) {
       const float value = i % ldo < k ? values[static_cast<size_t>(i / ldo * k + i % ldo)] : 0.0f;
       EXPECT_EQ(out.data()[i], bf16 ? BfloatFromFloat(value) : HalfFromFloat(value)) << i;
     }
+  }
+}
+
+// Of each row the largest element alone decides; what is not finite stays so.
+TEST(RoundRowsCudaTest, BringsRowsIntoTheRangeOfFp16) {
+  const int k = 300;
+  const float infinity = std::numeric_limits<float>::infinity();
+  const std::vector<float> largest = {65504.0f, 65505.0f, -131072.0f, 1e9f, -3e38f, infinity, 1.0f};
+  const std::vector<float> want = {1.0f, 2.0f, 8.0f, 0x1p15f, 0x1p113f, 1.0f, 1.0f};
+  const int m = static_cast<int>(largest.size());
+  auto values = RandomFloats(m * k, 8, 100.0f);
+  for (int i = 0; i < m; ++i)
+    values[static_cast<size_t>(i * k + 270)] = largest[static_cast<size_t>(i)];
+  const DeviceBuffer<float> x(values);
+  DeviceBuffer<float> scale(m, -1.0f);
+  DeviceBuffer<uint16_t> out(m * k, 0xFFFF);
+  ASSERT_EQ(LaunchRoundRows({x.data(), out.data(), scale.data(), m, k, k, false}, nullptr),
+            nullptr);
+  EXPECT_EQ(scale.ToVector(), want);
+  for (int i = 0; i < m * k; ++i) {
+    const float value = values[static_cast<size_t>(i)] / want[static_cast<size_t>(i / k)];
+    ASSERT_EQ(out.data()[i], HalfFromFloat(value)) << i;
+    ASSERT_TRUE(i / k == 5 || std::fabs(FloatFromHalf(out.data()[i])) < infinity) << i;
   }
 }
 

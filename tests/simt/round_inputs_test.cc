@@ -29,7 +29,7 @@ TEST(Fp8CudaTest, IsDecodedExactly) {
 // Every code, every midpoint and its neighbours, what is no number or too large, random bits.
 TEST(Fp8CudaTest, EncodesAsTheOracle) {
   std::vector<float> values = {
-      std::nanf(""), std::numeric_limits<float>::infinity(),  464.0f, 0.0f, 449.0f,
+      std::nanf(""), std::numeric_limits<float>::infinity(),  464.0f, 470.0f, 0.0f, 449.0f,
       3e38f,         std::numeric_limits<float>::denorm_min()};
   for (int code = 0; code < 126; ++code) {
     const float low = E4M3ToFp32Ref(static_cast<uint8_t>(code));
@@ -109,6 +109,7 @@ TEST(RoundInputsCudaTest, EqualsPlainLoops) {
     auto values = RandomFloats(3 * k, 8, 5.0f);
     std::fill(values.begin() + k, values.begin() + 2 * k, 0.0f);  // A token of zeros
     if (k > 1) values[1] = -200.0f;
+    values.back() = 250.0f;  // The largest of its row in the last tile
     for (const bool fp8 : {false, true}) {
       for (const int64_t group : {int64_t{0}, int64_t{16}, int64_t{300}, int64_t{1} << 50}) {
         for (const float scale : {0.0f, 0.013f}) {
@@ -124,6 +125,16 @@ TEST(RoundInputsCudaTest, EqualsPlainLoops) {
       }
     }
   }
+}
+
+// Of halves the even one.
+TEST(RoundInputsCudaTest, IntegersRoundHalvesToEven) {
+  RoundInputsArgs args;
+  args.m = 1;
+  args.k = 4;
+  args.scale = 0.5f;
+  args.fp8 = false;
+  ExpectRounded(args, {0.75f, 1.25f, -0.25f, -1.75f});
 }
 
 // What is no number stays none; the largest integer code is 127.

@@ -65,6 +65,7 @@ struct Problem {
             scales.data(),
             asymmetric ? zeros.data() : nullptr,
             x.data(),
+            nullptr,
             y,
             m,
             n,
@@ -200,19 +201,26 @@ TEST(W4A16CudaTest, LauncherPicksTheKernelAndRefusesWhatItCannotTake) {
   for (int m : {8, 9}) {
     const Problem<true> problem(m, 20, 300, true);
     std::vector<float> y(static_cast<size_t>(m * 20));
-    const W4A16CudaArgs args{problem.w.data(),
-                             problem.scales.data(),
-                             problem.zeros.data(),
-                             problem.x.data(),
-                             y.data(),
-                             Float16Type::kBf16,
-                             m,
-                             20,
-                             300,
-                             problem.ldx,
-                             20};
+    W4A16CudaArgs args{problem.w.data(),
+                       problem.scales.data(),
+                       problem.zeros.data(),
+                       problem.x.data(),
+                       nullptr,
+                       y.data(),
+                       Float16Type::kBf16,
+                       m,
+                       20,
+                       300,
+                       problem.ldx,
+                       20};
     EXPECT_STREQ(LaunchW4A16(args, nullptr), nullptr);
     EXPECT_EQ(y, problem.Run(/*gemm=*/m > 8));
+    std::vector<float> scale(static_cast<size_t>(m), 1.0f), want = y;
+    scale[3] = 8.0f;  // A factor a token, exact
+    args.x_scale = scale.data();
+    EXPECT_STREQ(LaunchW4A16(args, nullptr), nullptr);
+    for (size_t i = 60; i < 80; ++i) want[i] *= 8.0f;
+    EXPECT_EQ(y, want);
     const auto refused = [&](const char* part, auto change) {
       W4A16CudaArgs wrong = args;
       change(wrong);
