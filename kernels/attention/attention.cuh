@@ -150,9 +150,10 @@ TERN_DEVICE void AddValues(const SegmentPlace<Row>& at, const TokenSpan& span, i
 template <class Row>
 __global__ void __launch_bounds__(kAttentionThreads)
     AttendSegmentsKernel(const AttentionArgs args) {
-  __shared__ SharedQueries q;
-  __shared__ SharedScores scores;
-  __shared__ float max[kAttentionHeads], sum[kAttentionHeads];
+  TERN_SHARED(SharedQueries, q);
+  TERN_SHARED(SharedScores, scores);
+  TERN_SHARED(float, max, [kAttentionHeads]);
+  TERN_SHARED(float, sum, [kAttentionHeads]);
   const int64_t row = blockIdx.z, segment = blockIdx.x;
   const TokenSpan span = SegmentOfRow(args, row, segment);
   if (span.first >= span.last) return;  // The whole block.

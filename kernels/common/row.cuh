@@ -60,7 +60,7 @@ TERN_DEVICE void StoreFour(float* p, const Floats4& v, int left) {
 // The maximum over the block, in every thread. REQUIRES: kRowThreads threads, all of them; a
 // barrier between two calls.
 TERN_DEVICE float MaxOfBlock(float value) {
-  __shared__ float partial[kRowWarps];
+  TERN_SHARED(float, partial, [kRowWarps]);
   TERN_UNROLL
   for (unsigned mask = 16; mask > 0; mask /= 2) {
     value = fmaxf(value, simt::ShuffleXorFloat(value, mask));
@@ -74,7 +74,7 @@ TERN_DEVICE float MaxOfBlock(float value) {
 
 // The sum over the block, in every thread; the same conditions.
 TERN_DEVICE int SumOfBlock(int value) {
-  __shared__ int partial[kRowWarps];
+  TERN_SHARED(int, partial, [kRowWarps]);
   TERN_UNROLL
   for (unsigned mask = 16; mask > 0; mask /= 2) value += simt::ShuffleXorInt(value, mask);
   if (threadIdx.x % 32 == 0) partial[threadIdx.x / 32] = value;

@@ -13,7 +13,7 @@ namespace tern::kernels {
 // x, y: [m, d], y may be x. g: [d]. Grid: m blocks of kRowThreads.
 __global__ void __launch_bounds__(kRowThreads)
     RmsNormKernel(const float* x, const float* g, int d, float eps, float* y) {
-  __shared__ float shared_inv_rms;
+  TERN_SHARED(float, shared_inv_rms);
   const float* row = x + static_cast<int64_t>(blockIdx.x) * d;
   if (threadIdx.x < 32) {
     float sum = 0.0f;

@@ -41,7 +41,7 @@ TERN_DEVICE float JoinLanesOfWarp(float sum) {
 
 // sum_i x[i]^2, valid in thread 0.
 TERN_DEVICE float SumOfSquares(const float* x, int d) {
-  __shared__ Floats4 squares[2][kRowThreads];
+  TERN_SHARED(Floats4, squares, [2][kRowThreads]);
   const int thread = static_cast<int>(threadIdx.x);
   float sum = 0.0f;
   int tile = 0;
@@ -64,7 +64,7 @@ __global__ void __launch_bounds__(kRowThreads)
   const int64_t m = blockIdx.x;
   const int d = static_cast<int>(args.d);
   const float* x = args.x + m * args.d;
-  __shared__ float shared_inv_rms;
+  TERN_SHARED(float, shared_inv_rms);
   const float sum = SumOfSquares(x, d);
   if (threadIdx.x == 0) {
     const float inv_rms = 1.0f / sqrtf(sum / static_cast<float>(d) + args.eps);

@@ -9,6 +9,9 @@
 #if defined(__CUDACC__)
 #define TERN_DEVICE __device__ __forceinline__
 #define TERN_UNROLL _Pragma("unroll")  // g++ does not know the plain pragma.
+// A static array (or, without sizes, a variable) of the block in shared memory:
+// TERN_SHARED(float, tile, [2][32]). The emulator fills it with 0xFF when a block first comes by.
+#define TERN_SHARED(type, name, ...) __shared__ type name __VA_ARGS__
 #define TERN_SITE
 #define TERN_RECORD(kind, address, bytes)
 #else
@@ -24,6 +27,9 @@
 // One copy a resident block: the emulator runs each on an OS thread of its own. ASan has no
 // redzones around it; dynamic shared memory has.
 #define __shared__ static thread_local
+#define TERN_SHARED(type, name, ...) \
+  __shared__ type name __VA_ARGS__;  \
+  ::tern::simt::PoisonShared(&name, sizeof(name))
 #define threadIdx (::tern::simt::ThreadIndex())
 #define blockIdx (::tern::simt::BlockIndex())
 #define blockDim (::tern::simt::BlockShape())

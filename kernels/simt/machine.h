@@ -14,6 +14,7 @@
 // passes the turn). So `__shared__`, which is `static thread_local` here, is the block's own.
 #pragma once
 
+#include <array>
 #include <boost/context/detail/fcontext.hpp>
 #include <cstddef>
 #include <deque>
@@ -75,6 +76,8 @@ struct LaunchState {
 
 uint32_t NextRandom(LaunchState& grid, uint32_t below);
 
+inline constexpr size_t kMostSharedArrays = 64;  // Static ones in a kernel
+
 // A place for one block, with its fibers; used for one block after the other.
 struct Slot {
   LaunchState* grid = nullptr;
@@ -85,6 +88,8 @@ struct Slot {
   int count = 0, live = 0, at_block = 0;
   Dim3 block_index;
   uint8_t* dynamic_shared = nullptr;
+  std::array<void*, kMostSharedArrays> shared = {};  // Static arrays that this block has met
+  size_t shared_count = 0;
   Thread* current = nullptr;
   boost::context::detail::fcontext_t scheduler = nullptr;
   SchedulerMarks marks;

@@ -62,6 +62,7 @@ void Prepare(Slot& slot) {
     thread.fiber = context::make_fcontext(static_cast<char*>(thread.stack) + kStackBytes,
                                           kStackBytes, FiberMain);
   }
+  slot.shared_count = 0;
   // NaN as floats, -1 as integers: what was not written shows.
   if (slot.dynamic_shared != nullptr) {
     std::memset(slot.dynamic_shared, 0xFF,
@@ -181,6 +182,17 @@ void BlockBarrier() {
     Wait(State::kAtBlock);
   }
   TsanAcquire(tag);
+}
+
+void PoisonShared(void* memory, size_t size_bytes) {
+  Slot& slot = RunningSlot();
+  for (size_t i = 0; i < slot.shared_count; ++i)
+    if (slot.shared[i] == memory) return;
+  if (slot.shared_count == slot.shared.size()) Fail("more than 64 static shared arrays");
+  slot.shared[slot.shared_count++] = memory;
+  // Byte by byte: TSan sees memset, and it is no write of the kernel.
+  auto* bytes = static_cast<volatile uint8_t*>(memory);
+  for (size_t i = 0; i < size_bytes; ++i) bytes[i] = 0xFF;
 }
 
 void IssueAsyncCopy(const AsyncCopy& copy) {

@@ -12,6 +12,7 @@
 // a kernel. Not thread-safe: one launch at a time.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -79,6 +80,8 @@ const Dim3& BlockShape();
 const Dim3& GridShape();
 void BlockBarrier();
 void WarpBarrier();
+// The first call of a block with this memory writes 0xFF into every byte: NaN, or -1.
+void PoisonShared(void* memory, size_t size_bytes);
 uint8_t* DynamicSharedMemory();
 // The value of lane + delta, or the own one beyond the warp.
 uint64_t ShuffleDown(uint64_t value, unsigned delta);

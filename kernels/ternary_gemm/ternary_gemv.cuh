@@ -82,7 +82,7 @@ __global__ void __launch_bounds__(kGemvBlockThreads) TernaryGemvKernel(const Ter
   for (int c = first; c < args.padded_k / 64; c += 32 * kWarpsPerRow)
     AddStep<kBatch>(args, w, c, acc);
 
-  __shared__ int partial[kGemvBlockWarps][kBatch];
+  TERN_SHARED(int, partial, [kGemvBlockWarps][kBatch]);
   TERN_UNROLL
   for (int b = 0; b < kBatch; ++b) {
     const int sum = SumWarp((acc[b][0] + acc[b][1]) + (acc[b][2] + acc[b][3]));

@@ -48,7 +48,7 @@ TERN_DEVICE void GemvMmaStep(const uint8_t* low, const uint8_t* high, const int8
 // Grid: ceil(n / kGemvMmaRows) blocks of kGemvMmaThreads. batch: 1 to 8.
 __global__ void __launch_bounds__(kGemvMmaThreads)
     TernaryGemvMmaKernel(const TernaryGemvArgs args, const int batch) {
-  __shared__ int sums[kGemvMmaWarps][4][32];
+  TERN_SHARED(int, sums, [kGemvMmaWarps][4][32]);
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const int row0 = static_cast<int>(blockIdx.x) * kGemvMmaRows, row = row0 + lane / 4;
   const int64_t row_bytes = args.padded_k / 4;

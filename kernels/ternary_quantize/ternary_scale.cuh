@@ -25,7 +25,7 @@ inline constexpr int kScaleTile = 64;
 __global__ void __launch_bounds__(kRowThreads)
     AbsBlockSumsKernel(const float* w, int64_t count, float* sums) {
   // One column more than used: the 32 lanes that read a column meet 32 banks.
-  __shared__ float staged[2][kScaleChains][kScaleTile + 1];
+  TERN_SHARED(float, staged, [2][kScaleChains][kScaleTile + 1]);
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const int64_t first = static_cast<int64_t>(blockIdx.x) * kScaleChains;
   float sum = 0.0f;
@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(kRowThreads)
 // *beta from the sums of blocks. Grid: one block of kRowThreads. REQUIRES: count > 0.
 __global__ void __launch_bounds__(kRowThreads)
     JoinBlockSumsKernel(const float* sums, int64_t count, float* beta) {
-  __shared__ float staged[2][kRowThreads];
+  TERN_SHARED(float, staged, [2][kRowThreads]);
   const int thread = static_cast<int>(threadIdx.x);
   const int64_t blocks = (count + kAbsMeanBlock - 1) / kAbsMeanBlock;
   double total = 0.0;

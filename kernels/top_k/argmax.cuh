@@ -16,8 +16,9 @@ TERN_DEVICE bool Better(float logit, int id, float best, int best_id) {
 
 // TopKKernel for k = 1, in one pass. Grid: m blocks of kRowThreads.
 __global__ void __launch_bounds__(kRowThreads) ArgmaxKernel(const TopKArgs args) {
-  __shared__ float warp_best[kRowWarps];
-  __shared__ int warp_id[kRowWarps], warp_bad[kRowWarps];
+  TERN_SHARED(float, warp_best, [kRowWarps]);
+  TERN_SHARED(int, warp_id, [kRowWarps]);
+  TERN_SHARED(int, warp_bad, [kRowWarps]);
   const float* row = args.logits + static_cast<int64_t>(blockIdx.x) * args.ld;
   const int n = static_cast<int>(args.n);
   float best = -INFINITY;

@@ -56,10 +56,11 @@ TERN_DEVICE void FindBin(const int* histogram, int left, TopKPlace* place) {
 
 // Grid: m blocks of kTopKThreads.
 __global__ void __launch_bounds__(kTopKThreads) TopKKernel(const TopKArgs args) {
-  __shared__ int histogram[kTopKBins];
-  __shared__ uint64_t kept[kTopKMost];
-  __shared__ TopKPlace place;
-  __shared__ int kept_count, bad;
+  TERN_SHARED(int, histogram, [kTopKBins]);
+  TERN_SHARED(uint64_t, kept, [kTopKMost]);
+  TERN_SHARED(TopKPlace, place);
+  TERN_SHARED(int, kept_count);
+  TERN_SHARED(int, bad);
   const int thread = static_cast<int>(threadIdx.x), n = static_cast<int>(args.n),
             k = static_cast<int>(args.k);
   const float* row = args.logits + static_cast<int64_t>(blockIdx.x) * args.ld;

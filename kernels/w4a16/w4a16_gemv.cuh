@@ -52,7 +52,7 @@ TERN_DEVICE void W4GemvGroup(const W4A16DeviceArgs& args, int group, const simt:
 // Grid: ceil(n / kW4GemvRows) blocks of kW4GemvThreads. args.m: 1 to 8.
 template <bool kBf16>
 __global__ void __launch_bounds__(kW4GemvThreads) W4A16GemvKernel(const W4A16DeviceArgs args) {
-  __shared__ float totals[kW4GemvWarps][4][32];
+  TERN_SHARED(float, totals, [kW4GemvWarps][4][32]);
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const int row0 = static_cast<int>(blockIdx.x) * kW4GemvRows;
   const int low_row = row0 + lane / 4, high_row = low_row + 8;

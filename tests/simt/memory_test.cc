@@ -115,6 +115,31 @@ __global__ void SumOwnBlock(int* out) {
   if (threadIdx.x == 0) out[blockIdx.x] = shared_sum * 100000 + dynamic[0];
 }
 
+// What every block reads from static shared memory before anyone wrote there, and what it reads
+// then.
+__global__ void ReadThenWrite(int* first, int* second) {
+  TERN_SHARED(int, values, [64]);
+  first[blockIdx.x * 64 + threadIdx.x] = values[63 - threadIdx.x];
+  SyncBlock();
+  values[threadIdx.x] = static_cast<int>(threadIdx.x);
+  SyncBlock();
+  second[blockIdx.x * 64 + threadIdx.x] = values[63 - threadIdx.x];
+}
+
+TEST(SharedMemoryTest, StaticArraysArePoisonedInEveryBlock) {
+  for (int resident : {1, 3}) {
+    for (bool shuffle : {false, true}) {
+      for (int launch = 0; launch < 2; ++launch) {
+        std::vector<int> first(6 * 64), second(6 * 64);
+        Launch({6}, {64}, [&] { ReadThenWrite(first.data(), second.data()); },
+               {.shuffle = shuffle, .resident_blocks = resident});
+        EXPECT_EQ(first, std::vector<int>(6 * 64, -1));
+        for (int i = 0; i < 6 * 64; ++i) EXPECT_EQ(second[static_cast<size_t>(i)], 63 - i % 64);
+      }
+    }
+  }
+}
+
 TEST(ResidentBlocksTest, EachHasItsOwnSharedMemory) {
   for (int resident : {1, 3, 16}) {
     for (bool shuffle : {false, true}) {

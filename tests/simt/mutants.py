@@ -259,6 +259,7 @@ MUTANTS = [
     ("top_k", TOP_K, 1, BARRIER, "", "no barrier before the histogram is read"),
     ("top_k", TOP_K, 2, BARRIER, "", "no barrier before the bin is read"),
     ("top_k", TOP_K, 3, BARRIER, "", "no barrier before ranks are counted"),
+    ("top_k", TOP_K, 0, "kept_count = bad = 0", "kept_count = 0", "a flag in shared memory is read before it is written"),
     ("top_k", TOP_K, 0, "? ~bits :", "? bits :", "negative logits in reverse"),
     ("top_k", TOP_K, 0, "| ~static_cast<uint32_t>(id)", "| static_cast<uint32_t>(id)", "of equals the highest id"),
     ("top_k", TOP_K, 0, "lane + delta < 32", "lane + delta <= 32", "the sums of lanes beyond the warp"),
