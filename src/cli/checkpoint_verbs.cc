@@ -8,6 +8,7 @@
 #include "arch/format_names.h"
 #include "base/error.h"
 #include "cli/commands.h"
+#include "cli/eval_runtime.h"
 #include "cli/threads.h"
 #include "data/token_file.h"
 #include "engine_cli/eval.h"
@@ -78,18 +79,11 @@ struct TorchModel {
   eval::TorchScorer scorer;
 };
 
-// Checkpoints have no other way to run; what the engine reads, runs there unless libtorch is named.
 std::shared_ptr<tasks::ModelScorer> OpenInTorch(const Flags& flags, const std::string& path,
                                                 const engine_cli::EvalModelOptions& options) {
-  const bool checkpoint = transfer::IsCheckpoint(path);
-  if (checkpoint && flags.runtime == "engine")
-    throw UsageError(StrCat(path,
-                            " is a checkpoint, which the engine does not run; export it "
-                            "first, or leave out --runtime engine"));
-  if (!checkpoint && flags.runtime != "libtorch") return nullptr;
   SetThreads(options.threads);
-  const auto model = std::make_shared<TorchModel>(path, checkpoint ? flags.tokenizer : "",
-                                                  options.scorer.max_length);
+  const auto model = std::make_shared<TorchModel>(
+      path, transfer::IsCheckpoint(path) ? flags.tokenizer : "", options.scorer.max_length);
   return {model, &model->scorer};
 }
 
@@ -138,14 +132,20 @@ void AddEvalCommand(CLI::App& app) {
     RunEval(*flags);
     return true;
   };
+  extension.runtime = "libtorch, fp32";
+  extension.takes = [flags](const std::string& path, const engine_cli::EvalModelOptions& options,
+                            engine_cli::EvalWork work) {
+    return RunsInLibtorch(flags->runtime, path, options, work);
+  };
   extension.open = [flags](const std::string& path, const engine_cli::EvalModelOptions& options) {
     return OpenInTorch(*flags, path, options);
   };
   CLI::App* command = engine_cli::AddEvalCommand(app, extension);
   command
       ->add_option("--runtime", flags->runtime,
-                   "What runs the models: engine, libtorch (fp32; faster in long windows), auto: "
-                   "libtorch for checkpoints, else the engine")
+                   "What runs the models: engine, libtorch (fp32), auto: libtorch for checkpoints, "
+                   "and for perplexity and divergence of models that compute with floats, where it "
+                   "is faster; else the engine, also when --activations or --cache are given")
       ->check(CLI::IsMember({"auto", "engine", "libtorch"}))
       ->capture_default_str();
   command->add_option("--tokenizer", flags->tokenizer,

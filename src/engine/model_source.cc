@@ -2,6 +2,8 @@
 #include "engine/model_source.h"
 
 #include <filesystem>
+#include <mutex>
+#include <set>
 #include <utility>
 
 #include "base/error.h"
@@ -53,8 +55,13 @@ WeightSource PartsOf(ModelSource& source) {
 }  // namespace
 
 void ModelSource::Decide(const std::string& decision) {
-  LogInfo(path_, ": ", decision);
+  static std::mutex mutex;
+  static std::set<std::string>
+      said;  // A model is often opened twice: for its shape, for its tensors
+  const std::string line = StrCat(path_, ": ", decision);
   decisions_.push_back(decision);
+  const std::lock_guard lock(mutex);
+  if (said.insert(line).second) LogInfo(line);
 }
 
 std::unique_ptr<ModelSource> OpenModel(const std::string& path) {

@@ -24,9 +24,9 @@ class ModelSource {
   // What the reader had to decide, and why: "weight_scale divides (linear_class bitlinear)".
   const std::vector<std::string>& decisions() const { return decisions_; }
 
-  // Tensors by the specs of ParameterTable(config()), read each time they are asked for. Throw FormatError (file,
-  // tensor, found, wanted). A ternary model may store a linear layer as codes and scale, or as its
-  // latents, which are quantized when it runs.
+  // Tensors by the specs of ParameterTable(config()), read each time they are asked for. Throw
+  // FormatError (file, tensor, found, wanted). A ternary model may store a linear layer as codes
+  // and scale, or as its latents, which are quantized when it runs.
   virtual std::vector<float> Vector(const ParameterSpec& spec) = 0;  // Norms and biases
   virtual TableMatrix Table(const ParameterSpec& spec) = 0;          // Embedding and head
   virtual LinearMatrix Linear(const ParameterSpec& spec) = 0;
@@ -47,7 +47,8 @@ class ModelSource {
   virtual ModelFiles Files() const = 0;
 
  protected:
-  void Decide(const std::string& decision);  // Keeps it and says it
+  // Keeps it, and says it once a process.
+  void Decide(const std::string& decision);
 
   ModelConfig config_;
   ActivationRule activation_ = ActivationRule::kInt8Token;
@@ -64,8 +65,8 @@ std::unique_ptr<ModelSource> OpenModel(const std::string& path);
 // integers in the order of their kernel.
 LinearMatrix ReadRunnable(ModelSource& source, const ParameterSpec& spec);
 
-// One layer, and the whole model in memory (16-bit and block-quantized matrices stay in the mapped file), with
-// ternary layers in T2, those stored as latents quantized as the trainer does.
+// One layer, and the whole model in memory (16-bit and block-quantized matrices stay in the mapped
+// file), with ternary layers in T2, those stored as latents quantized as the trainer does.
 LayerWeights ReadLayer(ModelSource& source, int64_t layer);
 ModelWeights LoadModel(const std::string& path);
 

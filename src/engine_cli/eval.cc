@@ -42,13 +42,49 @@ struct EngineModel {
   tasks::EngineScorer scorer;
 };
 
-std::shared_ptr<tasks::ModelScorer> Open(const std::string& path, const EvalModelOptions& options,
-                                         const OpenModel& other) {
-  if (other)
-    if (auto model = other(path, options)) return model;
-  const auto model = std::make_shared<EngineModel>(path, options);
-  return {model, &model->scorer};
-}
+// What runs a model for some work.
+struct Runner {
+  std::shared_ptr<tasks::ModelScorer> scorer;
+  std::string runtime;
+  std::string how;  // Beside the model's hash what results depend on: a journal of others is none
+};
+
+// One model, opened when it is first needed, once in each runtime that its work is for.
+class RunnableModel {
+ public:
+  RunnableModel(std::string path, const EvalModelOptions& options, const EvalExtension& extension)
+      : path_(std::move(path)), options_(options), extension_(extension) {}
+
+  const Runner& For(EvalWork work) {
+    const bool other = extension_.takes && extension_.takes(path_, options_, work);
+    Runner& runner = other ? other_ : engine_;
+    if (runner.scorer) return runner;
+    if (other) {
+      runner = {extension_.open(path_, options_), extension_.runtime, " " + extension_.runtime};
+      return runner;
+    }
+    const auto model = std::make_shared<EngineModel>(path_, options_);
+    runner = {
+        {model, &model->scorer},
+        "engine",
+        StrCat(" ", engine::ToString(options_.activations), " ", CacheName(options_.scorer.cache))};
+    return runner;
+  }
+  const Runner& ForTask(const std::string& name) {
+    return For(name == "perplexity" ? EvalWork::kWindows : EvalWork::kTasks);
+  }
+  bool engine_used() const { return engine_.scorer != nullptr; }
+  const std::string& Sha256() {
+    if (sha256_.empty()) sha256_ = Sha256OfPath(path_);
+    return sha256_;
+  }
+
+ private:
+  std::string path_, sha256_;
+  EvalModelOptions options_;
+  const EvalExtension& extension_;
+  Runner engine_, other_;
+};
 
 // auto: bos_id() is what texts begin with, so a GGUF file whose add_bos_token is false has none,
 // though its vocabulary may have a BOS.
@@ -121,12 +157,33 @@ tasks::TaskResult RunOne(tasks::ModelScorer& scorer, const Flags& flags, const s
   return tasks::RunTask(scorer, info, data, options);
 }
 
-std::vector<tasks::TaskResult> RunAll(tasks::ModelScorer& scorer, const Flags& flags,
+std::vector<tasks::TaskResult> RunAll(RunnableModel& model, const Flags& flags,
                                       const tasks::EvalOptions& options) {
   std::vector<tasks::TaskResult> results;
-  for (const std::string& task : flags.tasks)
-    results.push_back(RunOne(scorer, flags, task, options));
+  for (const std::string& task : flags.tasks) {
+    const Runner& runner = model.ForTask(task);
+    tasks::EvalOptions own = options;
+    own.model_sha256 = model.Sha256() + runner.how;
+    own.bos = HasBos(*runner.scorer, flags.bos);
+    results.push_back(RunOne(*runner.scorer, flags, task, own));
+    results.back().runtime = runner.runtime;
+  }
   return results;
+}
+
+tasks::Divergence RunAgainst(RunnableModel& model, RunnableModel& reference, const Flags& flags,
+                             tasks::EvalOptions options) {
+  const Runner& ours = model.For(EvalWork::kWindows);
+  const Runner& theirs = reference.For(EvalWork::kWindows);
+  options.model_sha256 = model.Sha256() + ours.how + reference.Sha256() + theirs.how;
+  options.bos = HasBos(*ours.scorer, flags.bos);
+  ProgressLine line("divergence", "windows", {});
+  options.progress = [&](int64_t done, int64_t) { line.Update(done); };
+  tasks::Divergence result = tasks::RunDivergence(*ours.scorer, *theirs.scorer,
+                                                  ReadText(TextFile(flags), flags.field), options);
+  result.runtime = ours.runtime;
+  result.reference_runtime = theirs.runtime;
+  return result;
 }
 
 tasks::EvalOptions OptionsOf(const Flags& flags, tasks::ResultJournal* journal) {
@@ -150,42 +207,32 @@ void CheckFlags(const Flags& flags) {
   for (const std::string& task : flags.tasks) tasks::InfoOf(task);
 }
 
-void Evaluate(const Flags& flags, const OpenModel& other) {
+void Evaluate(const Flags& flags, const EvalExtension& extension) {
   CheckFlags(flags);
   InstallStopSignals();
   tasks::ResultJournal journal;
   if (!flags.output.empty())
     journal = tasks::ResultJournal(flags.output + ".journal.jsonl", flags.resume);
-  tasks::EvalOptions options = OptionsOf(flags, &journal);
+  const tasks::EvalOptions options = OptionsOf(flags, &journal);
   tasks::Report report;
   report.model = flags.model;
   report.seed = options.seed;
-  const std::shared_ptr<tasks::ModelScorer> model = Open(flags.model, flags.open, other);
-  report.activations = engine::ToString(flags.open.activations);
-  report.cache = CacheName(flags.open.scorer.cache);
-  // Both change results: a journal of others is none.
-  const std::string how = StrCat(" ", report.activations, " ", report.cache);
-  report.model_sha256 = Sha256OfPath(flags.model);
-  options.model_sha256 = report.model_sha256 + how;
-  options.bos = HasBos(*model, flags.bos);
-  report.results = RunAll(*model, flags, options);
+  RunnableModel model(flags.model, flags.open, extension);
+  RunnableModel reference(flags.against, flags.open, extension);
+  report.results = RunAll(model, flags, options);
   if (!flags.against.empty()) {
-    const std::shared_ptr<tasks::ModelScorer> reference = Open(flags.against, flags.open, other);
     report.reference = flags.against;
-    report.reference_sha256 = Sha256OfPath(flags.against);
-    tasks::EvalOptions theirs = options;
-    theirs.model_sha256 = report.reference_sha256 + how;
-    theirs.bos = HasBos(*reference, flags.bos);
-    report.reference_results = RunAll(*reference, flags, theirs);
-    if (!flags.tasks.empty())
+    report.reference_results = RunAll(reference, flags, options);
+    if (flags.tasks.empty())
+      report.divergence = RunAgainst(model, reference, flags, options);
+    else
       report.comparison = tasks::Compare(report.results, report.reference_results, options.seed);
-    if (flags.tasks.empty()) {
-      options.model_sha256 += report.reference_sha256;
-      ProgressLine line("divergence", "windows", {});
-      options.progress = [&](int64_t done, int64_t) { line.Update(done); };
-      report.divergence =
-          tasks::RunDivergence(*model, *reference, ReadText(TextFile(flags), flags.field), options);
-    }
+    report.reference_sha256 = reference.Sha256();
+  }
+  report.model_sha256 = model.Sha256();
+  if (model.engine_used() || reference.engine_used()) {
+    report.activations = engine::ToString(flags.open.activations);
+    report.cache = CacheName(flags.open.scorer.cache);
   }
   const std::string json = JsonOf(report);
   if (!flags.output.empty()) WriteFileAtomically(flags.output, json);
@@ -263,10 +310,11 @@ CLI::App* AddEvalCommand(CLI::App& app, const EvalExtension& extension) {
   command->add_option("model", flags->model, "GGUF file, Hugging Face folder or model file");
   AddTaskOptions(command, flags.get());
   AddModelOptions(command, flags.get());
-  command->callback([flags, extension] {
+  command->callback([flags, extension, command] {
+    flags->open.engine_only = command->count("--activations") + command->count("--cache") > 0;
     if (extension.instead && extension.instead(flags->model, flags->open.threads, flags->json))
       return;
-    if (flags->import.empty()) return Evaluate(*flags, extension.open);
+    if (flags->import.empty()) return Evaluate(*flags, extension);
     if (flags->output.empty()) throw UsageError("--import needs --out, the task file to write");
     const int64_t count = tasks::ImportTask(flags->import[0], flags->import[1], flags->output);
     std::cerr << count << " questions\n";

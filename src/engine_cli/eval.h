@@ -1,5 +1,5 @@
 // How `eval` opens models: GGUF files and Hugging Face folders in the engine; a program that links
-// more (checkpoints through libtorch) gives its own opener to AddEvalCommand.
+// more (libtorch) says to AddEvalCommand what of the work its own runtime takes.
 #pragma once
 
 #include <functional>
@@ -20,16 +20,25 @@ struct EvalModelOptions {
   int threads = 0;
   engine::CodeActivations activations = engine::CodeActivations::kInt16;
   tasks::EngineScorerOptions scorer;
+  bool engine_only = false;  // --activations or --cache are given, which only the engine has
 };
 
-// The model at `path`, or null when it is not of the opener's kind; throws when it is and cannot be
-// read.
-using OpenModel = std::function<std::shared_ptr<tasks::ModelScorer>(const std::string& path,
-                                                                    const EvalModelOptions&)>;
+// What a model is run for.
+enum class EvalWork {
+  kWindows,  // Long texts, each position scored: perplexity, divergence
+  kTasks,    // Questions that begin alike, text that is generated
+};
 
 // What a program with more than the deploy half adds; each may be empty.
 struct EvalExtension {
-  OpenModel open;  // Asked before the engine
+  // Whether `open` shall run this work of the model at `path`, instead of the engine. Throws
+  // UsageError when what the user asked for is not to be had.
+  std::function<bool(const std::string& path, const EvalModelOptions& options, EvalWork work)>
+      takes;
+  std::function<std::shared_ptr<tasks::ModelScorer>(const std::string& path,
+                                                    const EvalModelOptions& options)>
+      open;
+  std::string runtime;  // What reports call it
   // Asked before anything else, with the verb's own flags: true when it did what was wanted.
   std::function<bool(const std::string& model, int threads, bool json)> instead;
 };

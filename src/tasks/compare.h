@@ -19,6 +19,7 @@ struct Divergence {
   std::vector<Metric> metrics;
   int64_t tokens = 0;
   double seconds = 0;
+  std::string runtime, reference_runtime;  // As TaskResult::runtime
 };
 
 // Throws UsageError when the models do not have the same vocabulary, and as RunPerplexity.

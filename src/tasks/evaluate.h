@@ -49,6 +49,7 @@ struct TaskResult {
   std::vector<uint8_t> right;    // By the quoted metric; of no meaning for perplexity
   int64_t tokens_run = 0;        // By this process
   double seconds = 0;
+  std::string runtime;  // What ran the model, for the report; filled by the caller
 };
 
 // Questions of a task and the examples that may come before them.

@@ -52,6 +52,7 @@ ordered_json JsonOfTasks(const std::vector<TaskResult>& results) {
     ordered_json task = {{"task", result.info.name},
                          {"kind", KindName(result.info.kind)},
                          {"protocol", result.protocol},
+                         {"runtime", result.runtime},
                          {"metrics", JsonOfMetrics(result.metrics)}};
     if (!result.groups.empty()) task["groups"] = JsonOfMetrics(result.groups);
     task["tokens_run"] = result.tokens_run;
@@ -141,7 +142,7 @@ std::string ResultsTable(const std::string& title, const std::vector<TaskResult>
     if (rows[r][0].rfind("  ", 0) == 0) rows[r][1] = "";  // A group's name is the metric's
   std::string out = title + "\n" + Aligned(rows);
   for (const TaskResult& result : results) {
-    out += result.info.name + ": " + result.protocol;
+    out += result.info.name + ": " + result.protocol + "; run by " + result.runtime;
     if (result.tokens_run > 0 && result.seconds > 0)
       out += "; " + FormatSi(static_cast<double>(result.tokens_run) / result.seconds) + " tokens/s";
     out += "\n";
@@ -179,7 +180,8 @@ std::string TableOf(const Report& report) {
     std::vector<Cells> rows = {{"text", "metric", "value", "95 % interval", "of", "by"}};
     AddMetrics("", report.divergence->metrics, &rows);
     out += (out.empty() ? "" : "\n") + report.model + " against " + report.reference + "\n" +
-           Aligned(rows) + report.divergence->protocol + "\n";
+           Aligned(rows) + report.divergence->protocol + "; run by " + report.divergence->runtime +
+           ", the reference by " + report.divergence->reference_runtime + "\n";
   }
   return out;
 }
@@ -190,8 +192,10 @@ std::string JsonOf(const Report& report) {
     json["reference"] = report.reference;
     json["reference_sha256"] = report.reference_sha256;
   }
-  json["activations"] = report.activations;
-  json["cache"] = report.cache;
+  if (!report.activations.empty()) {
+    json["activations"] = report.activations;
+    json["cache"] = report.cache;
+  }
   json["seed"] = report.seed;
   json["resamples"] = kResamples;
   json["tasks"] = JsonOfTasks(report.results);
@@ -200,6 +204,8 @@ std::string JsonOf(const Report& report) {
   if (report.comparison) json["comparison"] = JsonOfComparison(*report.comparison);
   if (report.divergence)
     json["divergence"] = {{"protocol", report.divergence->protocol},
+                          {"runtime", report.divergence->runtime},
+                          {"reference_runtime", report.divergence->reference_runtime},
                           {"tokens", report.divergence->tokens},
                           {"seconds", report.divergence->seconds},
                           {"metrics", JsonOfMetrics(report.divergence->metrics)}};

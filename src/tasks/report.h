@@ -14,7 +14,7 @@ namespace tern::tasks {
 struct Report {
   std::string model, model_sha256;
   std::string reference, reference_sha256;  // Empty: there is none
-  // Of the engine, which models of files run on: --activations and --cache.
+  // Of what ran on the engine: --activations and --cache; empty when nothing did.
   std::string activations, cache;
   uint64_t seed = 0;
   std::vector<TaskResult> results, reference_results;
