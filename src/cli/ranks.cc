@@ -15,6 +15,7 @@
 #include "cli/threads.h"
 #include "parallel/gpu.h"
 #include "parallel/launch.h"
+#include "parallel/processors.h"
 #include "parallel/spawn.h"
 
 namespace tern::cli {
@@ -45,6 +46,19 @@ void WriteErrorFile(const std::string& reason) {
             << std::endl;
   WriteErrorFile(message);
   ::_exit(static_cast<int>(ExitCode::kResource));
+}
+
+// Threads from what all ranks may use of their machines.
+void SetRankThreads(int64_t threads, const std::string& launcher, parallel::Group* group) {
+  const parallel::ProcessorShare share =
+      parallel::ShareProcessors(group->GatherTexts(parallel::ProcessorPlace()), group->rank());
+  SetThreads(threads > 0 ? threads : share.threads());
+  group->ResetTraffic();
+  const int64_t machine = ::sysconf(_SC_NPROCESSORS_ONLN);
+  if (!group->is_root() || !share.bound || share.by_all >= machine) return;
+  LogWarn(launcher, " has bound the ranks of this machine to ", share.by_all, " of its ", machine,
+          " processors; if they are all for this job, let ranks use them (mpirun --bind-to none; "
+          "srun --cpus-per-task)");
 }
 
 }  // namespace
@@ -81,7 +95,8 @@ void RunAsRank(const RankedJob& ranked,
   if (std::getenv(parallel::kRanksVariable) != nullptr) parallel::DieWithLauncher();
   const parallel::Topology topology = parallel::ResolveTopology();
   const c10::Device device = parallel::TakeDevice(ranked.device, topology);
-  SetThreads(ranked.threads, topology.local_world);
+  // Until it is known what the others may use.
+  SetThreads(ranked.threads > 0 || topology.alone() ? ranked.threads : 1);
   if (topology.alone()) return job(nullptr, device);
   if (topology.rank != 0) ::setenv("TERN_LOG", "warn", /*overwrite=*/0);  // Said once, by rank 0
   LogInfo(parallel::Describe(topology));
@@ -98,6 +113,7 @@ void RunAsRank(const RankedJob& ranked,
   try {
     parallel::Group group(topology, options);
     try {
+      SetRankThreads(ranked.threads, topology.launcher, &group);
       job(&group, device);
     } catch (const parallel::RankLost&) {
       throw;  // Another rank is the cause, and has said so or cannot.

@@ -5,8 +5,6 @@
 #include <malloc.h>
 #include <sched.h>
 
-#include <algorithm>
-
 namespace tern::cli {
 namespace {
 
@@ -25,10 +23,9 @@ void KeepFreedBelow(int bytes) {
 
 void GiveBackLargeBlocks() { KeepFreedBelow(16 << 20); }
 
-void SetThreads(int64_t threads, int64_t local_ranks) {
+void SetThreads(int64_t threads) {
   KeepFreedBelow(1 << 30);
-  at::set_num_threads(static_cast<int>(
-      threads > 0 ? threads : std::max<int64_t>(1, UsableProcessors() / local_ranks)));
+  at::set_num_threads(static_cast<int>(threads > 0 ? threads : UsableProcessors()));
 }
 
 }  // namespace tern::cli

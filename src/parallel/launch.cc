@@ -98,6 +98,42 @@ int PortOfJob(const Variables& v) {
   return kFirst + v.Number("SLURM_JOB_ID", 0, INT32_MAX).value_or(0) % kPorts;
 }
 
+// Tasks of machine `node` of SLURM's list, such as "2(x3),1": two on each of the first three.
+// Nothing when the list is not so or too short.
+std::optional<int> TasksOfNode(const std::string& list, int node) {
+  const char* at = list.data();
+  const char* const end = at + list.size();
+  while (at < end) {
+    int tasks = 0, times = 1;
+    auto [next, error] = std::from_chars(at, end, tasks);
+    if (error != std::errc() || tasks < 1) return std::nullopt;
+    if (end - next > 2 && next[0] == '(' && next[1] == 'x') {
+      const auto [close, wrong] = std::from_chars(next + 2, end, times);
+      if (wrong != std::errc() || close == end || *close != ')') return std::nullopt;
+      next = close + 1;
+    }
+    if (node < times) return tasks;
+    node -= times;
+    if (next < end && *next++ != ',') return std::nullopt;
+    at = next;
+  }
+  return std::nullopt;
+}
+
+// Ranks of the step on this machine.
+int SlurmLocalWorld(const Variables& v, const Topology& t) {
+  const std::optional<std::string> tasks = v.Text("SLURM_STEP_TASKS_PER_NODE");
+  const std::optional<int> node = v.Number("SLURM_NODEID", 0, kMaxRanks);
+  const std::optional<int> told = tasks && node ? TasksOfNode(*tasks, *node) : std::nullopt;
+  if (told) return *told;
+  const int nodes = v.Number("SLURM_STEP_NUM_NODES", 1, kMaxRanks)
+                        .value_or(v.Number("SLURM_NNODES", 1, kMaxRanks).value_or(1));
+  // As asked of the job: a step of fewer tasks has it, too.
+  return std::min(v.Number("SLURM_NTASKS_PER_NODE", 1, kMaxRanks)
+                      .value_or(std::max(t.local_rank + 1, (t.world + nodes - 1) / nodes)),
+                  t.world);
+}
+
 Topology FromSlurm(const Variables& v) {
   Topology t;
   t.launcher = "SLURM";
@@ -106,12 +142,7 @@ Topology FromSlurm(const Variables& v) {
   t.world = step_tasks ? *step_tasks : v.Needed("SLURM_NTASKS", 1, kMaxRanks, "SLURM");
   t.rank = v.Needed("SLURM_PROCID", 0, kMaxRanks, "SLURM");
   t.local_rank = v.Needed("SLURM_LOCALID", 0, kMaxRanks, "SLURM");
-  const int nodes = v.Number("SLURM_STEP_NUM_NODES", 1, kMaxRanks)
-                        .value_or(v.Number("SLURM_NNODES", 1, kMaxRanks).value_or(1));
-  // As asked of the job: a step of fewer tasks has it, too.
-  t.local_world = std::min(v.Number("SLURM_NTASKS_PER_NODE", 1, kMaxRanks)
-                               .value_or(std::max(t.local_rank + 1, (t.world + nodes - 1) / nodes)),
-                           t.world);
+  t.local_world = SlurmLocalWorld(v, t);
   t.run_id = StrCat(v.Text("SLURM_JOB_ID").value_or("0"), ".", *v.Text("SLURM_STEP_ID"), ".",
                     v.Number("SLURM_RESTART_COUNT", 0, kMaxRanks).value_or(0));
   if (t.world == 1) return t;
@@ -151,6 +182,13 @@ Topology FromMpi(const Variables& v) {
   return t;
 }
 
+// Whether mpirun was called within a SLURM step and started this process: a step of one task a
+// machine then holds mpirun's daemons, or the shell that it was called in, and not the ranks.
+bool IsMpiWithinStep(const Variables& v, const Topology& slurm) {
+  if (!v.Has("OMPI_COMM_WORLD_SIZE") && !v.Has("PMI_SIZE")) return false;
+  return slurm.local_world == 1 && FromMpi(v).world != slurm.world;
+}
+
 }  // namespace
 
 std::string FirstHost(const std::string& node_list) {
@@ -175,6 +213,7 @@ Topology ResolveTopology(const Environment& environment) {
     t = FromTorchrun(v);
   } else if (v.Has("SLURM_STEP_ID") && v.Has("SLURM_PROCID")) {
     t = FromSlurm(v);  // Not within a batch script itself: that is no step, and one process.
+    if (IsMpiWithinStep(v, t)) t = FromMpi(v);
   } else if (v.Has("OMPI_COMM_WORLD_SIZE") || v.Has("PMI_SIZE")) {
     t = FromMpi(v);
   } else {

@@ -87,6 +87,51 @@ TEST(LaunchTest, BatchScriptIsNoStep) {
   EXPECT_EQ(Resolve(batch).world, 1);
 }
 
+// As SLURM 22.05 sets them for the last of three tasks on two machines.
+TEST(LaunchTest, SlurmStepOfUnequalMachines) {
+  Variables v = {{"SLURM_STEP_ID", "0"},        {"SLURM_PROCID", "2"},
+                 {"SLURM_NTASKS", "3"},         {"SLURM_LOCALID", "0"},
+                 {"SLURM_STEP_NUM_TASKS", "3"}, {"SLURM_STEP_NUM_NODES", "2"},
+                 {"SLURM_NODEID", "1"},         {"SLURM_STEP_TASKS_PER_NODE", "2,1"},
+                 {"SLURM_JOB_ID", "3"},         {"SLURM_STEP_NODELIST", "n[1-2]"}};
+  EXPECT_EQ(Resolve(v).local_world, 1);
+  v["SLURM_NODEID"] = "0";
+  EXPECT_EQ(Resolve(v).local_world, 2);
+  v["SLURM_NODEID"] = "3";
+  v["SLURM_STEP_TASKS_PER_NODE"] = "2(x3),1,5";
+  EXPECT_EQ(Resolve(v).local_world, 1);
+  // Not as SLURM writes it, or too short: what the counts say.
+  for (const char* list : {"", "2", "2(x", "2(x9", "2(x3", "x", "2;1", "2(x3)1", ","}) {
+    v["SLURM_STEP_TASKS_PER_NODE"] = list;
+    EXPECT_EQ(Resolve(v).local_world, 2) << list;
+  }
+}
+
+// A step of one task whose process is a shell, as salloc's and `srun --pty bash`, and one of Open
+// MPI's daemons on the second and third of three machines: mpirun within it has started the ranks.
+TEST(LaunchTest, MpirunWithinASlurmStep) {
+  Variables v = kOpenMpi;
+  v.insert({{"SLURM_STEP_ID", "4294967290"},
+            {"SLURM_PROCID", "0"},
+            {"SLURM_NTASKS", "3"},
+            {"SLURM_LOCALID", "0"},
+            {"SLURM_STEP_NUM_TASKS", "1"},
+            {"SLURM_STEP_TASKS_PER_NODE", "1"},
+            {"SLURM_NODEID", "0"}});
+  EXPECT_EQ(Resolve(v).launcher, "mpirun");
+  EXPECT_EQ(Resolve(v).rank, 2);
+  v["SLURM_STEP_NUM_TASKS"] = "2";
+  v["SLURM_STEP_TASKS_PER_NODE"] = "1(x2)";
+  v["SLURM_STEP_NODELIST"] = "n[2-3]";
+  EXPECT_EQ(Resolve(v).launcher, "mpirun");
+  EXPECT_EQ(Resolve(v).world, 3);
+  // srun's own PMI says what SLURM says.
+  const Variables srun = {{"SLURM_STEP_ID", "0"},   {"SLURM_PROCID", "1"}, {"SLURM_NTASKS", "2"},
+                          {"SLURM_LOCALID", "0"},   {"SLURM_NNODES", "2"}, {"PMI_RANK", "1"},
+                          {"SLURM_NODELIST", "n1"}, {"PMI_SIZE", "2"},     {"MASTER_ADDR", "n1"}};
+  EXPECT_EQ(Resolve(srun).launcher, "SLURM");
+}
+
 TEST(LaunchTest, MpiOfTwoKinds) {
   EXPECT_EQ(Resolve(kOpenMpi).launcher, "mpirun");
   EXPECT_EQ(Resolve(kOpenMpi).rank, 2);
