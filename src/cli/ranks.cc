@@ -85,7 +85,7 @@ bool StartRanks(int64_t ranks, const std::vector<std::string>& arguments) {
   }
   if (result.exit_code != 0) {
     throw Error(static_cast<ExitCode>(result.exit_code),
-                StrCat("rank ", result.failed_rank, " failed first; its own words are above"));
+                StrCat("rank ", result.failed_rank, " failed; its own words are above"));
   }
   return true;
 }

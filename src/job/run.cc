@@ -2,6 +2,8 @@
 #include "job/run.h"
 
 #include <algorithm>
+#include <chrono>
+#include <cstdlib>
 #include <filesystem>
 #include <functional>
 #include <iostream>
@@ -174,6 +176,29 @@ void CheckJob(const recipe::LoadedRecipe& loaded, int ranks, const c10::Device& 
   }
 }
 
+// Every rank must see the root's run folder: a folder of the same name on a machine's own disk
+// would do until a rank misses a file, with words that are about the file. A name that nobody has
+// looked for before, so that no network file system has an old answer. Throws UsageError on all
+// ranks.
+void CheckRanksSeeFolder(const std::string& folder, parallel::Group* group) {
+  if (group == nullptr) return;
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  const std::string mine = StrCat("seen_by_ranks.tmp.", std::abs(now.count()));
+  const std::string path = StrCat(folder, "/", group->FromRoot(mine));
+  group->OnRoot([&] { WriteFileAtomically(path, ""); });
+  std::error_code error;
+  const bool sees = fs::exists(path, error);
+  const auto all = group->GatherTexts(sees ? "" : fs::absolute(folder).string());
+  group->OnRoot([&] { fs::remove(path); });
+  for (size_t rank = 0; rank < all.size(); ++rank) {
+    if (all[rank].empty()) continue;
+    throw UsageError(
+        StrCat("rank ", rank, " does not see rank 0's run folder: ", all[rank],
+               " is another folder there, or none; put it on a file system that all "
+               "machines share (--runs FOLDER) and start all ranks in the same folder"));
+  }
+}
+
 // Restarts what is asked for and refuses what was made from another recipe.
 void PrepareFolder(const Context& context, const std::vector<recipe::Stage>& stages,
                    const RunOptions& options) {
@@ -221,6 +246,7 @@ void RunRecipe(const recipe::LoadedRecipe& given, const RunOptions& options) {
     lock.emplace(folder + "/lock");
     RemoveUnfinishedFiles(folder);
   });
+  CheckRanksSeeFolder(folder, options.group);
   InstallStopSignals();
   Context context(loaded, folder, options.fetch_scripts, options.group);
   context.device = options.device;

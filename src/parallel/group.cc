@@ -23,7 +23,11 @@
 namespace tern::parallel {
 namespace {
 
-std::string FirstLine(const std::string& text) { return text.substr(0, text.find('\n')); }
+// Without Gloo's general advice, which is the same in every message.
+std::string FirstLine(const std::string& text) {
+  const std::string line = text.substr(0, text.find('\n'));
+  return line.substr(0, line.find(". This is typically"));
+}
 
 // Whether c10d's or Gloo's message is about a connection or a time limit.
 bool SpeaksOfOthers(const std::string& message) {

@@ -1,8 +1,8 @@
 // Which process of how many this is, and who started it. Launchers are recognised by their
 // environment, in this order, and the first that speaks wins: `tern run --ranks N` (it starts the
 // processes itself and tells each by the variables of torchrun), torchrun (or anything that sets
-// RANK and WORLD_SIZE), a SLURM step, mpirun, none (one process); mpirun called within a step of one
-// task a machine speaks for it. Reads no network and starts nothing.
+// RANK and WORLD_SIZE), a SLURM step, mpirun, none (one process); mpirun called within a step of
+// one task a machine speaks for it. Reads no network and starts nothing.
 #pragma once
 
 #include <functional>

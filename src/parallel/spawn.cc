@@ -94,7 +94,10 @@ class Launcher {
     while (ReadOutput(0)) {
     }
     for (Rank& rank : ranks_) Flush(&rank);
-    return first_failure_ ? *first_failure_ : SpawnResult{stopped_ ? 75 : 0, -1};
+    if (!first_failure_) return {stopped_ ? static_cast<int>(ExitCode::kStopped) : 0, -1};
+    if (first_failure_->exit_code == static_cast<int>(ExitCode::kResource))
+      std::cerr << "Run the same command again: it goes on from the last complete checkpoint\n";
+    return *first_failure_;
   }
 
  private:
@@ -104,13 +107,16 @@ class Launcher {
   void Reap();
   void Judge(const Rank& rank);
   void EndOthers();
+  void ExpectEnds(double within_s);
   void PassSignals();
 
   SpawnOptions options_;
   StoreServer store_;
   std::vector<Rank> ranks_;
   std::optional<SpawnResult> first_failure_;
+  bool first_has_lost_ = false;  // It says that another rank or a resource is the cause
   std::optional<Clock::time_point> kill_at_;
+  std::optional<Clock::time_point> ended_by_;  // When all ranks must be, since some are
   bool stopped_ = false;
 };
 
@@ -202,21 +208,26 @@ void Launcher::Reap() {
 }
 
 void Launcher::Judge(const Rank& rank) {
+  constexpr int kLost = static_cast<int>(ExitCode::kResource);
   const int status = *rank.status;
-  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return;
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return ExpectEnds(options_.end_s);
   if (WIFEXITED(status) && WEXITSTATUS(status) == static_cast<int>(ExitCode::kStopped)) {
     stopped_ = true;  // Every rank stops so: the one that saves may take longer.
+    return ExpectEnds(options_.stop_s);
+  }
+  const int code = WIFEXITED(status) ? WEXITSTATUS(status) : kLost;
+  if (first_failure_) {
+    if (first_has_lost_ && code != kLost) first_failure_ = SpawnResult{code, rank.number};
+    first_has_lost_ = first_has_lost_ && code == kLost;
     return;
   }
-  if (first_failure_) return;
-  first_failure_ = SpawnResult{
-      WIFEXITED(status) ? WEXITSTATUS(status) : static_cast<int>(ExitCode::kResource), rank.number};
+  first_failure_ = SpawnResult{code, rank.number};
+  first_has_lost_ = WIFEXITED(status) && code == kLost;
   const std::string how = WIFEXITED(status) ? StrCat("failed with exit code ", WEXITSTATUS(status))
                                             : StrCat("was ended by signal ", WTERMSIG(status), " (",
                                                      strsignal(WTERMSIG(status)), ")");
   std::cerr << "rank " << rank.number << " (process " << rank.pid << ") " << how
-            << "; the other ranks are ended within " << options_.grace_s
-            << " s. Run the same command again: it goes on from the last complete checkpoint\n";
+            << "; the other ranks are ended within " << options_.grace_s << " s\n";
   // The others notice by themselves as soon as they talk to it, and say what they saw.
   kill_at_ = Clock::now() + std::chrono::milliseconds(static_cast<int64_t>(options_.grace_s * 1e3));
   for (const Rank& other : ranks_) {
@@ -224,7 +235,23 @@ void Launcher::Judge(const Rank& rank) {
   }
 }
 
+// A rank that was stopped (SIGSTOP) when it had nothing left to exchange is missed by no other one.
+void Launcher::ExpectEnds(double within_s) {
+  if (!ended_by_)
+    ended_by_ = Clock::now() + std::chrono::milliseconds(static_cast<int64_t>(within_s * 1e3));
+}
+
 void Launcher::EndOthers() {
+  if (ended_by_ && Clock::now() >= *ended_by_ && !kill_at_) {
+    for (const Rank& rank : ranks_) {
+      if (rank.status) continue;
+      std::cerr << "rank " << rank.number << " (process " << rank.pid
+                << ") works on when others have ended: stopped or hanging; it is ended\n";
+      if (!first_failure_)
+        first_failure_ = SpawnResult{static_cast<int>(ExitCode::kResource), rank.number};
+    }
+    kill_at_ = Clock::now();
+  }
   if (!kill_at_ || Clock::now() < *kill_at_) return;
   for (const Rank& rank : ranks_) {
     if (!rank.status) ::kill(rank.pid, SIGKILL);

@@ -1,9 +1,12 @@
 // See store.h.
 #include "parallel/store.h"
 
+#include <c10/util/Logging.h>
+
 #include <chrono>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
+#include <utility>
 
 #include "base/error.h"
 
@@ -13,6 +16,18 @@ namespace {
 std::chrono::milliseconds Milliseconds(double seconds) {
   return std::chrono::milliseconds(static_cast<int64_t>(seconds * 1e3));
 }
+
+// libtorch logs every failed attempt with its stack; the error that is thrown says it in one line.
+class QuietLibtorch {
+ public:
+  QuietLibtorch() : before_(std::exchange(FLAGS_caffe2_log_level, c10::GLOG_FATAL)) {}
+  ~QuietLibtorch() { FLAGS_caffe2_log_level = before_; }
+  QuietLibtorch(const QuietLibtorch&) = delete;
+  QuietLibtorch& operator=(const QuietLibtorch&) = delete;
+
+ private:
+  int before_;
+};
 
 }  // namespace
 
@@ -41,6 +56,7 @@ c10::intrusive_ptr<c10d::Store> OpenStore(const Topology& topology, double timeo
   options.isServer = topology.rank == 0 && !topology.store_is_launchers;
   options.waitWorkers = false;
   options.timeout = Milliseconds(timeout_s);
+  const QuietLibtorch quiet;
   try {
     return c10::make_intrusive<c10d::PrefixStore>(
         "tern/" + topology.run_id,

@@ -139,6 +139,12 @@ std::string Percent(double share) {
   return out.str();
 }
 
+int64_t LargestDivisor(int64_t of, int64_t at_most) {
+  int64_t divisor = std::min(of, at_most);
+  while (of % divisor != 0) --divisor;
+  return divisor;
+}
+
 }  // namespace
 
 double FlopsPerToken(const ModelConfig& model, int64_t sequence_length) {
@@ -161,13 +167,12 @@ int64_t MicroBatch(const recipe::TrainStage& stage, int64_t ranks) {
     if (sequences % stage.micro_batch != 0) {
       throw RecipeError(StrCat(stage.id, ".micro_batch = ", stage.micro_batch,
                                " does not divide a rank's share of ", sequences, " sequences (",
-                               all, " on ", ranks, " ranks)"));
+                               all, " on ", ranks, " ranks); try ", stage.id,
+                               ".micro_batch=", LargestDivisor(sequences, stage.micro_batch)));
     }
     return stage.micro_batch;
   }
-  int64_t micro = std::min(sequences, kMaxAutoSequences);
-  while (sequences % micro != 0) --micro;  // Whole micro-batches only.
-  return micro;
+  return LargestDivisor(sequences, kMaxAutoSequences);  // Whole micro-batches only.
 }
 
 TrainPlan PlanTraining(const recipe::Recipe& recipe, const recipe::TrainStage& stage,

@@ -1,7 +1,7 @@
 // Trainings of several ranks with a random fault in each of many starts, at a random moment: a rank
 // or the launcher killed, a rank stopped, a signal to stop, a disk that is full. Each start ends in
 // a bounded time and leaves no process behind; run again without faults, the run ends with the bits
-// of one that nobody disturbed. TERN_FAULT_STARTS: how many starts.
+// of one that nobody disturbed. TERN_FAULT_STARTS: how many starts; TERN_FAULT_SEED: which ones.
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -24,10 +24,13 @@ constexpr const char* kNames[] = {"a killed rank", "a killed launcher", "a stopp
 // what a busy machine takes.
 constexpr double kBound_s = 60;
 
-int Starts() {
-  const char* value = std::getenv("TERN_FAULT_STARTS");
-  return value == nullptr ? 15 : std::atoi(value);
+int FromEnvironment(const char* name, int otherwise) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? otherwise : std::atoi(value);
 }
+
+int Starts() { return FromEnvironment("TERN_FAULT_STARTS", 15); }
+uint64_t Seed() { return static_cast<uint64_t>(FromEnvironment("TERN_FAULT_SEED", 1)); }
 
 // Processes whose command line names the run's recipe.
 int Processes(const SmallRun& run) {
@@ -116,11 +119,11 @@ class RandomFaults {
 };
 
 TEST(SlowRandomFaultsTest, TwoRanksGoOnToTheSameBits) {
-  RandomFaults(2, {"parallel.shard=zero3", "train.checkpoint_async=true"}, 1).Run(Starts());
+  RandomFaults(2, {"parallel.shard=zero3", "train.checkpoint_async=true"}, Seed()).Run(Starts());
 }
 
 TEST(SlowRandomFaultsTest, ThreeRanksGoOnToTheSameBits) {
-  RandomFaults(3, {"train.tokens_per_step=192"}, 2).Run(Starts());
+  RandomFaults(3, {"train.tokens_per_step=192"}, Seed() + 1).Run(Starts());
 }
 
 }  // namespace

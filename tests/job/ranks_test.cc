@@ -162,6 +162,31 @@ TEST(SlowRanksFaultTest, FullDiskOnOneRankIsNamedAndLosesNothing) {
   EXPECT_EQ(ReadMetrics(run.Path("metrics.jsonl")).size(), 24u);
 }
 
+// As on two machines whose folders are their own.
+TEST(RanksRunTest, RanksWithFoldersOfTheirOwnAreNamed) {
+  const SmallRun run;
+  const std::string other = run.folder() / "other";
+  RunProcess zero(run, {{}, Torchrun(0, TestPort() + 2)});
+  RunProcess one(run, {{}, Torchrun(1, TestPort() + 2), 0, other});
+  EXPECT_EQ(zero.Wait(), 2) << Log(run);
+  EXPECT_EQ(one.Wait(), 2) << Log(run);
+  EXPECT_NE(Log(run).find(StrCat("rank 1 does not see rank 0's run folder: ", other)),
+            std::string::npos)
+      << Log(run);
+}
+
+// A wrong recipe's exit code, whichever rank ends first.
+TEST(RanksRunTest, AnotherModelIsRefusedWithTheExitCodeOfARecipe) {
+  const SmallRun run;
+  ASSERT_EQ(RunProcess(run, {{"--ranks", "2", "train.steps=3"}, {}}).Wait(), 0) << Log(run);
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(RunProcess(run, {{"--ranks", "2", "train.steps=3", "model.num_layers=2"}, {}}).Wait(),
+              2)
+        << Log(run);
+  }
+  EXPECT_EQ(Log(run).find("Run the same command again"), std::string::npos) << Log(run);
+}
+
 TEST(SlowRanksFaultTest, RanksBelowAnotherLauncherAreRefused) {
   const SmallRun run;
   EXPECT_EQ(RunProcess(run, {{"--ranks", "2"}, Torchrun(0, TestPort())}).Wait(), 2);

@@ -33,10 +33,12 @@ class RunProcess {
     std::vector<std::string> arguments;  // After the recipe
     std::map<std::string, std::string> variables;
     uint64_t file_limit_bytes = 0;  // No file may grow beyond it; 0: no limit
+    std::string runs = "";          // Folder of run folders; empty: the run's
   };
   explicit RunProcess(const SmallRun& run) : RunProcess(run, Options()) {}
   RunProcess(const SmallRun& run, const Options& options) {
-    std::vector<std::string> command = {TERN_BINARY, "run", run.recipe(), "--runs", run.runs()};
+    std::vector<std::string> command = {TERN_BINARY, "run", run.recipe(), "--runs",
+                                        options.runs.empty() ? run.runs() : options.runs};
     command.insert(command.end(), options.arguments.begin(), options.arguments.end());
     const std::string log = run.folder() / "log.txt";
     pid_ = ::fork();

@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/distributed/c10d/Store.hpp>
 
 #include <mutex>
 
@@ -172,6 +173,25 @@ TEST(GroupTest, MissingAndDoubledRanksAreNamed) {
         << error.what();
   }
   EXPECT_THROW(Group(ThreadTopology(store, 1, 3), options), UsageError);  // Rank 1 was there.
+}
+
+// One line instead of libtorch's stack for every attempt.
+TEST(GroupTest, NobodyAtTheMeetingPointIsSaidInOneLine) {
+  Topology t;
+  {
+    const StoreServer closed;  // Its port is free again below.
+    t = ThreadTopology(closed, 1, 2);
+  }
+  testing::internal::CaptureStderr();
+  std::string message;
+  try {
+    OpenStore(t, 0.3);
+  } catch (const ResourceError& error) {
+    message = error.what();
+  }
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
+  EXPECT_NE(message.find("nobody answers at 127.0.0.1"), std::string::npos) << message;
+  EXPECT_EQ(message.find('\n'), std::string::npos) << message;
 }
 
 TEST(GroupTest, RankThatLeavesWithAReasonIsTheOthersMessage) {

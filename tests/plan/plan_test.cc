@@ -5,6 +5,8 @@
 
 #include <map>
 
+#include "base/error.h"
+
 namespace tern::plan {
 namespace {
 
@@ -45,6 +47,22 @@ TEST(PlanTest, AllIsTrained) {
   EXPECT_EQ(memory.at("gradients (fp32)"), 4 * kParameters);
   EXPECT_EQ(memory.at("AdamW moments (fp32)"), 8 * kParameters);
   EXPECT_FALSE(memory.contains("copy for the checkpoint"));
+}
+
+// 1024 tokens are 16 sequences of 64.
+TEST(PlanTest, AMicroBatchThatDoesNotDivideIsToldWhatWould) {
+  recipe::TrainStage stage = Stage();
+  stage.micro_batch = 4;
+  EXPECT_EQ(MicroBatch(stage, 4), 4);
+  for (const auto& [ranks, said] : std::map<int64_t, std::string>{
+           {8, "try train.micro_batch=2"}, {16, "try train.micro_batch=1"}}) {
+    try {
+      MicroBatch(stage, ranks);
+      ADD_FAILURE() << ranks;
+    } catch (const RecipeError& error) {
+      EXPECT_NE(std::string(error.what()).find(said), std::string::npos) << error.what();
+    }
+  }
 }
 
 TEST(PlanTest, FrozenParametersHaveNoGradientsAndMoments) {
