@@ -10,6 +10,7 @@
 #include "checkpoint/checkpoint.h"
 #include "data/token_file.h"
 #include "job/start.h"
+#include "parallel/gpu.h"
 #include "recipe/schema.h"
 #include "train/placement.h"
 #include "train/train.h"
@@ -88,6 +89,10 @@ nlohmann::json StageResult(const Context& context, const std::string& id) {
   const std::string path = context.Path("stages/" + id + ".json");
   if (!std::filesystem::exists(path)) return nullptr;
   return nlohmann::json::parse(ReadFile(path)).value("result", nlohmann::json());
+}
+
+plan::RankMemory MemoryOf(const parallel::Group* group, const c10::Device& device) {
+  return {group == nullptr ? 1 : group->layout().per_machine, parallel::DeviceMemory(device)};
 }
 
 }  // namespace tern::job

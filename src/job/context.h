@@ -12,6 +12,7 @@
 #include "data/token_source.h"
 #include "metrics/journal.h"
 #include "parallel/group.h"
+#include "plan/plan.h"
 #include "recipe/load.h"
 #include "text/tokenizer.h"
 
@@ -64,6 +65,9 @@ std::string CheckpointFolder(Context& context, const std::string& which, const s
 
 // data.sources of the recipe, with {fetched} replaced.
 data::DatasetOptions DatasetOf(const Context& context);
+
+// What this rank's tensors must fit into.
+plan::RankMemory MemoryOf(const parallel::Group* group, const c10::Device& device);
 
 // The results of finished stages, by id.
 nlohmann::json StageResult(const Context& context, const std::string& id);

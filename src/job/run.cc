@@ -161,7 +161,9 @@ void RunOne(Context& context, const recipe::Stage& stage, const StageRecord& rec
 }
 
 // What must hold before anything is made, and is the same for all ranks.
-void CheckJob(const recipe::LoadedRecipe& loaded, int ranks, const c10::Device& device) {
+void CheckJob(const recipe::LoadedRecipe& loaded, parallel::Group* group,
+              const c10::Device& device) {
+  const int ranks = group == nullptr ? 1 : group->size();
   for (const std::string& warning : recipe::CheckRecipe(loaded)) LogWarn(warning);
   CheckQuantizeStages(loaded);
   CheckPatterns(loaded.recipe);
@@ -171,7 +173,8 @@ void CheckJob(const recipe::LoadedRecipe& loaded, int ranks, const c10::Device& 
       const std::string why = ranks > 1 ? tern::train::WhyNotByRanks(loaded.recipe, *train) : "";
       if (!why.empty()) throw RecipeError(why);
       plan::CheckBudget(loaded.recipe,
-                        plan::PlanTraining(loaded.recipe, *train, 0, {.ranks = ranks}));
+                        plan::PlanTraining(loaded.recipe, *train, 0, {.ranks = ranks}),
+                        MemoryOf(group, device));
     }
   }
 }
@@ -238,7 +241,7 @@ std::string WantedDevice(const recipe::Recipe& recipe) {
 
 void RunRecipe(const recipe::LoadedRecipe& given, const RunOptions& options) {
   const recipe::LoadedRecipe loaded = Resolved(given);
-  CheckJob(loaded, options.group == nullptr ? 1 : options.group->size(), options.device);
+  CheckJob(loaded, options.group, options.device);
   const std::string folder = options.runs_folder + "/" + loaded.recipe.name;
   std::optional<FileLock> lock;
   OnRoot(options.group, [&] {

@@ -94,7 +94,7 @@ nlohmann::json RunStage(Context& context, const recipe::TrainStage& stage) {
   const plan::TrainPlan plan =
       plan::PlanTraining(context.recipe(), stage, gemm_flops, {.ranks = context.ranks()});
   if (context.is_root()) std::cerr << plan::FormatPlan(context.recipe(), stage, plan);
-  plan::CheckBudget(context.recipe(), plan);
+  plan::CheckBudget(context.recipe(), plan, MemoryOf(context.group, device));
   train::TensorMemory::Count();
   const int64_t before = train::TensorMemory::Bytes(device);  // The plan has the teacher, too
   const std::optional<distill::TeacherStore> store = OpenTeacherStore(context, stage);

@@ -101,6 +101,15 @@ c10::Device TakeDevice(std::string_view wanted, const Topology& topology) {
   throw ResourceError(StrCat("device: cuda: ", why));
 }
 
+int64_t DeviceMemory(const c10::Device& device) {
+  if (!device.is_cuda()) return 0;
+  TERN_CHECK(ThePlugin().api != nullptr, "on ", device.str());
+  std::string why;
+  const int64_t bytes = ThePlugin().api->memory(device.index(), &why);
+  if (bytes < 0) throw ResourceError(StrCat("cannot ask ", device.str(), " for its memory: ", why));
+  return bytes;
+}
+
 c10::intrusive_ptr<c10d::Backend> MakeNcclBackend(const c10::intrusive_ptr<c10d::Store>& store,
                                                   int rank, int size, const c10::Device& device,
                                                   double timeout_s) {

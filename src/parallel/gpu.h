@@ -29,6 +29,9 @@ std::string WhyNoGpu();
 // had: no plug-in, no driver, no GPU, fewer GPUs than ranks here.
 c10::Device TakeDevice(std::string_view wanted, const Topology& topology);
 
+// Bytes of a GPU's memory; 0 for the CPU. Throws ResourceError. REQUIRES: as below.
+int64_t DeviceMemory(const c10::Device& device);
+
 // c10d's NCCL for the tensors of `device`. Sets what NCCL's watchdog reads from the environment
 // where the user has not: a collective beyond timeout_s ends the process, after the flight recorder
 // of every rank is written (TORCH_FR_DUMP_TEMP_FILE). Throws ResourceError. REQUIRES: TakeDevice

@@ -294,24 +294,32 @@ std::string FormatPlan(const recipe::Recipe& recipe, const recipe::TrainStage& s
   return out.str();
 }
 
-void CheckBudget(const recipe::Recipe& recipe, const TrainPlan& plan) {
-  const double machine =
-      static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGE_SIZE));
+void CheckBudget(const recipe::Recipe& recipe, const TrainPlan& plan, const RankMemory& memory) {
+  const bool on_gpu = memory.gpu_bytes > 0, shared = !on_gpu && memory.sharing > 1;
+  const double machine = static_cast<double>(sysconf(_SC_PHYS_PAGES)) *
+                         static_cast<double>(sysconf(_SC_PAGE_SIZE)) /
+                         static_cast<double>(memory.sharing);
+  const double room = on_gpu ? static_cast<double>(memory.gpu_bytes) : machine;
+  const double needed = plan.memory_bytes - (on_gpu ? plan.host_bytes : 0);
   const double budget = recipe.budget.memory_gib * 1024 * 1024 * 1024;
-  const bool by_recipe = budget > 0 && budget < machine;
-  const double limit = by_recipe ? budget : machine;
-  if (plan.memory_bytes > limit) {
+  const bool by_recipe = budget > 0 && budget < room;
+  const double limit = by_recipe ? budget : room;
+  if (needed > limit) {
     std::vector<MemoryLine> lines = plan.memory;
     std::sort(lines.begin(), lines.end(),
               [](const auto& a, const auto& b) { return a.bytes > b.bytes; });
+    const char* whose = by_recipe ? "budget.memory_gib allows "
+                        : on_gpu  ? "the GPU has "
+                                  : "this machine has ";
     const std::string message =
-        StrCat("this job needs about ", FormatBytes(plan.memory_bytes), ", ",
-               by_recipe ? "budget.memory_gib allows " : "this machine has ", FormatBytes(limit),
+        StrCat("this job needs about ", FormatBytes(needed), ", ", whose, FormatBytes(limit),
+               by_recipe || !shared ? "" : StrCat(" for each of its ", memory.sharing, " ranks"),
                ". The largest parts: ", lines[0].what, " ", FormatBytes(lines[0].bytes), ", ",
                lines[1].what, " ", FormatBytes(lines[1].bytes),
                ". Lower train.micro_batch or train.sequence_length, set "
-               "train.activation_checkpointing: block, or take "
-               "a smaller model");
+               "train.activation_checkpointing: block, ",
+               plan.ranks == 1 ? "" : "spread the state over the ranks (parallel.shard), ",
+               "or take a smaller model");
     if (by_recipe) throw RecipeError(message);
     throw ResourceError(message);
   }

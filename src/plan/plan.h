@@ -71,8 +71,17 @@ double MeasureGemmPeak(const at::Device& device = at::kCPU);
 std::string FormatPlan(const recipe::Recipe& recipe, const recipe::TrainStage& stage,
                        const TrainPlan& plan);
 
+// Where a rank's tensors are.
+struct RankMemory {
+  int64_t sharing = 1;    // Ranks that share this machine's memory
+  int64_t gpu_bytes = 0;  // Of the rank's own GPU; 0: it computes on the CPU
+};
+
 // Throws RecipeError when the plan does not fit the recipe's budget, ResourceError when it does not
-// fit this machine's memory; the message names the largest parts and the keys that lower them.
-void CheckBudget(const recipe::Recipe& recipe, const TrainPlan& plan);
+// fit the rank's share of this machine's memory, or its GPU's (with what the process itself takes
+// on the CPU in place of CUDA's own); the message names the largest parts and the keys that lower
+// them.
+void CheckBudget(const recipe::Recipe& recipe, const TrainPlan& plan,
+                 const RankMemory& memory = {});
 
 }  // namespace tern::plan

@@ -384,7 +384,8 @@ void Describe(FieldVisitor& v, Recipe& r) {
           DescribeParallel);
   v.Enter("budget", {"The planner refuses a job that does not fit"});
   v.Real("minutes", r.budget.minutes, {"0: not limited", "minutes", 0, 1e9, true});
-  v.Real("memory_gib", r.budget.memory_gib, {"0: this machine's memory", "GiB", 0, 1e6, true});
+  v.Real("memory_gib", r.budget.memory_gib,
+         {"Of a rank; 0: its share of this machine's, or its GPU's", "GiB", 0, 1e6, true});
   v.Leave();
   v.Enter("expect", {"Checked at the end; missed: exit code 4"});
   v.Real("validation_perplexity_below", r.expect.validation_perplexity_below,

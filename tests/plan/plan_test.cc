@@ -2,6 +2,7 @@
 #include "plan/plan.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <map>
 
@@ -63,6 +64,41 @@ TEST(PlanTest, AMicroBatchThatDoesNotDivideIsToldWhatWould) {
       EXPECT_NE(std::string(error.what()).find(said), std::string::npos) << error.what();
     }
   }
+}
+
+// Of a plan of 0.4 machines two fit into one, three do not.
+TEST(PlanTest, RanksOfAMachineShareItsMemory) {
+  TrainPlan plan = PlanTraining(Recipe(), Stage(), 0);
+  plan.memory_bytes = 0.4 * static_cast<double>(sysconf(_SC_PHYS_PAGES)) *
+                      static_cast<double>(sysconf(_SC_PAGE_SIZE));
+  plan.ranks = 3;
+  CheckBudget(Recipe(), plan);
+  CheckBudget(Recipe(), plan, {.sharing = 2});
+  try {
+    CheckBudget(Recipe(), plan, {.sharing = 3});
+    ADD_FAILURE();
+  } catch (const ResourceError& error) {
+    const std::string said = error.what();
+    EXPECT_NE(said.find("for each of its 3 ranks"), std::string::npos) << said;
+    EXPECT_NE(said.find("parallel.shard"), std::string::npos) << said;
+  }
+}
+
+// Of 10 GB of which 3 stay in host memory, 7 are the GPU's.
+TEST(PlanTest, AGpuHasItsOwnMemory) {
+  TrainPlan plan = PlanTraining(Recipe(), Stage(), 0);
+  plan.memory_bytes = 10e9;
+  plan.host_bytes = 3e9;
+  CheckBudget(Recipe(), plan, {.sharing = 1000, .gpu_bytes = 7'000'000'000});
+  try {
+    CheckBudget(Recipe(), plan, {.gpu_bytes = 6'999'999'999});
+    ADD_FAILURE();
+  } catch (const ResourceError& error) {
+    EXPECT_NE(std::string(error.what()).find("the GPU has"), std::string::npos) << error.what();
+  }
+  recipe::Recipe recipe = Recipe();
+  recipe.budget.memory_gib = 6;
+  EXPECT_THROW(CheckBudget(recipe, plan, {.gpu_bytes = 8'000'000'000}), RecipeError);
 }
 
 TEST(PlanTest, FrozenParametersHaveNoGradientsAndMoments) {

@@ -297,6 +297,34 @@ TEST_F(RanksTest, SequencesMustDivideAmongRanks) {
   }
 }
 
+// One rank's memory has gone bad: all stop at that step, and all say which.
+TEST_F(RanksTest, NanOnOneRankIsNamedByAll) {
+  const recipe::Recipe recipe = RanksRecipe(Sharding::kNone);
+  const recipe::TrainStage stage = RanksStage(2);
+  std::vector<std::string> said(3);
+  parallel::RunRankThreads(3, [&](parallel::Group& group) {
+    const auto rank = static_cast<size_t>(group.rank());
+    const std::string name = StrCat("rank", rank);
+    std::filesystem::create_directories(folder_ / name);
+    Journal journal(rank == 0 ? folder_ / "journal.jsonl" : "");
+    const auto initialize = [&](model::Decoder* decoder) {
+      decoder->Initialize(1);
+      if (rank == 1) decoder->parameters()[0].value.detach().fill_(NAN);
+    };
+    try {
+      train::Train({recipe, stage, folder_ / "train", folder_ / name, tokens_, journal,
+                    "recipe text", 0, initialize, nullptr, nullptr, &group});
+      ADD_FAILURE() << rank;
+    } catch (const NumericError& error) {
+      said[rank] = error.what();
+    }
+  });
+  for (const std::string& words : said) {
+    EXPECT_NE(words.find("on rank 1"), std::string::npos) << words;
+    EXPECT_EQ(words.find("on rank 1,"), std::string::npos) << words;
+  }
+}
+
 // A rank that cannot write its part: all say so, the checkpoints before stay.
 TEST_F(RanksTest, CheckpointIsWholeOrNotThere) {
   recipe::TrainStage stage = RanksStage(2);

@@ -43,6 +43,16 @@ std::string Take(int index, std::string* error) {
   }
 }
 
+int64_t Memory(int index, std::string* error) {
+  try {
+    const auto device = static_cast<c10::DeviceIndex>(index);
+    return static_cast<int64_t>(at::cuda::getDeviceProperties(device)->totalGlobalMem);
+  } catch (const std::exception& e) {
+    *error = FirstLine(e.what());
+    return -1;
+  }
+}
+
 c10::intrusive_ptr<c10d::Backend> MakeNccl(const c10::intrusive_ptr<c10d::Store>& store, int rank,
                                            int size, int index, double timeout_s,
                                            std::string* error) {
@@ -58,7 +68,8 @@ c10::intrusive_ptr<c10d::Backend> MakeNccl(const c10::intrusive_ptr<c10d::Store>
   }
 }
 
-constexpr TorchCudaApi kApi = {kTorchCudaVersion, TORCH_VERSION, DeviceCount, Take, MakeNccl};
+constexpr TorchCudaApi kApi = {kTorchCudaVersion, TORCH_VERSION, DeviceCount, Take, Memory,
+                               MakeNccl};
 
 }  // namespace
 }  // namespace tern::parallel

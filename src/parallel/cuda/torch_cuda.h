@@ -14,7 +14,7 @@
 namespace tern::parallel {
 
 // Raised with every change below: a plug-in of another build is refused instead of misread.
-inline constexpr int kTorchCudaVersion = 1;
+inline constexpr int kTorchCudaVersion = 2;
 
 struct TorchCudaApi {
   int version;
@@ -24,6 +24,8 @@ struct TorchCudaApi {
   // Makes GPU `index` this process's and describes it: name, memory, compute capability. "":
   // failed.
   std::string (*take)(int index, std::string* error);
+  // Bytes that GPU `index` has in all; -1: failed.
+  int64_t (*memory)(int index, std::string* error);
   // c10d's NCCL for the tensors of GPU `index`.
   c10::intrusive_ptr<c10d::Backend> (*make_nccl)(const c10::intrusive_ptr<c10d::Store>& store,
                                                  int rank, int size, int index, double timeout_s,
