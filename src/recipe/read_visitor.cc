@@ -48,6 +48,19 @@ bool ParseNumber(const Node& node, Number* out) {
   return !node.quoted && error == std::errc() && end == text.data() + text.size();
 }
 
+// What other frameworks have by such a key, and this version has not.
+std::string NotThere(const std::string& path) {
+  if (path == "parallel.sequence" || path == "parallel.context") {
+    return "; one sequence is not split among ranks in this version: want "
+           "train.activation_checkpointing: block, a lower train.micro_batch, or parallel.tensor";
+  }
+  if (path == "parallel.pipeline") {
+    return "; layers are not spread over ranks in this version: want parallel.shard: zero3 or "
+           "parallel.tensor";
+  }
+  return "";
+}
+
 }  // namespace
 
 std::string Nearest(const std::string& word, const std::vector<std::string>& names) {
@@ -213,6 +226,7 @@ void ReadVisitor::CheckUnknown(const Level& level) const {
     if (const std::string home = WhereKeyBelongs(key); !home.empty()) {
       hint = StrCat("; ", key, " belongs under ", home);
     }
+    if (const std::string missing = NotThere(path); !missing.empty()) hint = missing;
     std::vector<std::string> known = level.known;
     std::sort(known.begin(), known.end());
     std::string list;

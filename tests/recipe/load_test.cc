@@ -227,6 +227,11 @@ TEST(LoadErrorTest, ParallelIsStrict) {
               "recipe.yaml:10:12: parallel.shard", {"zero3"});
   ExpectError(std::string(kGoodRecipe) + "parallel: {shards: zero1}\n",
               "recipe.yaml:10:12: parallel.shards", {"unknown key", "shard,"});
+  ExpectError(std::string(kGoodRecipe) + "parallel: {sequence: 2}\n",
+              "recipe.yaml:10:12: parallel.sequence",
+              {"unknown key", "one sequence is not split", "parallel.tensor"});
+  ExpectError(std::string(kGoodRecipe) + "parallel: {pipeline: 2}\n",
+              "recipe.yaml:10:12: parallel.pipeline", {"layers are not spread", "zero3"});
   ExpectError(std::string(kGoodRecipe) + "parallel: {shard_size: -1}\n",
               "recipe.yaml:10:12: parallel.shard_size", {"0"});
   ExpectError(std::string(kGoodRecipe) + "parallel: 3\n", "recipe.yaml:10:1: parallel: ", {"map"});
