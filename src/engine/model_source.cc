@@ -56,8 +56,8 @@ WeightSource PartsOf(ModelSource& source) {
 
 void ModelSource::Decide(const std::string& decision) {
   static std::mutex mutex;
-  static std::set<std::string>
-      said;  // A model is often opened twice: for its shape, for its tensors
+  // A model is often opened twice: for its shape, for its tensors.
+  static std::set<std::string> said;
   const std::string line = StrCat(path_, ": ", decision);
   decisions_.push_back(decision);
   const std::lock_guard lock(mutex);

@@ -79,8 +79,8 @@ int32_t Sampler::Pick(std::span<const kernels::TokenLogit> best) {
   if (best.front().id < 0)
     throw NumericError(
         "a logit is NaN or +Inf, or all are -Inf: the model file is damaged, or a key, a value or "
-        "a "
-        "weight is beyond the 65504 of fp16, in which a device keeps them (--device cpu need not)");
+        "a weight is beyond the 65504 of fp16, in which a device keeps them (--device cpu need "
+        "not)");
   if (options_.temperature == 0) return best.front().id;
   candidates_.clear();
   for (const kernels::TokenLogit& token : best) candidates_.push_back({token.logit, token.id});

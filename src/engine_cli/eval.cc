@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <filesystem>
 #include <iostream>
+#include <map>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -56,7 +57,9 @@ class RunnableModel {
       : path_(std::move(path)), options_(options), extension_(extension) {}
 
   const Runner& For(EvalWork work) {
-    const bool other = extension_.takes && extension_.takes(path_, options_, work);
+    const auto [asked, is_new] = taken_.try_emplace(work, false);
+    if (is_new && extension_.takes) asked->second = extension_.takes(path_, options_, work);
+    const bool other = asked->second;
     Runner& runner = other ? other_ : engine_;
     if (runner.scorer) return runner;
     if (other) {
@@ -83,6 +86,7 @@ class RunnableModel {
   std::string path_, sha256_;
   EvalModelOptions options_;
   const EvalExtension& extension_;
+  std::map<EvalWork, bool> taken_;  // By the extension: asked once, since it opens the model
   Runner engine_, other_;
 };
 

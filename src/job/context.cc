@@ -91,6 +91,10 @@ nlohmann::json StageResult(const Context& context, const std::string& id) {
   return nlohmann::json::parse(ReadFile(path)).value("result", nlohmann::json());
 }
 
+void OnRoot(parallel::Group* group, const std::function<void()>& work) {
+  group == nullptr ? work() : group->OnRoot(work);
+}
+
 plan::RankMemory MemoryOf(const parallel::Group* group, const c10::Device& device) {
   return {group == nullptr ? 1 : group->layout().per_machine, parallel::DeviceMemory(device)};
 }

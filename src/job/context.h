@@ -1,6 +1,7 @@
 // What every stage of a run sees.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -65,6 +66,9 @@ std::string CheckpointFolder(Context& context, const std::string& which, const s
 
 // data.sources of the recipe, with {fetched} replaced.
 data::DatasetOptions DatasetOf(const Context& context);
+
+// Runs `work` on the root; the other ranks wait. A null group: on this process.
+void OnRoot(parallel::Group* group, const std::function<void()>& work);
 
 // What this rank's tensors must fit into.
 plan::RankMemory MemoryOf(const parallel::Group* group, const c10::Device& device);

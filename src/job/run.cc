@@ -5,7 +5,6 @@
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
-#include <functional>
 #include <iostream>
 #include <optional>
 
@@ -129,11 +128,6 @@ void Restart(const Context& context, const std::vector<recipe::Stage>& stages,
   }
   if (!found)
     throw UsageError(StrCat("--restart-from ", from, ": the recipe has no stage of that id"));
-}
-
-// Runs `work` on the root; the other ranks wait.
-void OnRoot(parallel::Group* group, const std::function<void()>& work) {
-  group == nullptr ? work() : group->OnRoot(work);
 }
 
 // Stages that all ranks take part in.

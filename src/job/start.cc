@@ -232,7 +232,7 @@ std::optional<distill::TeacherStore> OpenTeacherStore(Context& context,
                               train::ComputeTypeOf(stage.precision),
                               [&](int64_t done, int64_t) { progress.Update(done); });
   };
-  context.group == nullptr ? fill() : context.group->OnRoot(fill);  // One fills it, all read it
+  OnRoot(context.group, fill);  // One fills it, all read it
   progress.Finish();
   return distill::TeacherStore(recipe.teacher_store, key, count);
 }

@@ -61,8 +61,7 @@ void CheckParallel(const Recipe& recipe, bool shape_is_known) {
   if (recipe.parallel.shard == Sharding::kZero3 && recipe.model.linear != LinearKind::kBitLinear) {
     throw RecipeError(
         "parallel.shard: zero3 spreads the latents of BitLinear layers, and model.linear is "
-        "dense; "
-        "want zero2, which spreads gradients and optimizer state");
+        "dense; want zero2, which spreads gradients and optimizer state");
   }
   const int64_t size = recipe.parallel.shard_size;
   if (size > 0 && recipe.parallel.shard == Sharding::kNone) {
