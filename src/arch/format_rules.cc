@@ -13,8 +13,8 @@ namespace {
 
 constexpr std::string_view kI2s = "gguf/i2_s";
 constexpr std::string_view kFormats[] = {
-    "gguf/tq2_0",    "gguf/tq1_0", "gguf/f16", "gguf/bf16", "gguf/f32",    kI2s,       "hf/bitnet",
-    "hf/autobitnet", "hf/bf16",    "hf/f16",   "hf/f32",    kPackedFormat, kPackedGguf};
+    "gguf/tq2_0",    "gguf/tq1_0", "gguf/f16", "gguf/bf16", "gguf/f32",    kI2s,        "hf/bitnet",
+    "hf/autobitnet", "hf/bf16",    "hf/f16",   "hf/f32",    kPackedFormat, kPackedGguf, kModelFile};
 
 constexpr int64_t kTernaryBlock = 256;  // TQ1_0 and TQ2_0 rows are made of blocks of 256 weights
 constexpr int64_t kI2sBlock = 128;
@@ -83,6 +83,7 @@ std::string ShapeObjection(const ModelConfig& c, std::string_view format) {
 }
 
 std::string Why(const ModelConfig& c, std::string_view format) {
+  if (format == kModelFile) return "";
   const bool ternary = c.linear == LinearKind::kBitLinear;
   if (WantsTernary(format) && !ternary) return "holds ternary layers, and model.linear is dense";
   if (!WantsTernary(format) && ternary) {
@@ -96,7 +97,10 @@ std::string Why(const ModelConfig& c, std::string_view format) {
 
 ArchChoice ChooseGgufArch(const ModelConfig& c) {
   const bool relu2 = c.activation == Activation::kRelu2;
-  if (!c.sub_norms) {
+  if (c.HasInputNorms()) {
+    return {ArchName::kNone, "no llama.cpp architecture has a norm before each linear layer"};
+  }
+  if (!c.HasOutputNorms()) {
     if (relu2) return {ArchName::kNone, "squared ReLU is known only with sub-norms"};
     if (c.qk_norm && c.qkv_bias) return {ArchName::kNone, kBiasAndNorm};
     if (c.qk_norm) return {ArchName::kQwen3, "SiLU with QK norm"};
@@ -124,7 +128,15 @@ ArchChoice ChooseGgufArch(const ModelConfig& c) {
 
 ArchChoice ChooseHfArch(const ModelConfig& c) {
   const bool relu2 = c.activation == Activation::kRelu2;
-  if (!c.sub_norms) {
+  if (!c.HasPreNorms()) {
+    return {ArchName::kNone, "no transformers class lacks the norms before attention and FFN"};
+  }
+  if (c.HasInputNorms() && c.linear == LinearKind::kDense) {
+    return {ArchName::kNone,
+            "transformers' linear layers have norms of their own when they are ternary"};
+  }
+  // Those of every linear layer are BitLinear's (use_rms_norm): any class has them.
+  if (!c.HasOutputNorms() || c.HasInputNorms()) {
     if (relu2) return {ArchName::kNone, "squared ReLU is known only with sub-norms"};
     if (c.qk_norm && c.qkv_bias) return {ArchName::kNone, kBiasAndNorm};
     if (c.qk_norm) return {ArchName::kQwen3, "SiLU with QK norm"};
@@ -155,9 +167,7 @@ std::string WhyFormatCannotHold(const ModelConfig& config, std::string_view form
   if (!is_known) return StrCat("unknown format ", format, ". Formats: ", known);
   const std::string why = Why(config, format);
   if (why.empty()) return "";
-  return StrCat(
-      format, " ", why, ". ",
-      fitting.empty() ? "No format can hold this model" : StrCat("This model fits ", fitting));
+  return StrCat(format, " ", why, ". This model fits ", fitting);
 }
 
 }  // namespace tern

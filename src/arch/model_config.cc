@@ -30,13 +30,15 @@ void CheckDivides(const char* field, int64_t value, const char* divisor_field, i
 void AddLayer(const ModelConfig& c, int64_t layer, std::vector<ParameterSpec>* table) {
   const std::string prefix = StrCat("model.layers.", layer, ".");
   const int64_t d = c.hidden_size, f = c.intermediate_size, e = c.HeadDim();
-  const auto norm = [&](const char* name, int64_t size, bool present = true) {
+  const auto norm = [&](const std::string& name, int64_t size, bool present = true) {
     if (present) table->push_back({StrCat(prefix, name, ".weight"), {size}, ParameterRole::kNorm});
   };
   const auto linear = [&](const char* name, int64_t out, int64_t in) {
+    const std::string own = OwnNorm(c, name);
+    norm(own, in, !own.empty());
     table->push_back({StrCat(prefix, name, ".weight"), {out, in}, ParameterRole::kLinear});
   };
-  norm("input_layernorm", d);
+  norm("input_layernorm", d, c.HasPreNorms());
   linear("self_attn.q_proj", c.num_heads * e, d);
   linear("self_attn.k_proj", c.num_kv_heads * e, d);
   linear("self_attn.v_proj", c.num_kv_heads * e, d);
@@ -48,12 +50,10 @@ void AddLayer(const ModelConfig& c, int64_t layer, std::vector<ParameterSpec>* t
   }
   norm("self_attn.q_norm", e, c.qk_norm);
   norm("self_attn.k_norm", e, c.qk_norm);
-  norm("self_attn.attn_sub_norm", c.num_heads * e, c.sub_norms);
   linear("self_attn.o_proj", d, c.num_heads * e);
-  norm("post_attention_layernorm", d);
+  norm("post_attention_layernorm", d, c.HasPreNorms());
   linear("mlp.gate_proj", f, d);
   linear("mlp.up_proj", f, d);
-  norm("mlp.ffn_sub_norm", f, c.sub_norms);
   linear("mlp.down_proj", d, f);
 }
 
@@ -135,6 +135,13 @@ std::vector<ParameterSpec> ParameterTable(const ModelConfig& c) {
   return table;
 }
 
+std::string OwnNorm(const ModelConfig& config, std::string_view linear) {
+  if (config.HasInputNorms()) return StrCat(linear, ".rms_norm");
+  if (!config.HasOutputNorms()) return "";
+  if (linear == "self_attn.o_proj") return "self_attn.attn_sub_norm";
+  return linear == "mlp.down_proj" ? "mlp.ffn_sub_norm" : "";
+}
+
 int64_t CountParameters(const ModelConfig& config) {
   int64_t count = 0;
   for (const ParameterSpec& spec : ParameterTable(config)) count += spec.Count();
@@ -147,6 +154,20 @@ std::string_view ToString(Activation activation) {
       return "silu";
     case Activation::kRelu2:
       return "relu2";
+  }
+  __builtin_unreachable();
+}
+
+std::string_view ToString(SubNorms sub_norms) {
+  switch (sub_norms) {
+    case SubNorms::kNone:
+      return "none";
+    case SubNorms::kOutputs:
+      return "outputs";
+    case SubNorms::kEveryLinear:
+      return "every_linear";
+    case SubNorms::kEveryLinearOnly:
+      return "every_linear_only";
   }
   __builtin_unreachable();
 }

@@ -2,10 +2,10 @@
 // Read by the recipe, the trainer, the exporters, the planner and the engine. One concept of
 // "model" for all of them.
 //
-// Layer (x_BTD): h = x + Wo(attn_sub_norm?(Attention(RoPE(qk_norm?(Wq n1)), RoPE(qk_norm?(Wk n1)),
-// Wv n1))), n1 = norm(x); y = h + Wdown(ffn_sub_norm?(act(Wgate n2) * Wup n2)), n2 = norm(h). Norms
-// are RMSNorm with a learned gain; q, k and v may have biases. Sub-norms stand where BitNet
-// b1.58-2B-4T has them (arXiv 2504.12285). The head and the embedding are never ternary.
+// Layer (x_BTD): h = x + Wo(s(Attention(RoPE(qk_norm?(Wq s(n1))), RoPE(qk_norm?(Wk s(n1))),
+// Wv s(n1)))), n1 = norm(x); y = h + Wdown(s(act(Wgate s(n2)) * Wup s(n2))), n2 = norm(h). Norms
+// are RMSNorm with a learned gain; q, k and v may have biases. Where a norm s of each linear
+// layer's own stands: SubNorms. The head and the embedding are never ternary.
 #pragma once
 
 #include <cstdint>
@@ -20,6 +20,16 @@ namespace tern {
 enum class Activation { kSilu, kRelu2 };       // relu2: max(x, 0)^2, as 2B-4T.
 enum class LinearKind { kDense, kBitLinear };  // BitLinear: W1.58A8 (arXiv 2402.17764).
 
+// RMSNorms right before linear layers, and whether those before attention and FFN (pre-norms)
+// stand beside them. Four placements are in use:
+enum class SubNorms {
+  kNone,         // Pre-norms alone: LLaMA, and ternary models made of it (Falcon-E)
+  kOutputs,      // Before o_proj and down_proj: b1.58-2B-4T (arXiv 2504.12285), BitDistill's text
+  kEveryLinear,  // Before each of the seven, behind the pre-norms: BitDistill's code
+  kEveryLinearOnly,  // Before each of the seven, no pre-norms: "The Era of 1-bit LLMs: Training
+                     // Tips"
+};
+
 struct ModelConfig {
   int64_t vocab_size = 0;         // V
   int64_t hidden_size = 0;        // D
@@ -33,7 +43,7 @@ struct ModelConfig {
   float norm_eps = 1e-5f;
   Activation activation = Activation::kSilu;
   LinearKind linear = LinearKind::kBitLinear;
-  bool sub_norms = true;   // attn_sub_norm and ffn_sub_norm before o_proj and down_proj
+  SubNorms sub_norms = SubNorms::kOutputs;
   bool qk_norm = false;    // RMSNorm over each head of q and k (Qwen3)
   bool qkv_bias = false;   // q, k and v have a bias each (Qwen2)
   bool tied_head = true;   // The head is the embedding
@@ -41,6 +51,13 @@ struct ModelConfig {
   RopeScaling rope_scaling;
 
   int64_t HeadDim() const { return head_dim != 0 ? head_dim : hidden_size / num_heads; }
+  bool HasPreNorms() const { return sub_norms != SubNorms::kEveryLinearOnly; }
+  // Norms of their own before q_proj, k_proj, v_proj, gate_proj and up_proj.
+  bool HasInputNorms() const {
+    return sub_norms == SubNorms::kEveryLinear || sub_norms == SubNorms::kEveryLinearOnly;
+  }
+  // And before o_proj and down_proj.
+  bool HasOutputNorms() const { return sub_norms != SubNorms::kNone; }
   bool operator==(const ModelConfig&) const = default;
 };
 
@@ -61,6 +78,10 @@ struct ParameterSpec {
 // Every parameter in a fixed order (embedding, layers, final norm, head). The order is part of the
 // checkpoint format.
 std::vector<ParameterSpec> ParameterTable(const ModelConfig& config);
+// What the norm of `linear`'s own ("self_attn.o_proj") is called in a layer, without ".weight":
+// "self_attn.attn_sub_norm", "self_attn.o_proj.rms_norm"; empty: it has none. Those of each layer
+// have the names that BitLinear(use_rms_norm=True) of Hugging Face transformers gives them.
+std::string OwnNorm(const ModelConfig& config, std::string_view linear);
 int64_t CountParameters(const ModelConfig& config);
 
 // The architecture that each world would call this shape, or why none fits: design rules of Hugging
@@ -79,5 +100,6 @@ std::string WhyFormatCannotHold(const ModelConfig& config, std::string_view form
 
 std::string_view ToString(Activation activation);
 std::string_view ToString(LinearKind linear);
+std::string_view ToString(SubNorms sub_norms);
 
 }  // namespace tern

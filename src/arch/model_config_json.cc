@@ -56,6 +56,16 @@ void Assign(Activation& out, const nlohmann::json& value, const char* field) {
 void Assign(LinearKind& out, const nlohmann::json& value, const char* field) {
   out = FromWord(WordOf(value, field), {LinearKind::kDense, LinearKind::kBitLinear}, field);
 }
+void Assign(SubNorms& out, const nlohmann::json& value, const char* field) {
+  if (value.is_boolean()) {  // Of the version that knew two placements
+    out = value.get<bool>() ? SubNorms::kOutputs : SubNorms::kNone;
+    return;
+  }
+  out = FromWord(
+      WordOf(value, field),
+      {SubNorms::kNone, SubNorms::kOutputs, SubNorms::kEveryLinear, SubNorms::kEveryLinearOnly},
+      field);
+}
 // json's own get would turn 64.5 into 64 and true into 1.
 void Assign(int64_t& out, const nlohmann::json& value, const char* field) {
   const bool fits = value.is_number_integer() &&

@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "cli/commands.h"
 #include "cli/threads.h"
+#include "engine/model_file.h"
 #include "engine/model_source.h"
 #include "engine_cli/model_options.h"
 #include "formats/gguf.h"
@@ -35,6 +36,7 @@ struct Flags {
 // matrices depend on it.
 std::string FormatOf(const std::string& path) {
   if (!std::filesystem::is_directory(path)) {
+    if (engine::IsHdf5(path)) return std::string(kModelFile);
     const formats::GgufReader file(path);
     const int64_t type = file.Has("general.file_type") ? file.Int("general.file_type") : -1;
     for (const auto& [number, format] : {std::pair(0, "gguf/f32"),

@@ -43,9 +43,14 @@ void DeviceModel::Place(DeviceUploader* uploader) {
     layer.input_norm = uploader->Put(w.input_norm);
     layer.q_norm = uploader->Put(w.q_norm);
     layer.k_norm = uploader->Put(w.k_norm);
-    layer.attn_sub_norm = uploader->Put(w.attn_sub_norm);
     layer.post_norm = uploader->Put(w.post_norm);
-    layer.ffn_sub_norm = uploader->Put(w.ffn_sub_norm);
+    layer.q_in = uploader->Put(w.q_in);
+    layer.k_in = uploader->Put(w.k_in);
+    layer.v_in = uploader->Put(w.v_in);
+    layer.o_in = uploader->Put(w.o_in);
+    layer.gate_in = uploader->Put(w.gate_in);
+    layer.up_in = uploader->Put(w.up_in);
+    layer.down_in = uploader->Put(w.down_in);
     layer.q_bias = uploader->Put(w.q_bias);
     layer.k_bias = uploader->Put(w.k_bias);
     layer.v_bias = uploader->Put(w.v_bias);

@@ -23,8 +23,10 @@ class DeviceModel {
   DeviceModel(const ModelWeights& weights, kernels::Device& device);
 
   struct Layer {
-    const float *input_norm, *q_norm, *k_norm, *attn_sub_norm, *post_norm, *ffn_sub_norm;
-    const float *q_bias, *k_bias, *v_bias;  // Null: not there
+    // Null: not there. As in LayerWeights.
+    const float *input_norm, *post_norm, *q_norm, *k_norm;
+    const float *q_in, *k_in, *v_in, *o_in, *gate_in, *up_in, *down_in;
+    const float *q_bias, *k_bias, *v_bias;
     DeviceMatrix q, k, v, o, gate, up, down;
   };
 

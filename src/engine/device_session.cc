@@ -54,6 +54,7 @@ void DeviceSession::PlaceBuffers(DeviceArena* arena) {
   Buffers& b = at_;
   b.x = arena->Take<float>(m * c.hidden_size);
   b.y = arena->Take<float>(m * c.hidden_size);
+  b.normed = c.HasInputNorms() ? arena->Take<float>(m * c.hidden_size) : nullptr;
   b.q = arena->Take<float>(m * c.num_heads * e);
   b.k = arena->Take<float>(m * c.num_kv_heads * e);
   b.v = arena->Take<float>(m * c.num_kv_heads * e);
@@ -193,24 +194,45 @@ void DeviceSession::Finish(int64_t m, Output output) {
                   options_.top_k * static_cast<int64_t>(sizeof(kernels::TokenLogit)));
 }
 
+void DeviceSession::Project(int64_t m, const float* pre_norm,
+                            std::initializer_list<Branch> branches) {
+  const ModelConfig& c = model_.config();
+  if (!c.HasInputNorms()) {
+    input_.Set(at_.x, m, c.hidden_size, pre_norm, c.norm_eps);
+    for (const Branch& branch : branches) input_.Multiply(branch.w, branch.y);
+    return;
+  }
+  const float* x = at_.x;
+  if (c.HasPreNorms()) {
+    device_.Check("norm", device_.kernels().rms_norm(at_.x, pre_norm, m, c.hidden_size, c.norm_eps,
+                                                     at_.normed, device_.stream()));
+    x = at_.normed;
+  }
+  for (const Branch& branch : branches) {
+    input_.Set(x, m, c.hidden_size, branch.own_norm, c.norm_eps);
+    input_.Multiply(branch.w, branch.y);
+  }
+}
+
 void DeviceSession::Attention(const DeviceModel::Layer& layer, const kernels::KvPages& cache,
                               int64_t m, int segments) {
   const ModelConfig& c = model_.config();
   const kernels::DeviceKernels& run = device_.kernels();
   void* stream = device_.stream();
   const int64_t e = c.HeadDim(), heads = c.num_heads, kv_heads = c.num_kv_heads;
-  const auto project = [&](const DeviceMatrix& matrix, const float* bias, float* y, int64_t n) {
-    input_.Multiply(matrix, y);
+  const auto add_bias = [&](const float* bias, float* y, int64_t n) {
     if (bias != nullptr) device_.Check("bias", run.add_bias(y, bias, m, n, stream));
   };
   const auto norm = [&](const float* gain, float* y, int64_t rows) {
     if (gain != nullptr)
       device_.Check("norm", run.rms_norm(y, gain, rows, e, c.norm_eps, y, stream));
   };
-  input_.Set(at_.x, m, c.hidden_size, layer.input_norm, c.norm_eps);
-  project(layer.q, layer.q_bias, at_.q, heads * e);
-  project(layer.k, layer.k_bias, at_.k, kv_heads * e);
-  project(layer.v, layer.v_bias, at_.v, kv_heads * e);
+  Project(
+      m, layer.input_norm,
+      {{layer.q, layer.q_in, at_.q}, {layer.k, layer.k_in, at_.k}, {layer.v, layer.v_in, at_.v}});
+  add_bias(layer.q_bias, at_.q, heads * e);
+  add_bias(layer.k_bias, at_.k, kv_heads * e);
+  add_bias(layer.v_bias, at_.v, kv_heads * e);
   norm(layer.q_norm, at_.q, m * heads);
   norm(layer.k_norm, at_.k, m * kv_heads);
   const kernels::KvRows rows{m, at_.positions, nullptr, at_.pages, pages_};
@@ -228,7 +250,7 @@ void DeviceSession::Attention(const DeviceModel::Layer& layer, const kernels::Kv
   args.max_segments = segments;
   args.out = at_.attended;
   device_.Check("attention", run.attention(args, stream));
-  input_.Set(at_.attended, m, heads * e, layer.attn_sub_norm, c.norm_eps);
+  input_.Set(at_.attended, m, heads * e, layer.o_in, c.norm_eps);
   input_.Multiply(layer.o, at_.y);
   device_.Check("add", run.add(at_.x, at_.y, m * c.hidden_size, stream));
 }
@@ -237,14 +259,13 @@ void DeviceSession::FeedForward(const DeviceModel::Layer& layer, int64_t m) {
   const ModelConfig& c = model_.config();
   const kernels::DeviceKernels& run = device_.kernels();
   void* stream = device_.stream();
-  input_.Set(at_.x, m, c.hidden_size, layer.post_norm, c.norm_eps);
-  input_.Multiply(layer.gate, at_.gate);
-  input_.Multiply(layer.up, at_.up);
+  Project(m, layer.post_norm,
+          {{layer.gate, layer.gate_in, at_.gate}, {layer.up, layer.up_in, at_.up}});
   const auto gate = c.activation == Activation::kSilu ? kernels::GateActivation::kSilu
                                                       : kernels::GateActivation::kSquaredRelu;
   device_.Check("gate",
                 run.gated_ffn(gate, {at_.gate, at_.up, at_.gate, m * c.intermediate_size}, stream));
-  input_.Set(at_.gate, m, c.intermediate_size, layer.ffn_sub_norm, c.norm_eps);
+  input_.Set(at_.gate, m, c.intermediate_size, layer.down_in, c.norm_eps);
   input_.Multiply(layer.down, at_.y);
   device_.Check("add", run.add(at_.x, at_.y, m * c.hidden_size, stream));
 }

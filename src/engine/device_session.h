@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <span>
 #include <vector>
 
@@ -49,7 +50,7 @@ class DeviceSession {
   enum class Output { kNone, kLast, kAll, kTop };
   // Device pointers into memory_.
   struct Buffers {
-    float *x, *y, *q, *k, *v, *attended, *gate, *up, *hidden, *logits;
+    float *x, *y, *normed, *q, *k, *v, *attended, *gate, *up, *hidden, *logits;
     float *states, *rope_cos, *rope_sin;
     int32_t *ids, *positions, *pages;
     kernels::TokenLogit* best;
@@ -81,6 +82,13 @@ class DeviceSession {
   void Attention(const DeviceModel::Layer& layer, const kernels::KvPages& cache, int64_t m,
                  int segments);
   void FeedForward(const DeviceModel::Layer& layer, int64_t m);
+  // Matrices that read one input, at_.x: see LayerPass::Project.
+  struct Branch {
+    const DeviceMatrix& w;
+    const float* own_norm;
+    float* y;
+  };
+  void Project(int64_t m, const float* pre_norm, std::initializer_list<Branch> branches);
   void Finish(int64_t m, Output output);
 
   const DeviceModel& model_;

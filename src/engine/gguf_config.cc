@@ -56,7 +56,8 @@ class Reader {
     known_.insert(Key("attention.layer_norm_rms_epsilon"));
     c.vocab_size = file_.Get("token_embd.weight").rows();
     c.activation = arch_ == ArchName::kBitnet158 ? Activation::kRelu2 : Activation::kSilu;
-    c.sub_norms = arch_ == ArchName::kBitnet || arch_ == ArchName::kBitnet158;
+    c.sub_norms = arch_ == ArchName::kBitnet || arch_ == ArchName::kBitnet158 ? SubNorms::kOutputs
+                                                                              : SubNorms::kNone;
     c.qk_norm = arch_ == ArchName::kQwen3;
     c.tied_head = file_.Find("output.weight") == nullptr;
     c.qkv_bias = arch_ == ArchName::kQwen2;

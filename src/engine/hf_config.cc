@@ -44,9 +44,7 @@ class Reader {
     TERN_CHECK_FORMAT(act == "silu" || act == "relu2", Where(), ": hidden_act is ", act,
                       "; want silu or relu2");
     c.activation = act == "silu" ? Activation::kSilu : Activation::kRelu2;
-    TERN_CHECK_FORMAT(c.sub_norms == (type_ == "bitnet") || (type_ == "llama" && c.sub_norms),
-                      Where(), ": model_type is ", type_, " and the tensors have ",
-                      c.sub_norms ? "" : "no ", "norms before o_proj and down_proj");
+    CheckSubNorms();
     c.qk_norm = type_ == "qwen3";
     c.tied_head = fields_.GetOr<bool>("tie_word_embeddings", false);
     c.qkv_bias = type_ == "qwen2";
@@ -65,6 +63,15 @@ class Reader {
  private:
   const std::string& Where() const { return fields_.where(); }
   int64_t Int(const char* key) const { return fields_.Get<int64_t>(key); }
+
+  // bitnet has them before o_proj and down_proj; the first repositories did so under the name
+  // llama. Of every linear layer's own (BitLinear with use_rms_norm) any other class has.
+  void CheckSubNorms() const {
+    const bool outputs = out_.sub_norms == SubNorms::kOutputs;
+    TERN_CHECK_FORMAT(outputs == (type_ == "bitnet") || (type_ == "llama" && outputs), Where(),
+                      ": model_type is ", type_, " and the tensors have ", outputs ? "" : "no ",
+                      "norms before o_proj and down_proj");
+  }
 
   void RefuseOthers() const {
     for (const char* key : {"attention_bias", "mlp_bias"}) {

@@ -12,7 +12,7 @@ namespace tern::engine {
 // What the tensors say, which are read elsewhere.
 struct HfTensorFacts {
   LinearKind linear = LinearKind::kDense;
-  bool sub_norms = false;  // There are norms before o_proj and down_proj
+  SubNorms sub_norms = SubNorms::kNone;
 };
 
 // model_type bitnet, llama, mistral,

@@ -58,9 +58,13 @@ class HfSource : public ModelSource {
     inner_norms_ = tensors_.tensors().contains(kFirstInnerNorm);
     if (inner_norms_) ReadInnerNorms(JsonFields(json, path));
     if (quantization_.IsTernary()) Decide(quantization_.reason);
-    config_ = ReadHfConfig(json, path,
-                           {quantization_.IsTernary() ? LinearKind::kBitLinear : LinearKind::kDense,
-                            inner_norms_ || tensors_.tensors().contains(kFirstSubNorm)});
+    config_ = ReadHfConfig(
+        json, path,
+        {quantization_.IsTernary() ? LinearKind::kBitLinear : LinearKind::kDense, SubNormsOf()});
+    const float own_eps = quantization_.own_norm_eps;
+    TERN_CHECK_FORMAT(own_eps == 0 || own_eps == config_.norm_eps, path,
+                      ": rms_norm_eps of quantization_config is ", own_eps, ", that of the model ",
+                      config_.norm_eps, "; this version runs one for all norms");
   }
 
   std::vector<float> Vector(const ParameterSpec& spec) override {
@@ -125,6 +129,12 @@ class HfSource : public ModelSource {
     return tensors_.Get(name);
   }
   std::string Where(const std::string& name) const { return StrCat(path_, ": ", name); }
+
+  SubNorms SubNormsOf() const {
+    if (quantization_.own_norm_eps > 0) return SubNorms::kEveryLinear;
+    return inner_norms_ || tensors_.tensors().contains(kFirstSubNorm) ? SubNorms::kOutputs
+                                                                      : SubNorms::kNone;
+  }
 
   void ReadInnerNorms(const JsonFields& config) {
     const int64_t weight_bits = config.GetOr<int64_t>("weight_bits", 1),

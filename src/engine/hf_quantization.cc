@@ -19,9 +19,9 @@ HfQuantization ReadBitnet(const JsonFields& q) {
   TERN_CHECK_FORMAT(linear_class == "bitlinear" || linear_class == "autobitlinear", q.where(),
                     ": linear_class is ", linear_class,
                     "; want bitlinear or autobitlinear: the meaning of weight_scale depends on it");
-  TERN_CHECK_FORMAT(!q.GetOr<bool>("use_rms_norm", false), q.where(),
-                    ": use_rms_norm is true; this version runs BitLinear without a norm inside");
   HfQuantization out;
+  if (q.GetOr<bool>("use_rms_norm", false))
+    out.own_norm_eps = q.GetOr<float>("rms_norm_eps", 1e-6f);
   if (mode == "online") {
     out.kind = Kind::kBitnetLatents;
     out.reason =

@@ -39,7 +39,8 @@ struct HfQuantization {
   std::vector<ScaledScheme> schemes;
   std::string scale_name = "weight_scale";  // Of kScaled: the tensor beside `weight`
 
-  std::string reason;  // Of a ternary kind: what decided it
+  float own_norm_eps = 0;  // Above 0: each ternary layer has a norm before it, of this epsilon
+  std::string reason;      // Of a ternary kind: what decided it
 
   bool IsPacked() const { return kind == Kind::kBitnetDivide || kind == Kind::kBitnetMultiply; }
   bool IsTernary() const { return IsPacked() || kind == Kind::kBitnetLatents; }

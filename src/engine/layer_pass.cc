@@ -44,16 +44,35 @@ void LayerPass::Run(const LayerWeights& layer, const kernels::KvPages& cache,
   FeedForward(layer, rows.m, x);
 }
 
+void LayerPass::Project(const float* x, int64_t m, const std::vector<float>& pre_norm,
+                        std::initializer_list<Branch> branches) {
+  const int64_t d = config_.hidden_size;
+  if (!config_.HasInputNorms()) {
+    input_.Set(x, m, d, pre_norm, config_.norm_eps);
+    for (const Branch& branch : branches)
+      Multiply(input_, branch.w, activation_, branch.y, parallel_);
+    return;
+  }
+  if (config_.HasPreNorms()) {
+    float* normed = Room(&normed_, m * d);
+    kernels::RmsNormForward(x, pre_norm.data(), m, d, config_.norm_eps, normed,
+                            Room(&inverse_rms_, m), parallel_);
+    x = normed;
+  }
+  for (const Branch& branch : branches) {
+    input_.Set(x, m, d, branch.own_norm, config_.norm_eps);
+    Multiply(input_, branch.w, activation_, branch.y, parallel_);
+  }
+}
+
 void LayerPass::Attention(const LayerWeights& layer, const kernels::KvPages& cache,
                           const kernels::KvRows& rows, float* x) {
   const ModelConfig& c = config_;
   const int64_t m = rows.m, d = c.hidden_size, e = c.HeadDim(), heads = c.num_heads * e,
                 kv = c.num_kv_heads * e;
   float *q = Room(&q_, m * heads), *k = Room(&k_, m * kv), *v = Room(&v_, m * kv);
-  input_.Set(x, m, d, layer.input_norm, c.norm_eps);
-  Multiply(input_, layer.q, activation_, q, parallel_);
-  Multiply(input_, layer.k, activation_, k, parallel_);
-  Multiply(input_, layer.v, activation_, v, parallel_);
+  Project(x, m, layer.input_norm,
+          {{layer.q, layer.q_in, q}, {layer.k, layer.k_in, k}, {layer.v, layer.v_in, v}});
   if (c.qkv_bias) {
     AddBias(q, layer.q_bias, m);
     AddBias(k, layer.k_bias, m);
@@ -72,7 +91,7 @@ void LayerPass::Attention(const LayerWeights& layer, const kernels::KvPages& cac
   kernels::PagedAttention(
       q, heads, {c.num_heads, c.num_kv_heads, e, 0, 1.0f / std::sqrt(static_cast<float>(e))}, rows,
       cache, q, heads, parallel_);
-  input_.Set(q, m, heads, layer.attn_sub_norm, c.norm_eps);
+  input_.Set(q, m, heads, layer.o_in, c.norm_eps);
   float* y = Room(&sum_, m * d);
   Multiply(input_, layer.o, activation_, y, parallel_);
   AddTo(x, y, m * d);
@@ -82,13 +101,11 @@ void LayerPass::FeedForward(const LayerWeights& layer, int64_t m, float* x) {
   const ModelConfig& c = config_;
   const int64_t d = c.hidden_size, f = c.intermediate_size;
   float *gate = Room(&gate_, m * f), *up = Room(&up_, m * f);
-  input_.Set(x, m, d, layer.post_norm, c.norm_eps);
-  Multiply(input_, layer.gate, activation_, gate, parallel_);
-  Multiply(input_, layer.up, activation_, up, parallel_);
+  Project(x, m, layer.post_norm, {{layer.gate, layer.gate_in, gate}, {layer.up, layer.up_in, up}});
   const auto activation = c.activation == Activation::kSilu ? kernels::GateActivation::kSilu
                                                             : kernels::GateActivation::kSquaredRelu;
   kernels::GatedFfnForward(activation, gate, up, m * f, gate, parallel_);
-  input_.Set(gate, m, f, layer.ffn_sub_norm, c.norm_eps);
+  input_.Set(gate, m, f, layer.down_in, c.norm_eps);
   float* y = Room(&sum_, m * d);
   Multiply(input_, layer.down, activation_, y, parallel_);
   AddTo(x, y, m * d);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <vector>
 
 #include "base/parallel.h"
@@ -31,13 +32,21 @@ class LayerPass {
   void Attention(const LayerWeights& layer, const kernels::KvPages& cache,
                  const kernels::KvRows& rows, float* x);
   void FeedForward(const LayerWeights& layer, int64_t m, float* x);
+  // Matrices that read one input [m, D], each behind the norm of its own if it has one.
+  struct Branch {
+    const LinearMatrix& w;
+    const std::vector<float>& own_norm;
+    float* y;
+  };
+  void Project(const float* x, int64_t m, const std::vector<float>& pre_norm,
+               std::initializer_list<Branch> branches);
 
   const ModelConfig& config_;
   ActivationRule activation_;
   const ParallelFor& parallel_;
   LinearInput input_;
   std::vector<float> rope_cos_, rope_sin_;  // [positions, E/2]
-  std::vector<float> q_, k_, v_, gate_, up_, sum_, inverse_rms_;
+  std::vector<float> q_, k_, v_, gate_, up_, sum_, normed_, inverse_rms_;
 };
 
 }  // namespace tern::engine

@@ -39,8 +39,9 @@ using LinearMatrix =
     std::variant<TernaryMatrix, DenseMatrix, BlockMatrix, ScaledMatrix, Int4Matrix>;
 
 struct LayerWeights {
-  std::vector<float> input_norm, q_norm, k_norm, attn_sub_norm, post_norm,
-      ffn_sub_norm;                           // Empty: not there
+  // Norms; empty: not there. *_in: of a matrix's own inputs (arch/model_config.h, SubNorms).
+  std::vector<float> input_norm, post_norm, q_norm, k_norm;
+  std::vector<float> q_in, k_in, v_in, o_in, gate_in, up_in, down_in;
   std::vector<float> q_bias, k_bias, v_bias;  // Empty: not there
   LinearMatrix q, k, v, o, gate, up, down;
 };

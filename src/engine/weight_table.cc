@@ -17,9 +17,16 @@ struct NormPlace {
 constexpr NormPlace kNorms[] = {{"input_layernorm", &LayerWeights::input_norm},
                                 {"self_attn.q_norm", &LayerWeights::q_norm},
                                 {"self_attn.k_norm", &LayerWeights::k_norm},
-                                {"self_attn.attn_sub_norm", &LayerWeights::attn_sub_norm},
                                 {"post_attention_layernorm", &LayerWeights::post_norm},
-                                {"mlp.ffn_sub_norm", &LayerWeights::ffn_sub_norm}};
+                                {"self_attn.attn_sub_norm", &LayerWeights::o_in},
+                                {"mlp.ffn_sub_norm", &LayerWeights::down_in},
+                                {"self_attn.q_proj.rms_norm", &LayerWeights::q_in},
+                                {"self_attn.k_proj.rms_norm", &LayerWeights::k_in},
+                                {"self_attn.v_proj.rms_norm", &LayerWeights::v_in},
+                                {"self_attn.o_proj.rms_norm", &LayerWeights::o_in},
+                                {"mlp.gate_proj.rms_norm", &LayerWeights::gate_in},
+                                {"mlp.up_proj.rms_norm", &LayerWeights::up_in},
+                                {"mlp.down_proj.rms_norm", &LayerWeights::down_in}};
 struct LinearPlace {
   const char* part;
   LinearMatrix LayerWeights::*member;

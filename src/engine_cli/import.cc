@@ -3,6 +3,7 @@
 #include <iostream>
 #include <memory>
 
+#include "base/error.h"
 #include "base/progress.h"
 #include "engine/model_file.h"
 #include "engine_cli/commands.h"
@@ -17,8 +18,8 @@ void PrintModel(const engine::ModelSource& source) {
             << " of keys and values of " << c.HeadDim() << ", vocabulary " << c.vocab_size
             << ", context " << c.context_length << "\n  " << CountParameters(c) << " parameters, "
             << ToString(c.linear) << ", " << ToString(c.activation)
-            << (c.sub_norms ? ", sub-norms" : "") << (c.qk_norm ? ", QK norm" : "")
-            << (c.qkv_bias ? ", biases on q, k and v" : "")
+            << (c.HasOutputNorms() ? StrCat(", sub-norms ", ToString(c.sub_norms)) : "")
+            << (c.qk_norm ? ", QK norm" : "") << (c.qkv_bias ? ", biases on q, k and v" : "")
             << (c.tied_head ? ", tied head" : ", head of its own") << ", RoPE base " << c.rope_theta
             << ", scaling " << ToString(c.rope_scaling.kind) << "\n";
 }

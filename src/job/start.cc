@@ -42,9 +42,12 @@ ModelConfig ConfigOfStart(const recipe::LoadedRecipe& loaded, const ModelConfig&
     config.linear = wanted.linear;
   }
   if (IsGiven(loaded, "model.sub_norms")) {
-    if (found.sub_norms && !wanted.sub_norms) {
-      throw RecipeError(StrCat("model.sub_norms: found false, and ", from,
-                               " has them; want true, or leave it out"));
+    const std::string why = model::WhyNotInserted(found.sub_norms, wanted.sub_norms);
+    if (!why.empty()) {
+      throw RecipeError(
+          StrCat("model.sub_norms: ", from, ": ", why, ". Want ", ToString(found.sub_norms),
+                 found.sub_norms == SubNorms::kOutputs ? ", every_linear or every_linear_only" : "",
+                 ", or leave it out"));
     }
     config.sub_norms = wanted.sub_norms;
   }
@@ -109,8 +112,8 @@ void FillSubNorms(Context& context, const recipe::TrainStage& stage, const model
   const data::Batch batch =
       data::MakeBatch(tokens, data::Split::kTrain, starts, length, data::Packing::kStream);
   model::FitSubNorms(plain, model::InputOf(batch, 0, batch.batch), decoder);
-  LogInfo(stage.id, ": sub-norms inserted, their gains fitted to ", batch.batch * batch.tokens,
-          " tokens");
+  LogInfo(stage.id, ": sub-norms inserted (", ToString(decoder->config().sub_norms),
+          "), their gains fitted to ", batch.batch * batch.tokens, " tokens");
 }
 
 }  // namespace
@@ -251,7 +254,7 @@ void InitializeDecoder(Context& context, const recipe::TrainStage& stage, model:
   transfer::CheckPlainInputs(opened.decoder, "model.from: " + recipe.start.from);
   decoder->CopyFrom(opened.decoder);
   LogInfo(stage.id, ": starts from ", recipe.start.from);
-  if (recipe.model.sub_norms && !opened.decoder.config().sub_norms)
+  if (recipe.model.sub_norms != opened.decoder.config().sub_norms)
     FillSubNorms(context, stage, opened.decoder, decoder);
 }
 

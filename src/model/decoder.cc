@@ -108,18 +108,29 @@ void Decoder::MakeLayers() {
     };
     const auto matrix = [&](const char* name) {
       const auto found = inputs_.find(StrCat(prefix, name, ".weight"));
-      return Matrix{get(name), found == inputs_.end() ? nn::InputTransform{} : found->second};
+      const std::string own = OwnNorm(config, name);
+      return Matrix{get(name), own.empty() ? at::Tensor() : get(own.c_str()),
+                    found == inputs_.end() ? nn::InputTransform{} : found->second};
     };
     const auto bias = [&](const char* name) {
       return config.qkv_bias ? Get(StrCat(prefix, "self_attn.", name, "_proj.bias")) : at::Tensor();
     };
-    layers_.push_back(
-        {get("input_layernorm"), matrix("self_attn.q_proj"), matrix("self_attn.k_proj"),
-         matrix("self_attn.v_proj"), get("self_attn.q_norm", config.qk_norm),
-         get("self_attn.k_norm", config.qk_norm), get("self_attn.attn_sub_norm", config.sub_norms),
-         matrix("self_attn.o_proj"), get("post_attention_layernorm"), matrix("mlp.gate_proj"),
-         matrix("mlp.up_proj"), get("mlp.ffn_sub_norm", config.sub_norms), matrix("mlp.down_proj"),
-         bias("q"), bias("k"), bias("v")});
+    Layer layer;
+    layer.input_norm = get("input_layernorm", config.HasPreNorms());
+    layer.post_norm = get("post_attention_layernorm", config.HasPreNorms());
+    layer.q = matrix("self_attn.q_proj");
+    layer.k = matrix("self_attn.k_proj");
+    layer.v = matrix("self_attn.v_proj");
+    layer.o = matrix("self_attn.o_proj");
+    layer.gate = matrix("mlp.gate_proj");
+    layer.up = matrix("mlp.up_proj");
+    layer.down = matrix("mlp.down_proj");
+    layer.q_norm = get("self_attn.q_norm", config.qk_norm);
+    layer.k_norm = get("self_attn.k_norm", config.qk_norm);
+    layer.q_bias = bias("q");
+    layer.k_bias = bias("k");
+    layer.v_bias = bias("v");
+    layers_.push_back(std::move(layer));
   }
 }
 
@@ -165,7 +176,7 @@ void Decoder::Initialize(uint64_t seed) {
 
 void Decoder::CopyFrom(const Decoder& whole) {
   const at::NoGradGuard no_grad;
-  size_t taken = 0;
+  int64_t taken = 0;
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const auto from = std::find_if(
         whole.parameters_.begin(), whole.parameters_.end(),
@@ -173,9 +184,12 @@ void Decoder::CopyFrom(const Decoder& whole) {
     if (from == whole.parameters_.end()) continue;
     const at::Tensor& value = parameters_[i].value;
     value.copy_(PartLike(from->value, value, places_[i]));
-    ++taken;
+    taken += from->spec.role != ParameterRole::kNorm;
   }
-  TERN_CHECK(taken == whole.parameters_.size(), "took ", taken, " of ", whole.parameters_.size());
+  const auto want = std::count_if(
+      whole.parameters_.begin(), whole.parameters_.end(),
+      [](const Parameter& theirs) { return theirs.spec.role != ParameterRole::kNorm; });
+  TERN_CHECK(taken == want, "took ", taken, " of ", want, " matrices and biases");
 }
 
 void Decoder::KeepPart(size_t parameter, const at::Tensor& part, const Place& place) {
@@ -222,18 +236,37 @@ std::vector<at::Tensor> Decoder::Linear(const at::Tensor& x_MK, const std::vecto
   return y;
 }
 
+at::Tensor Decoder::Norm(const at::Tensor& x_MK, const at::Tensor& gain_K) const {
+  return gain_K.defined() ? nn::RmsNorm(x_MK, gain_K, config_.norm_eps) : x_MK;
+}
+
+std::vector<at::Tensor> Decoder::Project(const at::Tensor& n_MD,
+                                         const std::vector<Matrix>& matrices,
+                                         const std::vector<const char*>& names,
+                                         const ForwardOptions& options) const {
+  if (!config_.HasInputNorms())
+    return Linear(nn::SumGradients(n_MD, options.tensor), matrices, names.front(), options);
+  std::vector<at::Tensor> y;
+  for (size_t i = 0; i < matrices.size(); ++i) {
+    const at::Tensor in_MD = nn::SumGradients(Norm(n_MD, matrices[i].norm_K), options.tensor);
+    y.push_back(Linear(in_MD, {matrices[i]}, names[i + 1], options)[0]);
+  }
+  return y;
+}
+
 // The norm is one of whole rows: all ranks' columns come together for it.
-at::Tensor Decoder::SubNorm(const at::Tensor& x_MK, const at::Tensor& gain_K,
-                            const ForwardOptions& options) const {
-  if (!config_.sub_norms) return x_MK;
-  return nn::RmsNorm(nn::GatherColumns(x_MK, options.tensor), gain_K, config_.norm_eps);
+at::Tensor Decoder::Output(const at::Tensor& x_MK, const Matrix& matrix, const char* name,
+                           const ForwardOptions& options) const {
+  const bool normed = matrix.norm_K.defined();
+  const at::Tensor in_MK =
+      normed ? Norm(nn::GatherColumns(x_MK, options.tensor), matrix.norm_K) : x_MK;
+  return Linear(in_MK, {matrix}, name, options, options.tensor)[0];
 }
 
 at::Tensor Decoder::Attention(const Layer& layer, const at::Tensor& n_MD, const BlockInput& input,
                               const ForwardOptions& options, LayerFeatures* features) const {
   const int64_t rows = n_MD.size(0), e = config_.HeadDim();
-  auto qkv =
-      Linear(nn::SumGradients(n_MD, options.tensor), {layer.q, layer.k, layer.v}, "qkv", options);
+  auto qkv = Project(n_MD, {layer.q, layer.k, layer.v}, {"qkv", "q", "k", "v"}, options);
   if (config_.qkv_bias) qkv = {qkv[0] + layer.q_bias, qkv[1] + layer.k_bias, qkv[2] + layer.v_bias};
   // All heads, or this rank's.
   const auto heads = [&](const at::Tensor& x) { return x.view({rows, x.size(1) / e, e}); };
@@ -263,26 +296,22 @@ at::Tensor Decoder::Attention(const Layer& layer, const at::Tensor& n_MD, const 
                           input.mask_B1TT, options.compute);
   const at::Tensor out_MK = out_BTK.view({rows, -1});
   if (features != nullptr) features->o_input_MD = out_MK;
-  return Linear(SubNorm(out_MK, layer.attn_sub_norm, options), {layer.o}, "o", options,
-                options.tensor)[0];
+  return Output(out_MK, layer.o, "o", options);
 }
 
 at::Tensor Decoder::FeedForward(const Layer& layer, const at::Tensor& n_MD,
                                 const ForwardOptions& options, LayerFeatures* features) const {
-  const auto gate_up =
-      Linear(nn::SumGradients(n_MD, options.tensor), {layer.gate, layer.up}, "gate_up", options);
+  const auto gate_up = Project(n_MD, {layer.gate, layer.up}, {"gate_up", "gate", "up"}, options);
   const at::Tensor h_MF = nn::GatedActivation(gate_up[0], gate_up[1], config_.activation);
   if (features != nullptr) features->down_input_MF = h_MF;
-  return Linear(SubNorm(h_MF, layer.ffn_sub_norm, options), {layer.down}, "down", options,
-                options.tensor)[0];
+  return Output(h_MF, layer.down, "down", options);
 }
 
 at::Tensor Decoder::Block(const Layer& layer, const at::Tensor& x_MD, const BlockInput& input,
                           const ForwardOptions& options, LayerFeatures* features) const {
-  const at::Tensor n_MD = nn::RmsNorm(x_MD, layer.input_norm, config_.norm_eps);
-  const at::Tensor h_MD = x_MD + Attention(layer, n_MD, input, options, features);
-  at::Tensor y_MD = h_MD + FeedForward(layer, nn::RmsNorm(h_MD, layer.post_norm, config_.norm_eps),
-                                       options, features);
+  const at::Tensor h_MD =
+      x_MD + Attention(layer, Norm(x_MD, layer.input_norm), input, options, features);
+  at::Tensor y_MD = h_MD + FeedForward(layer, Norm(h_MD, layer.post_norm), options, features);
   if (features != nullptr) {
     features->input_MD = x_MD;
     features->hidden_MD = y_MD;

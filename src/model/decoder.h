@@ -85,7 +85,8 @@ class Decoder {
   // Normal(0, init_std) for matrices, 1 for norm gains, 0 for biases; a pure function of (seed,
   // parameter name), also of parameters that are here in parts.
   void Initialize(uint64_t seed);
-  // Takes the values of a decoder whose parameters are whole; what it lacks (sub-norms) stays.
+  // Takes the values of a decoder whose parameters are whole. Norms may be others: those that it
+  // lacks stay, those that this lacks are left out.
   void CopyFrom(const Decoder& whole);
 
   // Output of the last norm, [M, D].
@@ -116,17 +117,13 @@ class Decoder {
  private:
   struct Matrix {
     at::Tensor w_NK;
+    at::Tensor norm_K;  // Of its own; undefined: none
     nn::InputTransform inputs;
   };
   struct Layer {
-    at::Tensor input_norm;
-    Matrix q, k, v;
-    at::Tensor q_norm, k_norm, attn_sub_norm;
-    Matrix o;
-    at::Tensor post_norm;
-    Matrix gate, up;
-    at::Tensor ffn_sub_norm;
-    Matrix down;
+    at::Tensor input_norm, post_norm;  // Undefined: no pre-norms
+    Matrix q, k, v, o, gate, up, down;
+    at::Tensor q_norm, k_norm;
     at::Tensor q_bias, k_bias, v_bias;
   };
   struct BlockInput {
@@ -144,8 +141,16 @@ class Decoder {
                    const ForwardOptions& options, LayerFeatures* features) const;
   at::Tensor Attention(const Layer& layer, const at::Tensor& n_MD, const BlockInput& input,
                        const ForwardOptions& options, LayerFeatures* features) const;
-  at::Tensor SubNorm(const at::Tensor& x_MK, const at::Tensor& gain_K,
-                     const ForwardOptions& options) const;
+  // x, or what a norm with this gain makes of it; undefined: none.
+  at::Tensor Norm(const at::Tensor& x_MK, const at::Tensor& gain_K) const;
+  // Products with matrices that read the block's stream: q, k and v, or gate and up. names: told to
+  // the observer, of all together or, where each has a norm of its own, one each.
+  std::vector<at::Tensor> Project(const at::Tensor& n_MD, const std::vector<Matrix>& matrices,
+                                  const std::vector<const char*>& names,
+                                  const ForwardOptions& options) const;
+  // The product with o or down, whose columns ranks share.
+  at::Tensor Output(const at::Tensor& x_MK, const Matrix& matrix, const char* name,
+                    const ForwardOptions& options) const;
   at::Tensor FeedForward(const Layer& layer, const at::Tensor& n_MD, const ForwardOptions& options,
                          LayerFeatures* features) const;
   // Products with matrices of one input. columns: null, or whose columns the matrices are.

@@ -30,7 +30,7 @@ struct Sizes {
   bool bit;                                // Layers keep int8 inputs and 2-bit weights
   bool blended;  // Or, while BitLinear's quantization ramps up, both as floats
   bool fake;     // Dense layers multiply values that fake quantizers made
-  bool sub_norms, qk_norm, tied, blocks;
+  bool pre_norms, input_norms, output_norms, qk_norm, tied, blocks;
   Rounding rounding;
 };
 
@@ -45,7 +45,7 @@ Sizes SizesOf(const StepShape& s) {
   const ModelConfig& c = s.recipe.model;
   const auto real = [](int64_t x) { return static_cast<double>(x); };
   const int64_t tensor = s.recipe.parallel.tensor;
-  const bool gathers = tensor > 1 && c.sub_norms, bit = c.linear == LinearKind::kBitLinear;
+  const bool gathers = tensor > 1 && c.HasOutputNorms(), bit = c.linear == LinearKind::kBitLinear;
   return {.m = real(s.rows),
           .d = real(c.hidden_size),
           .f = real(c.intermediate_size / tensor),
@@ -59,7 +59,9 @@ Sizes SizesOf(const StepShape& s) {
           .bit = bit && s.stage.quantize.warmup_steps == 0,
           .blended = bit && s.stage.quantize.warmup_steps > 0,
           .fake = !bit && QuantizesWeights(s.stage),
-          .sub_norms = c.sub_norms,
+          .pre_norms = c.HasPreNorms(),
+          .input_norms = c.HasInputNorms(),
+          .output_norms = c.HasOutputNorms(),
           .qk_norm = c.qk_norm,
           .tied = c.tied_head,
           .blocks = s.stage.activation_checkpointing == recipe::ActivationCheckpointing::kBlock,
@@ -70,26 +72,30 @@ double Padded(double k) { return static_cast<double>(kernels::T2PaddedK(static_c
 
 // What one layer keeps for its backward pass, bytes a token.
 double LayerKept(const Sizes& s) {
-  double bytes = kFloat * (2 * s.d + 2);              // Inputs and factors of its two norms
+  double bytes = kFloat * 2 * s.d;       // What the block and its FFN read
+  if (s.pre_norms) bytes += kFloat * 2;  // Factors of the norms before them
+  // Of q, k, v, gate and up: factors of norms of their own, and what these read of pre-norms.
+  if (s.input_norms) bytes += kFloat * (5 + (s.pre_norms ? 2 * s.d : 0));
+  const double inputs = s.input_norms ? 5 : 2;        // Of width D, that products keep
   bytes += kFloat * (s.q + 2 * s.j + s.q + s.heads);  // Attention: q, k, v, output, log-sums
   if (s.qk_norm) bytes += kFloat * (s.q + s.j);
   bytes += kFloat * 2 * s.f;  // Gate and up
   if (s.bit) {                // Inputs of the linear layers as int8, with scale and sum of each row
-    bytes += 2 * Padded(s.d) + Padded(s.q) + Padded(s.f) + 4 * 2 * kFloat;
+    bytes += inputs * Padded(s.d) + Padded(s.q) + Padded(s.f) + (inputs + 2) * 2 * kFloat;
     // The norms' inputs: attention's is its output, unless it is gathered.
-    if (s.sub_norms) bytes += kFloat * (s.whole_f > 0 ? s.whole_q + s.whole_f + 2 : s.f + 2);
+    if (s.output_norms) bytes += kFloat * (s.whole_f > 0 ? s.whole_q + s.whole_f + 2 : s.f + 2);
     return bytes;
   }
-  bytes += kFloat * (2 * s.d + s.f);  // Normed inputs, and the gated product
-  if (s.blended) return bytes + kFloat * (s.q + (s.sub_norms ? s.f + 2 : 0));  // o's are a copy
-  if (s.sub_norms) bytes += kFloat * (s.q + s.f + s.whole_q + s.whole_f + 2);
+  bytes += kFloat * (inputs * s.d + s.f);  // Normed inputs, and the gated product
+  if (s.blended) return bytes + kFloat * (s.q + (s.output_norms ? s.f + 2 : 0));  // o's are a copy
+  if (s.output_norms) bytes += kFloat * (s.q + s.f + s.whole_q + s.whole_f + 2);
   return bytes;
 }
 
 // Of it what the FFN's second half kept, and has given back when the gradients of its first
 // products are made: bytes a token.
 double FfnKept(const Sizes& s) {
-  const double norm = s.sub_norms ? kFloat * std::max(s.f, s.whole_f) : 0;
+  const double norm = s.output_norms ? kFloat * std::max(s.f, s.whole_f) : 0;
   return kFloat * 2 * s.f + norm + (s.bit ? Padded(s.f) : kFloat * s.f);
 }
 

@@ -64,18 +64,20 @@ void CountProducts(const ModelConfig& model, const parallel::RankLayout& group,
     (*sent)["tensor columns"] += parallel::GatherTraffic(group, kFloat * elements);
   };
   const int64_t inputs[] = {model.num_heads * model.HeadDim(), model.intermediate_size};  // o, down
-  for (const int64_t width : inputs) {
-    const int64_t mine = passes.rows * width / group.ranks;
+  for (int output = 0; output < 2; ++output) {
+    const int64_t mine = passes.rows * inputs[output] / group.ranks;
     for (int run = 0; run < (passes.run_again ? 2 : 1); ++run) {
-      if (model.sub_norms) {
+      if (model.HasOutputNorms()) {
         gather(mine);
       } else if (model.linear == LinearKind::kBitLinear) {
         gather(passes.rows);  // The largest value of each row
       }
       sum(passes.rows * model.hidden_size);
     }
-    if (model.sub_norms) gather(mine);     // Their gradient
-    sum(passes.rows * model.hidden_size);  // That of what q, k and v or gate and up read
+    if (model.HasOutputNorms()) gather(mine);  // Their gradient
+    // That of what q, k and v or gate and up read, of each where it has a norm of its own
+    const int readers = !model.HasInputNorms() ? 1 : output == 0 ? 3 : 2;
+    for (int i = 0; i < readers; ++i) sum(passes.rows * model.hidden_size);
   }
   for (int gains = 0; model.qk_norm && gains < 2; ++gains) sum(model.HeadDim());
 }

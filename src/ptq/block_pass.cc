@@ -63,21 +63,20 @@ at::Tensor BlockPass::Attention(const at::Tensor& x_TD) const {
   const at::Tensor out_TK = nn::CausalAttention(q.unsqueeze(0), k.unsqueeze(0), v.unsqueeze(0), {},
                                                 nn::ComputeType::kFp32)
                                 .squeeze(0);
-  return config_.sub_norms ? Norm(out_TK, "self_attn.attn_sub_norm.weight") : out_TK;
+  return config_.HasOutputNorms() ? Norm(out_TK, "self_attn.attn_sub_norm.weight") : out_TK;
 }
 
 at::Tensor BlockPass::Hidden(const at::Tensor& x_TD) const {
   const at::Tensor n_TD = Norm(x_TD, "post_attention_layernorm.weight");
   const at::Tensor h_TF = nn::GatedActivation(
       Linear(n_TD, "mlp.gate_proj.weight"), Linear(n_TD, "mlp.up_proj.weight"), config_.activation);
-  return config_.sub_norms ? Norm(h_TF, "mlp.ffn_sub_norm.weight") : h_TF;
+  return config_.HasOutputNorms() ? Norm(h_TF, "mlp.ffn_sub_norm.weight") : h_TF;
 }
 
 void BlockPass::Inputs(Step step, const std::function<void(const at::Tensor&)>& see) {
   const int64_t sequences = x_BTD_.size(0);
   if (step == Step::kO) {
-    attention_BTK_ =
-        room_.New({sequences, x_BTD_.size(1), config_.num_heads * config_.HeadDim()});
+    attention_BTK_ = room_.New({sequences, x_BTD_.size(1), config_.num_heads * config_.HeadDim()});
   }
   for (int64_t b = 0; b < sequences; ++b) {
     const at::Tensor x_TD = x_BTD_[b];

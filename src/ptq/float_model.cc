@@ -60,6 +60,11 @@ FloatModel::FloatModel(const std::string& path, const std::string& tokenizer, bo
     RefuseQuantizedFolder();
     if (!tokenizer.empty()) tokenizer_ = text::Tokenizer::FromFile(tokenizer);
   }
+  if (config_.HasInputNorms()) {
+    throw InputError(StrCat(path, " has a norm before each linear layer (",
+                            ToString(config_.sub_norms),
+                            "), which no format that tern quantize writes holds"));
+  }
   if (config_.linear == LinearKind::kBitLinear) {
     throw InputError(StrCat(path,
                             " is a ternary model already; tern export writes it as it was "

@@ -112,7 +112,7 @@ void LayerQuantizer::ScaleChannels(const std::string& prefix, Step step, const R
   }
   // The inputs of down_proj are up_proj's outputs times a gate, so they are scaled before up_proj
   // is quantized.
-  if (step == Step::kGateUp && !config_.sub_norms) {
+  if (step == Step::kGateUp && !config_.HasOutputNorms()) {
     const Seen down = See(pass, Step::kDown);
     Fold(SchemeOf(prefix, Step::kDown), MatricesOf(Step::kDown), "mlp.up_proj.weight", down, range,
          tensors, &s_K);

@@ -165,7 +165,7 @@ at::Tensor ApplyToRows(const Rotation& rotation, const at::Tensor& w_NK) {
 }  // namespace
 
 ModelRotation::ModelRotation(const ModelConfig& config)
-    : sub_norms_(config.sub_norms),
+    : sub_norms_(config.HasOutputNorms()),
       stream_(config.hidden_size, kSeed, "stream"),
       heads_(config.HeadDim(), kSeed, "heads") {}
 

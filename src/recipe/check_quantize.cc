@@ -11,7 +11,7 @@ namespace tern::recipe {
 namespace {
 
 // Formats that hold any fp32 value, and so every quantized one.
-constexpr const char* kExactFormats[] = {"gguf/f32", "hf/f32"};
+constexpr const char* kExactFormats[] = {"gguf/f32", "hf/f32", "tern/model"};
 constexpr const char* kLadder[] = {"int8", "int4", "int3", "int2"};
 
 template <size_t n>
@@ -168,7 +168,7 @@ void CheckExports(const Recipe& recipe, const TrainStage& stage) {
                                ".quantize makes of the weights: it would not ship what was "
                                "trained; want ",
                                kPackedFormat, ", ", kPackedGguf,
-                               ", gguf/f32 or hf/f32, which hold it exactly"));
+                               ", gguf/f32, hf/f32 or tern/model, which hold it exactly"));
     }
   }
 }

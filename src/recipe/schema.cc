@@ -17,6 +17,7 @@ static_assert(std::size(kKinds) == std::variant_size_v<Stage>);
 
 constexpr const char* kActivations[] = {"silu", "relu2"};
 constexpr const char* kLinears[] = {"dense", "bitlinear"};
+constexpr const char* kSubNorms[] = {"none", "outputs", "every_linear", "every_linear_only"};
 constexpr const char* kSourceFormats[] = {"auto",   "text",   "jsonl",    "json", "parquet",
                                           "shards", "tokens", "megatron", "llmc"};
 constexpr const char* kSourceSplits[] = {"auto", "train", "validation"};
@@ -216,9 +217,10 @@ void DescribeStage(FieldVisitor& v, ExportStage& s) {
       "formats", s.formats,
       {.why = "gguf/tq2_0, gguf/tq1_0, gguf/i2_s, gguf/f32, gguf/f16, gguf/bf16, "
               "gguf/quantized, hf/bitnet, hf/autobitnet, hf/compressed_tensors, hf/f32, hf/f16, "
-              "hf/bf16",
+              "hf/bf16, tern/model",
        .required = true});
-  Word(v, "embedding", s.embedding, kEmbeddings, {"Type of embedding and head in GGUF"});
+  Word(v, "embedding", s.embedding, kEmbeddings,
+       {"Type of embedding and head in GGUF and model files"});
   Word(v, "checkpoint", s.checkpoint, kExported, {"Which checkpoint of the training is shipped"});
 }
 void DescribeStage(FieldVisitor& v, VerifyStage& s) {
@@ -249,7 +251,10 @@ void DescribeContext(FieldVisitor& v, ModelConfig& m, bool required) {
 
 void DescribeKind(FieldVisitor& v, ModelConfig& m) {
   Choice(v, "linear", m.linear, kLinears, {"bitlinear: ternary weights and int8 activations"});
-  v.Flag("sub_norms", m.sub_norms, {"RMSNorm before o_proj and down_proj, as b1.58-2B-4T"});
+  Choice(v, "sub_norms", m.sub_norms, kSubNorms,
+         {"RMSNorms right before linear layers. outputs: before o_proj and down_proj, as "
+          "b1.58-2B-4T; every_linear: before each, behind the pre-norms; every_linear_only: before "
+          "each, without pre-norms (BitNet's Training Tips)"});
 }
 
 }  // namespace

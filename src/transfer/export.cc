@@ -13,6 +13,7 @@
 #include "transfer/gguf_export.h"
 #include "transfer/hf_export.h"
 #include "transfer/import.h"
+#include "transfer/model_file_export.h"
 #include "transfer/verify.h"
 
 namespace tern::transfer {
@@ -27,6 +28,7 @@ bool IsFolderFormat(std::string_view format) { return format.starts_with("hf/");
 std::string ExportName(const std::string& name, std::string_view format) {
   const size_t slash = format.find('/');
   const std::string type(format.substr(slash + 1));
+  if (format == kModelFile) return name + ".h5";
   return IsFolderFormat(format) ? StrCat(name, "-hf-", type) : StrCat(name, "-", type, ".gguf");
 }
 
@@ -69,8 +71,13 @@ void Export(const model::Decoder& decoder, const ExportText& text, const ExportO
                              "quantize.rules; for other models there is tern quantize"));
   }
   const auto write = [&](const std::string& beside) {
-    IsFolderFormat(options.format) ? WriteHfFolder(decoder, text, options, beside)
-                                   : WriteGguf(decoder, text, options, beside);
+    if (options.format == kModelFile) {
+      WriteDecoder(decoder, text, options, beside);
+    } else if (IsFolderFormat(options.format)) {
+      WriteHfFolder(decoder, text, options, beside);
+    } else {
+      WriteGguf(decoder, text, options, beside);
+    }
   };
   PutInPlace(write, decoder, text, options.format, path);
 }

@@ -1,8 +1,8 @@
-// Decoder -> files that engines load: GGUF (TQ2_0, TQ1_0, I2_S, F16, BF16, F32) and Hugging Face
-// folders (bitnet, autobitnet, bf16, f16, f32). The codes and the scale of every BitLinear are
-// those of the trainer's forward, computed by the same kernel from the same latents; the scale is
-// stored in fp32. A file gets its final name only after it has been read again by the engine's
-// reader and compared weight by weight (verify.h).
+// Decoder -> files that engines load: GGUF (TQ2_0, TQ1_0, I2_S, F16, BF16, F32), Hugging Face
+// folders (bitnet, autobitnet, bf16, f16, f32) and tern's model file. The codes and the scale of
+// every BitLinear are those of the trainer's forward, computed by the same kernel from the same
+// latents; the scale is stored in fp32. A file gets its final name only after it has been read
+// again by the engine's reader and compared weight by weight (verify.h).
 #pragma once
 
 #include <functional>
@@ -18,13 +18,14 @@ namespace tern::transfer {
 
 struct ExportOptions {
   std::string format;  // One that WhyFormatCannotHold allows (arch/model_config.h)
-  // GGUF: type of embedding and head: f16 | bf16 | f32 | q8_0; empty: that of the other matrices,
-  // f16 beside ternary and quantized ones.
+  // GGUF and the model file: type of embedding and head: f16 | bf16 | f32 | q8_0; empty: that of
+  // the other matrices, f16 beside ternary and quantized ones.
   std::string embedding;
   std::string name = "model";  // general.name, and part of file names
 };
 
-// What an export of `format` is called below its folder: "<name>-tq2_0.gguf", "<name>-hf-bitnet".
+// What an export of `format` is called below its folder: "<name>-tq2_0.gguf", "<name>-hf-bitnet",
+// "<name>.h5".
 std::string ExportName(const std::string& name, std::string_view format);
 
 // What goes along with a model.

@@ -37,15 +37,9 @@ GgmlType LinearType(const std::string& format) {
   if (format == "gguf/tq2_0") return GgmlType::kTq2_0;
   if (format == "gguf/tq1_0") return GgmlType::kTq1_0;
   if (format == "gguf/i2_s") return GgmlType::kI2_S;
-  if (format == kPackedGguf) return GgmlType::kF32;  // Of matrices without codes
+  // Of matrices without codes
+  if (format == kPackedGguf || format == kModelFile) return GgmlType::kF32;
   return FloatType(format.substr(format.find('/') + 1));
-}
-
-GgmlType TableType(const ExportOptions& options, bool ternary) {
-  if (options.embedding == "q8_0") return GgmlType::kQ8_0;
-  if (!options.embedding.empty()) return FloatType(options.embedding);
-  const bool low_bit = ternary || options.format == kPackedGguf;
-  return low_bit ? GgmlType::kF16 : LinearType(options.format);
 }
 
 uint32_t FileType(GgmlType linear) {
@@ -79,6 +73,13 @@ GgmlType MostCommon(const LinearCodes& codes) {
 uint32_t U32(int64_t value) { return static_cast<uint32_t>(value); }
 
 }  // namespace
+
+GgmlType TableType(const ExportOptions& options, bool ternary) {
+  if (options.embedding == "q8_0") return GgmlType::kQ8_0;
+  if (!options.embedding.empty()) return FloatType(options.embedding);
+  const bool low_bit = ternary || options.format == kPackedGguf;
+  return low_bit ? GgmlType::kF16 : LinearType(options.format);
+}
 
 void AddGgufModelKeys(const ModelConfig& c, const std::string& name, uint32_t file_type,
                       GgufWriter* writer) {

@@ -17,6 +17,9 @@ using LinearCodes = std::map<std::string, quant::QuantizedWeight>;
 // Q4_0 and Q8_0 hold quant::GgufFormat of 4 and 8 bits; nothing: no type holds the format.
 std::optional<formats::GgmlType> GgufTypeOf(const quant::WeightFormat& format);
 
+// What embedding and head are stored as; `ternary`: the linear layers are.
+formats::GgmlType TableType(const ExportOptions& options, bool ternary);
+
 // codes: of options.format gguf/quantized; matrices without some are F32. REQUIRES: GgufTypeOf
 // each.
 void WriteGguf(const model::Decoder& decoder, const ExportText& text, const ExportOptions& options,

@@ -102,6 +102,10 @@ json ConfigJson(const ModelConfig& c, const std::string& format) {
         {"linear_class", DividesByScale(format) ? "bitlinear" : "autobitlinear"},
         {"quantization_mode", "offline"},
         {"modules_to_not_convert", {"lm_head"}}};
+    if (c.HasInputNorms()) {
+      config["quantization_config"]["use_rms_norm"] = true;
+      config["quantization_config"]["rms_norm_eps"] = c.norm_eps;
+    }
   }
   return config;
 }
@@ -143,16 +147,13 @@ class TensorStore {
   std::deque<float> scales_;
 };
 
-void WriteJson(const std::string& path, const json& value) {
-  WriteFileAtomically(path, value.dump(2) + "\n");
-}
+std::string Pretty(const json& value) { return value.dump(2) + "\n"; }
 
-void WriteTokenizerFiles(const text::Tokenizer& tokenizer, int64_t context_length,
-                         const std::string& folder) {
+void AddTokenizerFiles(const text::Tokenizer& tokenizer, int64_t context_length,
+                       std::map<std::string, std::string>* files) {
   const bool json_bpe = tokenizer.table().kind == text::ModelKind::kJsonBpe;
-  if (!json_bpe) tokenizer.Save(folder + "/tokenizer.model");
-  WriteFileAtomically(folder + "/tokenizer.json",
-                      json_bpe ? tokenizer.serialized() : TokenizerJson(tokenizer));
+  if (!json_bpe) (*files)["tokenizer.model"] = tokenizer.serialized();
+  (*files)["tokenizer.json"] = json_bpe ? tokenizer.serialized() : TokenizerJson(tokenizer);
   json config = {{"tokenizer_class", "PreTrainedTokenizerFast"},
                  {"clean_up_tokenization_spaces", false},
                  {"model_max_length", context_length}};
@@ -160,7 +161,16 @@ void WriteTokenizerFiles(const text::Tokenizer& tokenizer, int64_t context_lengt
                                 {"eos_token", tokenizer.eos_id()},
                                 {"unk_token", tokenizer.unk_id()}})
     if (id >= 0) config[key] = tokenizer.piece(id);
-  WriteJson(folder + "/tokenizer_config.json", config);
+  (*files)["tokenizer_config.json"] = Pretty(config);
+}
+
+// Of config.json and generation_config.json.
+json EndsOf(const text::Tokenizer& tokenizer) {
+  json ends = json::object();
+  for (const auto& [key, id] :
+       {std::pair("bos_token_id", tokenizer.bos_id()), {"eos_token_id", tokenizer.eos_id()}})
+    if (id >= 0) ends[key] = id;
+  return ends;
 }
 
 }  // namespace
@@ -181,24 +191,21 @@ void WriteHfFolder(const model::Decoder& decoder, const ExportText& text,
   WriteHfCompanions(ConfigJson(config, options.format), config.context_length, text, path);
 }
 
+std::map<std::string, std::string> CompanionFiles(const ExportText& text, int64_t context_length) {
+  std::map<std::string, std::string> files = text.files;
+  files.erase("config.json");  // The source's
+  if (text.tokenizer == nullptr) return files;
+  files.try_emplace("generation_config.json", Pretty(EndsOf(*text.tokenizer)));
+  if (!files.contains("tokenizer.json")) AddTokenizerFiles(*text.tokenizer, context_length, &files);
+  return files;
+}
+
 void WriteHfCompanions(json config_json, int64_t context_length, const ExportText& text,
                        const std::string& path) {
-  if (text.tokenizer != nullptr) {
-    json ends = json::object();
-    for (const auto& [key, id] : {std::pair("bos_token_id", text.tokenizer->bos_id()),
-                                  {"eos_token_id", text.tokenizer->eos_id()}})
-      if (id >= 0) ends[key] = id;
-    config_json.update(ends);
-    if (!text.files.contains("generation_config.json"))
-      WriteJson(path + "/generation_config.json", ends);
-  }
-  WriteJson(path + "/config.json", config_json);
-  for (const auto& [name, bytes] : text.files) {  // The config is this model's, not the source's
-    if (name != "config.json") WriteFileAtomically(StrCat(path, "/", name), bytes);
-  }
-  const bool has_tokenizer = text.files.contains("tokenizer.json");
-  if (text.tokenizer != nullptr && !has_tokenizer)
-    WriteTokenizerFiles(*text.tokenizer, context_length, path);
+  if (text.tokenizer != nullptr) config_json.update(EndsOf(*text.tokenizer));
+  WriteFileAtomically(path + "/config.json", Pretty(config_json));
+  for (const auto& [name, bytes] : CompanionFiles(text, context_length))
+    WriteFileAtomically(StrCat(path, "/", name), bytes);
 }
 
 }  // namespace tern::transfer

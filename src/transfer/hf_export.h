@@ -17,8 +17,12 @@ void WriteHfFolder(const model::Decoder& decoder, const ExportText& text,
 // Throws RecipeError for a shape that no architecture has.
 nlohmann::json HfConfigJson(const ModelConfig& config, const std::string& dtype);
 
-// Everything of a folder but its tensors: config.json (`config_json` and the tokenizer's ids),
-// generation_config.json, tokenizer files, and the files of `text`.
+// The small files that go along with a model, by name: those of `text` but its config.json,
+// generation_config.json and, where they are missing, the tokenizer's.
+std::map<std::string, std::string> CompanionFiles(const ExportText& text, int64_t context_length);
+
+// Everything of a folder but its tensors: config.json (`config_json` and the tokenizer's ids) and
+// CompanionFiles.
 void WriteHfCompanions(nlohmann::json config_json, int64_t context_length, const ExportText& text,
                        const std::string& path);
 

@@ -105,7 +105,10 @@ Tolerance TableTolerance(const engine::TableMatrix& table) {
 // up or down.
 double KlOfLastBits(const model::Decoder& decoder, const model::DecoderInput& input,
                     const at::Tensor& logits_TV) {
-  const std::string name = "model.layers.0.input_layernorm.weight";
+  const std::string norm = decoder.config().HasPreNorms()
+                               ? "input_layernorm"
+                               : OwnNorm(decoder.config(), "self_attn.q_proj");
+  const std::string name = StrCat("model.layers.0.", norm, ".weight");
   const RandomStream random(0, "last bits");
   const at::Tensor gain_D = decoder.Get(name).detach().clone();
   float* gain = gain_D.mutable_data_ptr<float>();

@@ -57,7 +57,7 @@ TEST(FormatRulesTest, Published1B3And3BFitHuggingFaceOnly) {
 
 TEST(FormatRulesTest, HfBitnetWantsOutputsInFours) {
   ModelConfig c = Published(64, 130, 4, 1);
-  ExpectRefused(c, "hf/bitnet", {"mlp.gate_proj.weight [130, 64]", "No format can hold"});
+  ExpectRefused(c, "hf/bitnet", {"mlp.gate_proj.weight [130, 64]", "fits tern/model"});
   c.intermediate_size = 132;
   ExpectFits(c, "hf/bitnet");
 }
@@ -89,7 +89,7 @@ TEST(FormatRulesTest, SquaredReluGoesToTransformersAndTheForkOnly) {
   ExpectRefused(c, "gguf/f16", {"mainline", "fits hf/bf16"});
   ExpectFits(Size700M(), "gguf/i2_s");
   c = Size700M();
-  c.sub_norms = false;
+  c.sub_norms = SubNorms::kNone;
   c.qk_norm = true;
   ExpectRefused(c, "gguf/i2_s", {"Microsoft's fork", "qwen3"});
 }
@@ -112,13 +112,14 @@ TEST(FormatRulesTest, EveryCombinationHasTheRightArchitecture) {
   for (int bits = 0; bits < 16; ++bits) {
     ModelConfig c = Size700M();
     c.activation = bits & 1 ? Activation::kRelu2 : Activation::kSilu;
-    c.sub_norms = bits & 2;
+    c.sub_norms = bits & 2 ? SubNorms::kOutputs : SubNorms::kNone;
     c.qk_norm = bits & 4;
     c.tied_head = bits & 8;
     ArchName gguf = ArchName::kNone, hf = ArchName::kNone;
-    if (!c.sub_norms && c.activation == Activation::kSilu) {
+    const bool sub_norms = c.HasOutputNorms();
+    if (!sub_norms && c.activation == Activation::kSilu) {
       gguf = hf = c.qk_norm ? ArchName::kQwen3 : ArchName::kLlama;
-    } else if (c.sub_norms && !c.qk_norm) {
+    } else if (sub_norms && !c.qk_norm) {
       hf = c.activation == Activation::kSilu ? ArchName::kBitnet : ArchName::kBitnet158;
       gguf = c.tied_head ? hf : ArchName::kNone;
     }
@@ -129,14 +130,34 @@ TEST(FormatRulesTest, EveryCombinationHasTheRightArchitecture) {
   }
 }
 
+// Norms of every linear layer's own: BitLinear's in transformers, nobody's where the pre-norms are
+// gone, and tern's model file holds all.
+TEST(FormatRulesTest, NormsOfEveryLinearLayer) {
+  ModelConfig c = Size700M();
+  c.sub_norms = SubNorms::kEveryLinear;
+  ExpectFits(c, "hf/bitnet");
+  ExpectFits(c, "hf/autobitnet");
+  ExpectFits(c, "tern/model");
+  ExpectRefused(c, "gguf/tq2_0", {"norm before each linear layer", "hf/bitnet", "tern/model"});
+  EXPECT_EQ(ChooseHfArch(c).name, ArchName::kLlama);
+  c.qk_norm = true;
+  EXPECT_EQ(ChooseHfArch(c).name, ArchName::kQwen3);
+  c.linear = LinearKind::kDense;
+  ExpectRefused(c, "hf/f32", {"when they are ternary", "This model fits tern/model"});
+  c.linear = LinearKind::kBitLinear;
+  c.sub_norms = SubNorms::kEveryLinearOnly;
+  ExpectRefused(c, "hf/bitnet", {"lacks the norms before attention", "This model fits tern/model"});
+  ExpectFits(c, "tern/model");
+}
+
 // Both bitnet implementations give attn_sub_norm the width of the model.
 TEST(FormatRulesTest, SubNormsWantHeadsThatFillTheWidth) {
   ModelConfig c = Size700M();
   c.head_dim = 128;
   EXPECT_EQ(ChooseGgufArch(c).name, ArchName::kNone);
   EXPECT_EQ(ChooseHfArch(c).name, ArchName::kNone);
-  ExpectRefused(c, "hf/bitnet", {"24 x 128 and 1536", "No format"});
-  c.sub_norms = false;
+  ExpectRefused(c, "hf/bitnet", {"24 x 128 and 1536", "fits tern/model"});
+  c.sub_norms = SubNorms::kNone;
   ExpectFits(c, "hf/bitnet");
   ExpectFits(c, "gguf/tq2_0");
 }

@@ -145,7 +145,7 @@ TEST(ModelConfigTest, TableHasEveryPartOnceInTheFixedOrder) {
 
 TEST(ModelConfigTest, OptionalPartsFollowTheirSwitches) {
   ModelConfig c = Small();
-  c.sub_norms = false;
+  c.sub_norms = SubNorms::kNone;
   c.qk_norm = false;
   c.tied_head = true;
   const auto table = ParameterTable(c);
@@ -156,6 +156,30 @@ TEST(ModelConfigTest, OptionalPartsFollowTheirSwitches) {
     EXPECT_EQ(spec.name.find("q_norm"), std::string::npos);
     EXPECT_NE(spec.name, "lm_head.weight");
   }
+}
+
+TEST(ModelConfigTest, NormsBeforeEveryLinearLayer) {
+  ModelConfig c = Small();
+  c.sub_norms = SubNorms::kEveryLinear;
+  c.qk_norm = false;
+  c.tied_head = true;
+  auto table = ParameterTable(c);
+  // Embedding, 2 x (7 linears with a norm each + 2 norms), final norm.
+  ASSERT_EQ(table.size(), 1u + 2 * 16 + 1);
+  EXPECT_EQ(table[1].name, "model.layers.0.input_layernorm.weight");
+  EXPECT_EQ(table[2].name, "model.layers.0.self_attn.q_proj.rms_norm.weight");
+  EXPECT_EQ(table[2].role, ParameterRole::kNorm);
+  for (size_t i = 1; i < table.size(); ++i) {  // As wide as the inputs of what it stands before
+    if (table[i].role == ParameterRole::kLinear) {
+      EXPECT_EQ(table[i - 1].name,
+                table[i].name.substr(0, table[i].name.rfind('.')) + ".rms_norm.weight");
+      EXPECT_EQ(table[i - 1].shape, (std::vector<int64_t>{table[i].shape[1]}));
+    }
+  }
+  c.sub_norms = SubNorms::kEveryLinearOnly;
+  table = ParameterTable(c);
+  EXPECT_EQ(table.size(), 1u + 2 * 14 + 1);
+  for (const auto& spec : table) EXPECT_EQ(spec.name.find("layernorm"), std::string::npos);
 }
 
 TEST(ModelConfigTest, CountsOfPublishedModels) {
@@ -171,7 +195,7 @@ TEST(ModelConfigTest, CountsOfPublishedModels) {
   qwen.head_dim = 128;
   qwen.context_length = 40960;
   qwen.linear = LinearKind::kDense;
-  qwen.sub_norms = false;
+  qwen.sub_norms = SubNorms::kNone;
   qwen.qk_norm = true;
   EXPECT_EQ(CountParameters(qwen), 596049920);
 }
@@ -181,11 +205,25 @@ TEST(ModelConfigJsonTest, RoundTripsEveryField) {
   c.head_dim = 64;
   c.norm_eps = 3e-6f;
   c.linear = LinearKind::kDense;
-  c.sub_norms = false;
+  c.sub_norms = SubNorms::kNone;
   c.qk_norm = true;
   c.tied_head = false;
   c.init_std = 0.1f;
   EXPECT_EQ(ModelConfigFromJson(nlohmann::json::parse(ToJson(c).dump())), c);
+}
+
+TEST(ModelConfigJsonTest, EveryPlacementOfNormsAndTheFlagOfEarlierFiles) {
+  ModelConfig c = Small();
+  for (const SubNorms sub_norms :
+       {SubNorms::kNone, SubNorms::kOutputs, SubNorms::kEveryLinear, SubNorms::kEveryLinearOnly}) {
+    c.sub_norms = sub_norms;
+    EXPECT_EQ(ModelConfigFromJson(ToJson(c)), c);
+  }
+  nlohmann::json json = ToJson(c);
+  json["sub_norms"] = true;
+  EXPECT_EQ(ModelConfigFromJson(json).sub_norms, SubNorms::kOutputs);
+  json["sub_norms"] = false;
+  EXPECT_EQ(ModelConfigFromJson(json).sub_norms, SubNorms::kNone);
 }
 
 // The FormatError of reading `json` must name `field`.

@@ -88,7 +88,7 @@ ModelConfig Config() {
   config.num_kv_heads = 2;
   config.context_length = 12;
   config.linear = LinearKind::kDense;
-  config.sub_norms = false;
+  config.sub_norms = SubNorms::kNone;
   config.init_std = 0.2f;
   return config;
 }

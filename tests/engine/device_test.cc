@@ -13,6 +13,7 @@
 #include "engine/session.h"
 #include "tests/engine/tiny_files.h"
 #include "tests/engine/tiny_vocabulary.h"
+#include "tests/engine/tiny_weights.h"
 #include "tests/testing/temp_folder.h"
 
 #if defined(TERN_HAVE_SIMT)
@@ -67,6 +68,22 @@ TEST_P(DeviceTest, LogitsAreThoseOfTheCpuKernels) {
 INSTANTIATE_TEST_SUITE_P(Archs, DeviceTest,
                          ::testing::Values(ArchName::kLlama, ArchName::kQwen3, ArchName::kBitnet,
                                            ArchName::kBitnet158));
+
+// Norms of every linear layer's own, behind pre-norms and without.
+TEST_F(DeviceTest, NormsOfEveryLinearLayer) {
+  for (const SubNorms sub_norms : {SubNorms::kEveryLinear, SubNorms::kEveryLinearOnly}) {
+    for (const LinearKind linear : {LinearKind::kBitLinear, LinearKind::kDense}) {
+      ModelConfig config = TinyConfig(ArchName::kLlama, linear);
+      config.sub_norms = sub_norms;
+      const engine::Engine engine(WeightsOf(MakeTinyModel(config, 6)), 1);
+      const engine::DeviceModel model(engine.weights(), *device_);
+      const auto tokens = RandomTokens(6, config.vocab_size, 3);
+      EXPECT_EQ(engine::DeviceSession(model, {64, KvType::kF16}).AppendAll(tokens),
+                CpuLogits(engine, KvType::kF16, tokens))
+          << ToString(sub_norms) << " " << ToString(linear);
+    }
+  }
+}
 
 using DeviceSlowTest = DeviceTest;
 

@@ -7,6 +7,7 @@
 #include "engine/session.h"
 #include "tests/engine/reference.h"
 #include "tests/engine/tiny_files.h"
+#include "tests/engine/tiny_weights.h"
 #include "tests/testing/temp_folder.h"
 
 namespace tern::testing {
@@ -121,6 +122,77 @@ TEST_P(ForwardTest, AnyNumberOfKeyHeads) {
     SCOPED_TRACE(heads);
     ExpectNear(Logits(model, tokens, options), Reference(model, ActivationRule::kNone).Run(tokens));
   }
+}
+
+constexpr SubNorms kPlacements[] = {SubNorms::kNone, SubNorms::kOutputs, SubNorms::kEveryLinear,
+                                    SubNorms::kEveryLinearOnly};
+
+// The four placements of norms (arch/model_config.h), ternary and dense.
+TEST(SubNormsForwardTest, EveryPlacementIsTheReference) {
+  for (const SubNorms sub_norms : kPlacements) {
+    for (const LinearKind linear : {LinearKind::kBitLinear, LinearKind::kDense}) {
+      SCOPED_TRACE(StrCat(ToString(sub_norms), " ", ToString(linear)));
+      const bool ternary = linear == LinearKind::kBitLinear;
+      ModelConfig config = TinyConfig(ArchName::kLlama, linear);
+      config.sub_norms = sub_norms;
+      config.num_layers = 1;  // Of more roundings, few seeds have none near a half
+      const auto rule = ternary ? ActivationRule::kInt8Token : ActivationRule::kNone;
+      bool ran = false;
+      for (uint64_t seed = 1; !ran && seed <= 200; ++seed) {
+        const TinyModel model = MakeTinyModel(config, seed);
+        const std::vector<int32_t> tokens = RandomTokens(2, config.vocab_size, seed);
+        const ReferenceRun want = Reference(model, rule).Run(tokens);
+        if (ternary && want.tie_distance < kSafeTieDistance) continue;
+        const engine::Engine engine(WeightsOf(model), 1);
+        ExpectNear(engine::Session(engine).Append(tokens, engine::LogitsOf::kAll), want);
+        ran = true;
+      }
+      EXPECT_TRUE(ran) << "no seed without a rounding near a half";
+    }
+  }
+}
+
+// A folder of transformers' BitLinear(use_rms_norm=True), and what is not right about one.
+TEST(SubNormsForwardTest, FoldersWithNormsInTheirLayers) {
+  const TempFolder folder;
+  ModelConfig config = TinyConfig(ArchName::kLlama);
+  config.sub_norms = SubNorms::kEveryLinear;
+  const TinyModel model = MakeTinyModel(config, 3);
+  HfOptions options;
+  options.linear_class = "autobitlinear";  // Whose scales are not inverted
+  WriteHfFolder(model, folder / "hf", options);
+  const std::vector<int32_t> tokens = RandomTokens(5, config.vocab_size, 4);
+  const auto logits = [&](engine::ModelWeights weights) {
+    const engine::Engine engine(std::move(weights), 1);
+    return engine::Session(engine).Append(tokens, engine::LogitsOf::kAll);
+  };
+  engine::ModelWeights read = engine::LoadModel(folder / "hf");
+  EXPECT_EQ(read.config.sub_norms, SubNorms::kEveryLinear);
+  EXPECT_EQ(logits(std::move(read)), logits(WeightsOf(model)));
+
+  const auto refused = [&](const std::string& what) {
+    const std::string path = folder / "damaged";
+    WriteHfFolder(model, path, options);
+    try {
+      engine::LoadModel(path);
+      ADD_FAILURE() << "accepted: " << what;
+    } catch (const FormatError& error) {
+      EXPECT_NE(std::string(error.what()).find(what), std::string::npos) << error.what();
+    }
+  };
+  options.change_config = [](nlohmann::json& json) {
+    json["quantization_config"]["rms_norm_eps"] = 1e-8;
+  };
+  refused("rms_norm_eps of quantization_config");
+  options.change_config = [](nlohmann::json& json) {
+    json["quantization_config"]["use_rms_norm"] = false;
+  };
+  refused("rms_norm.weight has no place");
+  options.change_config = [](nlohmann::json& json) { json["model_type"] = "bitnet"; };
+  refused("no norms before o_proj and down_proj");
+  options.change_config = {};
+  options.leave_out = {"model.layers.1.mlp.up_proj.rms_norm.weight"};
+  refused("model.layers.1.mlp.up_proj.rms_norm.weight");
 }
 
 INSTANTIATE_TEST_SUITE_P(Archs, ForwardTest, ::testing::ValuesIn(kArchs), NameOf);

@@ -34,8 +34,9 @@ class Reference {
                      table.begin() + (token + 1) * c.hidden_size);
     for (int64_t layer = 0; layer < c.num_layers; ++layer) {
       const std::string prefix = StrCat("model.layers.", layer, ".");
-      Add(&x, Attention(prefix, Norm(x, prefix + "input_layernorm")));
-      Add(&x, FeedForward(prefix, Norm(x, prefix + "post_attention_layernorm")));
+      const bool pre = c.HasPreNorms();
+      Add(&x, Attention(prefix, pre ? Norm(x, prefix + "input_layernorm") : x));
+      Add(&x, FeedForward(prefix, pre ? Norm(x, prefix + "post_attention_layernorm") : x));
     }
     const std::vector<float>& head = Floats(c.tied_head ? "model.embed_tokens" : "lm_head");
     for (const Row& h : Norm(x, "model.norm")) {
@@ -82,7 +83,10 @@ class Reference {
     return x;
   }
 
-  Rows Linear(const Rows& x, const std::string& name) {
+  Rows Linear(const Rows& input, const std::string& name) {
+    const size_t layer = std::string("model.layers.").size(), part = name.find('.', layer) + 1;
+    const std::string own = OwnNorm(model_.config, name.substr(part));
+    const Rows x = own.empty() ? input : Norm(input, name.substr(0, part) + own);
     const auto found = model_.ternary.find(name + ".weight");
     Rows y =
         found != model_.ternary.end() ? Ternary(x, found->second) : Multiply(x, Floats(name), 1.0);
@@ -179,7 +183,6 @@ class Reference {
         }
       }
     }
-    if (c.sub_norms) out = Norm(out, prefix + "self_attn.attn_sub_norm");
     return Linear(out, prefix + "self_attn.o_proj");
   }
 
@@ -193,7 +196,6 @@ class Reference {
         h[t][i] = (silu ? gate / (1.0 + std::exp(-gate)) : positive * positive) * up[t][i];
       }
     }
-    if (model_.config.sub_norms) h = Norm(h, prefix + "mlp.ffn_sub_norm");
     return Linear(h, prefix + "mlp.down_proj");
   }
 

@@ -154,7 +154,7 @@ struct HfOptions {
 };
 
 inline nlohmann::json HfConfig(const ModelConfig& c, const std::string& linear_class) {
-  const char* type = c.sub_norms ? "bitnet" : c.qk_norm ? "qwen3" : "llama";
+  const char* type = c.sub_norms == SubNorms::kOutputs ? "bitnet" : c.qk_norm ? "qwen3" : "llama";
   nlohmann::json config = {{"model_type", type},
                            {"vocab_size", c.vocab_size},
                            {"hidden_size", c.hidden_size},
@@ -171,7 +171,9 @@ inline nlohmann::json HfConfig(const ModelConfig& c, const std::string& linear_c
   if (c.linear == LinearKind::kBitLinear) {
     config["quantization_config"] = {{"quant_method", "bitnet"},
                                      {"linear_class", linear_class},
-                                     {"quantization_mode", "offline"}};
+                                     {"quantization_mode", "offline"},
+                                     {"use_rms_norm", c.HasInputNorms()},
+                                     {"rms_norm_eps", c.norm_eps}};
   }
   return config;
 }

@@ -36,7 +36,8 @@ inline ModelConfig TinyConfig(ArchName arch, LinearKind linear = LinearKind::kBi
   c.context_length = 300;
   c.linear = linear;
   c.activation = arch == ArchName::kBitnet158 ? Activation::kRelu2 : Activation::kSilu;
-  c.sub_norms = arch == ArchName::kBitnet || arch == ArchName::kBitnet158;
+  const bool bitnet = arch == ArchName::kBitnet || arch == ArchName::kBitnet158;
+  c.sub_norms = bitnet ? SubNorms::kOutputs : SubNorms::kNone;
   c.qk_norm = arch == ArchName::kQwen3;
   c.qkv_bias = arch == ArchName::kQwen2;
   // qwen3: heads wider than the model's share, which the file says in a key of its own.

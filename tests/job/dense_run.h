@@ -12,7 +12,7 @@ namespace tern::job {
 
 inline constexpr const char* kDenseRecipe = R"(name: small
 model: {hidden_size: 128, intermediate_size: 128, num_layers: 2, num_heads: 4, num_kv_heads: 2,
-        context_length: 32, sub_norms: false, linear: dense, tied_head: true}
+        context_length: 32, sub_norms: none, linear: dense, tied_head: true}
 data: {files: [TEXTS/*.txt], validation_fraction: 0.2, tokenizer: {vocab_size: 300}}
 stages:
   - train: {steps: 40, tokens_per_step: 256, sequence_length: 32, precision: fp32, eval_tokens: 0,

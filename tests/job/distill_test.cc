@@ -18,7 +18,7 @@ namespace fs = std::filesystem;
 // Narrower than the teacher; its tokenizer is the teacher's.
 constexpr const char* kStudent = R"(name: small
 model: {hidden_size: 64, intermediate_size: 128, num_layers: 1, num_heads: 4, num_kv_heads: 2,
-        context_length: 32, sub_norms: true}
+        context_length: 32, sub_norms: outputs}
 teacher: {from: TEACHER}
 data: {files: [TEXTS/*.txt], validation_fraction: 0.2}
 stages:

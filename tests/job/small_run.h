@@ -18,7 +18,7 @@ namespace tern::job {
 
 inline constexpr const char* kSmallRecipe = R"(name: small
 model: {hidden_size: 256, intermediate_size: 256, num_layers: 1, num_heads: 4, num_kv_heads: 2, context_length: 32,
-        sub_norms: true, tied_head: true}
+        sub_norms: outputs, tied_head: true}
 data: {files: [TEXTS/*.txt], validation_fraction: 0.2, tokenizer: {vocab_size: 300}}
 stages:
   - train:

@@ -62,18 +62,36 @@ TEST_F(StartTest, ADenseModelGoesOnWhereItStands) {
 
 TEST_F(StartTest, ATernaryStudentWithSubNormsIsTrainedAndShipped) {
   const SmallRun run(Tuned() + "  - export: {formats: [hf/bitnet]}\n  - verify: {tokens: 16}\n");
-  Run(run, {"model.linear=bitlinear", "model.sub_norms=true", "train.steps=8",
+  Run(run, {"model.linear=bitlinear", "model.sub_norms=outputs", "train.steps=8",
             "train.schedule.peak_lr=1.0e-3"});
   EXPECT_EQ(run.Result("verify")["files"][0]["ternary_matrices"], 14);
   EXPECT_TRUE(fs::exists(run.Path("exports/small-hf-bitnet/model.safetensors")));
   EXPECT_LT(ValidationLoss(run), std::log(300.0));  // Better than knowing nothing
 }
 
+// Norms before each linear layer, ternary, to what transformers' BitLinear(use_rms_norm) reads; and
+// without pre-norms, to tern's own file.
+TEST_F(StartTest, NormsOfEveryLinearLayerAreTrainedAndShipped) {
+  for (const char* placement : {"every_linear", "every_linear_only"}) {
+    const bool only = std::string(placement) == "every_linear_only";
+    const SmallRun run(Tuned() + "  - export: {formats: [" + (only ? "" : "hf/bitnet, ") +
+                       "tern/model]}\n  - verify: {tokens: 16}\n");
+    Run(run, {"model.linear=bitlinear", StrCat("model.sub_norms=", placement), "train.steps=8",
+              "train.schedule.peak_lr=1.0e-3"});
+    for (const auto& file : run.Result("verify")["files"])
+      EXPECT_EQ(file["ternary_matrices"], 14) << file;
+    EXPECT_TRUE(fs::exists(run.Path("exports/small.h5")));
+    EXPECT_LT(ValidationLoss(run), std::log(300.0));
+  }
+}
+
 TEST_F(StartTest, FittedSubNormsKeepWhatTheModelKnows) {
-  const SmallRun run(Tuned());
-  Run(run, {"model.sub_norms=true"});
-  // Measured 0.02; gains of 1 end 0.5 away.
-  EXPECT_NEAR(ValidationLoss(run), ValidationLoss(DenseRun()), 0.1);
+  for (const char* placement : {"outputs", "every_linear", "every_linear_only"}) {
+    const SmallRun run(Tuned());
+    Run(run, {StrCat("model.sub_norms=", placement)});
+    // Measured 0.02; gains of 1 end 0.5 away.
+    EXPECT_NEAR(ValidationLoss(run), ValidationLoss(DenseRun()), 0.1) << placement;
+  }
 }
 
 TEST_F(StartTest, ALaterStageGoesOnFromTheOneBefore) {

@@ -32,16 +32,17 @@ struct Variant {
 };
 
 std::vector<Variant> Variants() {
-  std::vector<Variant> variants = {{"bitlinear", Tiny()},
-                                   {"dense", Tiny()},
-                                   {"qk_norm_untied_relu2", Tiny()},
-                                   {"plain_llama", Tiny()}};
+  std::vector<Variant> variants = {
+      {"bitlinear", Tiny()},   {"dense", Tiny()},        {"qk_norm_untied_relu2", Tiny()},
+      {"plain_llama", Tiny()}, {"every_linear", Tiny()}, {"every_linear_only", Tiny()}};
   variants[1].config.linear = LinearKind::kDense;
   variants[2].config.qk_norm = true;
   variants[2].config.tied_head = false;
   variants[2].config.activation = Activation::kRelu2;
-  variants[3].config.sub_norms = false;
+  variants[3].config.sub_norms = SubNorms::kNone;
   variants[3].config.num_kv_heads = 4;
+  variants[4].config.sub_norms = SubNorms::kEveryLinear;
+  variants[5].config.sub_norms = SubNorms::kEveryLinearOnly;
   return variants;
 }
 

@@ -97,7 +97,8 @@ TEST(DecoderDeviceTest, LossAndGradientsAreTheCpus) {
   Decoder plain(config);
   plain.Initialize(1);
   ExpectSame(plain, /*documents=*/false, {});
-  config.sub_norms = config.qk_norm = config.qkv_bias = true;
+  config.sub_norms = SubNorms::kEveryLinear;
+  config.qk_norm = config.qkv_bias = true;
   config.activation = Activation::kRelu2;
   config.tied_head = false;
   Decoder rich(config);

@@ -23,7 +23,7 @@ import time
 
 RECIPE = """name: small
 model: {hidden_size: 256, intermediate_size: 256, num_layers: 1, num_heads: 4, num_kv_heads: 2, context_length: 32,
-        sub_norms: true, tied_head: true}
+        sub_norms: outputs, tied_head: true}
 data: {files: [FOLDER/*.txt], validation_fraction: 0.2, tokenizer: {vocab_size: 300}}
 stages:
   - train: {steps: 400, tokens_per_step: 128, sequence_length: 32, eval_every: 400, eval_tokens: 256,

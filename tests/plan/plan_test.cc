@@ -19,7 +19,7 @@ recipe::Recipe Recipe() {
   recipe.model.num_layers = 2;
   recipe.model.num_heads = 4;
   recipe.model.num_kv_heads = 2;
-  recipe.model.sub_norms = false;
+  recipe.model.sub_norms = SubNorms::kNone;
   recipe.model.tied_head = true;
   return recipe;
 }

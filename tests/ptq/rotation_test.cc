@@ -88,7 +88,7 @@ ModelConfig SmallConfig() {
   c.head_dim = 12;
   c.context_length = 32;
   c.linear = LinearKind::kDense;
-  c.sub_norms = false;
+  c.sub_norms = SubNorms::kNone;
   c.init_std = 0.2f;  // Layers that matter beside the stream
   return c;
 }
@@ -97,7 +97,7 @@ constexpr Shape kShapes[] = {
     {"llama, tied", [](ModelConfig*) {}},
     {"qwen3, untied", [](ModelConfig* c) { c->qk_norm = true, c->tied_head = false; }},
     {"qwen2", [](ModelConfig* c) { c->qkv_bias = true; }},
-    {"sub-norms", [](ModelConfig* c) { c->sub_norms = true; }},
+    {"sub-norms", [](ModelConfig* c) { c->sub_norms = SubNorms::kOutputs; }},
     {"odd width",
      [](ModelConfig* c) { c->hidden_size = 46, c->head_dim = 6, c->num_kv_heads = 4; }},
 };

@@ -30,7 +30,7 @@ ModelConfig Config() {
   c.num_kv_heads = 2;
   c.context_length = 16;
   c.linear = LinearKind::kDense;
-  c.sub_norms = false;
+  c.sub_norms = SubNorms::kNone;
   return c;
 }
 
@@ -158,7 +158,8 @@ TEST(FakeQuantizeTest, GradientsGoStraightThrough) {
   EXPECT_TRUE(at::equal(w.grad(), c * inside));
 }
 
-// BitNet's absmean: c for every weight; clipped, for those that are within 1.5 beta, beta = mean|w|.
+// BitNet's absmean: c for every weight; clipped, for those that are within 1.5 beta, beta =
+// mean|w|.
 TEST(FakeQuantizeTest, TernaryGradientsGoStraightThroughOrAreClipped) {
   auto generator = at::detail::createCPUGenerator(4);
   at::Tensor w = at::empty({4, 64}, at::kFloat).normal_(0, 0.02, generator).set_requires_grad(true);

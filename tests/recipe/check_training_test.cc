@@ -81,7 +81,7 @@ TEST(CheckTest, NoExportHoldsTransformedInputs) {
           [&](Recipe& r) {
             const Stage exported = r.stages[2];
             Quantize(r, WeightQuantizer::kInt4);
-            r.model.sub_norms = false;
+            r.model.sub_norms = SubNorms::kNone;
             r.stages.push_back(exported);
             std::get<ExportStage>(r.stages[2]).formats = {format};
             Train(r).quantize.rules[0].hadamard = hadamard;

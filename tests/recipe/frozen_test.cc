@@ -16,7 +16,8 @@ ModelConfig Config() {
   config.num_layers = 2;
   config.num_heads = config.num_kv_heads = 2;
   config.linear = LinearKind::kDense;
-  config.sub_norms = config.tied_head = false;
+  config.sub_norms = SubNorms::kNone;
+  config.tied_head = false;
   return config;
 }
 

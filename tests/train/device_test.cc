@@ -78,7 +78,7 @@ TEST_F(DeviceSlowTest, TrainsInBf16WithCheckpointedBlocksOfDocuments) {
   stage_.activation_checkpointing = recipe::ActivationCheckpointing::kBlock;
   stage_.micro_batch = 2;
   recipe_.data.packing = recipe::Packing::kDocuments;
-  recipe_.model.sub_norms = true;
+  recipe_.model.sub_norms = SubNorms::kOutputs;
   recipe_.model.qk_norm = true;
   recipe_.model.activation = Activation::kRelu2;
   recipe_.model.tied_head = false;

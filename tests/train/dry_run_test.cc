@@ -124,7 +124,9 @@ TEST_F(DryRunTest, CountsWhatTensorRanksCount) {
       recipe.parallel.tensor = tensor;
       recipe.model.num_heads = recipe.model.num_kv_heads = 4;
       recipe.model.qk_norm = true;
-      recipe.model.sub_norms = tensor != 4;
+      recipe.model.sub_norms = tensor == 4                ? SubNorms::kNone
+                               : shard == Sharding::kNone ? SubNorms::kEveryLinear
+                                                          : SubNorms::kOutputs;
       recipe.model.linear = bit ? LinearKind::kBitLinear : LinearKind::kDense;
       recipe::TrainStage stage = DryStage();
       if (tensor == 4) stage.activation_checkpointing = recipe::ActivationCheckpointing::kBlock;
@@ -201,7 +203,7 @@ TEST_F(DryRunTest, BytesByAClosedFormula) {
   recipe.model.num_heads = recipe.model.num_kv_heads = 4;
   recipe.model.intermediate_size = kF;
   recipe.model.tied_head = false;
-  recipe.model.sub_norms = true;
+  recipe.model.sub_norms = SubNorms::kOutputs;
   const TrafficByKind sent = DryRun(recipe, DryStage(), *Fake(2, kRanks)).traffic;
   // q, k, v, o: one unit of 64 rows each, so that rank 3 has all of them; gate and up: four units;
   // down: four units of 16 rows.

@@ -21,6 +21,8 @@ namespace {
 using recipe::Sharding;
 
 constexpr double kTolerance = 0.10;
+constexpr SubNorms kPlacements[] = {SubNorms::kNone, SubNorms::kOutputs, SubNorms::kEveryLinear,
+                                    SubNorms::kEveryLinearOnly};
 
 recipe::Recipe MemoryRecipe() {
   recipe::Recipe recipe = TinyRecipe();
@@ -93,7 +95,8 @@ TEST_F(MemoryTest, OneProcessWithinTenPercent) {
           recipe::Recipe recipe = MemoryRecipe();
           recipe.model.linear = linear;
           recipe.model.tied_head = micro == 4;
-          recipe.model.sub_norms = linear == LinearKind::kBitLinear;
+          recipe.model.sub_norms =
+              linear == LinearKind::kBitLinear ? SubNorms::kOutputs : SubNorms::kNone;
           recipe::TrainStage stage = MemoryStage();
           stage.micro_batch = micro;
           stage.precision = precision;
@@ -109,10 +112,21 @@ TEST_F(MemoryTest, OneProcessWithinTenPercent) {
   }
 }
 
+TEST_F(MemoryTest, EveryPlacementOfNormsWithinTenPercent) {
+  for (const LinearKind linear : {LinearKind::kBitLinear, LinearKind::kDense}) {
+    for (const SubNorms sub_norms : kPlacements) {
+      recipe::Recipe recipe = MemoryRecipe();
+      recipe.model.linear = linear;
+      recipe.model.sub_norms = sub_norms;
+      CheckOneRank(recipe, MemoryStage(), StrCat(ToString(linear), ", ", ToString(sub_norms)));
+    }
+  }
+}
+
 // Fake quantizers, and BitLinear while its quantization ramps up: quantized weights are floats.
 TEST_F(MemoryTest, QuantizationAwareTrainingWithinTenPercent) {
   for (const bool ternary : {false, true}) {
-    for (const bool sub_norms : {false, true}) {
+    for (const SubNorms sub_norms : kPlacements) {
       for (const bool blocks : {false, true}) {
         recipe::Recipe recipe = MemoryRecipe();
         recipe.model.linear = ternary ? LinearKind::kBitLinear : LinearKind::kDense;
@@ -122,7 +136,7 @@ TEST_F(MemoryTest, QuantizationAwareTrainingWithinTenPercent) {
         if (ternary) stage.quantize.warmup_steps = 2;
         if (!ternary) stage.quantize.rules.push_back({.name = "body", .group = 32});
         CheckOneRank(recipe, stage,
-                     StrCat(ternary ? "ramp" : "int4", sub_norms ? ", sub-norms" : "",
+                     StrCat(ternary ? "ramp" : "int4", ", norms ", ToString(sub_norms),
                             blocks ? ", blocks" : ""));
       }
     }
@@ -195,7 +209,7 @@ TEST_F(MemoryTest, OneRankOfFourWithinTenPercent) {
 TEST_F(MemoryTest, OneRankOfATensorGroupWithinTenPercent) {
   for (const int ranks : {2, 4}) {
     for (const LinearKind linear : {LinearKind::kBitLinear, LinearKind::kDense}) {
-      for (const bool sub_norms : {false, true}) {
+      for (const SubNorms sub_norms : kPlacements) {
         recipe::Recipe recipe = MemoryRecipe();
         recipe.parallel.tensor = 2;
         recipe.model.linear = linear;
@@ -212,7 +226,7 @@ TEST_F(MemoryTest, OneRankOfATensorGroupWithinTenPercent) {
             plan::PlanTraining(recipe, stage, 0, {.ranks = ranks, .rank = ranks - 1});
         ExpectNear(plan.tensor_bytes, result.peak, plan,
                    StrCat(ranks, " ranks", linear == LinearKind::kDense ? ", dense" : "",
-                          sub_norms ? ", sub-norms" : ""));
+                          ", norms ", ToString(sub_norms)));
       }
     }
   }

@@ -23,7 +23,7 @@ recipe::Recipe TensorRecipe(int64_t tensor, Sharding shard = Sharding::kNone) {
   recipe.model.hidden_size = 96;
   recipe.model.intermediate_size = 192;
   recipe.model.num_heads = recipe.model.num_kv_heads = 12;
-  recipe.model.sub_norms = true;
+  recipe.model.sub_norms = SubNorms::kOutputs;
   recipe.parallel.tensor = tensor;
   return recipe;
 }
@@ -51,10 +51,12 @@ struct Shape {
 
 const Shape kShapes[] = {
     {"sub-norms", [](ModelConfig*) {}},
-    {"plain", [](ModelConfig* m) { m->sub_norms = false; }},
+    {"plain", [](ModelConfig* m) { m->sub_norms = SubNorms::kNone; }},
+    {"a norm for each layer", [](ModelConfig* m) { m->sub_norms = SubNorms::kEveryLinear; }},
+    {"no pre-norms", [](ModelConfig* m) { m->sub_norms = SubNorms::kEveryLinearOnly; }},
     {"QK norm and bias, grouped queries",
      [](ModelConfig* m) {
-       m->sub_norms = false;
+       m->sub_norms = SubNorms::kNone;
        m->qk_norm = m->qkv_bias = true;
        m->num_heads = 24;
        m->head_dim = 8;
@@ -111,11 +113,11 @@ TEST_F(TensorTest, ForwardHasTheBitsOfOneRank) {
 // the four products that are cut (o and down of two layers) adds rounding of at most K u of its
 // terms' magnitudes, which add up to a few times the output itself; K is 192 at most.
 TEST_F(TensorTest, DenseForwardDiffersByRoundingOnly) {
-  for (const bool sub_norms : {false, true}) {
+  for (const SubNorms sub_norms : {SubNorms::kNone, SubNorms::kOutputs, SubNorms::kEveryLinear}) {
     recipe::Recipe recipe = TensorRecipe(1);
     recipe.model.linear = LinearKind::kDense;
     recipe.model.sub_norms = sub_norms;
-    const std::string name = sub_norms ? "dense_sub" : "dense";
+    const std::string name = StrCat("dense_", ToString(sub_norms));
     Train(recipe, RanksStage(4), 1, name);
     at::Tensor want;
     Load(recipe, name, 1,
@@ -145,7 +147,7 @@ TEST_F(SlowTensorTest, FiftyStepsAgreeForAnyRanksAndShapes) {
 TEST_F(SlowTensorTest, FiftyStepsWithQkNormAndBiasAgree) {
   recipe::Recipe qk_norm = LossRecipe(1), cut = LossRecipe(2);
   for (recipe::Recipe* recipe : {&qk_norm, &cut}) {
-    recipe->model.sub_norms = false;
+    recipe->model.sub_norms = SubNorms::kNone;
     recipe->model.qk_norm = recipe->model.qkv_bias = true;
   }
   CheckLosses(qk_norm, LossStage(), {{"qk_norm", 2, cut}});
