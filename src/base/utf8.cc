@@ -87,4 +87,21 @@ size_t CharacterBorder(std::string_view bytes, size_t at) {
   return at;
 }
 
+std::string EscapeControls(std::string_view text) {
+  constexpr char kDigits[] = "0123456789ABCDEF";
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    auto byte = static_cast<unsigned char>(text[i]);
+    const auto next = static_cast<unsigned char>(i + 1 < text.size() ? text[i + 1] : 0);
+    const bool c1 = byte == 0xC2 && next >= 0x80 && next <= 0x9F;
+    if (byte >= 0x20 && byte != 0x7F && !c1) {
+      out.push_back(text[i]);
+      continue;
+    }
+    if (c1) byte = static_cast<unsigned char>(text[++i]);
+    out.append({'\\', 'x', kDigits[byte >> 4], kDigits[byte & 15]});
+  }
+  return out;
+}
+
 }  // namespace tern

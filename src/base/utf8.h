@@ -17,6 +17,11 @@ std::optional<int64_t> FirstInvalidUtf8(std::string_view bytes);
 // NUL byte (binary data).
 void CheckText(std::string_view bytes, const std::string& name);
 
+// `text` with its control characters (C0, DEL, and C1, which are C2 80 to C2 9F) as "\x00": for
+// messages, which a NUL from somebody's file would end, and for terminals, which others would
+// steer.
+std::string EscapeControls(std::string_view text);
+
 // Length in bytes of the sequence that starts with `lead`, 1 to 4; 0 when no sequence can start so.
 int SequenceLength(unsigned char lead);
 

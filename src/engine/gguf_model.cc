@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/utf8.h"
 #include "engine/gguf_config.h"
 #include "engine/gguf_tokenizer.h"
 #include "engine/name_errors.h"
@@ -78,8 +79,9 @@ class GgufSource : public ModelSource {
   // A bias or a RoPE factor that is read by nobody would make another model of this one.
   void CheckAllUsed() const override {
     for (const GgufTensor& tensor : file_.tensors()) {
-      TERN_CHECK_FORMAT(used_.contains(tensor.name), file_.path(), ": the tensor ", tensor.name,
-                        " has no place in a ", arch_name_, " model as this version runs it");
+      TERN_CHECK_FORMAT(used_.contains(tensor.name), file_.path(), ": the tensor ",
+                        EscapeControls(tensor.name), " has no place in a ", arch_name_,
+                        " model as this version runs it");
     }
   }
 

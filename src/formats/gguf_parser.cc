@@ -6,6 +6,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/utf8.h"
 #include "formats/gguf.h"
 
 namespace tern::formats {
@@ -61,7 +62,7 @@ class GgufParser {
 
  private:
   [[noreturn]] void Fail(const std::string& what) const {
-    throw FormatError(StrCat(out_.path(), ": at byte ", at_, ": ", what));
+    throw FormatError(StrCat(out_.path(), ": at byte ", at_, ": ", EscapeControls(what)));
   }
 
   const std::byte* Take(uint64_t size) {

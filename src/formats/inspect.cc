@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/progress.h"
+#include "base/utf8.h"
 #include "formats/gguf.h"
 #include "formats/safetensors.h"
 #include "formats/strict_json.h"
@@ -55,25 +56,8 @@ json Empty(const std::string& path, const char* kind, int64_t size_bytes) {
           {"elements", int64_t{0}}};
 }
 
-// A line for a terminal: control characters (C0, DEL, and C1, which are C2 80 to C2 9F in UTF-8) of
-// names and values as \xNN, so that a file can neither steer the terminal nor fake a line.
-std::string Line(const std::string& text) {
-  std::string line;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const auto byte = static_cast<unsigned char>(text[i]);
-    const auto next = static_cast<unsigned char>(i + 1 < text.size() ? text[i + 1] : 0);
-    const bool c1 = byte == 0xC2 && next >= 0x80 && next <= 0x9F;
-    if (byte >= 0x20 && byte != 0x7F && !c1) {
-      line += text[i];
-      continue;
-    }
-    char escaped[8];
-    std::snprintf(escaped, sizeof escaped, "\\x%02X", c1 ? next : byte);
-    line += escaped;
-    if (c1) ++i;
-  }
-  return line + "\n";
-}
+// A line for a terminal, which names and values of a file neither steer nor break.
+std::string Line(const std::string& text) { return EscapeControls(text) + "\n"; }
 
 std::string ShapeText(const json& shape) {
   std::string text;

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/utf8.h"
 #include "formats/safetensors.h"
 #include "formats/strict_json.h"
 
@@ -35,6 +36,14 @@ struct Entry {
   SafetensorsTensor tensor;
   uint64_t begin = 0, end = 0;
 };
+
+// A name with a control character stands for nothing but trouble: a NUL ends it for every function
+// of C that it is given to.
+void CheckName(const std::string& name, const std::string& where, const char* what) {
+  const std::string shown = EscapeControls(name);
+  TERN_CHECK_FORMAT(shown == name, where, ": ", what, " \"", shown,
+                    "\" has a control character; want a name without");
+}
 
 // A shape's element count, checked against overflow.
 int64_t Elements(const std::vector<int64_t>& shape, const std::string& where) {
@@ -79,7 +88,7 @@ Entry ReadEntry(const std::string& name, const json& object, const std::string& 
   entry.begin = Whole(offsets[0], where);
   entry.end = Whole(offsets[1], where);
   const int64_t element = SafetensorsElementBytes(entry.tensor.dtype);
-  TERN_CHECK_FORMAT(element > 0, where, " has the dtype ", entry.tensor.dtype,
+  TERN_CHECK_FORMAT(element > 0, where, " has the dtype ", EscapeControls(entry.tensor.dtype),
                     ", which this version does not know");
   TERN_CHECK_FORMAT(entry.begin <= entry.end && entry.end <= data.size(), where, " lies at bytes ",
                     entry.begin, " to ", entry.end, " of a data part of ", data.size());
@@ -114,10 +123,11 @@ std::map<std::string, std::string> ReadWeightMap(const std::string& index) {
   TERN_CHECK_FORMAT(entries.is_object(), index, ": weight_map is not an object");
   std::map<std::string, std::string> map;
   for (const auto& [name, shard] : entries.items()) {
+    CheckName(name, index, "the tensor");
     TERN_CHECK_FORMAT(shard.is_string(), index, ": the shard of ", name, " is not a file name");
     const std::string file = shard.get<std::string>();
-    const bool plain = file.ends_with(".safetensors") && file.find('/') == std::string::npos &&
-                       file.find('\0') == std::string::npos;
+    CheckName(file, StrCat(index, ": the shard of ", name), "the file");
+    const bool plain = file.ends_with(".safetensors") && file.find('/') == std::string::npos;
     TERN_CHECK_FORMAT(plain, index, ": the shard of ", name, " is \"", file,
                       "\"; want the name of a .safetensors file in the same folder");
     map.emplace(name, file);
@@ -179,13 +189,15 @@ void SafetensorsReader::AddFile(const std::string& file) {
   const auto data = bytes.subspan(sizeof header + header);
   std::vector<Entry> entries;
   for (const auto& [name, value] : document.items()) {
+    CheckName(name, file, "the tensor");
     if (name != kMetadata) {
       entries.push_back(ReadEntry(name, value, StrCat(file, ": tensor ", name), data));
       continue;
     }
     TERN_CHECK_FORMAT(value.is_object(), file, ": ", kMetadata, " is not an object");
     for (const auto& [key, text_value] : value.items()) {
-      TERN_CHECK_FORMAT(text_value.is_string(), file, ": ", kMetadata, ".", key, " is not a text");
+      TERN_CHECK_FORMAT(text_value.is_string(), file, ": ", kMetadata, ".", EscapeControls(key),
+                        " is not a text");
       metadata_.emplace(key, text_value.get<std::string>());
     }
   }

@@ -208,6 +208,8 @@ TEST(GgufReaderTest, RefusesWrongTensors) {
   ExpectRefused(one({4, 4}, 0, 8), "not aligned to 32");
   ExpectRefused(one({}, 0, 0), "0 axes");
   ExpectRefused(one({1, 1, 1, 1, 1}, 0, 0), "5 axes");
+  ExpectRefused(Bytes().Head(1, 0).Tensor(std::string("a\0b", 3), {}, 0, 0).Data(32),
+                "tensor a\\x00b has 0 axes");
   ExpectRefused(one({0, 4}, 0, 0), "an axis of 0");
   ExpectRefused(one({-4, 4}, 0, 0), "an axis of -4");
   ExpectRefused(one({int64_t{1} << 41, 4}, 0, 0), "an axis of");

@@ -83,6 +83,8 @@ TEST(SafetensorsReaderTest, RefusesWrongHeaders) {
   ExpectRefused(WithHeader("{\"__metadata__\": 3}", 0), "__metadata__");
   ExpectRefused(WithHeader("{\"__metadata__\": {\"a\": 3}}", 0), "__metadata__.a is not a text");
   ExpectRefused(WithHeader("{\"a\": " + std::string(100'000, '['), 0), "nested deeper than 8");
+  ExpectRefused(WithHeader(R"({"a\u0000b": {}})", 0), "the tensor \"a\\x00b\" has a control");
+  ExpectRefused(WithHeader(R"({"\u001B[2J": {}})", 0), "the tensor \"\\x1B[2J\" has a control");
   const TempFolder folder;
   EXPECT_TRUE(Open(folder, WithHeader("{}      ", 0)).tensors().empty());
   // A header that claims more than the file has, and more than is believed.
@@ -106,6 +108,8 @@ TEST(SafetensorsReaderTest, RefusesWrongTensors) {
   ExpectRefused(One(R"("dtype":"F32","data_offsets":[0,16])", 16), "has no shape");
   ExpectRefused(One(R"("dtype":"F32","shape":[4])", 16), "has no data_offsets");
   ExpectRefused(One(R"("dtype":"F31","shape":[4],"data_offsets":[0,16])", 16), "dtype F31");
+  ExpectRefused(One(R"("dtype":"F\u000032","shape":[4],"data_offsets":[0,16])", 16),
+                "has the dtype F\\x0032, which");
   ExpectRefused(One(R"("dtype":3,"shape":[4],"data_offsets":[0,16])", 16), "a dtype word");
   ExpectRefused(One(R"("dtype":"F32","shape":4,"data_offsets":[0,16])", 16), "a list as shape");
   ExpectRefused(One(R"("dtype":"F32","shape":{"0":4},"data_offsets":[0,16])", 16), "a list");
@@ -251,7 +255,13 @@ TEST_F(SafetensorsIndexTest, RefusesWrongIndexes) {
     ExpectRefused(changed.dump(), "want the name of a .safetensors file in the same folder");
   }
   changed["weight_map"]["wide"] = std::string("a\0.safetensors", 14);
-  ExpectRefused(changed.dump(), "the shard of wide is \"a");  // what() ends at the NUL
+  ExpectRefused(changed.dump(),
+                "the shard of wide: the file \"a\\x00.safetensors\" has a control character");
+  changed["weight_map"]["wide"] = "a\n.safetensors";
+  ExpectRefused(changed.dump(), "a\\x0A.safetensors");
+  changed = index_;
+  changed["weight_map"][std::string("wi\0de", 5)] = "model-00003-of-00003.safetensors";
+  ExpectRefused(changed.dump(), "the tensor \"wi\\x00de\" has a control character");
   changed = index_;
   changed["weight_map"]["bytes"] = "model-00000-of-00003.safetensors";  // Is not there
   ExpectRefused(changed.dump(), "model-00000-of-00003.safetensors");
