@@ -79,22 +79,29 @@ void AlignHalves(BlockMatrix* matrix) {
   matrix->mapped = false;
 }
 
-void CheckFinite(const BlockMatrix& matrix, const std::string& where) {
+void CheckFiniteRows(const BlockMatrix& matrix, int64_t first, int64_t count,
+                     const std::string& where) {
   TERN_CHECK_FORMAT(formats::IsReadAsFloats(matrix.type), where, " is ",
                     formats::InfoOf(matrix.type).name, ", which is not read as floats here");
-  constexpr size_t kPiece = 32 << 20;  // Of a mapped file in memory at once
-  const int64_t row_bytes = formats::RowBytes(matrix.type, matrix.k);
-  size_t seen = 0;
-  for (int64_t n = 0; n < matrix.n; ++n) {
-    seen += static_cast<size_t>(row_bytes);
-    if (matrix.mapped && (seen >= kPiece || n + 1 == matrix.n)) {
-      DropMappedPages(matrix.bytes);
-      seen = 0;
-    }
+  // Rows that follow each other, at once
+  const bool straight = matrix.paired_head_dim == 0;
+  if (straight &&
+      formats::FindNonFinite(matrix.type, matrix.Row(first), count * matrix.k) == count * matrix.k)
+    return;
+  for (int64_t n = first; n < first + count; ++n) {
     if (formats::FindNonFinite(matrix.type, matrix.Row(n), matrix.k) == matrix.k) continue;
     std::vector<float> row(static_cast<size_t>(matrix.k));
     matrix.Decode(n, row.data());
     CheckFinite(row, StrCat(where, ", row ", n, ","));
+  }
+}
+
+void CheckFinite(const BlockMatrix& matrix, const std::string& where) {
+  constexpr int64_t kPiece = 32 << 20;  // Of a mapped file in memory at once
+  const int64_t rows = std::max<int64_t>(1, kPiece / formats::RowBytes(matrix.type, matrix.k));
+  for (int64_t n = 0; n < matrix.n; n += rows) {
+    CheckFiniteRows(matrix, n, std::min(rows, matrix.n - n), where);
+    if (matrix.mapped) DropMappedPages(matrix.bytes);
   }
 }
 

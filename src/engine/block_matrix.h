@@ -21,6 +21,7 @@ struct BlockMatrix {
   int64_t n = 0, k = 0;
   bool mapped = false;          // `bytes` lie in a mapping of a file
   int64_t paired_head_dim = 0;  // Above 0: rows lie in the order of PermutedRow (gguf_names.h)
+  std::string unchecked = {};   // Where it is, if nobody has looked at its values (ModelSource)
 
   // The model's row, out[k]. Costs one pass over RowBytes(type, k) bytes.
   void Decode(int64_t row, float* out) const;
@@ -42,5 +43,8 @@ void AlignHalves(BlockMatrix* matrix);
 // Throws FormatError ("where holds inf at 70") when a weight is NaN or Inf, or the type is not read
 // as floats. Looks at the blocks' scales, so it needs no memory.
 void CheckFinite(const BlockMatrix& matrix, const std::string& where);
+// The same of rows [first, first + count), whose pages stay in memory.
+void CheckFiniteRows(const BlockMatrix& matrix, int64_t first, int64_t count,
+                     const std::string& where);
 
 }  // namespace tern::engine

@@ -53,8 +53,11 @@ class GgufSource : public ModelSource {
     BlockMatrix blocks{tensor.type, tensor.bytes, file_.mapping(), spec.shape[0], spec.shape[1]};
     blocks.mapped = true;
     if (IsPermuted(arch_, spec.name)) blocks.paired_head_dim = config_.HeadDim();
+    if (tensor.type != GgmlType::kF32) {
+      Check(&blocks, Where(tensor));
+      return blocks;
+    }
     CheckFinite(blocks, Where(tensor));
-    if (tensor.type != GgmlType::kF32) return blocks;
     DenseMatrix dense{{}, blocks.n, blocks.k};
     dense.values.resize(static_cast<size_t>(blocks.n * blocks.k));
     for (int64_t row = 0, kept = 0; row < blocks.n; ++row) {

@@ -196,7 +196,7 @@ class HfSource : public ModelSource {
                        tensors_.mapping(), n, k};
     matrix.mapped = true;
     AlignHalves(&matrix);
-    CheckFinite(matrix, Where(spec.name));
+    Check(&matrix, Where(spec.name));
     return matrix;
   }
 

@@ -64,6 +64,14 @@ void ModelSource::Decide(const std::string& decision) {
   if (said.insert(line).second) LogInfo(line);
 }
 
+void ModelSource::Check(BlockMatrix* matrix, const std::string& where) const {
+  if (leave_unchecked_) {
+    matrix->unchecked = where;
+  } else {
+    CheckFinite(*matrix, where);
+  }
+}
+
 std::unique_ptr<ModelSource> OpenModel(const std::string& path) {
   if (std::filesystem::is_directory(path)) {
     TERN_CHECK_INPUT(std::filesystem::exists(path + "/config.json"), path,

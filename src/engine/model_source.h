@@ -30,6 +30,9 @@ class ModelSource {
   virtual std::vector<float> Vector(const ParameterSpec& spec) = 0;  // Norms and biases
   virtual TableMatrix Table(const ParameterSpec& spec) = 0;          // Embedding and head
   virtual LinearMatrix Linear(const ParameterSpec& spec) = 0;
+  // From now on a BlockMatrix may come with its values unchecked and says so: for who reads them
+  // all anyhow, once.
+  void LeaveUnchecked() { leave_unchecked_ = true; }
   // Gives back the memory of what was read of the files by their mappings: a matrix that still lies
   // there is read from the file again when it is used.
   virtual void DropPages() const = 0;
@@ -43,12 +46,15 @@ class ModelSource {
   // Ids of `tokenizer`, this source's, that end a text (stop_tokens.h).
   virtual std::vector<int32_t> StopTokens(const text::Tokenizer& tokenizer) const = 0;
   // Small files that belong to the model, by the names they have in a Hugging Face folder:
-  // tokenizer files, the chat template, the tokens that end a text.
+  // tokenizer files, the chat template, the tokens that end a text. May run beside what reads
+  // tensors.
   virtual ModelFiles Files() const = 0;
 
  protected:
   // Keeps it, and says it once a process.
   void Decide(const std::string& decision);
+  // CheckFinite, now or by who reads it.
+  void Check(BlockMatrix* matrix, const std::string& where) const;
 
   ModelConfig config_;
   ActivationRule activation_ = ActivationRule::kInt8Token;
@@ -56,6 +62,7 @@ class ModelSource {
 
  private:
   std::vector<std::string> decisions_;
+  bool leave_unchecked_ = false;
 };
 
 // A GGUF file, a Hugging Face folder or a model file. Throws InputError, FormatError.
