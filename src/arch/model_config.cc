@@ -1,6 +1,7 @@
 // See model_config.h. Which formats a shape allows is in format_rules.cc.
 #include "arch/model_config.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
@@ -116,6 +117,29 @@ void ValidateModelConfig(const ModelConfig& c) {
     throw RecipeError(StrCat("model.norm_eps is ", c.norm_eps, "; want at most 1"));
   positive("init_std", c.init_std);
   CheckRopeScaling(c);
+  if (c.attention_windows.empty()) return;
+  const auto windows = static_cast<int64_t>(c.attention_windows.size());
+  CheckRange("attention_windows (how many)", windows, c.num_layers, c.num_layers);
+  for (const int64_t window : c.attention_windows)
+    CheckRange("attention_windows", window, 0, c.context_length);
+}
+
+std::vector<int64_t> WindowsWithin(std::vector<int64_t> windows, int64_t context_length) {
+  bool any = false;
+  for (int64_t& window : windows) {
+    if (window >= context_length) window = 0;
+    any = any || window > 0;
+  }
+  if (!any) windows.clear();
+  return windows;
+}
+
+ModelConfig CutToWindow(ModelConfig config) {
+  for (const int64_t window : config.attention_windows) {
+    if (window > 0) config.context_length = std::min(config.context_length, window);
+  }
+  config.attention_windows.clear();
+  return config;
 }
 
 int64_t ParameterSpec::Count() const {

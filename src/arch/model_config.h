@@ -49,6 +49,9 @@ struct ModelConfig {
   bool tied_head = true;   // The head is the embedding
   float init_std = 0.02f;  // Normal initialisation of every matrix
   RopeScaling rope_scaling;
+  // Sliding attention, one number a layer: a token sees this many tokens, itself included; 0: all
+  // that are before it. Empty: all layers see all. Only the engine computes it.
+  std::vector<int64_t> attention_windows;
 
   int64_t HeadDim() const { return head_dim != 0 ? head_dim : hidden_size / num_heads; }
   bool HasPreNorms() const { return sub_norms != SubNorms::kEveryLinearOnly; }
@@ -58,11 +61,21 @@ struct ModelConfig {
   }
   // And before o_proj and down_proj.
   bool HasOutputNorms() const { return sub_norms != SubNorms::kNone; }
+  int64_t WindowOf(int64_t layer) const {
+    return attention_windows.empty() ? 0 : attention_windows[static_cast<size_t>(layer)];
+  }
   bool operator==(const ModelConfig&) const = default;
 };
 
 // Throws RecipeError that names the field, its value and the rule it breaks (divisibility, ranges).
 void ValidateModelConfig(const ModelConfig& config);
+
+// Windows of layers as attention_windows has them: those that reach over the whole context are
+// none. REQUIRES: one a layer, 0 or above.
+std::vector<int64_t> WindowsWithin(std::vector<int64_t> windows, int64_t context_length);
+// The model without sliding attention: its context is cut to the shortest window, within which
+// that makes no difference.
+ModelConfig CutToWindow(ModelConfig config);
 
 // What a parameter is, which decides its initialisation, weight decay, quantization and place in
 // exported files.

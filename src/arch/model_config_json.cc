@@ -34,6 +34,7 @@ void VisitFields(Config& c, const Visitor& visit) {
 // Fields that came later, which are written only when they say something.
 constexpr const char* kQkvBias = "qkv_bias";
 constexpr const char* kRopeScaling = "rope_scaling";
+constexpr const char* kWindows = "attention_windows";
 
 template <class Enum>
 Enum FromWord(const std::string& word, std::initializer_list<Enum> values, const char* field) {
@@ -125,6 +126,12 @@ void Assign(RopeScaling& out, const nlohmann::json& value, const char* field) {
   }
 }
 
+void Assign(std::vector<int64_t>& out, const nlohmann::json& value, const char* field) {
+  TERN_CHECK_FORMAT(value.is_array(), "model config: ", field, " is ", value.dump(),
+                    "; want a list");
+  for (const nlohmann::json& item : value) Assign(out.emplace_back(), item, field);
+}
+
 nlohmann::json ToJson(const RopeScaling& scaling) {
   nlohmann::json json = {{"type", ToString(scaling.kind)}};
   VisitScaling(scaling, [&](const char* name, double member) { json[name] = member; });
@@ -146,6 +153,7 @@ nlohmann::json ToJson(const ModelConfig& config) {
   if (config.qkv_bias) json[kQkvBias] = true;
   if (config.rope_scaling.kind != RopeScalingKind::kNone)
     json[kRopeScaling] = ToJson(config.rope_scaling);
+  if (!config.attention_windows.empty()) json[kWindows] = config.attention_windows;
   return json;
 }
 
@@ -158,9 +166,10 @@ ModelConfig ModelConfigFromJson(const nlohmann::json& json) {
     TERN_CHECK_FORMAT(json.contains(name), "model config lacks ", name);
     Assign(member, json.at(name), name);
   });
-  known.insert({kQkvBias, kRopeScaling});
+  known.insert({kQkvBias, kRopeScaling, kWindows});
   if (json.contains(kQkvBias)) Assign(config.qkv_bias, json[kQkvBias], kQkvBias);
   if (json.contains(kRopeScaling)) Assign(config.rope_scaling, json[kRopeScaling], kRopeScaling);
+  if (json.contains(kWindows)) Assign(config.attention_windows, json[kWindows], kWindows);
   for (const auto& item : json.items()) {
     TERN_CHECK_FORMAT(known.contains(item.key()), "model config has the field ", item.key(),
                       ", which this version does not know; it was written by another version");

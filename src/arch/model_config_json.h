@@ -1,5 +1,5 @@
 // ModelConfig as JSON, as checkpoints, model files and reports store it: every field under its own
-// name, enums as words; qkv_bias and rope_scaling only where a model has them.
+// name, enums as words; qkv_bias, rope_scaling and attention_windows only where a model has them.
 #pragma once
 
 #include <nlohmann/json.hpp>

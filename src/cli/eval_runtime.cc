@@ -35,6 +35,8 @@ bool RunsInLibtorch(const std::string& runtime, const std::string& path,
   if (checkpoint || runtime != "auto") return checkpoint || runtime == "libtorch";
   if (work != engine_cli::EvalWork::kWindows || options.engine_only) return false;
   const auto source = engine::OpenModel(path);
+  if (!source->config().attention_windows.empty())
+    return false;  // Only the engine's context is whole
   const bool integers = source->config().linear == LinearKind::kBitLinear &&
                         source->activation() == engine::ActivationRule::kInt8Token;
   if (integers) return false;

@@ -88,9 +88,8 @@ void Decoder::Chunk(std::span<const Request> requests, std::span<const Part> par
   const ModelWeights& w = engine_.weights();
   const kernels::KvRows rows{m, positions_.data(), sequence_of_.data(), tables_.data(),
                              KvCache::PagesFor(capacity_)};
-  for (size_t l = 0; l < w.layers.size(); ++l) {
-    pass_.Run(w.layers[l], cache_.Layer(static_cast<int64_t>(l)), rows, x_.data());
-  }
+  for (int64_t l = 0; l < w.config.num_layers; ++l)
+    pass_.Run(l, w.layers[static_cast<size_t>(l)], cache_.Layer(l), rows, x_.data());
   for (const Part& part : parts) requests[part.request].sequence->Advance(part.count);
   AppendLogits(requests, parts, logits);
 }

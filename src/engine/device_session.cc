@@ -172,7 +172,7 @@ void DeviceSession::Queue(int64_t m, Output output, int segments) {
   for (size_t l = 0; l < model_.layers().size(); ++l) {
     const kernels::KvPages cache =
         kernels::KvPagesAt(at_.caches[l], options_.cache, c.num_kv_heads, c.HeadDim());
-    Attention(model_.layers()[l], cache, m, segments);
+    Attention(model_.layers()[l], c.WindowOf(static_cast<int64_t>(l)), cache, m, segments);
     FeedForward(model_.layers()[l], m);
   }
   Finish(m, output);
@@ -214,8 +214,8 @@ void DeviceSession::Project(int64_t m, const float* pre_norm,
   }
 }
 
-void DeviceSession::Attention(const DeviceModel::Layer& layer, const kernels::KvPages& cache,
-                              int64_t m, int segments) {
+void DeviceSession::Attention(const DeviceModel::Layer& layer, int64_t window,
+                              const kernels::KvPages& cache, int64_t m, int segments) {
   const ModelConfig& c = model_.config();
   const kernels::DeviceKernels& run = device_.kernels();
   void* stream = device_.stream();
@@ -243,7 +243,7 @@ void DeviceSession::Attention(const DeviceModel::Layer& layer, const kernels::Kv
   kernels::AttentionArgs args;
   args.q = at_.q;
   args.ldq = args.ldo = heads * e;
-  args.shape = {heads, kv_heads, e, 0, 1.0f / std::sqrt(static_cast<float>(e))};
+  args.shape = {heads, kv_heads, e, window, 1.0f / std::sqrt(static_cast<float>(e))};
   args.rows = rows;
   args.cache = cache;
   args.states = at_.states;

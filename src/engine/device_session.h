@@ -79,8 +79,8 @@ class DeviceSession {
   void Replay(Step* step, Output output, int segments);
   // Queues all of a chunk of m tokens, from the copies of its ids to the copy of its result.
   void Queue(int64_t m, Output output, int segments);
-  void Attention(const DeviceModel::Layer& layer, const kernels::KvPages& cache, int64_t m,
-                 int segments);
+  void Attention(const DeviceModel::Layer& layer, int64_t window, const kernels::KvPages& cache,
+                 int64_t m, int segments);
   void FeedForward(const DeviceModel::Layer& layer, int64_t m);
   // Matrices that read one input, at_.x: see LayerPass::Project.
   struct Branch {

@@ -7,7 +7,6 @@
 
 #include "arch/gguf_names.h"
 #include "base/error.h"
-#include "base/log.h"
 
 namespace tern::engine {
 namespace {
@@ -70,7 +69,7 @@ class Reader {
     CheckInteger("rope.dimension_count", c.HeadDim());
     CheckInteger("attention.value_length", c.HeadDim());
     c.rope_scaling = Scaling();
-    LimitToWindow(&c);
+    ReadWindow(&c);
     CheckOtherKeys();
     return c;
   }
@@ -109,14 +108,13 @@ class Reader {
     return {RopeScalingKind::kLinear, factor};
   }
 
-  void LimitToWindow(ModelConfig* c) {
+  // Of all layers: which of them slide is said by keys that are refused.
+  void ReadWindow(ModelConfig* c) {
     const int64_t window = IntOr("attention.sliding_window", 0);
     TERN_CHECK_FORMAT(window >= 0, file_.path(), ": ", Key("attention.sliding_window"), " is ",
                       window, "; want 0 (none) or more");
-    if (window == 0 || window >= c->context_length) return;
-    LogWarn(file_.path(), ": attention slides over ", window, " tokens; the context is cut from ",
-            c->context_length, " to that, in which it makes no difference");
-    c->context_length = window;
+    c->attention_windows = WindowsWithin(
+        std::vector<int64_t>(static_cast<size_t>(c->num_layers), window), c->context_length);
   }
 
   void CheckOtherKeys() {

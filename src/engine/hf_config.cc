@@ -6,7 +6,6 @@
 #include <set>
 #include <string_view>
 
-#include "base/log.h"
 #include "engine/json_fields.h"
 
 namespace tern::engine {
@@ -14,7 +13,8 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int64_t kMistralWindow = 4096;  // Of a config.json without the key
+constexpr int64_t kDefaultWindow = 4096;  // Of a config.json without the key
+constexpr int64_t kQwenFullLayers = 28;   // Of one without max_window_layers
 constexpr float kLlamaTheta = 10000;      // Of llama files of 2023, which lack rope_theta
 
 class Reader {
@@ -56,7 +56,7 @@ class Reader {
       throw FormatError(StrCat(Where(), ": ", error.what()));
     }
     ReadRopeScaling();
-    LimitToWindow();
+    ReadWindows();
     return out_;
   }
 
@@ -99,7 +99,6 @@ class Reader {
 
   // Above 0: a token sees this many tokens, itself included, in some layers or in all.
   int64_t Window() const {
-    if (type_ == "mistral" && !json_.contains("sliding_window")) return kMistralWindow;
     if (type_ == "qwen2" || type_ == "qwen3") {
       if (!fields_.GetOr<bool>("use_sliding_window", false)) return 0;
     } else if (type_ != "mistral") {
@@ -107,18 +106,29 @@ class Reader {
                         ": use_sliding_window is true, which a ", type_, " model does not know");
       return 0;
     }
-    if (!fields_.Has("sliding_window")) return 0;
+    if (!json_.contains("sliding_window")) return kDefaultWindow;
+    if (!fields_.Has("sliding_window")) return 0;  // Null
     const int64_t window = Int("sliding_window");
     TERN_CHECK_FORMAT(window > 0, Where(), ": sliding_window is ", window, "; want 1 or more");
     return window;
   }
 
-  void LimitToWindow() {
+  // transformers lets all layers of Mistral slide, and those of Qwen that layer_types names;
+  // without it, those from max_window_layers on.
+  void ReadWindows() {
     const int64_t window = Window();
     if (window == 0 || window >= out_.context_length) return;
-    LogWarn(Where(), ": attention slides over ", window, " tokens; the context is cut from ",
-            out_.context_length, " to that, in which it makes no difference");
-    out_.context_length = window;
+    const bool listed = fields_.Has("layer_types");
+    const int64_t full = fields_.GetOr<int64_t>("max_window_layers", kQwenFullLayers);
+    for (int64_t layer = 0; layer < out_.num_layers; ++layer) {
+      const bool slides = listed
+                              ? json_["layer_types"][static_cast<size_t>(layer)] != "full_attention"
+                              : type_ == "mistral" || layer >= full;
+      TERN_CHECK_FORMAT(slides || type_ != "mistral", Where(), ": layer_types has full_attention, ",
+                        "which a mistral model with a sliding_window does not know");
+      out_.attention_windows.push_back(slides ? window : 0);
+    }
+    out_.attention_windows = WindowsWithin(out_.attention_windows, out_.context_length);
   }
 
   // transformers 5 writes rope_parameters, earlier ones rope_theta and, when scaled, rope_scaling.

@@ -38,9 +38,9 @@ LayerPass::LayerPass(const ModelConfig& config, ActivationRule activation,
                      rope_cos_.data(), rope_sin_.data());
 }
 
-void LayerPass::Run(const LayerWeights& layer, const kernels::KvPages& cache,
+void LayerPass::Run(int64_t index, const LayerWeights& layer, const kernels::KvPages& cache,
                     const kernels::KvRows& rows, float* x) {
-  Attention(layer, cache, rows, x);
+  Attention(layer, config_.WindowOf(index), cache, rows, x);
   FeedForward(layer, rows.m, x);
 }
 
@@ -65,7 +65,7 @@ void LayerPass::Project(const float* x, int64_t m, const std::vector<float>& pre
   }
 }
 
-void LayerPass::Attention(const LayerWeights& layer, const kernels::KvPages& cache,
+void LayerPass::Attention(const LayerWeights& layer, int64_t window, const kernels::KvPages& cache,
                           const kernels::KvRows& rows, float* x) {
   const ModelConfig& c = config_;
   const int64_t m = rows.m, d = c.hidden_size, e = c.HeadDim(), heads = c.num_heads * e,
@@ -89,8 +89,8 @@ void LayerPass::Attention(const LayerWeights& layer, const kernels::KvPages& cac
                    rope_sin_.data(), rows, cache},
                   parallel_);
   kernels::PagedAttention(
-      q, heads, {c.num_heads, c.num_kv_heads, e, 0, 1.0f / std::sqrt(static_cast<float>(e))}, rows,
-      cache, q, heads, parallel_);
+      q, heads, {c.num_heads, c.num_kv_heads, e, window, 1.0f / std::sqrt(static_cast<float>(e))},
+      rows, cache, q, heads, parallel_);
   input_.Set(q, m, heads, layer.o_in, c.norm_eps);
   float* y = Room(&sum_, m * d);
   Multiply(input_, layer.o, activation_, y, parallel_);

@@ -23,13 +23,14 @@ class LayerPass {
   LayerPass(const ModelConfig& config, ActivationRule activation, CodeActivations code_activations,
             int64_t positions, const ParallelFor& parallel);
 
-  // x: [rows.m, D], becomes the layer's output. Writes the rows' keys and values into `cache`, the
-  // layer's. REQUIRES: rows.m <= kPassRows, pages of the cache for all positions of the rows.
-  void Run(const LayerWeights& layer, const kernels::KvPages& cache, const kernels::KvRows& rows,
-           float* x);
+  // x: [rows.m, D], becomes the output of that layer of the model. Writes the rows' keys and values
+  // into `cache`, the layer's. REQUIRES: rows.m <= kPassRows, pages of the cache for all positions
+  // of the rows.
+  void Run(int64_t index, const LayerWeights& layer, const kernels::KvPages& cache,
+           const kernels::KvRows& rows, float* x);
 
  private:
-  void Attention(const LayerWeights& layer, const kernels::KvPages& cache,
+  void Attention(const LayerWeights& layer, int64_t window, const kernels::KvPages& cache,
                  const kernels::KvRows& rows, float* x);
   void FeedForward(const LayerWeights& layer, int64_t m, float* x);
   // Matrices that read one input [m, D], each behind the norm of its own if it has one.

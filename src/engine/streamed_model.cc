@@ -64,7 +64,7 @@ void StreamedModel::RunLayers() {
     for (int64_t begin = 0; begin < num_tokens_; begin += kPassRows) {
       const kernels::KvRows rows{std::min(kPassRows, num_tokens_ - begin), positions.data() + begin,
                                  nullptr, sequence.pages().data(), KvCache::PagesFor(num_tokens_)};
-      pass.Run(layer, cache.Layer(0), rows, x_TD_.data() + begin * c.hidden_size);
+      pass.Run(l, layer, cache.Layer(0), rows, x_TD_.data() + begin * c.hidden_size);
     }
     source_->DropPages();
   }

@@ -1,5 +1,6 @@
 // tern import: a GGUF file or a Hugging Face folder as one model file.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <iostream>
 #include <memory>
 
@@ -22,6 +23,12 @@ void PrintModel(const engine::ModelSource& source) {
             << (c.qk_norm ? ", QK norm" : "") << (c.qkv_bias ? ", biases on q, k and v" : "")
             << (c.tied_head ? ", tied head" : ", head of its own") << ", RoPE base " << c.rope_theta
             << ", scaling " << ToString(c.rope_scaling.kind) << "\n";
+  const auto layers = std::count_if(c.attention_windows.begin(), c.attention_windows.end(),
+                                    [](int64_t window) { return window > 0; });
+  if (layers > 0) {
+    std::cout << "  attention slides in " << layers << " layers, over "
+              << CutToWindow(c).context_length << " tokens\n";
+  }
 }
 
 void Run(const std::string& from, const std::string& to) {

@@ -74,6 +74,7 @@ at::Tensor Append(const at::Tensor& x_BTJE, const KeyValueCache& cache, at::Tens
 
 Decoder::Decoder(const ModelConfig& config, const at::Device& device) : config_(config) {
   ValidateModelConfig(config);
+  TERN_CHECK(config.attention_windows.empty(), "a decoder has no sliding attention: CutToWindow");
   for (ParameterSpec& spec : ParameterTable(config)) {
     at::Tensor value =
         at::empty(spec.shape, at::TensorOptions(at::kFloat).device(device)).set_requires_grad(true);

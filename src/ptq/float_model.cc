@@ -54,7 +54,7 @@ FloatModel::FloatModel(const std::string& path, const std::string& tokenizer, bo
     decoder_ = std::make_unique<model::Decoder>(std::move(opened.decoder));
   } else {
     source_ = engine::OpenModel(path);
-    config_ = source_->config();
+    config_ = transfer::ConfigWithoutWindows(*source_);
     tokenizer_ = source_->Tokenizer();
     files_ = source_->Files();
     RefuseQuantizedFolder();

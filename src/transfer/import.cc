@@ -86,7 +86,7 @@ std::vector<int64_t> FillBlocks(float* w, int64_t count, double value) {
 
 // The decoder that computes what the source's model does.
 ModelConfig ConfigOf(const engine::ModelSource& source) {
-  ModelConfig config = source.config();
+  ModelConfig config = ConfigWithoutWindows(source);
   const bool ternary = config.linear == LinearKind::kBitLinear;
   if (ternary && source.activation() == engine::ActivationRule::kNone) {
     LogInfo(source.path(), ": its activations are floats, so its ternary layers become dense ones");
@@ -121,6 +121,16 @@ OpenedModel ReadDecoder(engine::ModelSource& source) {
 }
 
 }  // namespace
+
+ModelConfig ConfigWithoutWindows(const engine::ModelSource& source) {
+  const ModelConfig &whole = source.config(), cut = CutToWindow(whole);
+  if (cut.context_length < whole.context_length) {
+    LogWarn(source.path(), ": attention slides over ", cut.context_length,
+            " tokens, which only the engine computes; here the context is cut from ",
+            whole.context_length, " to that, in which it makes no difference");
+  }
+  return cut;
+}
 
 at::Tensor LatentsOf(const engine::TernaryMatrix& matrix) {
   at::Tensor w_NK = at::empty({matrix.n, matrix.k}, at::kFloat);

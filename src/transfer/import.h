@@ -25,7 +25,8 @@ struct OpenedModel {
 // `path`: a checkpoint (folder or state.h5), whose tokenizer is the file `tokenizer`, or, when that
 // is empty, tokenizer.model in a folder above; else anything that engine::OpenModel takes. A
 // ternary model whose activations are floats becomes a dense decoder, which computes the same.
-// Throws InputError, FormatError, NumericError (LatentsOf).
+// Its config is that of ConfigWithoutWindows. Throws InputError, FormatError, NumericError
+// (LatentsOf).
 OpenedModel OpenDecoder(const std::string& path, const std::string& tokenizer = "");
 
 // Throws RecipeError, which begins with `what`, when the decoder rotates or quantizes inputs beyond
@@ -39,6 +40,10 @@ struct ModelInfo {
   std::map<std::string, std::string> files;  // As in OpenedModel
   std::string sha256;                        // Of everything that its parameters come from
 };
+
+// The source's config as a decoder computes it, which has no sliding attention: the context is cut
+// to the shortest window, within which that makes no difference; a message says so.
+ModelConfig ConfigWithoutWindows(const engine::ModelSource& source);
 
 // As OpenDecoder, but reads no tensors.
 ModelInfo ReadModelInfo(const std::string& path, const std::string& tokenizer = "");

@@ -73,6 +73,11 @@ TEST(ModelConfigTest, EachBrokenRuleIsNamed) {
       {"rope_theta", [=](ModelConfig* c) { c->rope_theta = nan; }},
       {"norm_eps", [](ModelConfig* c) { c->norm_eps = 0; }},
       {"init_std", [](ModelConfig* c) { c->init_std = -1; }},
+      {"attention_windows (how many)", [](ModelConfig* c) { c->attention_windows = {8}; }},
+      {"attention_windows",
+       [](ModelConfig* c) {
+         c->attention_windows = {8, -1};
+       }},
       // 127 K < 2^24 (ARCHITECTURE.md, "Numbers"): 132104 is the last K.
       {"intermediate_size", [](ModelConfig* c) { c->intermediate_size = 132105; }},
       // Each is in its own range, together they would overflow counts.
@@ -93,6 +98,21 @@ TEST(ModelConfigTest, EachBrokenRuleIsNamed) {
       EXPECT_NE(std::string(error.what()).find(bad.named), std::string::npos) << error.what();
     }
   }
+}
+
+TEST(ModelConfigTest, WindowsOfAttention) {
+  EXPECT_EQ(WindowsWithin({8, 0, 64, 100}, 64), (std::vector<int64_t>{8, 0, 0, 0}));
+  EXPECT_TRUE(WindowsWithin({64, 0, 65}, 64).empty());
+  ModelConfig c = Small();
+  EXPECT_EQ(c.WindowOf(1), 0);
+  EXPECT_EQ(CutToWindow(c), c);
+  c.attention_windows = {0, 8};
+  ValidateModelConfig(c);
+  EXPECT_EQ(c.WindowOf(0), 0);
+  EXPECT_EQ(c.WindowOf(1), 8);
+  ModelConfig cut = Small();
+  cut.context_length = 8;
+  EXPECT_EQ(CutToWindow(c), cut);
 }
 
 TEST(ModelConfigTest, WidestBitLinearIsAccepted) {
@@ -209,6 +229,7 @@ TEST(ModelConfigJsonTest, RoundTripsEveryField) {
   c.qk_norm = true;
   c.tied_head = false;
   c.init_std = 0.1f;
+  c.attention_windows.assign(static_cast<size_t>(c.num_layers), 512);
   EXPECT_EQ(ModelConfigFromJson(nlohmann::json::parse(ToJson(c).dump())), c);
 }
 
@@ -250,6 +271,11 @@ TEST(ModelConfigJsonTest, MissingUnknownAndIllTypedFieldsAreNamed) {
   nlohmann::json json = whole;
   json["experts"] = 8;
   ExpectJsonRefused(json, "experts");
+  for (const char* value : {"3", "{}", "[3, 4.5]", "[true]"}) {
+    json = whole;
+    json["attention_windows"] = nlohmann::json::parse(value);
+    ExpectJsonRefused(json, "attention_windows");
+  }
   json = whole;
   json["activation"] = "gelu";
   ExpectJsonRefused(json, "gelu");

@@ -53,8 +53,7 @@ class ArchitecturesTest : public ::testing::Test {
   static void ExpectReference(const TinyModel& model, const std::string& path) {
     const std::vector<int32_t> tokens = RandomTokens(12, model.config.vocab_size, 72);
     const ReferenceRun want = Reference(model, ActivationRule::kNone).Run(tokens);
-    const engine::Engine engine(engine::LoadModel(path), 1);
-    const auto found = engine::Session(engine).Append(tokens, engine::LogitsOf::kAll);
+    const std::vector<float> found = Logits(path);
     ASSERT_EQ(found.size(), want.logits.size());
     double worst = 0;
     for (size_t i = 0; i < found.size(); ++i)
@@ -72,8 +71,10 @@ class ArchitecturesTest : public ::testing::Test {
     }
   }
 
-  static int64_t ContextOf(const std::string& path) {
-    return engine::LoadModel(path).config.context_length;
+  static std::vector<float> Logits(const std::string& path) {
+    const engine::Engine engine(engine::LoadModel(path), 1);
+    return engine::Session(engine).Append(RandomTokens(12, engine.config().vocab_size, 72),
+                                          engine::LogitsOf::kAll);
   }
 
   TempFolder folder_;
@@ -244,31 +245,88 @@ TEST_F(ArchitecturesTest, ScalingsOfRopeThatAreRefused) {
   }
 }
 
-// Goal: within the window, which is then the whole context, sliding attention is attention.
-TEST_F(ArchitecturesTest, AWindowShortensTheContext) {
-  const TinyModel model = Dense(ArchName::kLlama, 89);
+// Goal: beyond its window a token is not seen, in all layers or in some, from every kind of file.
+TEST_F(ArchitecturesTest, AttentionSlidesOverItsWindow) {
+  TinyModel model = Dense(ArchName::kLlama, 89);
+  ASSERT_EQ(model.config.num_layers, 2);
+  const std::string whole = Folder(model, "mistral", {{"sliding_window", 12}});
+  ExpectReference(model, whole);  // Of 12 tokens
+  model.config.attention_windows = {5, 5};
+  const std::string five = Folder(model, "mistral", {{"sliding_window", 5}});
+  ExpectReference(model, five);
+  EXPECT_NE(Logits(five), Logits(whole));
+  GgufOptions options;
+  options.add = [](GgufWriter& w) { w.AddU32("llama.attention.sliding_window", 5); };
+  ExpectReference(model, Gguf(model, ArchName::kLlama, options));
+  model.config.attention_windows = {1, 1};
+  ExpectReference(model, Folder(model, "mistral", {{"sliding_window", 1}}));
+
+  TinyModel qwen = Dense(ArchName::kQwen2, 90);
+  const json slides = {{"use_sliding_window", true}, {"sliding_window", 4}};
+  for (int64_t full = 0; full <= 2; ++full) {
+    json changes = slides;
+    changes["max_window_layers"] = full;
+    qwen.config.attention_windows = {full > 0 ? 0 : 4, full > 1 ? 0 : 4};
+    ExpectReference(qwen, Folder(qwen, "qwen2", changes));
+  }
+  json listed = slides;
+  listed["layer_types"] = {"sliding_attention", "full_attention"};
+  listed["max_window_layers"] = 0;  // Is not asked
+  qwen.config.attention_windows = {4, 0};
+  ExpectReference(qwen, Folder(qwen, "qwen2", listed));
+}
+
+// A prompt at once and token by token, in a cache of pages that the window leaves behind.
+TEST_F(ArchitecturesTest, PiecesOfATextSlideAsTheWhole) {
+  const TinyModel model = Dense(ArchName::kLlama, 92);
+  const std::string path = Folder(model, "mistral", {{"sliding_window", 9}});
+  const engine::Engine engine(engine::LoadModel(path), 1);
+  const std::vector<int32_t> tokens = RandomTokens(80, model.config.vocab_size, 93);
+  const auto want = engine::Session(engine).Append(tokens, engine::LogitsOf::kAll);
+  engine::Session pieces(engine);
+  std::vector<float> found = pieces.Append(std::span(tokens).first(31), engine::LogitsOf::kAll);
+  for (size_t at = 31; at < tokens.size(); ++at) {
+    const auto next = pieces.Append(std::span(tokens).subspan(at, 1), engine::LogitsOf::kAll);
+    found.insert(found.end(), next.begin(), next.end());
+  }
+  EXPECT_EQ(found, want);
+}
+
+TEST_F(ArchitecturesTest, WindowsOfLayersAreReadAsTransformersReadsThem) {
+  const TinyModel model = Dense(ArchName::kLlama, 89), qwen = Dense(ArchName::kQwen2, 90);
   ASSERT_EQ(model.config.context_length, 300);
-  ExpectReference(model, Folder(model, "mistral", {{"sliding_window", 24}}));
-  EXPECT_EQ(ContextOf(Folder(model, "mistral", {{"sliding_window", 24}})), 24);
-  EXPECT_EQ(ContextOf(Folder(model, "mistral", {{"sliding_window", 5000}})), 300);
-  EXPECT_EQ(ContextOf(Folder(model, "mistral", {{"sliding_window", nullptr}})), 300);
-  EXPECT_EQ(ContextOf(Folder(model, "mistral", {{"max_position_embeddings", 32768}})), 4096);
+  using Windows = std::vector<int64_t>;
+  const auto windows = [](const std::string& path) {
+    const ModelConfig config = engine::OpenModel(path)->config();
+    EXPECT_GE(config.context_length, 300) << path;  // Not cut
+    return config.attention_windows;
+  };
+  const auto mistral = [&](const json& changes) {
+    return windows(Folder(model, "mistral", changes));
+  };
+  EXPECT_EQ(mistral({{"sliding_window", 24}}), (Windows{24, 24}));
+  EXPECT_EQ(mistral({{"sliding_window", 299}}), (Windows{299, 299}));
+  EXPECT_EQ(mistral({{"sliding_window", 300}}), Windows{});
+  EXPECT_EQ(mistral({{"sliding_window", nullptr}}), Windows{});
+  EXPECT_EQ(mistral({{"max_position_embeddings", 32768}}), (Windows{4096, 4096}));
   GgufOptions options;
   options.add = [](GgufWriter& w) { w.AddU32("llama.attention.sliding_window", 40); };
-  EXPECT_EQ(ContextOf(Gguf(model, ArchName::kLlama, options)), 40);
-  const TinyModel qwen = Dense(ArchName::kQwen2, 90);
-  const json window = {{"use_sliding_window", true},
-                       {"sliding_window", 50},
-                       {"layer_types", {"full_attention", "sliding_attention"}}};
-  EXPECT_EQ(ContextOf(Folder(qwen, "qwen2", window)), 50);
-  EXPECT_EQ(
-      ContextOf(Folder(qwen, "qwen2", {{"use_sliding_window", false}, {"sliding_window", 50}})),
-      300);
+  EXPECT_EQ(windows(Gguf(model, ArchName::kLlama, options)), (Windows{40, 40}));
+  EXPECT_EQ(windows(Folder(qwen, "qwen2", {{"sliding_window", 50}})), Windows{});
+  json slides = {{"use_sliding_window", true}, {"sliding_window", 50}};
+  EXPECT_EQ(windows(Folder(qwen, "qwen2", slides)), Windows{});  // From layer 28 on
+  slides = {
+      {"use_sliding_window", true}, {"max_position_embeddings", 32768}, {"max_window_layers", 1}};
+  EXPECT_EQ(windows(Folder(qwen, "qwen2", slides)), (Windows{0, 4096}));
   ExpectRefused(Folder(qwen, "qwen2", {{"layer_types", {"sliding_attention"}}}), "layer_types");
   ExpectRefused(Folder(qwen, "qwen2", {{"layer_types", {"linear_attention"}}}), "linear_attention");
   ExpectRefused(
       Folder(qwen, "qwen2", {{"layer_types", std::vector<std::string>(50, "full_attention")}}),
       "layer_types has 50 entries");
+  ExpectRefused(
+      Folder(model, "mistral",
+             {{"sliding_window", 24}, {"layer_types", {"sliding_attention", "full_attention"}}}),
+      "full_attention");
   ExpectRefused(Folder(model, "mistral", {{"sliding_window", 0}}), "sliding_window");
   ExpectRefused(Folder(model, "llama", {{"use_sliding_window", true}}), "use_sliding_window");
 }

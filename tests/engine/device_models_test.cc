@@ -115,6 +115,22 @@ TEST(DeviceModelsTest, PlainFloats) {
   ExpectLogitsOfCpu(path, 0, 0x1p-11f);
 }
 
+// Windows of attention, in one layer of two: 3 of the 11 tokens.
+TEST(DeviceModelsTest, SlidingAttention) {
+  TempFolder folder;
+  const std::string path = folder / "folder";
+  HfOptions options;
+  options.change_config = [](nlohmann::json& config) {
+    config.update({{"model_type", "qwen2"},
+                   {"use_sliding_window", true},
+                   {"sliding_window", 3},
+                   {"layer_types", {"full_attention", "sliding_attention"}}});
+  };
+  WriteHfFolder(MakeTinyModel(TinyConfig(ArchName::kQwen2, LinearKind::kDense), 81), path, options);
+  ASSERT_EQ(engine::OpenModel(path)->config().attention_windows, (std::vector<int64_t>{0, 3}));
+  ExpectLogitsOfCpu(path, 0, kBf16);
+}
+
 // A foreign ternary file: float activations.
 TEST(DeviceModelsTest, TernaryWithFloatActivations) {
   TempFolder folder;

@@ -170,6 +170,21 @@ TEST_F(ModelFileTest, LatentsAreQuantizedWhenTheyRun) {
   EXPECT_EQ(Logits(folder_ / "inner"), Logits(source));
 }
 
+// Logits runs 7 tokens.
+TEST_F(ModelFileTest, WindowsOfAttentionAreInTheConfig) {
+  const TinyModel model = MakeTinyModel(TinyConfig(ArchName::kQwen2, LinearKind::kDense), 15);
+  HfOptions options;
+  options.change_config = [](nlohmann::json& config) {
+    config.update({{"model_type", "qwen2"},
+                   {"use_sliding_window", true},
+                   {"sliding_window", 3},
+                   {"layer_types", {"full_attention", "sliding_attention"}}});
+  };
+  const std::string source = Folder(model, options), path = Import(source);
+  ExpectSame(source);
+  EXPECT_EQ(engine::OpenModel(path)->config().attention_windows, (std::vector<int64_t>{0, 3}));
+}
+
 TEST_F(ModelFileTest, FilesOfTheFolderGoAlong) {
   const std::string source = Folder(MakeTinyModel(TinyConfig(ArchName::kBitnet), 11));
   WriteFileAtomically(source + "/chat_template.jinja", "{{ messages }}");

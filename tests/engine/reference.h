@@ -35,7 +35,7 @@ class Reference {
     for (int64_t layer = 0; layer < c.num_layers; ++layer) {
       const std::string prefix = StrCat("model.layers.", layer, ".");
       const bool pre = c.HasPreNorms();
-      Add(&x, Attention(prefix, pre ? Norm(x, prefix + "input_layernorm") : x));
+      Add(&x, Attention(prefix, pre ? Norm(x, prefix + "input_layernorm") : x, c.WindowOf(layer)));
       Add(&x, FeedForward(prefix, pre ? Norm(x, prefix + "post_attention_layernorm") : x));
     }
     const std::vector<float>& head = Floats(c.tied_head ? "model.embed_tokens" : "lm_head");
@@ -155,7 +155,8 @@ class Reference {
     }
   }
 
-  Rows Attention(const std::string& prefix, const Rows& x) {
+  // A token sees its last `window` tokens, itself included; 0: all.
+  Rows Attention(const std::string& prefix, const Rows& x, int64_t window) {
     const ModelConfig& c = model_.config;
     Rows q = Linear(x, prefix + "self_attn.q_proj"), k = Linear(x, prefix + "self_attn.k_proj");
     const Rows v = Linear(x, prefix + "self_attn.v_proj");
@@ -169,16 +170,18 @@ class Reference {
     const size_t group = heads / static_cast<size_t>(c.num_kv_heads);
     Rows out(x.size(), Row(heads * e));
     for (size_t t = 0; t < x.size(); ++t) {
+      const auto seen = window > 0 ? static_cast<size_t>(window) : t + 1;
+      const size_t first = t + 1 > seen ? t + 1 - seen : 0;
       for (size_t head = 0; head < heads; ++head) {
         const size_t at = head * e, kv = head / group * e;
         Row weight(t + 1);
         double total = 0;
-        for (size_t s = 0; s <= t; ++s) {
+        for (size_t s = first; s <= t; ++s) {
           double dot = 0;
           for (size_t i = 0; i < e; ++i) dot += q[t][at + i] * k[s][kv + i];
           total += weight[s] = std::exp(dot / std::sqrt(static_cast<double>(e)));
         }
-        for (size_t s = 0; s <= t; ++s) {
+        for (size_t s = first; s <= t; ++s) {
           for (size_t i = 0; i < e; ++i) out[t][at + i] += weight[s] / total * v[s][kv + i];
         }
       }

@@ -59,6 +59,19 @@ TEST_F(StreamedModelTest, ReadsFolders) {
   EXPECT_EQ(Streamed(folder_ / "model", 64), InMemory(folder_ / "model"));
 }
 
+TEST_F(StreamedModelTest, SlidingAttention) {
+  HfOptions options;
+  options.change_config = [](nlohmann::json& config) {
+    config.update({{"model_type", "mistral"}, {"sliding_window", 100}});
+  };
+  const TinyModel model = MakeTinyModel(TinyConfig(ArchName::kLlama, LinearKind::kDense), 3);
+  WriteHfFolder(model, folder_ / "whole");
+  WriteHfFolder(model, folder_ / "slides", options);
+  const std::vector<float> want = InMemory(folder_ / "slides");
+  EXPECT_EQ(Streamed(folder_ / "slides", 64), want);
+  EXPECT_NE(InMemory(folder_ / "whole"), want);
+}
+
 TEST_F(StreamedModelTest, RefusesTokensAndTensorsThatHaveNoPlace) {
   const TinyModel model = MakeTinyModel(TinyConfig(ArchName::kLlama), 3);
   const std::string path = folder_ / "model.gguf";

@@ -6,8 +6,8 @@ logits transformers computes from the files it wrote.
 DIR/<name>/ gets config.json and model.safetensors, DIR/<name>.f32 the logits (float32 [T, V]
 without a header) of the ids in DIR/ids.txt. Weights are random in `dtype`; transformers computes
 in float32. Names: llama (tied), llama31 (rope scaling llama3), llama-linear (rope scaling linear),
-llama-wide (rows that divide by 128), qwen2 (biases), qwen3 (QK norm, head_dim of its own), mistral (window longer than the ids) and
-sharded (llama in several files). Same seed, same files.
+llama-wide (rows that divide by 128), qwen2 (biases), qwen3 (QK norm, head_dim of its own), mistral (window longer than the ids),
+mistral-window and qwen2-window (shorter; in all layers, in the last one) and sharded (llama in several files). Same seed, same files.
 """
 
 import argparse
@@ -47,6 +47,10 @@ def configs():
         "qwen2": Qwen2Config(**SIZES),
         "qwen3": Qwen3Config(**SIZES, head_dim=32, tie_word_embeddings=True),
         "mistral": MistralConfig(**SIZES, sliding_window=256),
+        "mistral-window": MistralConfig(**SIZES, sliding_window=11),
+        "qwen2-window": Qwen2Config(
+            **SIZES, use_sliding_window=True, sliding_window=9, max_window_layers=2
+        ),
         "sharded": LlamaConfig(**SIZES),
     }
 

@@ -155,6 +155,24 @@ TEST(ModelFileExportTest, EveryPlacementOfNorms) {
 }
 
 // A ternary file whose activations are floats is what its dequantized matrices compute.
+// A decoder has no sliding attention: within the window it computes the same.
+TEST(ImportTest, AWindowShortensTheContextOfDecoders) {
+  TempFolder folder;
+  testing::HfOptions options;
+  options.change_config = [](nlohmann::json& json) {
+    json.update({{"model_type", "mistral"}, {"sliding_window", 24}});
+  };
+  const TinyModel model =
+      testing::MakeTinyModel(testing::TinyConfig(ArchName::kLlama, LinearKind::kDense), 23);
+  testing::WriteHfFolder(model, folder / "slides", options);
+  ASSERT_EQ(engine::OpenModel(folder / "slides")->config().context_length, 300);
+  for (const ModelConfig& config :
+       {ReadModelInfo(folder / "slides").config, OpenDecoder(folder / "slides").decoder.config()}) {
+    EXPECT_EQ(config.context_length, 24);
+    EXPECT_TRUE(config.attention_windows.empty());
+  }
+}
+
 TEST(ImportTest, TernaryWeightsWithFloatActivationsBecomeDense) {
   TempFolder folder;
   const TinyModel model = testing::MakeTinyModel(testing::TinyConfig(ArchName::kLlama), 22);
