@@ -4,6 +4,7 @@
 #include <array>
 #include <charconv>
 #include <nlohmann/json.hpp>
+#include <tuple>
 
 #include "base/error.h"
 #include "text/bpe_definition.h"
@@ -276,9 +277,40 @@ GgufBpe GgufOf(const BpeDefinition& definition) {
   return out;
 }
 
+namespace {
+
+// Members of the model, put together as text: objects of a hundred thousand values take ten times
+// as long. The vocabulary is sorted by its tokens; of equal ones the last id counts.
+std::string VocabAndMerges(const BpeDefinition& definition) {
+  const std::vector<std::string>& tokens = definition.tokens;
+  std::vector<std::string> quoted;
+  std::vector<size_t> ids;
+  for (size_t id = 0; id < tokens.size(); ++id) {
+    quoted.push_back(nlohmann::json(tokens[id]).dump());
+    if (!tokens[id].empty()) ids.push_back(id);
+  }
+  std::sort(ids.begin(), ids.end(),
+            [&](size_t a, size_t b) { return std::tie(tokens[a], a) < std::tie(tokens[b], b); });
+  std::string text = ",\"vocab\":{";
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (i + 1 < ids.size() && tokens[ids[i]] == tokens[ids[i + 1]]) continue;
+    if (text.back() != '{') text += ',';
+    text += quoted[ids[i]] + ":" + std::to_string(ids[i]);
+  }
+  text += "},\"merges\":[";
+  for (const Merge& merge : definition.merges) {
+    if (text.back() != '[') text += ',';
+    text.append("[").append(quoted[static_cast<size_t>(merge.left)]).append(",");
+    text.append(quoted[static_cast<size_t>(merge.right)]).append("]");
+  }
+  return text + "]";
+}
+
+}  // namespace
+
 std::string WriteTokenizerJson(const BpeDefinition& definition) {
   using nlohmann::ordered_json;
-  ordered_json splits = ordered_json::array(), merges;
+  ordered_json splits = ordered_json::array();
   for (const PreTokenizerStep& step : definition.pre_tokenizers) {
     splits.push_back({{"type", "Split"},
                       {"pattern", {{"Regex", step.pattern}}},
@@ -290,15 +322,6 @@ std::string WriteTokenizerJson(const BpeDefinition& definition) {
                                    {"trim_offsets", true},
                                    {"use_regex", false}};
   splits.push_back(byte_level);
-  merges = ordered_json::array();
-  for (const Merge& merge : definition.merges) {
-    merges.push_back({definition.tokens[static_cast<size_t>(merge.left)],
-                      definition.tokens[static_cast<size_t>(merge.right)]});
-  }
-  // nlohmann's ordered object looks for each key among all before it: this one is sorted instead.
-  nlohmann::json tokens = nlohmann::json::object();
-  for (size_t id = 0; id < definition.tokens.size(); ++id)
-    if (!definition.tokens[id].empty()) tokens[definition.tokens[id]] = id;
   ordered_json json = {{"version", "1.0"}, {"truncation", nullptr}, {"padding", nullptr}};
   json["added_tokens"] = AddedTokensJson(definition);
   json["normalizer"] =
@@ -318,8 +341,7 @@ std::string WriteTokenizerJson(const BpeDefinition& definition) {
                              {"ignore_merges", definition.ignore_merges}};
   std::string model = head.dump();
   model.pop_back();
-  return text + ",\"model\":" + model + ",\"vocab\":" + tokens.dump() +
-         ",\"merges\":" + merges.dump() + "}}";
+  return text + ",\"model\":" + model + VocabAndMerges(definition) + "}}";
 }
 
 }  // namespace tern::text
