@@ -126,6 +126,9 @@ void Writer::Close() {
 
 void Writer::Rows(const std::string& name, std::string_view type, h5::Type element,
                   const std::vector<int64_t>& shape, Span bytes, const Done& done) {
+  // Bytes that are the caller's are hashed when this returns, also by an exception.
+  auto wait = [](HashQueue* queue) { queue->Wait(); };
+  const std::unique_ptr<HashQueue, decltype(wait)> hashed(done ? nullptr : &hashes_, wait);
   const int64_t row_bytes = static_cast<int64_t>(bytes.size()) / shape[0];
   Slices(name, type, element, shape, row_bytes, [&](int64_t first, int64_t count) {
     const Span part = bytes.subspan(static_cast<size_t>(first * row_bytes),
@@ -134,7 +137,6 @@ void Writer::Rows(const std::string& name, std::string_view type, h5::Type eleme
     return Slice{part, [done, seen = bytes.first(static_cast<size_t>((first + count) *
                                                                      row_bytes))] { done(seen); }};
   });
-  if (!done) hashes_.Wait();
 }
 
 void Writer::Matrix(const std::string& name, const BlockMatrix& m) {

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <filesystem>
 
 #include "base/error.h"
@@ -15,6 +16,7 @@
 #include "h5/h5.h"
 #include "tests/engine/scaled_folder.h"
 #include "tests/engine/tiny_files.h"
+#include "tests/testing/file_size_limit.h"
 #include "tests/testing/temp_folder.h"
 
 namespace tern::testing {
@@ -183,6 +185,45 @@ TEST_F(ModelFileTest, WindowsOfAttentionAreInTheConfig) {
   const std::string source = Folder(model, options), path = Import(source);
   ExpectSame(source);
   EXPECT_EQ(engine::OpenModel(path)->config().attention_windows, (std::vector<int64_t>{0, 3}));
+}
+
+// A full disk is an error, not a crash, though slices still wait to be hashed; nothing is left.
+TEST_F(ModelFileTest, AFullDiskLeavesNothing) {
+  const TinyModel model = MakeTinyModel(TinyConfig(ArchName::kLlama, LinearKind::kDense), 16);
+  for (const GgmlType type : {GgmlType::kF32, GgmlType::kBf16}) {
+    const std::string source = Gguf(model, ArchName::kLlama, type, type);
+    for (const rlim_t limit : {rlim_t{4096}, rlim_t{150'000}, rlim_t{400'000}}) {
+      const FileSizeLimit full(limit);
+      EXPECT_THROW(engine::WriteModelFile(*engine::OpenModel(source), folder_ / "full.h5"),
+                   ResourceError)
+          << limit;
+    }
+  }
+  for (const auto& entry : std::filesystem::directory_iterator(folder_ / ""))
+    EXPECT_EQ(entry.path().filename().string().find("full"), std::string::npos) << entry;
+}
+
+// A value that is not finite is found in every slice and every kind of file, by its place.
+TEST_F(ModelFileTest, ValuesThatAreNotFiniteAreNamed) {
+  TinyModel model = MakeTinyModel(TinyConfig(ArchName::kLlama, LinearKind::kDense), 17);
+  const auto message = [&](const std::string& source) -> std::string {
+    try {
+      engine::WriteModelFile(*engine::OpenModel(source), folder_ / "bad.h5");
+      return "taken";
+    } catch (const FormatError& error) {
+      return error.what();
+    }
+  };
+  std::vector<float>& q = model.floats.at("model.layers.1.self_attn.q_proj.weight");
+  q[q.size() - 3] = -INFINITY;
+  for (const GgmlType type : {GgmlType::kF32, GgmlType::kF16, GgmlType::kBf16}) {
+    const std::string found = message(Gguf(model, ArchName::kLlama, type, type));
+    EXPECT_NE(found.find("blk.1.attn_q.weight, row 255, holds -inf at 253"), std::string::npos)
+        << found;
+  }
+  const std::string found = message(Folder(model));
+  EXPECT_NE(found.find("model.layers.1.self_attn.q_proj.weight"), std::string::npos) << found;
+  EXPECT_NE(found.find("holds -inf at"), std::string::npos) << found;
 }
 
 TEST_F(ModelFileTest, FilesOfTheFolderGoAlong) {
