@@ -68,7 +68,7 @@ void VerifyExport(const Flags& flags) {
   ptq::CheckTraps(file);
   ptq::CheckConfig(weights.config, decoder.config(), file);
   const std::string format = FormatOf(file);
-  const double bound = transfer::MaxMeanKl(decoder.config(), format);
+  const double bound = transfer::MaxMeanKl(decoder, format);
   const transfer::WeightReport w = transfer::CompareWeights(decoder, weights, format);
   transfer::CompareTokenizers(model.tokenizer ? &*model.tokenizer : nullptr, weights);
   const transfer::LogitsReport l = transfer::CompareLogits(

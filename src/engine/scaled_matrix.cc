@@ -10,6 +10,7 @@
 #include "engine/weight_table.h"
 #include "formats/half.h"
 #include "kernels/fp8/fp8.h"
+#include "kernels/round_inputs/round_inputs.h"
 
 namespace tern::engine {
 namespace {
@@ -26,32 +27,15 @@ int Nibble(const uint8_t* bytes, int64_t index) { return bytes[index / 2] >> (in
 
 void RoundInputs(const InputRounding& rounding, const float* x, int64_t m, int64_t k, float* out,
                  const ParallelFor& parallel) {
-  const bool fp8 = rounding.code == InputRounding::Code::kFp8E4m3;
-  const float largest = fp8 ? kLargestCode : 127.5f;
-  const int64_t group = rounding.group > 0 ? std::min(rounding.group, k) : k;
-  parallel(m, /*grain=*/4, [&](int64_t row_begin, int64_t row_end) {
-    std::vector<uint8_t> codes(static_cast<size_t>(group));
-    for (int64_t at = row_begin * k; at < row_end * k;) {
-      const int64_t count = std::min(group, k - at % k);
-      const float *in = x + at, *end = in + count;
-      float amax = 0;
-      for (const float* p = in; p < end; ++p) amax = std::max(amax, std::fabs(*p));
-      const float scale = rounding.scale > 0 ? rounding.scale : amax / largest;
-      float* to = out + at;
-      at += count;
-      if (!(scale > 0)) {
-        std::fill_n(to, count, 0.0f);
-        continue;
-      }
-      for (int64_t i = 0; i < count; ++i) to[i] = in[i] / scale;
-      if (fp8) {
-        kernels::Fp32ToE4M3(to, count, codes.data(), SerialFor);
-        kernels::E4M3ToFp32(codes.data(), count, to, SerialFor);
-      }
-      for (int64_t i = 0; i < count; ++i)
-        to[i] = scale * (fp8 ? to[i] : std::clamp(std::nearbyint(to[i]), -128.0f, 127.0f));
-    }
-  });
+  kernels::RoundInputsArgs args;
+  args.x = x;
+  args.out = out;
+  args.m = m;
+  args.k = k;
+  args.group = rounding.group;
+  args.scale = rounding.scale;
+  args.fp8 = rounding.code == InputRounding::Code::kFp8E4m3;
+  kernels::RoundInputs(args, parallel);
 }
 
 int64_t ScaledMatrix::CodeRowBytes() const {

@@ -35,9 +35,8 @@ struct InputRounding {
   friend bool operator==(const InputRounding&, const InputRounding&) = default;
 };
 
-// out[m, k] = x[m, k] rounded and scaled back, as compressed-tensors does (calculate_qparams): a
-// scale of amax / 127.5 (int8) or amax / 448 (FP8), codes x / scale to nearest within -128..127 or
-// saturating. REQUIRES: kInt8 or kFp8E4m3.
+// out[m, k] = x[m, k] rounded and scaled back, as compressed-tensors does: kernels/round_inputs.
+// REQUIRES: kInt8 or kFp8E4m3.
 void RoundInputs(const InputRounding& rounding, const float* x, int64_t m, int64_t k, float* out,
                  const ParallelFor& parallel);
 

@@ -131,23 +131,25 @@ int64_t Bytes(const ScaledMatrix& m) {
 int64_t Bytes(const Int4Matrix& m) { return m.Bytes(); }
 int64_t Bytes(const TernaryMatrix& m) { return static_cast<int64_t>(m.t2.size()); }
 
+InputRounding::Code InputCodeOf(const LinearMatrix& linear) {
+  const auto* matrix = std::get_if<ScaledMatrix>(&linear);
+  return matrix == nullptr ? InputRounding::Code::kNone : matrix->input.code;
+}
+
 void CheckInputRounding(const ModelWeights& weights) {
   using Code = InputRounding::Code;
-  bool asked = false;
   for (const LayerWeights& layer : weights.layers) {
     for (const LinearPlace& place : kLinears) {
-      const auto* matrix = std::get_if<ScaledMatrix>(&(layer.*place.member));
-      const Code code = matrix == nullptr ? Code::kNone : matrix->input.code;
+      const Code code = InputCodeOf(layer.*place.member);
       TERN_CHECK_INPUT(
           code != Code::kOther, weights.source, ": ", place.part,
           " wants inputs rounded in a way that is not done here, or groups of layers with equal "
           "weights differ in it; symmetric 8 bits, for a token, a group of columns, or by one "
           "scale, are. Leave --activations out");
-      asked = asked || code != Code::kNone;
     }
   }
   TERN_CHECK_INPUT(
-      asked, weights.source,
+      AsksForRoundedInputs(weights), weights.source,
       " does not ask for rounded activations (input_activations of a folder of INT8 or FP8 "
       "weights); leave --activations folder out");
 }
@@ -226,6 +228,13 @@ void DecodeToFloat(ModelWeights* weights) {
       if (!std::holds_alternative<TernaryMatrix>(matrix)) decode(&matrix);
     }
   }
+}
+
+bool AsksForRoundedInputs(const ModelWeights& weights) {
+  for (const LayerWeights& layer : weights.layers)
+    for (const LinearPlace& place : kLinears)
+      if (InputCodeOf(layer.*place.member) != InputRounding::Code::kNone) return true;
+  return false;
 }
 
 void SetActivations(CodeActivations activations, ModelWeights* weights) {

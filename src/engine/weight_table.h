@@ -40,6 +40,9 @@ void DecodeToFloat(ModelWeights* weights);
 // layer asks for rounded inputs, or one for what is not done here.
 void SetActivations(CodeActivations activations, ModelWeights* weights);
 
+// Whether a folder of INT8 or FP8 weights wants any layer's inputs rounded.
+bool AsksForRoundedInputs(const ModelWeights& weights);
+
 // Bytes of weights that decoding one token reads: every matrix and the head once, as they lie in
 // memory.
 int64_t BytesPerToken(const ModelWeights& weights);

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "engine/generate.h"
 #include "engine/model_source.h"
+#include "engine/weight_table.h"
 #include "job/quantize_stage.h"
 #include "job/stages.h"
 #include "job/start.h"
@@ -90,7 +91,7 @@ void VerifyExports(Context& context, const recipe::ExportStage& exported,
     engine::ModelWeights weights = engine::LoadModel(ExportPath(context, format));
     const transfer::WeightReport w = transfer::CompareWeights(decoder, weights, format);
     transfer::CompareTokenizers(&context.Tokenizer(), weights);
-    const double bound = transfer::MaxMeanKl(decoder.config(), format);
+    const double bound = transfer::MaxMeanKl(decoder, format);
     const transfer::LogitsReport l = transfer::CompareLogits(
         decoder, std::move(weights), tokens, static_cast<int>(context.recipe().threads), bound);
     LogInfo("verified ", format, ": ", w.codes, " ternary weights and ", w.floats,
@@ -145,7 +146,11 @@ nlohmann::json RunStage(Context& context, const recipe::GenerateStage& stage) {
                                ? ExportPath(context, exported->formats.front())
                                : QuantizedPath(context, *recipe::StageBefore<recipe::QuantizeStage>(
                                                             context.recipe(), stage.id));
-  const engine::Engine engine(engine::LoadModel(path), static_cast<int>(context.recipe().threads));
+  engine::ModelWeights weights = engine::LoadModel(path);
+  // An export runs as it was trained.
+  if (exported != nullptr && engine::AsksForRoundedInputs(weights))
+    engine::SetActivations(engine::CodeActivations::kFolder, &weights);
+  const engine::Engine engine(std::move(weights), static_cast<int>(context.recipe().threads));
   engine::GenerateOptions options;
   options.max_tokens = stage.tokens;
   options.sampling = {stage.temperature, stage.top_k, stage.top_p,

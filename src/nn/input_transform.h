@@ -1,6 +1,8 @@
 // What is done to the inputs of a linear layer before its product: rotation by a Hadamard transform
 // (BitNet v2, arXiv 2504.18415) and quantization a token (int8 as BitLinear, int4 as BitNet a4.8,
-// arXiv 2411.04965). Gradients: rotated back, straight through the quantizer, clipped or not.
+// arXiv 2411.04965; int8 and FP8 as compressed-tensors' dynamic input_activations,
+// kernels/round_inputs, in dense layers alone). Gradients: rotated back, straight through the
+// quantizer, clipped or not.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -9,7 +11,7 @@
 
 namespace tern::nn {
 
-enum class InputCodes { kNone, kInt8, kInt4Absmean, kInt4Absmax };
+enum class InputCodes { kNone, kInt8, kInt4Absmean, kInt4Absmax, kInt8Dynamic, kFp8Dynamic };
 
 struct InputTransform {
   InputCodes codes = InputCodes::kNone;
@@ -17,7 +19,8 @@ struct InputTransform {
   bool operator==(const InputTransform&) const = default;
 };
 
-// Codes and scales of rows, fp32 [M, K], contiguous; kNone: int8. No gradients.
+// Codes and scales of rows, fp32 [M, K], contiguous; kNone: int8. No gradients. REQUIRES: not
+// kInt8Dynamic or kFp8Dynamic, which have no integer product here.
 quant::Int8Rows EncodeInputs(const at::Tensor& x_MK, InputCodes codes);
 
 // x_MK H (quant/hadamard.h) with its gradient, dy H.

@@ -52,10 +52,14 @@ void CheckBitLinear(const recipe::QuantizeRule& rule, const std::string& at) {
                              ", and model.linear is bitlinear, which quantizes every linear layer "
                              "itself; want none, or model.linear: dense"));
   }
-  if (rule.inputs != recipe::InputQuantizer::kInt8) return;
-  throw RecipeError(StrCat(at,
-                           ".inputs: found int8, which is what model.linear: bitlinear does; "
-                           "want none, int4_absmean or int4_absmax"));
+  using recipe::InputQuantizer;
+  const bool dynamic =
+      rule.inputs == InputQuantizer::kInt8Dynamic || rule.inputs == InputQuantizer::kFp8Dynamic;
+  if (rule.inputs != InputQuantizer::kInt8 && !dynamic) return;
+  throw RecipeError(StrCat(at, ".inputs: found ", NameOf(rule.inputs),
+                           dynamic ? ", whose products are not those of model.linear: bitlinear"
+                                   : ", which is what model.linear: bitlinear does",
+                           "; want none, int4_absmean or int4_absmax"));
 }
 
 bool DoesNothing(const recipe::QuantizeRule& rule) {
@@ -105,6 +109,12 @@ std::map<std::string, nn::InputTransform> InputsOf(const LayerRules& rules) {
         break;
       case recipe::InputQuantizer::kInt4Absmax:
         transform.codes = nn::InputCodes::kInt4Absmax;
+        break;
+      case recipe::InputQuantizer::kInt8Dynamic:
+        transform.codes = nn::InputCodes::kInt8Dynamic;
+        break;
+      case recipe::InputQuantizer::kFp8Dynamic:
+        transform.codes = nn::InputCodes::kFp8Dynamic;
         break;
     }
     if (transform != nn::InputTransform{}) inputs.emplace(name, transform);

@@ -110,13 +110,11 @@ bool Quantizes(const TrainStage& stage) {
       [](const QuantizeRule& rule) { return rule.weights != WeightQuantizer::kNone; });
 }
 
-// The first rule that does something to its layers' inputs.
-const QuantizeRule* TransformsInputs(const TrainStage& stage) {
-  const auto& rules = stage.quantize.rules;
-  const auto found = std::find_if(rules.begin(), rules.end(), [](const QuantizeRule& rule) {
-    return rule.inputs != InputQuantizer::kNone || rule.hadamard;
-  });
-  return found == rules.end() ? nullptr : &*found;
+bool TransformsInputs(const TrainStage& stage) {
+  return std::any_of(stage.quantize.rules.begin(), stage.quantize.rules.end(),
+                     [](const QuantizeRule& rule) {
+                       return rule.inputs != InputQuantizer::kNone || rule.hadamard;
+                     });
 }
 
 void CheckPacked(const ExportStage& exported, const TrainStage& stage, std::string_view format) {
@@ -137,21 +135,66 @@ void CheckPacked(const ExportStage& exported, const TrainStage& stage, std::stri
   }
 }
 
-// No format says of a layer that its inputs are to be rotated or quantized, but for int8 of
-// BitLinear, and a program that reads the file would run it with other numbers.
-void CheckInputsHeld(const ExportStage& exported, const TrainStage& stage) {
-  const QuantizeRule* rule = TransformsInputs(stage);
-  if (rule == nullptr || exported.formats.empty()) return;
-  const bool codes = rule->inputs != InputQuantizer::kNone;
-  throw RecipeError(StrCat(
-      exported.id, ".formats: ", exported.formats.front(), " cannot hold ",
-      codes ? StrCat("inputs: ", InputQuantizerNames()[static_cast<size_t>(rule->inputs)]) : "",
-      codes && rule->hadamard ? " and " : "", rule->hadamard ? "hadamard: true" : "", " of ",
-      stage.id, ".quantize.rules.", rule->name,
-      ": no format here has a place for what is done to a layer's inputs, so another program would "
-      "compute other numbers; want ",
-      codes ? "inputs: none" : "", codes && rule->hadamard ? " and " : "",
-      rule->hadamard ? "hadamard: false" : "", ", or no export"));
+// Whether `format` says of the rule's layers what was done to their inputs: compressed-tensors'
+// input_activations do, dynamic ones of a token, beside weights of 8 bits of the same kind with a
+// scale a row or matrix, which are what engines multiply in 8 bits.
+bool HoldsInputs(std::string_view format, const QuantizeRule& rule) {
+  if (rule.hadamard) return false;
+  if (rule.inputs == InputQuantizer::kNone) return true;
+  if (format != kPackedFormat) return false;
+  switch (rule.weights) {
+    case WeightQuantizer::kInt8:
+      return rule.inputs == InputQuantizer::kInt8Dynamic && rule.group == 0 && rule.symmetric;
+    case WeightQuantizer::kLsq8:
+      return rule.inputs == InputQuantizer::kInt8Dynamic;
+    case WeightQuantizer::kFp8:
+    case WeightQuantizer::kFp8Tensor:
+      return rule.inputs == InputQuantizer::kFp8Dynamic;
+    default:
+      return false;
+  }
+}
+
+std::string InputsOf(const QuantizeRule& rule) {
+  const bool codes = rule.inputs != InputQuantizer::kNone;
+  return StrCat(
+      codes ? StrCat("inputs: ", InputQuantizerNames()[static_cast<size_t>(rule.inputs)]) : "",
+      codes && rule.hadamard ? " and " : "", rule.hadamard ? "hadamard: true" : "");
+}
+
+// A program that reads a file which does not say it would run its layers with other numbers.
+void CheckInputsHeld(const ExportStage& exported, const TrainStage& stage,
+                     const std::string& format) {
+  for (const QuantizeRule& rule : stage.quantize.rules) {
+    if (HoldsInputs(format, rule)) continue;
+    const bool codes = rule.inputs != InputQuantizer::kNone;
+    throw RecipeError(StrCat(
+        exported.id, ".formats: ", format, " cannot hold ", InputsOf(rule), " of ", stage.id,
+        ".quantize.rules.", rule.name, " (weights: ", NameOf(rule), ", group: ", rule.group,
+        "): another program would compute other numbers than were trained; ", kPackedFormat,
+        " alone has a place for inputs, int8_dynamic of weights: int8 with group: 0 or lsq8, and "
+        "fp8_dynamic of fp8 or fp8_tensor; want that, ",
+        codes ? "inputs: none" : "", codes && rule.hadamard ? " and " : "",
+        rule.hadamard ? "hadamard: false" : "", ", or no export"));
+  }
+}
+
+// FP8 layers are stored alike whether their inputs are rounded or not, and which of them are is
+// then a matter of names, which this program's readers do not go by (docs/formats).
+void CheckInputsDiffer(const ExportStage& exported, const TrainStage& stage) {
+  const QuantizeRule* first[2] = {};  // Of fp8, fp8_tensor
+  for (const QuantizeRule& rule : stage.quantize.rules) {
+    const bool tensor = rule.weights == WeightQuantizer::kFp8Tensor;
+    if (!tensor && rule.weights != WeightQuantizer::kFp8) continue;
+    const QuantizeRule*& other = first[tensor ? 1 : 0];
+    if (other == nullptr) other = &rule;
+    if (other->inputs == rule.inputs) continue;
+    throw RecipeError(StrCat(exported.id, ".formats: ", kPackedFormat, " with ", stage.id,
+                             ".quantize.rules.", other->name, " and ", rule.name,
+                             ", of the same weights: ", NameOf(rule),
+                             " with inputs and without, which could not be told apart when it is "
+                             "read; want inputs: fp8_dynamic in both or none"));
+  }
 }
 
 void CheckExports(const Recipe& recipe, const TrainStage& stage) {
@@ -160,8 +203,9 @@ void CheckExports(const Recipe& recipe, const TrainStage& stage) {
     if (exported == nullptr) continue;
     const auto* trained = StageBefore<TrainStage>(recipe, exported->id);
     if (trained == nullptr || trained->id != stage.id) continue;
-    CheckInputsHeld(*exported, stage);
     for (const std::string& format : exported->formats) {
+      CheckInputsHeld(*exported, stage, format);
+      if (format == kPackedFormat) CheckInputsDiffer(*exported, stage);
       if (HoldsTrainedCodes(format)) CheckPacked(*exported, stage, format);
       if (HoldsTrainedCodes(format) || Has(kExactFormats, format) || !Quantizes(stage)) continue;
       throw RecipeError(StrCat(exported->id, ".formats: ", format, " would round what ", stage.id,
@@ -210,7 +254,7 @@ void CheckQuantize(const Recipe& recipe, const TrainStage& stage) {
                ", and no quantize.rules learn a scale; want 1, or weights: lsq8, lsq4, "
                "lsq3, seq2, seq_ternary or sign"));
   }
-  const bool quantizes = Quantizes(stage) || TransformsInputs(stage) != nullptr;
+  const bool quantizes = Quantizes(stage) || TransformsInputs(stage);
   if (q.warmup_steps > 0 && !quantizes && recipe.model.linear != LinearKind::kBitLinear) {
     throw RecipeError(StrCat(at, "warmup_steps = ", q.warmup_steps,
                              ", and nothing is quantized; want rules, or model.linear: bitlinear"));

@@ -213,7 +213,7 @@ std::span<const char* const> InputQuantizerNames();
 enum class Rounding { kNearest, kStochastic };
 // Of integers: found in each step from the weights, or those of the model it starts from.
 enum class ScaleSource { kWeights, kStart };
-enum class InputQuantizer { kNone, kInt8, kInt4Absmean, kInt4Absmax };
+enum class InputQuantizer { kNone, kInt8, kInt4Absmean, kInt4Absmax, kInt8Dynamic, kFp8Dynamic };
 
 struct QuantizeRule {
   std::string name;                         // Its key under quantize.rules

@@ -27,8 +27,9 @@ constexpr const char* kWeightQuantizers[] = {"none",
                                              "seq_ternary",
                                              "sign"};
 static_assert(std::size(kWeightQuantizers) == static_cast<size_t>(WeightQuantizer::kSign) + 1);
-constexpr const char* kInputQuantizers[] = {"none", "int8", "int4_absmean", "int4_absmax"};
-static_assert(std::size(kInputQuantizers) == static_cast<size_t>(InputQuantizer::kInt4Absmax) + 1);
+constexpr const char* kInputQuantizers[] = {"none",        "int8",         "int4_absmean",
+                                            "int4_absmax", "int8_dynamic", "fp8_dynamic"};
+static_assert(std::size(kInputQuantizers) == static_cast<size_t>(InputQuantizer::kFp8Dynamic) + 1);
 constexpr const char* kScaleSources[] = {"weights", "start"};
 constexpr const char* kRoundings[] = {"nearest", "stochastic"};
 constexpr const char* kWarmups[] = {"linear", "exponential", "sigmoid"};
@@ -54,10 +55,10 @@ void DescribeRule(FieldVisitor& v, QuantizeRule& r) {
       v, "rounding", r.rounding, kRoundings,
       {"stochastic: in training a weight goes to the level below or above at random, so that its "
        "mean is the weight; what is evaluated and shipped is rounded to the nearest"});
-  Choice(
-      v, "inputs", r.inputs, kInputQuantizers,
-      {"Quantizer of the layers' inputs, a scale a token; int4_absmean is BitNet a4.8's. No export "
-       "format holds one"});
+  Choice(v, "inputs", r.inputs, kInputQuantizers,
+         {"Quantizer of the layers' inputs, a scale a token. int8_dynamic and fp8_dynamic are "
+          "compressed-tensors' own, which hf/compressed_tensors holds beside int8 and fp8 weights; "
+          "int8 is BitLinear's, int4_absmean BitNet a4.8's, and no export format holds these"});
   v.Flag("hadamard", r.hadamard,
          {"Rotate the layers' inputs by a Hadamard transform before they are quantized, and the "
           "weights at the start (BitNet v2: o_proj, down_proj). No export format holds it"});

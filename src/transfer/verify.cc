@@ -79,6 +79,26 @@ void CompareFloats(const std::string& name, const at::Tensor& want, const std::v
   }
 }
 
+// What a file of a matrix with these inputs asks of whoever runs it.
+engine::InputRounding RoundingOf(const model::Decoder& decoder, const std::string& name) {
+  using Code = engine::InputRounding::Code;
+  const auto found = decoder.inputs().find(name);
+  if (found == decoder.inputs().end()) return {};
+  const nn::InputTransform& inputs = found->second;
+  if (!inputs.hadamard && inputs.codes == nn::InputCodes::kInt8Dynamic) return {Code::kInt8, 0, 0};
+  if (!inputs.hadamard && inputs.codes == nn::InputCodes::kFp8Dynamic)
+    return {Code::kFp8E4m3, 0, 0};
+  return {Code::kOther, 0, 0};  // No format has it
+}
+
+void CompareInputs(const model::Decoder& decoder, const std::string& name,
+                   const engine::LinearMatrix& matrix) {
+  const auto* scaled = std::get_if<engine::ScaledMatrix>(&matrix);
+  const engine::InputRounding found = scaled != nullptr ? scaled->input : engine::InputRounding{};
+  if (found == RoundingOf(decoder, name)) return;
+  Differs(name, "the file asks for another rounding of its inputs than was trained");
+}
+
 // Of the dense matrices of a format, and of everything in a folder.
 Tolerance FloatRounding(const std::string& format) {
   if (format.ends_with("/bf16")) return {kBf16Rounding, kFp16Floor};
@@ -166,6 +186,7 @@ WeightReport CompareWeights(const model::Decoder& decoder, const engine::ModelWe
     }
     if (decoder.config().linear == LinearKind::kBitLinear)
       Differs(name, "the file holds a dense matrix");
+    CompareInputs(decoder, name, matrix);
     CompareFloats(name, parameter.value, engine::ValuesOf(matrix), FloatRounding(format));
     report.floats += parameter.spec.Count();
   }
@@ -200,8 +221,16 @@ void CompareTokenizers(const text::Tokenizer* tokenizer, const engine::ModelWeig
     Differs("the tokenizer", StrCat(rules(found), "; want ", rules(want)));
 }
 
-double MaxMeanKl(const ModelConfig& config, const std::string& format) {
-  const bool exact = config.linear != LinearKind::kBitLinear && FloatRounding(format).relative == 0;
+namespace {
+
+bool RoundsInputs(const model::Decoder& decoder) {
+  return decoder.config().linear == LinearKind::kBitLinear || !decoder.inputs().empty();
+}
+
+}  // namespace
+
+double MaxMeanKl(const model::Decoder& decoder, const std::string& format) {
+  const bool exact = !RoundsInputs(decoder) && FloatRounding(format).relative == 0;
   return exact ? kMaxMeanKlExact : kMaxMeanKl;
 }
 
@@ -228,10 +257,13 @@ LogitsReport CompareLogits(const model::Decoder& decoder, engine::ModelWeights w
   input.tokens_BT = at::empty({1, count}, at::kLong);
   for (int64_t i = 0; i < count; ++i)
     input.tokens_BT.mutable_data_ptr<int64_t>()[i] = tokens[static_cast<size_t>(i)];
+  copy = copy.WithInputs(decoder.inputs());
   const at::Tensor ours_TV = copy.Logits(input, {});
   // How the engine rounds activations for small codes (docs/adr/0004) is no matter of the file.
   if (decoder.config().linear != LinearKind::kBitLinear)
-    engine::SetActivations(engine::CodeActivations::kFloat, &weights);
+    engine::SetActivations(decoder.inputs().empty() ? engine::CodeActivations::kFloat
+                                                    : engine::CodeActivations::kFolder,
+                           &weights);
   const engine::Engine engine(std::move(weights), num_threads);
   std::vector<float> theirs = engine::Session(engine, count).Append(tokens, engine::LogitsOf::kAll);
   const at::Tensor theirs_TV = at::from_blob(theirs.data(), {count, v}, at::kFloat);
@@ -245,7 +277,7 @@ LogitsReport CompareLogits(const model::Decoder& decoder, engine::ModelWeights w
   report.top1_agreement =
       (ours_TV.argmax(1) == theirs_TV.argmax(1)).to(at::kDouble).mean().item<double>();
   report.bound_mean_kl = max_mean_kl;
-  if (report.mean_kl > max_mean_kl && copy.config().linear == LinearKind::kBitLinear) {
+  if (report.mean_kl > max_mean_kl && RoundsInputs(copy)) {
     report.bound_mean_kl = std::max(max_mean_kl, kLastBits * KlOfLastBits(copy, input, ours_TV));
     LogInfo("last bits decide in this model: its logits are held to a mean KL of ",
             report.bound_mean_kl, ", ", kLastBits, " times what they do to its own forward");

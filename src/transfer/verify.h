@@ -21,7 +21,8 @@ struct WeightReport {
       0;  // Norms, embedding, head, dense matrices: values that round-trip through their type
 };
 
-// Throws NumericError that names the first tensor, element, found and wanted value.
+// Throws NumericError that names the first tensor, element, found and wanted value, or a matrix
+// whose inputs the file does not want as the decoder has them.
 // `stored_inverse`: the file holds 1/beta (hf/bitnet), whose inverse is beta within one rounding.
 WeightReport CompareWeights(const model::Decoder& decoder, const engine::ModelWeights& weights,
                             const std::string& format);
@@ -54,11 +55,12 @@ inline constexpr double kLastBits = 4;
 // Of dense models whose matrices the format holds exactly there is no such boundary, only the order
 // of sums: measured 1e-13 to 4e-13 on small models.
 inline constexpr double kMaxMeanKlExact = 1e-6;
-double MaxMeanKl(const ModelConfig& config, const std::string& format);
+// Dense models whose inputs were trained rounded (quantize.rules) are as ternary ones.
+double MaxMeanKl(const model::Decoder& decoder, const std::string& format);
 
 // Logits of `tokens` by the trainer's forward in fp32, with the file's own embedding and head
-// values, and by the engine. Throws NumericError above max_mean_kl and, of ternary models, what the
-// last bits do.
+// values, and by the engine, which rounds inputs as the file asks where the decoder does. Throws
+// NumericError above max_mean_kl and, of models with rounded inputs, what the last bits do.
 LogitsReport CompareLogits(const model::Decoder& decoder, engine::ModelWeights weights,
                            const std::vector<int32_t>& tokens, int num_threads,
                            double max_mean_kl = kMaxMeanKl);

@@ -8,60 +8,19 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "arch/format_names.h"
 #include "base/error.h"
 #include "checkpoint/checkpoint.h"
 #include "job/run_table.h"
 #include "metrics/metrics_log.h"
 #include "model/checkpoint_io.h"
-#include "ptq/packed_export.h"
-#include "ptq/traps.h"
 #include "qat/quantized_model.h"
-#include "tests/job/dense_run.h"
+#include "tests/job/qat_run.h"
 #include "transfer/import.h"
 
 namespace tern::job {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr const char* kTuned = R"(name: small
-model: {from: MODEL}
-teacher: {from: MODEL}
-data: {files: [TEXTS/*.txt], validation_fraction: 0.2}
-stages:
-  - train: {steps: 10, tokens_per_step: 256, sequence_length: 32, precision: fp32, eval_tokens: 0,
-            eval_every: 0, checkpoint_every: 2, optimizer: {weight_decay: 0},
-            schedule: {kind: constant, peak_lr: 1.0e-3},
-            losses: {cross_entropy: {weight: 0}, forward_kl: {weight: 1}}}
-  - eval: {perplexity: {split: validation}}
-  - export: {formats: [hf/f32]}
-  - verify: {tokens: 16}
-)";
-
-class QatTest : public ::testing::Test {
- protected:
-  static std::string Tuned() {
-    std::string yaml = kTuned;
-    for (size_t at; (at = yaml.find("MODEL")) != std::string::npos;)
-      yaml.replace(at, 5, DenseModel());
-    return yaml;
-  }
-  static void Run(const SmallRun& run, const std::vector<std::string>& overrides) {
-    RunRecipe(run.Load(overrides), {run.runs(), "", ""});
-  }
-  static std::string Refused(const std::vector<std::string>& overrides) {
-    const SmallRun run(Tuned());
-    try {
-      Run(run, overrides);
-    } catch (const RecipeError& error) {
-      EXPECT_FALSE(fs::exists(run.runs()));  // Before anything is made
-      return error.what();
-    }
-    ADD_FAILURE() << "not refused";
-    return "";
-  }
-};
 
 // The export holds the quantized values: the file's matrices are their own quantization. Distinct
 // values of a group of 32 are at most 16 at 4 bits.
@@ -358,71 +317,6 @@ TEST_F(QatTest, RefusesToFreezeWhatWouldNotTrain) {
                 .find("found block beside freeze"),
             std::string::npos);
 }
-
-// Every quantizer whose levels a packed format has, ships as the codes and scales of the training:
-// the re-read matrices are the trainer's, so logits differ by the order of sums alone.
-class PackedExportTest : public QatTest, public ::testing::WithParamInterface<const char*> {
- protected:
-  // `file`: below exports/small-, the one that `weights` are in: a part of it, or itself.
-  static void ExpectShipsTheCodes(const SmallRun& run, const std::string& format,
-                                  const std::string& file, const std::string& weights) {
-    Run(run, {std::string("train.quantize.rules=") + GetParam(), "train.steps=4",
-              StrCat("export.formats=[", format, ", hf/f32]")});
-    const nlohmann::json files = run.Result("verify")["files"];
-    EXPECT_EQ(files[0]["bound_mean_kl"], 1e-6);
-    EXPECT_LT(files[0]["mean_kl"].get<double>(), 1e-6);
-    const std::string path = run.Path("exports/small-" + file);
-    const auto packed = transfer::OpenDecoder(path);
-    const auto exact = transfer::OpenDecoder(run.Path("exports/small-hf-f32"));
-    for (const model::Parameter& parameter : exact.decoder.parameters()) {
-      if (parameter.spec.role == ParameterRole::kEmbedding) continue;  // BF16, F16
-      EXPECT_TRUE(at::equal(packed.decoder.Get(parameter.spec.name), parameter.value))
-          << parameter.spec.name;
-    }
-    EXPECT_LT(fs::file_size(path + weights),
-              fs::file_size(run.Path("exports/small-hf-f32/model.safetensors")) / 2);
-    ptq::CheckTraps(path);  // Such as global scales that engines fuse
-  }
-};
-
-TEST_P(PackedExportTest, ShipsTheCodesOfTheTraining) {
-  ExpectShipsTheCodes(SmallRun(Tuned()), "hf/compressed_tensors", "hf-compressed_tensors",
-                      "/model.safetensors");
-}
-
-INSTANTIATE_TEST_SUITE_P(
-    Rules, PackedExportTest,
-    ::testing::Values("{a: {weights: int8, group: 0}}", "{a: {weights: int4, group: 32}}",
-                      "{a: {weights: int4, group: 64, symmetric: false}}",
-                      "{a: {weights: int3, group: 32, symmetric: false}}",
-                      "{a: {weights: int2, group: 16}}", "{a: {weights: fp8}}",
-                      "{a: {weights: fp8_block}}", "{a: {weights: fp8_tensor}}",
-                      "{a: {weights: nvfp4}}", "{a: {weights: mxfp4}}", "{a: {weights: lsq8}}",
-                      "{a: {weights: lsq4}}", "{a: {weights: lsq3}}", "{a: {weights: seq2}}",
-                      "{a: {weights: sign}}",
-                      // Groups that only their scales tell apart, and layers without a rule.
-                      "{a: {weights: int3, group: 32}, b: {layers: [o_proj], weights: lsq3}, c: "
-                      "{layers: [q_proj], weights: int3, group: 32, symmetric: false}}",
-                      "{a: {weights: nvfp4}, b: {layers: [down_proj], weights: mxfp4}, c: {layers: "
-                      "[q_proj], weights: fp8}, d: {layers: [k_proj], weights: none}}",
-                      "{a: {weights: int4, group: 32}, b: {layers: [down_proj], weights: lsq4}}"));
-
-class PackedGgufTest : public PackedExportTest {};
-
-// llama.cpp's blocks hold the codes of the training, and no other format claims them.
-TEST_P(PackedGgufTest, ShipsTheCodesOfTheTraining) {
-  const SmallRun run(Tuned());
-  ExpectShipsTheCodes(run, "gguf/quantized", "quantized.gguf", "");
-  const checkpoint::CheckpointReader reader(run.Path("train/step-00000004"));
-  EXPECT_THROW(ptq::ExportPacked(reader, qat::LoadShipped(reader), {},
-                                 {std::string(kPackedFormat), "", "other"}, run.Path("other")),
-               RecipeError);
-}
-
-INSTANTIATE_TEST_SUITE_P(Rules, PackedGgufTest,
-                         ::testing::Values("{a: {weights: q4_0}}", "{a: {weights: q8_0}}",
-                                           "{a: {weights: q4_0}, b: {layers: [down_proj], weights: "
-                                           "q8_0}, c: {layers: [k_proj], weights: none}}"));
 
 TEST_F(QatTest, RefusesBeforeTraining) {
   const std::string body = "train.quantize.rules={body: {weights: int4, group: 32}}";

@@ -6,6 +6,8 @@
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include "base/parallel.h"
+#include "kernels/round_inputs/round_inputs.h"
 #include "nn/bit_linear.h"
 #include "quant/hadamard.h"
 
@@ -47,6 +49,35 @@ TEST(TransformInputsTest, StraightThroughTheQuantizer) {
   }
   const at::Tensor x = Random({2, 64}, 3);
   EXPECT_TRUE(TransformInputs(x, {}, 1).is_same(x));  // Nothing to do
+}
+
+// The values are the shared function's of trainer and engine, with the gradient straight through.
+TEST(TransformInputsTest, DynamicInputsAreThoseOfAFile) {
+  const at::Tensor c = Random({6, 60}, 2);
+  for (const bool fp8 : {false, true}) {
+    const InputTransform transform{fp8 ? InputCodes::kFp8Dynamic : InputCodes::kInt8Dynamic};
+    at::Tensor x = Random({6, 60}, 1, 3.0);
+    x[2].zero_();
+    at::Tensor want = at::empty_like(x);
+    kernels::RoundInputsArgs args;
+    args.x = x.const_data_ptr<float>();
+    args.out = want.mutable_data_ptr<float>();
+    args.m = 6;
+    args.k = 60;
+    args.fp8 = fp8;
+    kernels::RoundInputs(args, SerialFor);
+    x.set_requires_grad(true);
+    const at::Tensor y = TransformInputs(x, transform, 1);
+    EXPECT_TRUE(at::equal(y, want));
+    EXPECT_GT((y - x).abs().max().item<float>(), 0.001f);  // Rounded at all
+    torch::autograd::backward({y}, {c});
+    EXPECT_TRUE(at::equal(x.grad(), c));
+    // Half a step of int8; half a unit of four bits, or of the least number, of FP8.
+    const at::Tensor scale = x.detach().abs().amax(1, true) / (fp8 ? 448 : 127.5);
+    const at::Tensor limit =
+        fp8 ? at::maximum(x.detach().abs() * 0x1p-4, scale * 0x1p-10) : scale / 2;
+    EXPECT_TRUE(((y - x).abs() <= limit * (1 + 1e-5)).all().item<bool>());
+  }
 }
 
 // y = acc (beta gamma / 127) of integers, exactly; dX = dY (beta Wq) H, dW = dY^T x^.

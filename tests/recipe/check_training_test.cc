@@ -73,7 +73,7 @@ TEST(CheckTest, AFormatIsExportedOnce) {
       {"again.formats", "is exported twice"});
 }
 
-// Whatever the format: none says what is done to inputs.
+// Whatever the format: none says so of these.
 TEST(CheckTest, NoExportHoldsTransformedInputs) {
   for (const char* format : {"hf/f32", "gguf/f32", "hf/compressed_tensors"}) {
     for (const bool hadamard : {false, true}) {
@@ -88,13 +88,72 @@ TEST(CheckTest, NoExportHoldsTransformedInputs) {
             if (!hadamard) Train(r).quantize.rules[0].inputs = InputQuantizer::kInt4Absmean;
           },
           {format, "cannot hold", hadamard ? "hadamard: true" : "inputs: int4_absmean",
-           "train.quantize.rules.body", "no format here"});
+           "train.quantize.rules.body", "hf/compressed_tensors alone has a place"});
     }
   }
   Recipe trained = Good();
   Quantize(trained, WeightQuantizer::kInt4);
   Train(trained).quantize.rules[0].hadamard = true;
   EXPECT_EQ(Refusal(trained), "") << "without an export there is nothing to hold";
+}
+
+// A dense recipe of one rule that exports `format`.
+void ShipsInputs(Recipe& r, WeightQuantizer weights, InputQuantizer inputs, const char* format) {
+  const Stage exported = r.stages[2];
+  Quantize(r, weights);
+  r.model.sub_norms = false;
+  r.stages.push_back(exported);
+  std::get<ExportStage>(r.stages[2]).formats = {format};
+  Train(r).quantize.rules[0].inputs = inputs;
+}
+
+// compressed-tensors says which inputs are rounded to 8 bits, beside 8-bit weights of the same
+// kind in whole rows or matrices.
+TEST(CheckTest, InputsOfEightBitsAreHeldBesideTheirWeights) {
+  using enum InputQuantizer;
+  constexpr const char* kFolder = "hf/compressed_tensors";
+  const auto refusal = [&](WeightQuantizer weights, InputQuantizer inputs, const char* format,
+                           int64_t group = 64) {
+    Recipe r = Good();
+    ShipsInputs(r, weights, inputs, format);
+    Train(r).quantize.rules[0].group = group;
+    return Refusal(r);
+  };
+  EXPECT_EQ(refusal(WeightQuantizer::kInt8, kInt8Dynamic, kFolder, 0), "");
+  EXPECT_EQ(refusal(WeightQuantizer::kLsq8, kInt8Dynamic, kFolder), "");
+  EXPECT_EQ(refusal(WeightQuantizer::kFp8, kFp8Dynamic, kFolder), "");
+  EXPECT_EQ(refusal(WeightQuantizer::kFp8Tensor, kFp8Dynamic, kFolder), "");
+  for (const std::string& why : {refusal(WeightQuantizer::kInt8, kInt8Dynamic, kFolder, 32),
+                                 refusal(WeightQuantizer::kInt8, kFp8Dynamic, kFolder, 0),
+                                 refusal(WeightQuantizer::kInt8, kInt8, kFolder, 0),
+                                 refusal(WeightQuantizer::kInt4, kInt8Dynamic, kFolder, 0),
+                                 refusal(WeightQuantizer::kFp8, kInt8Dynamic, kFolder),
+                                 refusal(WeightQuantizer::kFp8Block, kFp8Dynamic, kFolder),
+                                 refusal(WeightQuantizer::kNone, kInt8Dynamic, kFolder),
+                                 refusal(WeightQuantizer::kQ8_0, kInt8Dynamic, "gguf/quantized"),
+                                 refusal(WeightQuantizer::kFp8, kFp8Dynamic, "hf/f32")})
+    EXPECT_NE(why.find("hf/compressed_tensors alone has a place"), std::string::npos) << why;
+}
+
+// FP8 layers are stored alike with and without rounded inputs.
+TEST(CheckTest, Fp8LayersOfOneFolderAgreeOnTheirInputs) {
+  const auto two = [](WeightQuantizer other, InputQuantizer inputs) {
+    return [=](Recipe& r) {
+      ShipsInputs(r, WeightQuantizer::kFp8, InputQuantizer::kFp8Dynamic, "hf/compressed_tensors");
+      QuantizeRule& rule = Train(r).quantize.rules.emplace_back();
+      rule.name = "down";
+      rule.layers = {"down_proj"};
+      rule.weights = other;
+      rule.inputs = inputs;
+    };
+  };
+  ExpectRefused(two(WeightQuantizer::kFp8, InputQuantizer::kNone),
+                {"rules.body and down", "could not be told apart", "in both or none"});
+  Recipe equal = Good(), tensor = Good();
+  two(WeightQuantizer::kFp8, InputQuantizer::kFp8Dynamic)(equal);
+  two(WeightQuantizer::kFp8Tensor, InputQuantizer::kNone)(tensor);
+  EXPECT_EQ(Refusal(equal), "");
+  EXPECT_EQ(Refusal(tensor), "");
 }
 
 void Teach(Recipe& r) {
