@@ -57,37 +57,44 @@ class Writing {
   Writing(const model::Decoder& writer, const data::Batch& batch,
           const std::vector<int64_t>& prompts, const WriteOptions& options)
       : writer_(writer),
-        batch_(batch),
-        prompts_(prompts),
         options_(options),
+        rows_(options.rows > 0 ? options.rows : batch.batch),
+        tokens_(batch.tokens),
+        first_number_(options.step * batch.batch + options.first_row),
+        shortest_(batch.tokens),
         stream_(options.seed, options.stream),
-        next_(static_cast<size_t>(batch.batch)) {
-    out_.batch = batch.batch;
-    out_.tokens = batch.tokens;
-    out_.inputs = batch.inputs;
-    out_.targets.assign(batch.inputs.size(), -1);
-    for (int64_t row = 0; row < batch.batch; ++row) {
-      const int64_t prompt = prompts[static_cast<size_t>(row)];
-      TERN_CHECK(prompt >= 0 && prompt <= batch.tokens, prompt, " of ", batch.tokens);
-      const int64_t most = options.tokens > 0 ? options.tokens : batch.tokens;
-      ends_.push_back(prompt == 0 ? 0 : std::min(prompt + most, batch.tokens + 1));
-      const auto end = out_.inputs.begin() + (row + 1) * batch.tokens;
-      std::fill(end - batch.tokens + prompt, end, std::max(options.stop_token, 0));
+        next_(static_cast<size_t>(rows_)) {
+    TERN_CHECK(options.first_row >= 0 && options.first_row + rows_ <= batch.batch, "rows ",
+               options.first_row, " to ", options.first_row + rows_, " of ", batch.batch);
+    const int64_t begin = options.first_row * tokens_, count = rows_ * tokens_;
+    out_.batch = rows_;
+    out_.tokens = tokens_;
+    out_.inputs.assign(batch.inputs.begin() + begin, batch.inputs.begin() + begin + count);
+    out_.targets.assign(static_cast<size_t>(count), -1);
+    prompts_.assign(prompts.begin() + options.first_row,
+                    prompts.begin() + options.first_row + rows_);
+    for (const int64_t prompt : prompts) {
+      TERN_CHECK(prompt >= 0 && prompt <= tokens_, prompt, " of ", tokens_);
+      if (prompt > 0) shortest_ = std::min(shortest_, prompt);
+    }
+    for (int64_t row = 0; row < rows_; ++row) {
+      const int64_t prompt = prompts_[static_cast<size_t>(row)];
+      const int64_t most = options.tokens > 0 ? options.tokens : tokens_;
+      ends_.push_back(prompt == 0 ? 0 : std::min(prompt + most, tokens_ + 1));
+      const auto end = out_.inputs.begin() + (row + 1) * tokens_;
+      std::fill(end - tokens_ + prompt, end, std::max(options.stop_token, 0));
     }
   }
 
   data::Batch Run() {
     const at::NoGradGuard no_grad;
-    cache_.capacity = batch_.tokens;
-    int64_t first = batch_.tokens;  // What all rows have in common: the shortest prompt
-    for (size_t row = 0; row < prompts_.size(); ++row)
-      if (prompts_[row] > 0) first = std::min(first, prompts_[row]);
+    cache_.capacity = tokens_;
     if (std::all_of(prompts_.begin(), prompts_.end(), [](int64_t p) { return p == 0; }))
       return std::move(out_);
-    at::Tensor logits_BV = Forward(0, first);
-    for (int64_t at = first;; ++at) {
+    at::Tensor logits_BV = Forward(0, shortest_);
+    for (int64_t at = shortest_;; ++at) {
       const bool goes_on = Take(logits_BV, at);
-      if (!goes_on || at == batch_.tokens) break;
+      if (!goes_on || at == tokens_) break;
       logits_BV = Forward(at, 1);
     }
     return std::move(out_);
@@ -97,11 +104,11 @@ class Writing {
   // Logits behind input tokens [begin, begin + count) of every row.
   at::Tensor Forward(int64_t begin, int64_t count) {
     model::DecoderInput input;
-    input.tokens_BT = at::empty({batch_.batch, count}, at::kLong);
+    input.tokens_BT = at::empty({rows_, count}, at::kLong);
     auto* ids = input.tokens_BT.mutable_data_ptr<int64_t>();
-    for (int64_t row = 0; row < batch_.batch; ++row)
+    for (int64_t row = 0; row < rows_; ++row)
       for (int64_t i = 0; i < count; ++i)
-        ids[row * count + i] = out_.inputs[static_cast<size_t>(row * batch_.tokens + begin + i)];
+        ids[row * count + i] = out_.inputs[static_cast<size_t>(row * tokens_ + begin + i)];
     input.tokens_BT = input.tokens_BT.to(writer_.device());
     model::ForwardOptions forward;
     forward.compute = options_.compute;
@@ -110,7 +117,7 @@ class Writing {
     if (options_.quantized_share >= 1) forward.source = &codes_;
     const at::Tensor h_MD = writer_.Hidden(input, forward);
     const at::Tensor last_BD =
-        h_MD.view({batch_.batch, count, h_MD.size(1)}).select(1, count - 1).contiguous();
+        h_MD.view({rows_, count, h_MD.size(1)}).select(1, count - 1).contiguous();
     return nn::MatMul(last_BD, writer_.HeadWeight().detach().t(), options_.compute)
         .contiguous()
         .cpu();
@@ -125,18 +132,18 @@ class Writing {
                                 ": the model that writes continuations (losses.generated) gives "
                                 "logits that are not finite"));
     }
-    at::parallel_for(0, batch_.batch, 1, [&](int64_t begin, int64_t end) {
+    at::parallel_for(0, rows_, 1, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
         if (!Writes(row, at)) continue;
-        const uint64_t index = (static_cast<uint64_t>(options_.step * batch_.batch + row)) *
-                                   static_cast<uint64_t>(batch_.tokens + 1) +
-                               static_cast<uint64_t>(at);
+        const uint64_t index =
+            static_cast<uint64_t>(first_number_ + row) * static_cast<uint64_t>(tokens_ + 1) +
+            static_cast<uint64_t>(at);
         next_[static_cast<size_t>(row)] =
             Choose(logits + row * v, v, options_.temperature, stream_.Uniform53At(index));
       }
     });
     bool goes_on = false;
-    for (int64_t row = 0; row < batch_.batch; ++row) goes_on |= Put(row, at);
+    for (int64_t row = 0; row < rows_; ++row) goes_on |= Put(row, at);
     return goes_on;
   }
 
@@ -149,18 +156,20 @@ class Writing {
   bool Put(int64_t row, int64_t at) {
     const auto r = static_cast<size_t>(row);
     if (Writes(row, at)) {
-      const auto index = static_cast<size_t>(row * batch_.tokens + at);
+      const auto index = static_cast<size_t>(row * tokens_ + at);
       out_.targets[index - 1] = next_[r];
-      if (at < batch_.tokens) out_.inputs[index] = next_[r];
+      if (at < tokens_) out_.inputs[index] = next_[r];
       if (next_[r] == options_.stop_token) ends_[r] = at + 1;
     }
     return ends_[r] > at + 1;
   }
 
   const model::Decoder& writer_;
-  const data::Batch& batch_;
-  const std::vector<int64_t>& prompts_;
   const WriteOptions& options_;
+  const int64_t rows_, tokens_;
+  const int64_t first_number_;  // Of the first row, among the rows of all steps
+  int64_t shortest_;            // Prompt of the whole batch
+  std::vector<int64_t> prompts_;
   RandomStream stream_;
   std::vector<int32_t> next_;
   std::vector<int64_t> ends_;  // Of the sequences, prompt included; lowered by a stop token

@@ -4,7 +4,7 @@
 // distributions there, not through the choice. By the teacher (sequence-level distillation: Kim and
 // Rush, arXiv 1606.07947): the student learns what the teacher writes, by cross-entropy too.
 // Everything is a pure function of seed, step, row and position and of the writer's parameters, so
-// that a run that is resumed writes the same tokens.
+// that a run that is resumed writes the same tokens, and so do ranks that each write their rows.
 #pragma once
 
 #include <cstdint>
@@ -35,12 +35,16 @@ struct WriteOptions {
   std::string stream;       // Name of the random numbers
   uint64_t seed = 0;
   int64_t step = 0;
+  int64_t first_row = 0, rows = 0;  // Of the batch, those that are written; 0 rows: all
 };
 
 // The batch's prompts, continued by `writer`: rows are one document from position 0, targets are
-// the written tokens alone. prompts: tokens of each row that are kept, 1 to T; 0: the row has no
-// target. All rows are written at once, a token a pass, with keys and values kept: about T passes
-// of B rows over the writer's weights. Throws NumericError when its logits are not finite.
+// the written tokens alone. prompts: tokens of each row of the batch that are kept, 1 to T; 0: the
+// row has no target. The rows are written at once, a token a pass, with keys and values kept: about
+// T passes of them over the writer's weights, from the shortest prompt of the batch on, whichever
+// rows these are. Their tokens are those of a call for all rows (the last bits of a product may
+// differ with its number of rows, and with them a choice that they decide). Throws NumericError
+// when its logits are not finite.
 data::Batch Continue(const model::Decoder& writer, const data::Batch& batch,
                      const std::vector<int64_t>& prompts, const WriteOptions& options);
 

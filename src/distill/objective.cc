@@ -37,6 +37,24 @@ at::Tensor RowsThatCount(const at::Tensor& targets_M, bool all) {
   return all ? at::ones_like(targets_M, at::kFloat) : (targets_M >= 0).to(at::kFloat);
 }
 
+// The rows of all ranks, in their order.
+data::Batch OfAllRanks(data::Batch mine, const PassOptions& options) {
+  if (options.ranks == 1) return mine;
+  std::vector<double> ids(mine.inputs.begin(), mine.inputs.end());  // Exact
+  ids.insert(ids.end(), mine.targets.begin(), mine.targets.end());
+  data::Batch all;
+  all.batch = mine.batch * options.ranks;
+  all.tokens = mine.tokens;
+  for (const std::vector<double>& of_rank : options.gather_over_ranks(ids)) {
+    const auto targets = of_rank.begin() + static_cast<int64_t>(mine.inputs.size());
+    for (auto id = of_rank.begin(); id != targets; ++id)
+      all.inputs.push_back(static_cast<int32_t>(*id));
+    for (auto id = targets; id != of_rank.end(); ++id)
+      all.targets.push_back(static_cast<int32_t>(*id));
+  }
+  return all;
+}
+
 }  // namespace
 
 struct Objective::StepPlan {
@@ -339,21 +357,25 @@ void Objective::RunMicroBatches(const model::Decoder& student, const data::Batch
 }
 
 void Objective::SumOverRanks(const PassOptions& options, StepPlan* plan) const {
-  std::vector<double> numbers = plan->squares;
-  for (const LossValue& value : plan->values) numbers.push_back(value.value);
-  numbers = options.sum_over_ranks(numbers);
+  std::vector<double> mine = plan->squares;
+  for (const LossValue& value : plan->values) mine.push_back(value.value);
+  const auto all = options.gather_over_ranks(mine);
   const size_t count = plan->values.size();
   for (size_t i = 0; i < count; ++i) {
-    plan->squares[i] = numbers[i];
-    plan->values[i].value = numbers[count + i];
+    plan->squares[i] = plan->values[i].value = 0;
+    for (const std::vector<double>& of_rank : all) {
+      plan->squares[i] += of_rank[i];
+      plan->values[i].value += of_rank[count + i];
+    }
   }
 }
 
 StepLosses Objective::ForwardBackward(const model::Decoder& student, const data::Batch& batch,
                                       int64_t step, const PassOptions& options) const {
+  TERN_CHECK(batch.batch % (options.ranks * options.micro_batch) == 0, batch.batch,
+             " sequences on ", options.ranks, " ranks in micro-batches of ", options.micro_batch);
   StepLosses out;
   if (IsGenerated(stage_.losses.generated, seed_, stage_.id, step)) {
-    TERN_CHECK(options.ranks == 1, "WhyNotByRanks lets no generated text through");
     const data::Batch written = Generate(student, batch, step, options, &out);
     if (out.written_tokens > 0) {
       Minimise(student, written, step, options, true, &out);
@@ -372,10 +394,13 @@ data::Batch Objective::Generate(const model::Decoder& student, const data::Batch
   std::vector<int64_t> prompts;
   for (int64_t row = 0; row < batch.batch; ++row)
     prompts.push_back(PromptTokens(config, batch, row));
-  data::Batch written =
-      Continue(by_student ? student : *teacher_, batch, prompts,
-               {options.compute, by_student ? options.quantized_share : 1, config.temperature,
-                config.tokens, options.stop_token, "sampling/" + stage_.id, seed_, step});
+  const int64_t share = batch.batch / options.ranks;
+  const data::Batch written =
+      OfAllRanks(Continue(by_student ? student : *teacher_, batch, prompts,
+                          {options.compute, by_student ? options.quantized_share : 1,
+                           config.temperature, config.tokens, options.stop_token,
+                           "sampling/" + stage_.id, seed_, step, options.rank * share, share}),
+                 options);
   out->written_by = by_student ? "student" : "teacher";
   out->written_tokens = std::count_if(written.targets.begin(), written.targets.end(),
                                       [](int32_t target) { return target >= 0; });
@@ -385,8 +410,6 @@ data::Batch Objective::Generate(const model::Decoder& student, const data::Batch
 
 void Objective::Minimise(const model::Decoder& student, const data::Batch& batch, int64_t step,
                          const PassOptions& options, bool is_generated, StepLosses* out) const {
-  TERN_CHECK(batch.batch % (options.ranks * options.micro_batch) == 0, batch.batch,
-             " sequences on ", options.ranks, " ranks in micro-batches of ", options.micro_batch);
   StepPlan plan = MakePlan(batch, step, options, is_generated);
   LossBalance* balance = options.balance;
   bool observes = balance != nullptr && balance->IsDue(step);

@@ -36,11 +36,11 @@ struct PassOptions {
   LossBalance* balance = nullptr;
   int32_t stop_token = -1;  // That ends a generated text
   // This process is `rank` of `ranks` that share the step: it takes sequences [rank, rank + 1) * B
-  // / ranks. REQUIRES: ranks * micro_batch divides B; of several ranks no generated text.
+  // / ranks. REQUIRES: ranks * micro_batch divides B.
   int rank = 0, ranks = 1;
-  // With several ranks: adds numbers over them, the same on all, and what is called before each
-  // backward pass that adds to .grad; last: of the step.
-  std::function<std::vector<double>(const std::vector<double>&)> sum_over_ranks;
+  // With several ranks: what each gives, in their order, the same on all; and what is called before
+  // each backward pass that adds to .grad; last: of the step.
+  std::function<std::vector<std::vector<double>>(const std::vector<double>&)> gather_over_ranks;
   std::function<void(bool last)> before_backward;
 };
 
@@ -48,7 +48,7 @@ struct PassOptions {
 struct StepLosses {
   std::vector<LossValue> values;  // The losses used, in a fixed order, of all ranks
   double loss = 0;                // Sum of weight * value of this process's sequences
-  // Of a step on generated text, "student" or "teacher" wrote it; else empty.
+  // Of a step on generated text, of all ranks: "student" or "teacher" wrote it; else empty.
   std::string written_by;
   int64_t written_tokens = 0;
   uint64_t written_hash = 0;  // data::Batch::Hash
@@ -85,7 +85,8 @@ class Objective {
   void CheckFits(const ModelConfig& student) const;
   StepPlan MakePlan(const data::Batch& batch, int64_t step, const PassOptions& options,
                     bool is_generated) const;
-  // The batch's prompts continued by whom the recipe says; fills what the step tells of it.
+  // The batch's prompts continued by whom the recipe says, each rank its rows, all of them on all
+  // ranks; fills what the step tells of it.
   data::Batch Generate(const model::Decoder& student, const data::Batch& batch, int64_t step,
                        const PassOptions& options, StepLosses* out) const;
   void Minimise(const model::Decoder& student, const data::Batch& batch, int64_t step,

@@ -67,7 +67,7 @@ int64_t WrittenTokens(const recipe::TrainStage& stage) {
 
 // What losses keep beside the model.
 std::vector<MemoryLine> LossLines(const ModelConfig& model, const recipe::TrainStage& stage,
-                                  double rows) {
+                                  double rows, int64_t data_ranks) {
   const recipe::LossesConfig& l = stage.losses;
   std::vector<MemoryLine> lines;
   if (l.log_gradients_every > 0 || l.balance.by != recipe::BalanceBy::kNone) {
@@ -77,7 +77,7 @@ std::vector<MemoryLine> LossLines(const ModelConfig& model, const recipe::TrainS
   }
   if (l.generated.by != recipe::GeneratedBy::kNone) {
     lines.push_back({"keys and values of what is written",
-                     2 * kFloat * static_cast<double>(stage.tokens_per_step) *
+                     2 * kFloat * static_cast<double>(stage.tokens_per_step / data_ranks) *
                          static_cast<double>(model.num_layers * model.num_kv_heads) *
                          static_cast<double>(model.HeadDim())});
   }
@@ -108,7 +108,7 @@ std::vector<MemoryLine> MemoryLines(const recipe::Recipe& recipe, const recipe::
   }
   const int64_t data_ranks = DataRanks(recipe.parallel, plan.ranks);
   const int64_t rows = MicroBatch(stage, data_ranks) * stage.sequence_length;
-  for (MemoryLine& line : LossLines(recipe.model, stage, static_cast<double>(rows)))
+  for (MemoryLine& line : LossLines(recipe.model, stage, static_cast<double>(rows), data_ranks))
     lines.push_back(std::move(line));
   for (MemoryLine& line : TeacherLines(recipe, stage, rows)) lines.push_back(std::move(line));
   for (const MemoryLine& line :
@@ -267,7 +267,8 @@ std::string FormatPlan(const recipe::Recipe& recipe, const recipe::TrainStage& s
     const bool by_student = stage.losses.generated.by == recipe::GeneratedBy::kStudent;
     out << "  generated    " << Percent(stage.losses.generated.share) << " of the steps, by the "
         << (by_student ? "student" : "teacher") << ": up to " << plan.written_tokens
-        << " passes of " << stage.tokens_per_step / stage.sequence_length
+        << " passes of "
+        << stage.tokens_per_step / stage.sequence_length / DataRanks(recipe.parallel, plan.ranks)
         << " sequences, a token each\n";
   }
   if (plan.ranks > 1) {

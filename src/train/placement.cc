@@ -10,15 +10,10 @@ std::string WhyNotByRanks(const recipe::Recipe& recipe, const recipe::TrainStage
   const bool zero3 = recipe.parallel.shard == recipe::Sharding::kZero3;
   std::string what = recipe::TrainedByWholeModels(stage);
   if (what.empty() && !recipe.start.from.empty()) what = "model.from";
-  if (zero3 && !what.empty()) {
-    return StrCat(stage.id, ": ", what,
-                  " is trained by ranks that hold whole matrices; found several ranks and "
-                  "parallel.shard: zero3; want none, zero1 or zero2, or one process");
-  }
-  if (stage.losses.generated.by == recipe::GeneratedBy::kNone) return "";
-  return StrCat(stage.id,
-                ": losses.generated is trained by one process; found several ranks. "
-                "Run it without --ranks");
+  if (!zero3 || what.empty()) return "";
+  return StrCat(stage.id, ": ", what,
+                " is trained by ranks that hold whole matrices; found several ranks and "
+                "parallel.shard: zero3; want none, zero1 or zero2, or one process");
 }
 
 std::string WhyNotOnGpu(const recipe::Recipe& recipe, const recipe::TrainStage& stage) {

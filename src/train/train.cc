@@ -231,12 +231,8 @@ distill::PassOptions Trainer::ObjectiveOptions(const StepOptions& step, int64_t 
   options.ranks = step.ranks;
   if (step.ranks == 1) return options;
   options.before_backward = [this](bool last) { state_.sharding.BeforeBackward(last); };
-  options.sum_over_ranks = [this](const std::vector<double>& mine) {
-    std::vector<double> sums(mine.size(), 0.0);
-    for (const std::vector<double>& of_rank : state_.sharding.data_group()->GatherNumbers(mine)) {
-      for (size_t i = 0; i < sums.size(); ++i) sums[i] += of_rank[i];
-    }
-    return sums;
+  options.gather_over_ranks = [this](const std::vector<double>& mine) {
+    return state_.sharding.data_group()->GatherNumbers(mine);
   };
   return options;
 }

@@ -140,6 +140,36 @@ TEST(ContinueTest, IsAPureFunctionOfSeedStepAndStream) {
   EXPECT_NE(Continue(writer, prompts, lengths, other).inputs, first.inputs);
 }
 
+// Ranks write their rows: prompts of other lengths, one without, a stop token that some rows reach.
+// Greedy choices and those of a uniform number are of the row in the batch, not in the part.
+TEST(ContinueTest, RowsInPartsAreThoseOfTheWhole) {
+  const data::Batch prompts = Prompts(6);
+  const std::vector<int64_t> lengths = {4, 0, kTokens, 3, 6, 5};
+  for (const LinearKind linear : {LinearKind::kDense, LinearKind::kBitLinear}) {
+    const model::Decoder writer = Writer(linear);
+    for (const double temperature : {0.0, 1.0}) {
+      WriteOptions options = Options(temperature);
+      options.step = 3;
+      options.stop_token = Sequence(Continue(writer, prompts, lengths, options), 0)[6];
+      const data::Batch whole = Continue(writer, prompts, lengths, options);
+      data::Batch joined;
+      joined.batch = 6;
+      joined.tokens = kTokens;
+      for (const auto& [first, rows] : {std::pair(0, 1), {1, 1}, {2, 4}}) {
+        options.first_row = first;
+        options.rows = rows;
+        const data::Batch part = Continue(writer, prompts, lengths, options);
+        EXPECT_EQ(part.batch, rows);
+        joined.inputs.insert(joined.inputs.end(), part.inputs.begin(), part.inputs.end());
+        joined.targets.insert(joined.targets.end(), part.targets.begin(), part.targets.end());
+      }
+      EXPECT_EQ(joined.inputs, whole.inputs);
+      EXPECT_EQ(joined.targets, whole.targets);
+      EXPECT_EQ(joined.Hash(), whole.Hash());
+    }
+  }
+}
+
 TEST(ContinueTest, StopsAtItsLengthAndAtTheStopToken) {
   const model::Decoder writer = Writer();
   const data::Batch prompts = Prompts(2);

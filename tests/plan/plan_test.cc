@@ -158,6 +158,11 @@ TEST(PlanTest, GeneratedTextCostsPassesAndACache) {
             std::string::npos);
   stage.losses.generated.tokens = 8;
   EXPECT_EQ(PlanTraining(Recipe(), stage, 1e9).written_tokens, 8);
+  // Two ranks write half of the sequences each.
+  double kept = 0;
+  for (const MemoryLine& line : PlanTraining(Recipe(), stage, 1e9, {.ranks = 2}).memory)
+    if (line.what == "keys and values of what is written") kept = line.bytes;
+  EXPECT_EQ(kept, 2 * 4 * 512 * 2 * 2 * 16);
 }
 
 }  // namespace
