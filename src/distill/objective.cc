@@ -75,11 +75,15 @@ double WeightAt(const recipe::LossWeight& weight, int64_t step, int64_t steps) {
   return weight.first + (weight.last - weight.first) * std::clamp(progress, 0.0, 1.0);
 }
 
-Objective::Objective(const recipe::TrainStage& stage, const ModelConfig& student,
-                     const model::Decoder* teacher, const TeacherStore* store, uint64_t seed)
+Objective::Objective(const recipe::TrainStage& stage, const ModelConfig& student, Teacher* teacher,
+                     const TeacherStore* store, uint64_t seed)
     : stage_(stage), student_(student), teacher_(teacher), store_(store), seed_(seed) {
   if (!recipe::UsesTeacher(stage.losses) || store != nullptr) return;
   TERN_CHECK(teacher_ != nullptr, "CheckLosses lets no such loss through without a teacher");
+  const recipe::LossesConfig& l = stage.losses;
+  const bool logits_only = !l.hidden.weight.IsUsed() && !l.relations.weight.IsUsed() &&
+                           l.generated.by != recipe::GeneratedBy::kTeacher;
+  TERN_CHECK(logits_only || teacher_->decoder() != nullptr, "CheckLosses lets none of it through");
   CheckFits(student);
   AddProjections(student, seed);
 }
@@ -137,7 +141,7 @@ void Objective::AddProjections(const ModelConfig& student, uint64_t seed) {
     float* data = value.mutable_data_ptr<float>();
     for (int64_t i = 0; i < value.numel(); ++i) data[i] = std * stream.NextNormal();
     projections_.push_back({{name, {teacher_d, d}, ParameterRole::kLinear},
-                            value.to(teacher_->device()).set_requires_grad(true)});
+                            value.to(teacher_->decoder()->device()).set_requires_grad(true)});
   }
 }
 
@@ -253,15 +257,14 @@ Objective::StepPlan Objective::MakePlan(const data::Batch& batch, int64_t step,
   return plan;
 }
 
-TeacherRows Objective::Ask(const data::Batch& batch, int64_t begin,
-                           const model::DecoderInput& input, const PassOptions& options,
-                           StepPlan* plan) const {
+TeacherRows Objective::Ask(const data::Batch& batch, int64_t begin, const at::Device& device,
+                           const PassOptions& options, StepPlan* plan) const {
   const at::NoGradGuard no_grad;
   if (!recipe::ComparesWithTeacher(stage_.losses)) return nullptr;
   if (store_ != nullptr) {
     TeacherChunk all = store_->Rows(batch, begin, options.micro_batch, options.first_sample);
-    all.top_indices_CK = all.top_indices_CK.to(input.tokens_BT.device());
-    all.top_log_probs_CK = all.top_log_probs_CK.to(input.tokens_BT.device());
+    all.top_indices_CK = all.top_indices_CK.to(device);
+    all.top_log_probs_CK = all.top_log_probs_CK.to(device);
     return [all](int64_t first, int64_t count) {
       return TeacherChunk{{},
                           all.top_indices_CK.narrow(0, first, count),
@@ -269,15 +272,14 @@ TeacherRows Objective::Ask(const data::Batch& batch, int64_t begin,
     };
   }
   const bool features = !plan->theirs.layers.empty();
-  const at::Tensor h_MD = teacher_->Hidden(
-      input, {options.compute, false, nullptr, features ? &plan->theirs : nullptr});
+  const at::Tensor h_MD = teacher_->Hidden(batch, begin, options.micro_batch, options.compute,
+                                           features ? &plan->theirs : nullptr);
   if (!std::isfinite(h_MD.sum().item<double>())) {
     throw NumericError(StrCat("the teacher's hidden states of step ", plan->step + 1,
                               " hold NaN or Inf; check the teacher (teacher.from) with tern eval"));
   }
-  const at::Tensor head_VD = teacher_->HeadWeight().detach();
-  return [h_MD, head_VD, compute = options.compute](int64_t first, int64_t count) {
-    return TeacherChunk{nn::MatMul(h_MD.narrow(0, first, count), head_VD.t(), compute), {}, {}};
+  return [h_MD, teacher = teacher_, compute = options.compute](int64_t first, int64_t count) {
+    return TeacherChunk{teacher->Logits(h_MD.narrow(0, first, count), compute), {}, {}};
   };
 }
 
@@ -288,7 +290,7 @@ void Objective::RunMicroBatch(const model::Decoder& student, const data::Batch& 
       model::InputOf(batch, begin, options.micro_batch, student.device());
   const at::Tensor targets_M =
       model::TargetsOf(batch, begin, options.micro_batch, student.device());
-  const TeacherRows teacher = Ask(batch, begin, input, options, plan);
+  const TeacherRows teacher = Ask(batch, begin, student.device(), options, plan);
   const at::Tensor h_MD =
       student.Hidden(input, {options.compute, options.checkpoint_blocks, options.observer,
                              features ? &plan->ours : nullptr, options.quantized_share});
@@ -396,7 +398,7 @@ data::Batch Objective::Generate(const model::Decoder& student, const data::Batch
     prompts.push_back(PromptTokens(config, batch, row));
   const int64_t share = batch.batch / options.ranks;
   const data::Batch written =
-      OfAllRanks(Continue(by_student ? student : *teacher_, batch, prompts,
+      OfAllRanks(Continue(by_student ? student : *teacher_->decoder(), batch, prompts,
                           {options.compute, by_student ? options.quantized_share : 1,
                            config.temperature, config.tokens, options.stop_token,
                            "sampling/" + stage_.id, seed_, step, options.rank * share, share}),

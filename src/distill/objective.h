@@ -12,6 +12,7 @@
 #include "data/batch.h"
 #include "distill/balance.h"
 #include "distill/logit_losses.h"
+#include "distill/teacher.h"
 #include "distill/teacher_store.h"
 #include "model/decoder.h"
 #include "recipe/recipe.h"
@@ -59,8 +60,8 @@ class Objective {
   // `teacher` may be null when no loss compares with it, or when `store` says what it says (top k
   // losses only); both must live as long as this. Throws
   // RecipeError when teacher and student do not fit: vocabularies, layers, heads.
-  Objective(const recipe::TrainStage& stage, const ModelConfig& student,
-            const model::Decoder* teacher, const TeacherStore* store, uint64_t seed);
+  Objective(const recipe::TrainStage& stage, const ModelConfig& student, Teacher* teacher,
+            const TeacherStore* store, uint64_t seed);
 
   // Projections [Dt, Ds] of the hidden loss, normal(0, 1/sqrt(Ds)) by the seed; empty when widths
   // are equal or the loss is not used. To be trained and saved with the student.
@@ -94,7 +95,7 @@ class Objective {
   void RunMicroBatch(const model::Decoder& student, const data::Batch& batch, int64_t begin,
                      const PassOptions& options, StepPlan* plan) const;
   // What the teacher says of the rows of a micro-batch.
-  TeacherRows Ask(const data::Batch& batch, int64_t begin, const model::DecoderInput& input,
+  TeacherRows Ask(const data::Batch& batch, int64_t begin, const at::Device& device,
                   const PassOptions& options, StepPlan* plan) const;
   // Adds the feature losses of a micro-batch that is `share` of the step's sequences to the plan's
   // values; returns them, unweighted, with their indices there.
@@ -115,7 +116,7 @@ class Objective {
 
   recipe::TrainStage stage_;
   ModelConfig student_;
-  const model::Decoder* teacher_;
+  Teacher* teacher_;
   const TeacherStore* store_;
   uint64_t seed_;
   std::vector<model::Parameter> projections_;  // One a hidden pair, or none

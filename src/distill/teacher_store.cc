@@ -19,7 +19,6 @@
 #include "base/stop_signal.h"
 #include "data/loader.h"
 #include "h5/h5.h"
-#include "model/batch_input.h"
 
 namespace tern::distill {
 namespace {
@@ -91,11 +90,10 @@ struct ShardData {
 };
 
 // One sample a time: rows of logits are V wide.
-void AddSample(const model::Decoder& teacher, const data::Batch& batch, int64_t row,
-               const TeacherStoreKey& key, nn::ComputeType compute, ShardData* out) {
-  const at::Tensor h_TD =
-      teacher.Hidden(model::InputOf(batch, row, 1, teacher.device()), {compute});
-  const at::Tensor logits_TV = nn::MatMul(h_TD, teacher.HeadWeight().detach().t(), compute);
+void AddSample(Teacher& teacher, const data::Batch& batch, int64_t row, const TeacherStoreKey& key,
+               nn::ComputeType compute, ShardData* out) {
+  const at::Tensor logits_TV =
+      teacher.Logits(teacher.Hidden(batch, row, 1, compute, nullptr), compute);
   if (!logits_TV.isfinite().all().item<bool>()) {
     throw NumericError(
         "the teacher's logits hold NaN or Inf; check the teacher (teacher.from) with "
@@ -172,8 +170,8 @@ int64_t TeacherStoreKey::SamplesPerShard() const {
 }
 
 void FillTeacherStore(const std::string& folder, const TeacherStoreKey& key, int64_t count,
-                      const std::function<const model::Decoder&()>& teacher,
-                      const SampleBatches& batches, nn::ComputeType compute,
+                      const std::function<Teacher&()>& teacher, const SampleBatches& batches,
+                      nn::ComputeType compute,
                       const std::function<void(int64_t, int64_t)>& progress) {
   const at::NoGradGuard no_grad;
   MakeFolders(folder);

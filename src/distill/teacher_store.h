@@ -13,7 +13,7 @@
 
 #include "data/batch.h"
 #include "distill/logit_losses.h"
-#include "model/decoder.h"
+#include "distill/teacher.h"
 
 namespace tern::distill {
 
@@ -24,8 +24,9 @@ struct TeacherStoreKey {
   int64_t sequence_length = 0;  // T
   int64_t k = 0;
   double temperature = 1;
-  std::string packing;    // "stream", "documents" or "samples": what a token's context is
-  std::string precision;  // "fp32" or "bf16": of the teacher's products
+  std::string packing;  // "stream", "documents" or "samples": what a token's context is
+  // "fp32" or "bf16": of the teacher's products in libtorch; "engine": the engine's
+  std::string precision;
   int64_t SamplesPerShard() const;
 };
 
@@ -37,8 +38,8 @@ using SampleBatches = std::function<data::Batch(int64_t first, int64_t count)>;
 // another key lie there, NumericError for a teacher whose logits are not finite, StoppedError after
 // a stop signal, with whole shards kept.
 void FillTeacherStore(const std::string& folder, const TeacherStoreKey& key, int64_t count,
-                      const std::function<const model::Decoder&()>& teacher,
-                      const SampleBatches& batches, nn::ComputeType compute,
+                      const std::function<Teacher&()>& teacher, const SampleBatches& batches,
+                      nn::ComputeType compute,
                       const std::function<void(int64_t, int64_t)>& progress = {});
 
 class TeacherStore {

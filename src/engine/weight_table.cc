@@ -243,13 +243,19 @@ void SetActivations(CodeActivations activations, ModelWeights* weights) {
   if (activations == CodeActivations::kFloat) DecodeToFloat(weights);
 }
 
+int64_t BytesOf(const TableMatrix& matrix) {
+  return std::visit([](const auto& m) { return Bytes(m); }, matrix);
+}
+int64_t BytesOf(const LinearMatrix& matrix) {
+  return std::visit([](const auto& m) { return Bytes(m); }, matrix);
+}
+
 int64_t BytesPerToken(const ModelWeights& weights) {
-  int64_t bytes = std::visit([](const auto& m) { return Bytes(m); },
-                             weights.head ? *weights.head : weights.embedding);
+  int64_t bytes = BytesOf(weights.head ? *weights.head : weights.embedding);
   for (const LayerWeights& layer : weights.layers) {
     for (const LinearMatrix* matrix :
          {&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down})
-      bytes += std::visit([](const auto& m) { return Bytes(m); }, *matrix);
+      bytes += BytesOf(*matrix);
   }
   return bytes;
 }

@@ -42,6 +42,9 @@ void SetActivations(CodeActivations activations, ModelWeights* weights);
 
 // Whether a folder of INT8 or FP8 weights wants any layer's inputs rounded.
 bool AsksForRoundedInputs(const ModelWeights& weights);
+// Bytes of a matrix with its scales, as it lies in memory or in the mapped file.
+int64_t BytesOf(const TableMatrix& matrix);
+int64_t BytesOf(const LinearMatrix& matrix);
 
 // Bytes of weights that decoding one token reads: every matrix and the head once, as they lie in
 // memory.

@@ -12,6 +12,7 @@
 #include "base/progress.h"
 #include "job/learning_curve.h"
 #include "job/stages.h"
+#include "job/start.h"
 #include "recipe/schema.h"
 
 namespace tern::job {
@@ -58,6 +59,7 @@ std::string Lines(const recipe::TrainStage& stage, const nlohmann::json& r) {
                 FormatFixed(100 * r["share_of_gemm_peak"].get<double>(), 0),
                 " % of the fp32 GEMM peak), peak memory ", FormatBytes(r["peak_memory_bytes"]),
                 " (planned ", FormatBytes(r["predicted_memory_bytes"]), ")", TensorWords(r), "\n") +
+         (r.contains("teacher") ? StrCat("  - teacher: ", TeacherWords(r["teacher"]), "\n") : "") +
          (r.contains("losses") ? LossLines(r["losses"]) : "") +
          (r.contains("generated") ? GeneratedLine(r["generated"]) : "");
 }

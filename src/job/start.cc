@@ -9,6 +9,8 @@
 #include "checkpoint/checkpoint.h"
 #include "data/batch.h"
 #include "data/loader.h"
+#include "distill/engine_teacher.h"
+#include "engine/kept_weights.h"
 #include "model/batch_input.h"
 #include "model/sub_norms.h"
 #include "qat/layer_rules.h"
@@ -101,6 +103,18 @@ void CheckExportsHold(const recipe::Recipe& recipe, const std::string& from,
   }
 }
 
+// What the plan and the report tell of a teacher that the engine runs.
+void FindKeptWeights(recipe::SourceModel* teacher) {
+  if (transfer::IsCheckpoint(teacher->from)) {
+    throw RecipeError(StrCat("teacher.runtime: found engine, and ", teacher->from,
+                             " is a checkpoint, which the engine does not run; want "
+                             "teacher.runtime: libtorch, or a file of tern export"));
+  }
+  const engine::KeptWeights kept = engine::KeptBy(*engine::OpenModel(teacher->from));
+  teacher->weight_bytes = kept.bytes;
+  teacher->weight_types = kept.types;
+}
+
 void FillSubNorms(Context& context, const recipe::TrainStage& stage, const model::Decoder& plain,
                   model::Decoder* decoder) {
   const data::TokenSource& tokens = context.Tokens();
@@ -153,6 +167,7 @@ recipe::LoadedRecipe Resolved(const recipe::LoadedRecipe& loaded) {
   const transfer::ModelInfo info = ReadWithTokenizer(recipe.teacher.from);
   recipe.teacher.sha256 = info.sha256;
   recipe.teacher.config = info.config;
+  if (recipe.teacher_runtime == recipe::Runtime::kEngine) FindKeptWeights(&recipe.teacher);
   recipe.teacher.gives_tokenizer = recipe.start.from.empty() &&
                                    !IsGiven(loaded, "data.tokenizer.file") &&
                                    !IsGiven(loaded, "data.tokenizer.vocab_size");
@@ -191,11 +206,36 @@ model::Decoder OpenReference(Context& context, const std::string& from, const c1
   return opened.decoder.To(device);
 }
 
-std::optional<model::Decoder> OpenTeacher(Context& context, const recipe::TrainStage& stage) {
-  if (!recipe::UsesTeacher(stage.losses)) return std::nullopt;
-  const std::string& from = context.recipe().teacher.from;
-  LogInfo(stage.id, ": the teacher is ", from);
-  return OpenReference(context, from, context.DeviceOf(stage));
+std::unique_ptr<distill::Teacher> OpenTeacher(Context& context, const recipe::TrainStage& stage) {
+  if (!recipe::UsesTeacher(stage.losses)) return nullptr;
+  const recipe::Recipe& recipe = context.recipe();
+  const std::string& from = recipe.teacher.from;
+  LogInfo(stage.id, ": the teacher is ", from, ", ", TeacherWords(TeacherFacts(recipe)));
+  if (recipe.teacher_runtime == recipe::Runtime::kLibtorch) {
+    return std::make_unique<distill::DecoderTeacher>(
+        OpenReference(context, from, context.DeviceOf(stage)));
+  }
+  engine::ModelWeights weights = engine::LoadModel(from);
+  TERN_CHECK(weights.tokenizer.has_value(), from);
+  CheckSameTokenizer(context.Tokenizer(), *weights.tokenizer, from);
+  return std::make_unique<distill::EngineTeacher>(std::move(weights), stage.sequence_length);
+}
+
+nlohmann::json TeacherFacts(const recipe::Recipe& recipe) {
+  const recipe::SourceModel& teacher = recipe.teacher;
+  if (recipe.teacher_runtime == recipe::Runtime::kEngine)
+    return {
+        {"runtime", "engine"}, {"weights", teacher.weight_types}, {"bytes", teacher.weight_bytes}};
+  constexpr auto kBytes = static_cast<int64_t>(sizeof(float));
+  return {{"runtime", "libtorch"},
+          {"weights", "F32"},
+          {"bytes", kBytes * CountParameters(teacher.config)}};
+}
+
+std::string TeacherWords(const nlohmann::json& facts) {
+  const auto runtime = facts["runtime"].get<std::string>();
+  return StrCat(facts["weights"].get<std::string>(), " by ", runtime == "engine" ? "the " : "",
+                runtime, ", ", FormatBytes(facts["bytes"]));
 }
 
 std::optional<distill::TeacherStore> OpenTeacherStore(Context& context,
@@ -213,7 +253,9 @@ std::optional<distill::TeacherStore> OpenTeacherStore(Context& context,
   key.packing = recipe.data.packing == recipe::Packing::kStream      ? "stream"
                 : recipe.data.packing == recipe::Packing::kDocuments ? "documents"
                                                                      : "samples";
-  key.precision = stage.precision == recipe::Precision::kBf16 ? "bf16" : "fp32";
+  key.precision = recipe.teacher_runtime == recipe::Runtime::kEngine ? "engine"
+                  : stage.precision == recipe::Precision::kBf16      ? "bf16"
+                                                                     : "fp32";
   data::LoaderOptions options;
   options.sequence_length = stage.sequence_length;
   options.seed = static_cast<uint64_t>(recipe.seed);
@@ -223,8 +265,8 @@ std::optional<distill::TeacherStore> OpenTeacherStore(Context& context,
     TERN_CHECK(first % count == 0, first, " and ", count);
     return data::BatchOfStep(tokens, options, first / count);
   };
-  std::optional<model::Decoder> teacher;
-  const auto asked = [&]() -> const model::Decoder& {
+  std::unique_ptr<distill::Teacher> teacher;
+  const auto asked = [&]() -> distill::Teacher& {
     if (!teacher) teacher = OpenTeacher(context, stage);
     return *teacher;
   };

@@ -3,8 +3,12 @@
 // of both are part of its fingerprint.
 #pragma once
 
+#include <memory>
+#include <nlohmann/json.hpp>
 #include <optional>
+#include <string>
 
+#include "distill/teacher.h"
 #include "distill/teacher_store.h"
 #include "job/context.h"
 #include "model/decoder.h"
@@ -38,9 +42,15 @@ text::Tokenizer TokenizerOf(const recipe::SourceModel& model);
 // differs, RecipeError when its inputs are what CPUs alone make.
 model::Decoder OpenReference(Context& context, const std::string& from, const c10::Device& device);
 
-// teacher.from with frozen parameters, when the stage has a loss that compares with it.
+// teacher.from in teacher.runtime, when the stage has a loss that compares with it; else null.
 // Throws as OpenReference.
-std::optional<model::Decoder> OpenTeacher(Context& context, const recipe::TrainStage& stage);
+std::unique_ptr<distill::Teacher> OpenTeacher(Context& context, const recipe::TrainStage& stage);
+
+// What runs the teacher of OpenTeacher and what it keeps of the weights: "runtime", "weights",
+// "bytes".
+nlohmann::json TeacherFacts(const recipe::Recipe& recipe);
+// In words: "Q4_1 by the engine, 92.0 MiB".
+std::string TeacherWords(const nlohmann::json& facts);
 
 // What teacher.from says of the stage's samples, from teacher.store, which is filled first with
 // what it lacks; nothing without a store. Throws as FillTeacherStore.

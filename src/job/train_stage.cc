@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <iostream>
+#include <memory>
 #include <optional>
 
 #include "base/error.h"
@@ -98,14 +99,13 @@ nlohmann::json RunStage(Context& context, const recipe::TrainStage& stage) {
   train::TensorMemory::Count();
   const int64_t before = train::TensorMemory::Bytes(device);  // The plan has the teacher, too
   const std::optional<distill::TeacherStore> store = OpenTeacherStore(context, stage);
-  const std::optional<model::Decoder> teacher = store ? std::nullopt : OpenTeacher(context, stage);
+  const std::unique_ptr<distill::Teacher> teacher = store ? nullptr : OpenTeacher(context, stage);
   train::TensorMemory::RestartPeak(device);
-  const train::TrainResult result =
-      train::Train({context.recipe(), stage, context.Path(stage.id), context.folder, tokens,
-                    context.journal, context.resolved_yaml, gemm_flops,
-                    [&](model::Decoder* decoder) { InitializeDecoder(context, stage, decoder); },
-                    teacher ? &*teacher : nullptr, store ? &*store : nullptr, context.group,
-                    context.Tokenizer().table().eos_id, device});
+  const train::TrainResult result = train::Train(
+      {context.recipe(), stage, context.Path(stage.id), context.folder, tokens, context.journal,
+       context.resolved_yaml, gemm_flops,
+       [&](model::Decoder* decoder) { InitializeDecoder(context, stage, decoder); }, teacher.get(),
+       store ? &*store : nullptr, context.group, context.Tokenizer().table().eos_id, device});
   const double share = result.tokens_per_second *
                        plan::FlopsPerToken(context.recipe().model, stage.sequence_length) /
                        (gemm_flops * context.ranks());
@@ -123,6 +123,7 @@ nlohmann::json RunStage(Context& context, const recipe::TrainStage& stage) {
                         {"predicted_tensor_bytes", plan.tensor_bytes},
                         {"predicted_memory_bytes", plan.memory_bytes},
                         {"peak_memory_bytes", PeakRssBytes()}};
+  if (teacher) out["teacher"] = TeacherFacts(context.recipe());
   if (context.is_root()) AddRecorded(context, stage.id, &out);  // Whose result is kept
   return out;
 }

@@ -115,7 +115,7 @@ std::vector<MemoryLine> MemoryLines(const recipe::Recipe& recipe, const recipe::
        StepLines({recipe, stage, rows, plan.micro_batches, data_ranks, held})) {
     if (line.bytes > 0) lines.push_back(line);
   }
-  lines.push_back({kProcessLine, kProcessBytes});
+  lines.push_back({kProcessLine, kProcessBytes, /*is_tensors=*/false});
   return lines;
 }
 
@@ -209,7 +209,7 @@ TrainPlan PlanTraining(const recipe::Recipe& recipe, const recipe::TrainStage& s
   for (const MemoryLine& line : plan.memory) {
     plan.memory_bytes += line.bytes;
     if (stage.optimizer.offload && line.what == kMomentsLine) plan.host_bytes = line.bytes;
-    if (line.what != kProcessLine) plan.tensor_bytes += line.bytes;
+    if (line.is_tensors) plan.tensor_bytes += line.bytes;
   }
   plan.checkpoint_bytes =
       stage.lora.rank > 0 ? kFloat * (static_cast<double>(plan.parameters) +
@@ -309,6 +309,9 @@ void CheckBudget(const recipe::Recipe& recipe, const TrainPlan& plan, const Rank
     std::vector<MemoryLine> lines = plan.memory;
     std::sort(lines.begin(), lines.end(),
               [](const auto& a, const auto& b) { return a.bytes > b.bytes; });
+    const bool has_teacher = std::any_of(lines.begin(), lines.end(), [](const MemoryLine& line) {
+      return line.what == kTeacherLine;
+    });
     const char* whose = by_recipe ? "budget.memory_gib allows "
                         : on_gpu  ? "the GPU has "
                                   : "this machine has ";
@@ -320,6 +323,9 @@ void CheckBudget(const recipe::Recipe& recipe, const TrainPlan& plan, const Rank
                ". Lower train.micro_batch or train.sequence_length, set "
                "train.activation_checkpointing: block, ",
                plan.ranks == 1 ? "" : "spread the state over the ranks (parallel.shard), ",
+               has_teacher && !on_gpu ? "keep the teacher's weights as its file has them "
+                                        "(teacher.runtime: engine), "
+                                      : "",
                "or take a smaller model");
     if (by_recipe) throw RecipeError(message);
     throw ResourceError(message);

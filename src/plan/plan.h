@@ -28,6 +28,7 @@ int64_t MicroBatch(const recipe::TrainStage& stage, int64_t ranks = 1);
 struct MemoryLine {
   std::string what;
   double bytes;
+  bool is_tensors = true;  // Of libtorch's allocator
 };
 
 struct TrainPlan {
@@ -38,17 +39,17 @@ struct TrainPlan {
   double flops = 0;                // Of the whole stage
   std::vector<MemoryLine> memory;  // Peak, by category
   double memory_bytes = 0;         // Their sum
-  double tensor_bytes = 0;         // Of it tensors: all but the process itself
-  double host_bytes = 0;           // Of it what a GPU leaves in host memory (optimizer.offload)
-  double checkpoint_bytes = 0;     // On disk, one checkpoint
-  double seconds = 0;              // At `gemm_flops`; 0 when that is 0
-  double gemm_flops = 0;           // Of all ranks; 0: not measured
-  double written_steps = 0;        // Of the stage, on text that a model writes (losses.generated)
-  int64_t written_tokens = 0;      // Of a sequence then, at most: so many passes over the weights
-  int64_t ranks = 1;               // Memory, micro_batches and sent are those of one of them:
-  int64_t rank = 0;                // this one
-  int64_t per_machine = 1;         // Ranks
-  parallel::TrafficByKind sent;    // By the rank in a step; empty for one rank
+  double tensor_bytes = 0;  // Of it tensors: all but the process itself and what the engine keeps
+  double host_bytes = 0;    // Of it what a GPU leaves in host memory (optimizer.offload)
+  double checkpoint_bytes = 0;   // On disk, one checkpoint
+  double seconds = 0;            // At `gemm_flops`; 0 when that is 0
+  double gemm_flops = 0;         // Of all ranks; 0: not measured
+  double written_steps = 0;      // Of the stage, on text that a model writes (losses.generated)
+  int64_t written_tokens = 0;    // Of a sequence then, at most: so many passes over the weights
+  int64_t ranks = 1;             // Memory, micro_batches and sent are those of one of them:
+  int64_t rank = 0;              // this one
+  int64_t per_machine = 1;       // Ranks
+  parallel::TrafficByKind sent;  // By the rank in a step; empty for one rank
 };
 
 // Which rank of how many is planned.

@@ -4,6 +4,8 @@
 #include <algorithm>
 
 #include "arch/model_config.h"
+#include "base/error.h"
+#include "engine/text_pass.h"
 
 namespace tern::plan {
 namespace {
@@ -17,6 +19,17 @@ double FeatureBytes(const ModelConfig& m) {
   return kFloat * static_cast<double>(2 * q + 2 * j + m.intermediate_size + 2 * m.hidden_size);
 }
 
+// Of a teacher that the engine runs: what it keeps of the weights, which may be pages of the file
+// that ranks share, and its buffers. Neither are tensors.
+std::vector<MemoryLine> EngineLines(const recipe::Recipe& recipe, const recipe::TrainStage& stage) {
+  const int64_t longest = stage.sequence_length,
+                shortest = recipe.data.packing == recipe::Packing::kStream ? longest : 1;
+  const int64_t buffers = engine::TextPass::BufferBytes(recipe.teacher.config, shortest, longest);
+  return {{StrCat("the teacher (", recipe.teacher.weight_types, ", engine)"),
+           static_cast<double>(recipe.teacher.weight_bytes), /*is_tensors=*/false},
+          {"the teacher's cache and buffers", static_cast<double>(buffers), /*is_tensors=*/false}};
+}
+
 }  // namespace
 
 std::vector<MemoryLine> TeacherLines(const recipe::Recipe& recipe, const recipe::TrainStage& stage,
@@ -25,8 +38,12 @@ std::vector<MemoryLine> TeacherLines(const recipe::Recipe& recipe, const recipe:
   if (!recipe::UsesTeacher(l) || !recipe.teacher_store.empty()) return {};
   const ModelConfig& teacher = recipe.teacher.config;
   const auto m = static_cast<double>(rows);
-  std::vector<MemoryLine> lines = {
-      {"the teacher (fp32)", kFloat * static_cast<double>(CountParameters(teacher))}};
+  std::vector<MemoryLine> lines;
+  if (recipe.teacher_runtime == recipe::Runtime::kEngine) {
+    lines = EngineLines(recipe, stage);
+  } else {
+    lines = {{kTeacherLine, kFloat * static_cast<double>(CountParameters(teacher))}};
+  }
   double kept = kFloat * static_cast<double>(teacher.hidden_size) * m;
   if (l.hidden.weight.IsUsed()) {
     const bool all = l.hidden.layers != recipe::HiddenLayers::kLast;

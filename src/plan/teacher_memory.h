@@ -14,6 +14,9 @@ namespace tern::plan {
 std::vector<MemoryLine> TeacherLines(const recipe::Recipe& recipe, const recipe::TrainStage& stage,
                                      int64_t rows);
 
+// The line of a teacher that libtorch runs.
+inline constexpr const char* kTeacherLine = "the teacher (fp32)";
+
 // How many fp32 matrices [chunk, vocabulary] are there at once, at most.
 int64_t ChunkMatrices(const recipe::Recipe& recipe, const recipe::TrainStage& stage);
 

@@ -242,6 +242,14 @@ class Checker {
                                ".recovery: found true, and nothing to compare with; want "
                                "teacher: {from: MODEL} or model: {from: MODEL}"));
     }
+    WarnOfReference(e);
+  }
+
+  void WarnOfReference(const EvalStage& e) {
+    if (!e.recovery || recipe_.teacher_runtime != Runtime::kEngine) return;
+    warnings_.push_back(StrCat(e.id,
+                               ".recovery: compares blocks, so libtorch runs the teacher there, "
+                               "with 4 bytes a weight, whatever teacher.runtime"));
   }
 
   void Check(const ExportStage& e) {

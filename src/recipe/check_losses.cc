@@ -21,6 +21,26 @@ void CheckGradients(const LossesConfig& l, const std::string& at) {
                            balances ? "none" : "0"));
 }
 
+// The engine gives logits and nothing from inside of the model.
+void CheckEngineTeacher(const Recipe& recipe, const LossesConfig& l, const std::string& at) {
+  if (recipe.teacher_runtime != Runtime::kEngine) return;
+  const auto check = [&](const char* name, const LossWeight& weight) {
+    if (!weight.IsUsed()) return;
+    throw RecipeError(StrCat(at, name, ".weight: found ", std::max(weight.first, weight.last),
+                             " beside teacher.runtime: engine, which gives logits and nothing of "
+                             "single blocks; want forward_kl, reverse_kl, jsd or topk_kl in its "
+                             "place, or teacher.runtime: libtorch"));
+  };
+  check("hidden", l.hidden.weight);
+  check("relations", l.relations.weight);
+  if (l.generated.by == GeneratedBy::kTeacher) {
+    throw RecipeError(StrCat(at,
+                             "generated.by: found teacher beside teacher.runtime: engine, which "
+                             "scores text and writes none here; want by: student, or "
+                             "teacher.runtime: libtorch"));
+  }
+}
+
 void CheckGenerated(const Recipe& recipe, const TrainStage& stage, const std::string& losses) {
   const GeneratedConfig& g = stage.losses.generated;
   if (g.by == GeneratedBy::kNone) return;
@@ -77,6 +97,7 @@ std::vector<std::string> CheckLosses(const Recipe& recipe, const TrainStage& sta
   }
   CheckGradients(l, at);
   CheckGenerated(recipe, stage, at);
+  CheckEngineTeacher(recipe, l, at);
   const bool features = l.hidden.weight.IsUsed() || l.relations.weight.IsUsed();
   if (features && stage.activation_checkpointing == ActivationCheckpointing::kBlock) {
     throw RecipeError(StrCat(stage.id,

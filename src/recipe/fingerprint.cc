@@ -40,6 +40,8 @@ Fingerprint FingerprintOf(const Recipe& recipe, const Stage& stage) {
   const bool taught = train != nullptr && UsesTeacher(train->losses);
   if (taught || (prepares && recipe.teacher.gives_tokenizer))
     out["teacher.from_sha256"] = recipe.teacher.sha256;
+  // Other numbers than libtorch's. Only where it is not the default: runs of before the key go on.
+  if (taught && recipe.teacher_runtime == Runtime::kEngine) out["teacher.runtime"] = "engine";
   return out;
 }
 

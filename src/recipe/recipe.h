@@ -85,6 +85,7 @@ enum class HiddenLayers { kLast, kAll };
 enum class RelationReduction { kMean, kBatch };
 enum class BalanceBy { kNone, kGradientNorm };
 enum class GeneratedBy { kNone, kStudent, kTeacher };
+enum class Runtime { kLibtorch, kEngine };  // What runs a model
 enum class FaultAction { kStop, kSkip, kRollback };
 
 struct OptimizerConfig {  // AdamW (arXiv 1711.05101), libtorch's fused step
@@ -359,6 +360,9 @@ struct SourceModel {
   std::string sha256;            // Of its files
   ModelConfig config;            // Its shape
   bool gives_tokenizer = false;  // The data is made with its tokenizer
+  // Where the engine runs it, what it keeps of the weights: bytes, types of the layers ("Q4_1").
+  int64_t weight_bytes = 0;
+  std::string weight_types;
 };
 
 inline constexpr const char* kCrossEntropy = "cross_entropy";
@@ -384,6 +388,7 @@ struct Recipe {
   SourceModel start;    // model.from: whose parameters training starts with, and whose tokenizer
                         // is used; empty: random ones
   SourceModel teacher;  // teacher.from: what losses compare with; frozen
+  Runtime teacher_runtime = Runtime::kLibtorch;  // teacher.runtime: fp32 weights, or as stored
   std::string teacher_store;  // teacher.store: folder that keeps what it says; empty: in memory
   DataConfig data;
   std::vector<Stage> stages;

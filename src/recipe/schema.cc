@@ -22,6 +22,7 @@ constexpr const char* kSourceFormats[] = {"auto",   "text",   "jsonl",    "json"
                                           "shards", "tokens", "megatron", "llmc"};
 constexpr const char* kSourceSplits[] = {"auto", "train", "validation"};
 constexpr const char* kPackings[] = {"stream", "documents", "samples"};
+constexpr const char* kRuntimes[] = {"libtorch", "engine"};
 constexpr const char* kRecords[] = {"text", "messages", "completion"};
 constexpr const char* kPrecisions[] = {"fp32", "bf16", "fp16"};
 constexpr const char* kSchedules[] = {"two_stage", "cosine", "linear", "wsd", "constant"};
@@ -379,6 +380,9 @@ void Describe(FieldVisitor& v, Recipe& r) {
   v.Text("from", r.teacher.from,
          {"GGUF file, Hugging Face folder, model file or checkpoint, of the same tokenizer", "", 0,
           0, true});
+  Choice(v, "runtime", r.teacher_runtime, kRuntimes,
+         {"libtorch: weights in fp32, any loss. engine: weights as the file has them, low-bit CPU "
+          "kernels; losses over the vocabulary"});
   v.Text("store", r.teacher_store,
          {"Folder that keeps the teacher's top k of every sample: made when it is not there, then "
           "no teacher is in memory. For losses.topk_kl",

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "data/token_source.h"
+#include "distill/teacher.h"
 #include "distill/teacher_store.h"
 #include "metrics/journal.h"
 #include "model/decoder.h"
@@ -34,7 +35,7 @@ struct TrainJob {
   // Values of the parameters when there is no checkpoint; empty: random ones by the recipe's seed.
   std::function<void(model::Decoder*)> initialize = {};
   // What the stage's losses compare with, one of the two; none: null.
-  const model::Decoder* teacher = nullptr;
+  distill::Teacher* teacher = nullptr;
   const distill::TeacherStore* teacher_store = nullptr;
   // Not null: all ranks call Train together; the root keeps the logs, all write checkpoints.
   parallel::Group* group = nullptr;

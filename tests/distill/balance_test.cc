@@ -122,7 +122,8 @@ class GradientsTest : public ::testing::Test {
   std::vector<LossValue> Step(const PassOptions& options) {
     for (const model::Parameter& parameter : student_.parameters())
       parameter.value.mutable_grad() = at::Tensor();
-    const Objective objective(stage_, Config(), &teacher_, nullptr, 7);
+    DecoderTeacher teacher(teacher_);
+    const Objective objective(stage_, Config(), &teacher, nullptr, 7);
     return objective.ForwardBackward(student_, Tokens(4), 0, options).values;
   }
   std::vector<at::Tensor> Gradients() const {

@@ -253,7 +253,8 @@ TEST(ObjectiveTest, AStepOnGeneratedTextIsAStepOnThatText) {
     for (const model::Parameter& parameter : student.parameters())
       parameter.value.mutable_grad() = at::Tensor();
   };
-  const Objective objective(stage, Config(), &teacher, nullptr, 9);
+  DecoderTeacher frozen(teacher);
+  const Objective objective(stage, Config(), &frozen, nullptr, 9);
   const StepLosses got = objective.ForwardBackward(student, Prompts(2), 4, {});
   EXPECT_EQ(got.written_by, "student");
   EXPECT_EQ(got.written_tokens, 2 * (kTokens + 1 - 3));
@@ -269,7 +270,7 @@ TEST(ObjectiveTest, AStepOnGeneratedTextIsAStepOnThatText) {
   EXPECT_EQ(text.Hash(), got.written_hash);
   stage.losses.generated = {};
   stage.losses.cross_entropy.first = 0;
-  const Objective plain(stage, Config(), &teacher, nullptr, 9);
+  const Objective plain(stage, Config(), &frozen, nullptr, 9);
   const StepLosses want = plain.ForwardBackward(student, text, 4, {});
   EXPECT_EQ(want.written_by, "");
   EXPECT_EQ(want.values.front().value, got.values.front().value);
@@ -280,7 +281,7 @@ TEST(ObjectiveTest, AStepOnGeneratedTextIsAStepOnThatText) {
   stage.losses.cross_entropy.first = 1;
   stage.losses.reverse_kl.weight.first = 0;
   stage.losses.generated = {recipe::GeneratedBy::kTeacher, 1.0, 3, 0, 0.0};
-  const Objective by_teacher(stage, Config(), &teacher, nullptr, 9);
+  const Objective by_teacher(stage, Config(), &frozen, nullptr, 9);
   const StepLosses sequence = by_teacher.ForwardBackward(student, Prompts(2), 4, {});
   EXPECT_EQ(sequence.written_by, "teacher");
   EXPECT_EQ(sequence.values.back().weight, 1);
@@ -306,7 +307,8 @@ TEST(ObjectiveTest, AStepWithNothingToWriteFromIsOneOnTheText) {
   const auto step = [&] {
     for (const model::Parameter& parameter : student.parameters())
       parameter.value.mutable_grad() = at::Tensor();
-    const Objective objective(stage, Config(), &teacher, nullptr, 9);
+    DecoderTeacher frozen(teacher);
+    const Objective objective(stage, Config(), &frozen, nullptr, 9);
     return objective.ForwardBackward(student, batch, 4, {});
   };
   const StepLosses want = step();

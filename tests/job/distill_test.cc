@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "base/error.h"
+#include "checkpoint/checkpoint.h"
 #include "tests/job/dense_run.h"
 #include "tests/parallel/rank_threads.h"
 #include "transfer/export.h"
@@ -279,6 +280,75 @@ TEST_F(DistillTest, GeneratedTextResumesToTheSameBits) {
     EXPECT_NE(ReadFile(once.Path("report.md")).find(StrCat("steps on text that the ", by)),
               std::string::npos);
   }
+}
+
+// The same model by the engine: floats, so the losses of libtorch up to the order of sums (1e-4, as
+// for a store); to the same bits after a stop; named in the report. Another runtime's run does not
+// go on.
+TEST_F(DistillTest, ATeacherByTheEngineStandsForLibtorchs) {
+  const auto overrides = [](const char* steps, const char* runtime) {
+    return std::vector<std::string>{
+        "train.checkpoint_every=2", "train.optimizer.weight_decay=0", "data.packing=documents",
+        StrCat("train.steps=", steps), StrCat("teacher.runtime=", runtime)};
+  };
+  const SmallRun once(Student("  - report: {}\n")), twice(Student()), libtorch(Student());
+  Run(once, overrides("10", "engine"));
+  Run(twice, overrides("6", "engine"));
+  Run(twice, overrides("10", "engine"));
+  Run(libtorch, overrides("10", "libtorch"));
+  EXPECT_EQ(once.Result("train")["validation_loss"], twice.Result("train")["validation_loss"]);
+  EXPECT_EQ(Losses(once), Losses(twice));
+  EXPECT_NEAR(Losses(once)[0]["forward_kl"]["value"].get<double>(),
+              Losses(libtorch)[0]["forward_kl"]["value"].get<double>(), 1e-4);
+
+  const int64_t bytes = 4 * CountParameters(DenseRun().Load().recipe.model);
+  const auto facts = [&](const char* runtime) {
+    return nlohmann::json{{"runtime", runtime}, {"weights", "F32"}, {"bytes", bytes}};
+  };
+  EXPECT_EQ(once.Result("train")["teacher"], facts("engine"));
+  EXPECT_EQ(libtorch.Result("train")["teacher"], facts("libtorch"));
+  EXPECT_NE(ReadFile(once.Path("report.md")).find("teacher: F32 by the engine, "),
+            std::string::npos);
+  EXPECT_NE(Refused<RecipeError>(twice, overrides("12", "libtorch"))
+                .find("teacher.runtime: was engine, is gone"),
+            std::string::npos);
+  EXPECT_NE(Refused<RecipeError>(libtorch, overrides("12", "engine"))
+                .find("teacher.runtime: is new, engine"),
+            std::string::npos);
+}
+
+// A store says which runtime it is of.
+TEST_F(DistillTest, TheEngineFillsAStore) {
+  const auto overrides = [](const std::string& folder, const char* runtime) {
+    return std::vector<std::string>{
+        "train.losses={cross_entropy: {weight: 0.5}, forward_kl: {weight: 0}, topk_kl: "
+        "{weight: 1, k: 16, temperature: 2}}",
+        "train.steps=4", "teacher.store=" + folder, StrCat("teacher.runtime=", runtime)};
+  };
+  const SmallRun engine(Student()), libtorch(Student());
+  Run(engine, overrides(engine.folder() / "store", "engine"));
+  Run(libtorch, overrides(libtorch.folder() / "store", "libtorch"));
+  EXPECT_NEAR(Losses(engine)[0]["topk_kl"]["value"].get<double>(),
+              Losses(libtorch)[0]["topk_kl"]["value"].get<double>(), 1e-4);
+  EXPECT_NE(
+      Refused<InputError>(SmallRun(Student()), overrides(engine.folder() / "store", "libtorch"))
+          .find("its precision is engine, this run's is fp32"),
+      std::string::npos);
+}
+
+TEST_F(DistillTest, RefusesWhatTheEngineDoesNotRun) {
+  const SmallRun run(Student());
+  const auto refused = [&](const std::string& change) {
+    return Refused<RecipeError>(run, {"teacher.runtime=engine", change});
+  };
+  const std::string checkpoint =
+      checkpoint::FindNewestValid(DenseRun().Path("train")).path.value();
+  EXPECT_NE(refused("teacher.from=" + checkpoint).find("is a checkpoint, which the engine does "
+                                                       "not run"),
+            std::string::npos);
+  EXPECT_NE(refused("train.device=cuda").find("runs the teacher on the CPU"), std::string::npos);
+  EXPECT_NE(refused("train.losses.hidden.weight=1").find("nothing of single blocks"),
+            std::string::npos);
 }
 
 TEST_F(DistillTest, RefusesWhatDoesNotFit) {

@@ -66,6 +66,69 @@ TEST(PlanTest, AMicroBatchThatDoesNotDivideIsToldWhatWould) {
   }
 }
 
+recipe::Recipe Taught(recipe::Runtime runtime) {
+  recipe::Recipe recipe = Recipe();
+  recipe.teacher.from = "a teacher";
+  recipe.teacher_runtime = runtime;
+  recipe.teacher.config = recipe.model;
+  recipe.teacher.config.intermediate_size = 1 << 16;
+  recipe.teacher.weight_bytes = 5'000'000;
+  recipe.teacher.weight_types = "Q4_1";
+  return recipe;
+}
+
+// A teacher takes 4 bytes a weight, or what the engine keeps of its file and its buffers: 256 rows
+// of a pass and the keys and values of one layer. Those are not libtorch's tensors.
+TEST(PlanTest, ATeacherByTheEngineTakesItsFile) {
+  recipe::TrainStage stage = Stage();
+  stage.losses.forward_kl.weight.first = 1;
+  const TrainPlan floats = PlanTraining(Taught(recipe::Runtime::kLibtorch), stage, 0),
+                  stored = PlanTraining(Taught(recipe::Runtime::kEngine), stage, 0);
+  const auto bytes = [](const TrainPlan& plan, const std::string& what) {
+    for (const MemoryLine& line : plan.memory)
+      if (line.what == what) return line.bytes;
+    return 0.0;
+  };
+  // Two blocks of 3 x 64 x 65536 weights of the FFN, the rest of both as the student's.
+  const double teacher = 4 * (kParameters + 2 * 3 * 64 * (65536 - 128));
+  EXPECT_EQ(bytes(floats, "the teacher (fp32)"), teacher);
+  EXPECT_EQ(bytes(stored, "the teacher (fp32)"), 0);
+  EXPECT_EQ(bytes(stored, "the teacher (Q4_1, engine)"), 5e6);
+  const double buffers = bytes(stored, "the teacher's cache and buffers");
+  EXPECT_GE(buffers, 256 * 4 * 2 * 65536);  // Gate and up
+  EXPECT_EQ(stored.memory_bytes - floats.memory_bytes, 5e6 + buffers - teacher);
+  EXPECT_EQ(stored.tensor_bytes, floats.tensor_bytes - teacher);
+  EXPECT_EQ(bytes(stored, "what the teacher says"), bytes(floats, "what the teacher says"));
+
+  // Documents may be of one token, each with a page of 32: 2 heads of 16, keys and values.
+  recipe::Recipe documents = Taught(recipe::Runtime::kEngine);
+  documents.data.packing = recipe::Packing::kDocuments;
+  EXPECT_EQ(bytes(PlanTraining(documents, stage, 0), "the teacher's cache and buffers") - buffers,
+            (256 - 256 / 64) * 2 * 2 * 16 * 32 * 4);
+}
+
+TEST(PlanTest, ABudgetThatFloatsDoNotFitIsToldOfTheEngine) {
+  recipe::TrainStage stage = Stage();
+  stage.losses.forward_kl.weight.first = 1;
+  recipe::Recipe recipe = Taught(recipe::Runtime::kEngine);
+  const TrainPlan stored = PlanTraining(recipe, stage, 0);
+  recipe.budget.memory_gib = 1.001 * stored.memory_bytes / (1 << 30);
+  CheckBudget(recipe, stored);
+  recipe.budget.memory_gib = 0.999 * stored.memory_bytes / (1 << 30);
+  EXPECT_THROW(CheckBudget(recipe, stored), RecipeError);
+
+  recipe = Taught(recipe::Runtime::kLibtorch);
+  const TrainPlan floats = PlanTraining(recipe, stage, 0);
+  recipe.budget.memory_gib = 0.999 * floats.memory_bytes / (1 << 30);
+  try {
+    CheckBudget(recipe, floats);
+    ADD_FAILURE();
+  } catch (const RecipeError& error) {
+    EXPECT_NE(std::string(error.what()).find("teacher.runtime: engine"), std::string::npos)
+        << error.what();
+  }
+}
+
 // Of a plan of 0.4 machines two fit into one, three do not.
 TEST(PlanTest, RanksOfAMachineShareItsMemory) {
   TrainPlan plan = PlanTraining(Recipe(), Stage(), 0);

@@ -101,7 +101,7 @@ TEST(CheckTest, NoExportHoldsTransformedInputs) {
 void ShipsInputs(Recipe& r, WeightQuantizer weights, InputQuantizer inputs, const char* format) {
   const Stage exported = r.stages[2];
   Quantize(r, weights);
-  r.model.sub_norms = false;
+  r.model.sub_norms = SubNorms::kNone;
   r.stages.push_back(exported);
   std::get<ExportStage>(r.stages[2]).formats = {format};
   Train(r).quantize.rules[0].inputs = inputs;
@@ -176,6 +176,35 @@ TEST(CheckTest, GradientsOfLossesWantTwo) {
   Train(good).losses.log_gradients_every = 10;
   Train(good).losses.balance.by = BalanceBy::kGradientNorm;
   EXPECT_EQ(Refusal(good), "");
+}
+
+TEST(CheckTest, ATeacherByTheEngineGivesLogitsOnly) {
+  const auto taught = [](const std::function<void(LossesConfig&)>& change) {
+    return [=](Recipe& r) {
+      Teach(r);
+      r.teacher_runtime = Runtime::kEngine;
+      change(Train(r).losses);
+    };
+  };
+  Recipe good = Good();
+  taught([](LossesConfig& l) {
+    l.reverse_kl.weight.first = l.jsd.weight.first = l.topk_kl.weight.first = 1;
+    l.generated.by = GeneratedBy::kStudent;
+    l.generated.prompt_tokens = 8;
+  })(good);
+  EXPECT_EQ(Refusal(good), "");
+  ExpectRefused(taught([](LossesConfig& l) {
+                  l.hidden.weight = {0, 0.5};
+                }),
+                {"train.losses.hidden.weight: found 0.5", "teacher.runtime: engine",
+                 "want forward_kl", "or teacher.runtime: libtorch"});
+  ExpectRefused(taught([](LossesConfig& l) { l.relations.weight.first = 2; }),
+                {"train.losses.relations.weight: found 2", "teacher.runtime: engine"});
+  ExpectRefused(taught([](LossesConfig& l) {
+                  l.generated.by = GeneratedBy::kTeacher;
+                  l.generated.prompt_tokens = 8;
+                }),
+                {"train.losses.generated.by: found teacher", "writes none", "want by: student"});
 }
 
 TEST(CheckTest, GeneratedTextNeedsAWriterAndAJudge) {

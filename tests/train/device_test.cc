@@ -29,7 +29,7 @@ class DeviceSlowTest : public ::testing::Test {
   }
 
   void Train(const std::string& name, const at::Device& device, int64_t steps,
-             const model::Decoder* teacher = nullptr) {
+             distill::Teacher* teacher = nullptr) {
     const std::string folder = folder_ / name;
     std::filesystem::create_directories(folder);
     Journal journal(folder + "/journal.jsonl");
@@ -127,8 +127,8 @@ TEST_F(DeviceSlowTest, LearnsFromATeacherOnTheDevice) {
   stage_.losses.topk_k = 8;
   stage_.losses.hidden.weight.first = 0.1;
   stage_.losses.relations.weight.first = 0.1;
-  Train("cpu", at::kCPU, 3, &teacher);
-  const model::Decoder moved = teacher.To(kOther);
+  distill::DecoderTeacher here(teacher), moved(teacher.To(kOther));
+  Train("cpu", at::kCPU, 3, &here);
   Train("other", kOther, 3, &moved);
   ExpectSameLosses("other", "cpu");
 }

@@ -5,11 +5,14 @@
 #include <gtest/gtest.h>
 
 #include <functional>
-#include <optional>
+#include <memory>
 
 #include "base/error.h"
+#include "distill/engine_teacher.h"
+#include "engine/model_source.h"
 #include "plan/plan.h"
 #include "tests/testing/temp_folder.h"
+#include "tests/train/quantized_teacher.h"
 #include "tests/train/tiny_run.h"
 #include "train/dry_run.h"
 #include "train/tensor_memory.h"
@@ -70,18 +73,26 @@ class MemoryTest : public ::testing::Test {
     const int64_t before = TensorMemory::Bytes();
     TensorMemory::RestartPeak();
     TrainJob job{recipe, stage, folder / "train", folder / "", tokens_, journal, "recipe text"};
-    std::optional<model::Decoder> teacher;
-    if (recipe::UsesTeacher(stage.losses)) {
-      teacher.emplace(recipe.teacher.config);
-      teacher->Initialize(7);
-      for (const model::Parameter& parameter : teacher->parameters()) {
-        at::Tensor frozen = parameter.value;
-        frozen.set_requires_grad(false);
-      }
-      job.teacher = &*teacher;
-    }
+    const std::unique_ptr<distill::Teacher> teacher = TeacherOf(recipe, stage);
+    job.teacher = teacher.get();
     Train(job);
     ExpectNear(plan.tensor_bytes, TensorMemory::PeakBytes() - before, plan, what);
+  }
+
+  static std::unique_ptr<distill::Teacher> TeacherOf(const recipe::Recipe& recipe,
+                                                     const recipe::TrainStage& stage) {
+    if (!recipe::UsesTeacher(stage.losses)) return nullptr;
+    if (recipe.teacher_runtime == recipe::Runtime::kEngine) {
+      return std::make_unique<distill::EngineTeacher>(engine::LoadModel(recipe.teacher.from),
+                                                      stage.sequence_length);
+    }
+    model::Decoder decoder(recipe.teacher.config);
+    decoder.Initialize(7);
+    for (const model::Parameter& parameter : decoder.parameters()) {
+      at::Tensor frozen = parameter.value;
+      frozen.set_requires_grad(false);
+    }
+    return std::make_unique<distill::DecoderTeacher>(std::move(decoder));
   }
 
   data::TokenFile tokens_;
@@ -181,6 +192,26 @@ TEST_F(MemoryTest, DistillationWithinTenPercent) {
                             vocabulary));
       }
     }
+  }
+}
+
+// Without the teacher's weights, which are not libtorch's tensors; what it says is.
+TEST_F(MemoryTest, DistillationFromTheEngineWithinTenPercent) {
+  const tern::testing::TempFolder folder;
+  for (const int64_t vocabulary : {1024, 8192}) {
+    recipe::Recipe recipe = MemoryRecipe();
+    recipe.model.vocab_size = vocabulary;
+    recipe.teacher_runtime = recipe::Runtime::kEngine;
+    recipe.teacher.from = folder / "teacher.gguf";
+    recipe.teacher.config = recipe.model;
+    recipe.teacher.config.linear = LinearKind::kDense;
+    recipe.teacher.config.sub_norms = SubNorms::kNone;
+    recipe.teacher.config.num_layers = 6;
+    WriteQuantizedTeacher(recipe.teacher.config, recipe.teacher.from);
+    recipe::TrainStage stage = MemoryStage();
+    stage.losses.cross_entropy.first = 0;
+    stage.losses.forward_kl.weight.first = stage.losses.topk_kl.weight.first = 0.5;
+    CheckOneRank(recipe, stage, StrCat("forward KL and top-k by the engine, ", vocabulary));
   }
 }
 

@@ -7,7 +7,10 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "distill/engine_teacher.h"
+#include "engine/model_source.h"
 #include "model/decoder.h"
+#include "tests/train/quantized_teacher.h"
 #include "tests/train/ranks_run.h"
 #include "train/placement.h"
 
@@ -37,7 +40,7 @@ class DistillRanksTest : public RanksTest {
   // Another width than the student's, so that the hidden loss has a projection.
   DistillRanksTest() : wide_(WideModel()) {
     wide_.Initialize(11);
-    teacher_ = &wide_;
+    teacher_ = [this] { return std::make_unique<distill::DecoderTeacher>(wide_); };
   }
 
   static ModelConfig WideModel() {
@@ -183,6 +186,42 @@ TEST_F(DistillRanksTest, GeneratedTextGoesOnWithOtherRanks) {
   }
 }
 
+// A quantized teacher that the engine runs for each rank: its logits have the same bits in any
+// rank's part of a step, so ranks differ by the order of sums alone, as above. To the same bits
+// after a stop, with the ranks and with another number.
+TEST_F(DistillRanksTest, ATeacherByTheEngineIsThatOfOneProcess) {
+  ModelConfig config = DenseRecipe(Sharding::kNone).model;
+  config.sub_norms = SubNorms::kNone;
+  WriteQuantizedTeacher(config, folder_ / "teacher.gguf");
+  teacher_ = [this] {
+    return std::make_unique<distill::EngineTeacher>(engine::LoadModel(folder_ / "teacher.gguf"),
+                                                    /*longest=*/16);
+  };
+  recipe::TrainStage stage = RanksStage(1);
+  stage.losses.forward_kl.weight = {2, 1};
+  stage.losses.topk_kl.weight = {0.5, -1};
+  stage.losses.topk_k = 8;
+  Check(stage);
+  for (const char* name : {"none", "zero1", "zero2", "hybrid"}) {
+    for (const char* loss : {"forward_kl", "topk_kl", "cross_entropy"}) {
+      const double want = FirstLosses("one").at(loss).at("value").get<double>();
+      ASSERT_GT(want, 0) << loss;
+      EXPECT_NEAR(FirstLosses(name).at(loss).at("value").get<double>(), want, 1e-5 * want)
+          << name << " " << loss;
+    }
+  }
+  stage.losses.forward_kl.weight = {1, -1};
+  stage.schedule.kind = recipe::ScheduleKind::kConstant;
+  stage.optimizer.weight_decay_until = 1;
+  stage.steps = 6;
+  Train(DenseRecipe(Sharding::kZero1), stage, 2, "whole");
+  stage.steps = 3;
+  Train(DenseRecipe(Sharding::kZero1), stage, 2, "cut");
+  stage.steps = 6;
+  Train(DenseRecipe(Sharding::kZero1), stage, 2, "cut");
+  EXPECT_TRUE(Bits("cut") == Bits("whole"));
+}
+
 TEST_F(DistillRanksTest, FakeQuantizersAndLearnedScalesAreThoseOfOneProcess) {
   recipe::TrainStage stage = Stage(1);
   stage.quantize.rules = {Rule("body", "*", WeightQuantizer::kInt4),
@@ -229,6 +268,19 @@ TEST_F(DistillRanksTest, GoesOnToTheSameBitsAndWithOtherRanks) {
     EXPECT_EQ(Series(name + "whole", "step").size(), 7u);
     stage.steps = 6;
   }
+}
+
+TEST(PlacementTest, AnEngineTeacherStaysOnTheCpuUnlessAStoreSpeaksForIt) {
+  recipe::Recipe recipe = DenseRecipe(Sharding::kNone);
+  recipe::TrainStage stage;
+  stage.id = "train";
+  recipe.teacher_runtime = recipe::Runtime::kEngine;
+  EXPECT_EQ(WhyNotOnGpu(recipe, stage), "");  // No loss asks it
+  stage.losses.topk_kl.weight = {1, -1};
+  EXPECT_EQ(WhyNotOnGpu(recipe, stage),
+            "train: teacher.runtime: engine runs the teacher on the CPU, for students there");
+  recipe.teacher_store = "store";
+  EXPECT_EQ(WhyNotOnGpu(recipe, stage), "");
 }
 
 TEST(PlacementTest, SaysWhatRanksCannot) {

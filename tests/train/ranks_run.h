@@ -6,7 +6,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -60,6 +62,7 @@ class RanksTest : public ::testing::Test {
     const auto run = [&](parallel::Group* group) {
       const bool root = group == nullptr || group->is_root();
       Journal journal(root ? folder + "/journal.jsonl" : "");
+      const std::unique_ptr<distill::Teacher> teacher = teacher_ ? teacher_() : nullptr;
       train::Train({recipe,
                     stage,
                     folder + "/train",
@@ -69,7 +72,7 @@ class RanksTest : public ::testing::Test {
                     "recipe text",
                     0,
                     {},
-                    teacher_,
+                    teacher.get(),
                     nullptr,
                     group});
     };
@@ -112,7 +115,7 @@ class RanksTest : public ::testing::Test {
 
   tern::testing::TempFolder folder_;
   data::TokenFile tokens_;
-  const model::Decoder* teacher_ = nullptr;
+  std::function<std::unique_ptr<distill::Teacher>()> teacher_;  // One of each rank; none: empty
 };
 
 inline double MaxDifference(const std::vector<double>& a, const std::vector<double>& b) {
