@@ -35,13 +35,13 @@ at::Tensor FakeTernary(const recipe::QuantizeRule& rule, const at::Tensor& w_NK,
 std::optional<quant::WeightFormat> FormatOf(const recipe::QuantizeRule& rule) {
   switch (rule.weights) {
     case WeightQuantizer::kInt8:
-      return quant::IntFormat(8, rule.group, rule.symmetric);
+      return quant::IntFormat(8, rule.Group(), rule.symmetric);
     case WeightQuantizer::kInt4:
-      return quant::IntFormat(4, rule.group, rule.symmetric);
+      return quant::IntFormat(4, rule.Group(), rule.symmetric);
     case WeightQuantizer::kInt3:
-      return quant::IntFormat(3, rule.group, rule.symmetric);
+      return quant::IntFormat(3, rule.Group(), rule.symmetric);
     case WeightQuantizer::kInt2:
-      return quant::IntFormat(2, rule.group, rule.symmetric);
+      return quant::IntFormat(2, rule.Group(), rule.symmetric);
     case WeightQuantizer::kFp8:
       return quant::Fp8Rows();
     case WeightQuantizer::kFp8Tensor:
@@ -63,15 +63,15 @@ std::optional<quant::WeightFormat> FormatOf(const recipe::QuantizeRule& rule) {
     case WeightQuantizer::kQ8_0:
       return quant::GgufFormat(8);
     case WeightQuantizer::kLsq8:
-      return quant::IntFormat(8, 0);
+      return quant::IntFormat(8, rule.Group());
     case WeightQuantizer::kLsq4:
-      return quant::IntFormat(4, 0);
+      return quant::IntFormat(4, rule.Group());
     case WeightQuantizer::kLsq3:
-      return quant::IntFormat(3, 0);
+      return quant::IntFormat(3, rule.Group());
     case WeightQuantizer::kSeq2:
-      return quant::IntFormat(3, 0);  // -3, -1, 1, 3 in units of a quarter of the scale
+      return quant::IntFormat(3, rule.Group());  // -3, -1, 1, 3 in units of a quarter of the scale
     case WeightQuantizer::kSign:
-      return quant::IntFormat(2, 0);
+      return quant::IntFormat(2, rule.Group());
     case WeightQuantizer::kNone:
     case WeightQuantizer::kTernary:
     case WeightQuantizer::kSeqTernary:
@@ -122,8 +122,8 @@ at::Tensor FakeQuantize(const recipe::QuantizeRule& rule, const at::Tensor& w_NK
   if (rule.rounding == recipe::Rounding::kNearest) noise = nullptr;
   if (const auto learned = LearnedOf(rule)) {
     TERN_CHECK(noise == nullptr, "CheckQuantize lets no learned scale through with noise");
-    TERN_CHECK(scales.scale_N1.defined(), "a learned scale");
-    return QuantizeLearned(*learned, w_NK, scales.scale_N1);
+    TERN_CHECK(scales.scale_NG.defined(), "a learned scale");
+    return QuantizeLearned(*learned, w_NK, scales.scale_NG);
   }
   const at::Tensor values_NK = w_NK.detach();
   if (rule.weights == WeightQuantizer::kTernary) return FakeTernary(rule, w_NK, noise);
@@ -149,10 +149,10 @@ quant::QuantizedWeight Encode(const recipe::QuantizeRule& rule, const at::Tensor
   TERN_CHECK(format.has_value(), NameOf(rule.weights), " has no format");
   if (const auto learned = LearnedOf(rule)) {
     // Exact: a scale of 8 bits times an integer of at most 8.
-    const at::Tensor values_NK = QuantizeLearned(*learned, w_NK, scales.scale_N1).detach();
+    const at::Tensor values_NK = QuantizeLearned(*learned, w_NK, scales.scale_NG).detach();
     const double unit = learned->kind == LearnedKind::kSeq2 ? 0.25 : 1;
     return quant::QuantizeWith(values_NK, *format,
-                               {UsedScale(*learned, scales.scale_N1) * unit, {}, 1});
+                               {UsedScale(*learned, scales.scale_NG) * unit, {}, 1});
   }
   if (scales.start) return quant::QuantizeWith(w_NK, *format, *scales.start);
   quant::RangeSearch range;
@@ -163,7 +163,11 @@ quant::QuantizedWeight Encode(const recipe::QuantizeRule& rule, const at::Tensor
 namespace {
 
 std::string DescribeWeights(const recipe::QuantizeRule& rule) {
-  if (LearnedOf(rule)) return StrCat(NameOf(rule.weights), ", a learned scale a row");
+  if (LearnedOf(rule)) {
+    const std::string of =
+        rule.Group() > 0 ? StrCat("for 1 x ", rule.Group(), " weights") : "a row";
+    return StrCat(NameOf(rule.weights), ", a learned scale ", of);
+  }
   if (const auto format = FormatOf(rule)) return format->Describe();
   return rule.weights == WeightQuantizer::kTernary ? "ternary, one scale a matrix" : "none";
 }

@@ -24,7 +24,7 @@ std::optional<LearnedQuantizer> LearnedOf(const recipe::QuantizeRule& rule);
 
 // The numbers beside a matrix's latents that its rule quantizes with.
 struct RuleScales {
-  at::Tensor scale_N1;                      // Of LearnedOf's, else undefined
+  at::Tensor scale_NG;                      // Of LearnedOf's, else undefined
   std::optional<quant::BlockScales> start;  // Of scales: start
   std::optional<float> amax;                // SharedRanges', for a rule with HasTensorScale
 };

@@ -27,7 +27,8 @@ std::vector<ParameterSpec> Linears(const ModelConfig& model) {
 
 void CheckDivides(const recipe::QuantizeRule& rule, const ParameterSpec& spec,
                   const std::string& at) {
-  const std::optional<quant::WeightFormat> format = FormatOf(rule);
+  std::optional<quant::WeightFormat> format = FormatOf(rule);
+  if (!format && LearnedOf(rule)) format = quant::IntFormat(2, rule.Group());  // Its groups alone
   if (!format) return;
   try {
     quant::CheckGroups(*format, spec.shape[1], spec.name);

@@ -88,25 +88,29 @@ struct LearnedFunction : torch::autograd::Function<LearnedFunction> {
 
 }  // namespace
 
-at::Tensor InitialScale(const LearnedQuantizer& quantizer, const at::Tensor& w_NK) {
-  const at::Tensor size_NK = w_NK.detach().abs();
-  const at::Tensor scale_N1 = quantizer.kind == LearnedKind::kSign
-                                  ? size_NK.mean(1, /*keepdim=*/true)
-                                  : size_NK.amax(1, /*keepdim=*/true).div_(Qp(quantizer));
-  return scale_N1.clamp_min(kLeastScale);
+at::Tensor InitialScale(const LearnedQuantizer& quantizer, const at::Tensor& w_NK, int64_t groups) {
+  const at::Tensor size_NGk = w_NK.detach().abs().view({w_NK.size(0), groups, -1});
+  const at::Tensor scale_NG = quantizer.kind == LearnedKind::kSign
+                                  ? size_NGk.mean(2)
+                                  : size_NGk.amax(2).div_(Qp(quantizer));
+  return scale_NG.clamp_min(kLeastScale);
 }
 
-at::Tensor UsedScale(const LearnedQuantizer& quantizer, const at::Tensor& scale_N1) {
-  const at::Tensor a_N1 = scale_N1.detach().clamp_min(kLeastScale);
-  if (quantizer.kind == LearnedKind::kSeqTernary) return a_N1;
-  return a_N1.to(at::kBFloat16).to(a_N1.scalar_type());
+at::Tensor UsedScale(const LearnedQuantizer& quantizer, const at::Tensor& scale_NG) {
+  const at::Tensor a_NG = scale_NG.detach().clamp_min(kLeastScale);
+  if (quantizer.kind == LearnedKind::kSeqTernary) return a_NG;
+  return a_NG.to(at::kBFloat16).to(a_NG.scalar_type());
 }
 
 at::Tensor QuantizeLearned(const LearnedQuantizer& quantizer, const at::Tensor& w_NK,
-                           const at::Tensor& scale_N1) {
-  TERN_CHECK(w_NK.dim() == 2 && scale_N1.sizes() == at::IntArrayRef({w_NK.size(0), 1}), "scale ",
-             scale_N1.sizes(), " of ", w_NK.sizes());
-  return LearnedFunction::apply(w_NK, scale_N1, quantizer);
+                           const at::Tensor& scale_NG) {
+  TERN_CHECK(w_NK.dim() == 2 && scale_NG.dim() == 2 && scale_NG.size(0) == w_NK.size(0) &&
+                 w_NK.size(1) % scale_NG.size(1) == 0,
+             "scale ", scale_NG.sizes(), " of ", w_NK.sizes());
+  // Groups are rows of a narrower matrix.
+  return LearnedFunction::apply(w_NK.reshape({scale_NG.numel(), -1}), scale_NG.reshape({-1, 1}),
+                                quantizer)
+      .view_as(w_NK);
 }
 
 }  // namespace tern::qat

@@ -30,7 +30,7 @@ bool KeepsStart(const recipe::QuantizeRule& rule) {
 
 // Of the scales that a rule keeps beside a matrix of this shape, learned or those of the start.
 std::vector<int64_t> ScaleShape(const recipe::QuantizeRule& rule, at::IntArrayRef shape) {
-  return {shape[0], KeepsStart(rule) && rule.group > 0 ? shape[1] / rule.group : 1};
+  return {shape[0], rule.Group() > 0 ? shape[1] / rule.Group() : 1};
 }
 
 }  // namespace
@@ -89,7 +89,7 @@ RuleScales QuantizedModel::ScalesOf(const std::string& parameter) const {
   if (KeepsStart(rules_.at(parameter))) {
     scales.start = {scale, Extra(ZeroName(parameter)), 1};
   } else {
-    scales.scale_N1 = scale;
+    scales.scale_NG = scale;
   }
   return scales;
 }
@@ -100,7 +100,7 @@ void QuantizedModel::Start(const model::Decoder& decoder) const {
     if (rule.hadamard) decoder.Get(name).copy_(quant::Hadamard(decoder.Get(name)));
     const at::Tensor scale = Extra(ScaleName(name));
     if (const auto learned = LearnedOf(rule))
-      scale.copy_(InitialScale(*learned, adapters_.Merged(name, decoder.Get(name))));
+      scale.copy_(InitialScale(*learned, adapters_.Merged(name, decoder.Get(name)), scale.size(1)));
     if (!KeepsStart(rule)) continue;
     const auto found = quant::ScalesOnGrid(decoder.Get(name).detach(), *FormatOf(rule));
     if (!found) {
@@ -209,7 +209,7 @@ nlohmann::json QuantizedModel::ToJson() const {
   nlohmann::json rules = nlohmann::json::object();
   for (const auto& [name, rule] : rules_) {
     rules[name] = {
-        {"weights", NameOf(rule.weights)}, {"group", rule.group}, {"symmetric", rule.symmetric}};
+        {"weights", NameOf(rule.weights)}, {"group", rule.Group()}, {"symmetric", rule.symmetric}};
     if (rule.inputs != recipe::InputQuantizer::kNone) rules[name]["inputs"] = NameOf(rule.inputs);
     if (rule.hadamard) rules[name]["hadamard"] = true;
     if (KeepsStart(rule)) rules[name]["scales"] = "start";
@@ -281,7 +281,7 @@ std::map<std::string, RuledMatrix> RuledMatrices(const checkpoint::CheckpointRea
       model::ReadInto(reader, StrCat(kExtraGroup, extra), value);
       return value;
     };
-    if (LearnedOf(rule)) matrix.scales.scale_N1 = read(ScaleName(name));
+    if (LearnedOf(rule)) matrix.scales.scale_NG = read(ScaleName(name));
     if (!KeepsStart(rule)) continue;
     matrix.scales.start = {read(ScaleName(name)),
                            rule.symmetric ? at::Tensor() : read(ZeroName(name)), 1};

@@ -33,7 +33,7 @@ class QuantizedModel {
   bool empty() const { return rules_.empty() && adapters_.empty(); }
   const Adapters& adapters() const { return adapters_; }
   const LayerRules& rules() const { return rules_; }
-  // Learned scales [N, 1], named "quantize.<parameter>", those of the start [N, G] with their zero
+  // Learned scales [N, G], named "quantize.<parameter>", those of the start with their zero
   // points, "quantize_zero.<parameter>", which are not trained, then adapters; to be saved with the
   // decoder, or with adapters instead of it.
   std::vector<model::Parameter> parameters() const;

@@ -54,6 +54,10 @@ bool HoldsLevels(std::string_view packed, WeightQuantizer weights) {
   __builtin_unreachable();
 }
 
+bool IsInteger(WeightQuantizer weights) {
+  return weights >= WeightQuantizer::kInt8 && weights <= WeightQuantizer::kInt2;
+}
+
 bool LearnsScales(WeightQuantizer weights) { return weights >= WeightQuantizer::kLsq8; }
 
 const char* NameOf(const QuantizeRule& rule) {
@@ -62,26 +66,21 @@ const char* NameOf(const QuantizeRule& rule) {
 
 // Keys of integers in groups beside another quantizer. A recipe that says a default says nothing.
 void CheckUnused(const QuantizeConfig& q, const QuantizeRule& rule, const std::string& at) {
-  const bool integers =
-      rule.weights >= WeightQuantizer::kInt8 && rule.weights <= WeightQuantizer::kInt2;
-  if (integers || !q.progressive.empty()) return;
+  if (IsInteger(rule.weights) || !q.progressive.empty()) return;
   const QuantizeRule plain;
-  const char* unused = rule.group != plain.group           ? "group"
-                       : rule.symmetric != plain.symmetric ? "symmetric"
-                                                           : nullptr;
+  const bool group = rule.group != plain.group && !LearnsScales(rule.weights);
+  const char* unused = group ? "group" : rule.symmetric != plain.symmetric ? "symmetric" : nullptr;
   if (unused == nullptr) return;
-  throw RecipeError(StrCat(at, "rules.", rule.name, ".", unused,
-                           ": found beside weights: ", NameOf(rule),
-                           ", which has its own; want weights: int8 to int2, or no ", unused));
+  throw RecipeError(StrCat(at, "rules.", rule.name, ".", unused, ": found beside weights: ",
+                           NameOf(rule), ", which has its own; want weights: int8 to int2",
+                           group ? ", lsq, seq or sign" : "", ", or no ", unused));
 }
 
 // The scales of the model that a training starts from are those of its groups of integers.
 void CheckStartScales(const Recipe& recipe, const TrainStage& stage, const QuantizeRule& rule) {
   if (rule.scales == ScaleSource::kWeights) return;
-  const bool integers =
-      rule.weights >= WeightQuantizer::kInt8 && rule.weights <= WeightQuantizer::kInt2;
   const char* why = nullptr;
-  if (!integers) why = "beside weights that are not int8 to int2";
+  if (!IsInteger(rule.weights)) why = "beside weights that are not int8 to int2";
   if (rule.rounding != Rounding::kNearest) why = "beside rounding: stochastic, which finds its own";
   if (rule.hadamard) why = "beside hadamard: true, which makes other weights";
   if (!stage.quantize.progressive.empty()) why = "beside progressive, which changes the bits";
@@ -144,9 +143,8 @@ bool HoldsInputs(std::string_view format, const QuantizeRule& rule) {
   if (format != kPackedFormat) return false;
   switch (rule.weights) {
     case WeightQuantizer::kInt8:
-      return rule.inputs == InputQuantizer::kInt8Dynamic && rule.group == 0 && rule.symmetric;
     case WeightQuantizer::kLsq8:
-      return rule.inputs == InputQuantizer::kInt8Dynamic;
+      return rule.inputs == InputQuantizer::kInt8Dynamic && rule.Group() == 0 && rule.symmetric;
     case WeightQuantizer::kFp8:
     case WeightQuantizer::kFp8Tensor:
       return rule.inputs == InputQuantizer::kFp8Dynamic;
@@ -170,7 +168,7 @@ void CheckInputsHeld(const ExportStage& exported, const TrainStage& stage,
     const bool codes = rule.inputs != InputQuantizer::kNone;
     throw RecipeError(StrCat(
         exported.id, ".formats: ", format, " cannot hold ", InputsOf(rule), " of ", stage.id,
-        ".quantize.rules.", rule.name, " (weights: ", NameOf(rule), ", group: ", rule.group,
+        ".quantize.rules.", rule.name, " (weights: ", NameOf(rule), ", group: ", rule.Group(),
         "): another program would compute other numbers than were trained; ", kPackedFormat,
         " alone has a place for inputs, int8_dynamic of weights: int8 with group: 0 or lsq8, and "
         "fp8_dynamic of fp8 or fp8_tensor; want that, ",
@@ -218,6 +216,12 @@ void CheckExports(const Recipe& recipe, const TrainStage& stage) {
 }
 
 }  // namespace
+
+int64_t QuantizeRule::Group() const {
+  constexpr int64_t kIntegers = 64;
+  if (group >= 0) return group;
+  return LearnsScales(weights) ? 0 : kIntegers;
+}
 
 bool LearnsScales(const QuantizeConfig& config) {
   return std::any_of(config.rules.begin(), config.rules.end(),

@@ -220,13 +220,17 @@ struct QuantizeRule {
   std::string name;                         // Its key under quantize.rules
   std::vector<std::string> layers = {"*"};  // Globs over the names of linear layers
   WeightQuantizer weights = WeightQuantizer::kInt4;
-  int64_t group = 64;  // Weights that share a scale, of kInt8 to kInt2; 0: a row
+  // Weights that share a scale, of kInt8 to kInt2 and of learned scales; 0: a row; -1: 64 of the
+  // former, a row of the latter.
+  int64_t group = -1;
   bool symmetric = true;
   ScaleSource scales = ScaleSource::kWeights;
   bool clipped_gradient = false;           // No gradient to a weight beyond the last level
   Rounding rounding = Rounding::kNearest;  // In training; what is evaluated and shipped: nearest
   InputQuantizer inputs = InputQuantizer::kNone;  // Of BitLinear kNone is its own int8
   bool hadamard = false;                          // Inputs are rotated first (BitNet v2)
+
+  int64_t Group() const;  // `group`, and what its -1 means
 };
 
 enum class QuantizeWarmup { kLinear, kExponential, kSigmoid };

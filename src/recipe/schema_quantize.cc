@@ -41,9 +41,11 @@ void DescribeRule(FieldVisitor& v, QuantizeRule& r) {
   Choice(
       v, "weights", r.weights, kWeightQuantizers,
       {"Quantizer; none leaves the weights as they are. fp8 is E4M3 with a scale a row; q4_0 and "
-       "q8_0 are llama.cpp's blocks of 32; lsq, seq and sign learn a scale a row"});
+       "q8_0 are llama.cpp's blocks of 32; lsq, seq and sign learn their scales"});
   v.Int("group", r.group,
-        {"int8 to int2: weights that share a scale; 0: a row", "weights", 0, 1 << 20});
+        {"int8 to int2, lsq, seq and sign: weights that share a scale; 0: a row; -1: 64 of the "
+         "first, a row of the learned ones",
+         "weights", -1, 1 << 20});
   v.Flag("symmetric", r.symmetric, {"int8 to int2: without zero points"});
   Choice(
       v, "scales", r.scales, kScaleSources,

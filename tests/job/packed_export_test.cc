@@ -55,20 +55,22 @@ TEST_P(PackedExportTest, ShipsTheCodesOfTheTraining) {
 
 INSTANTIATE_TEST_SUITE_P(
     Rules, PackedExportTest,
-    ::testing::Values("{a: {weights: int8, group: 0}}", "{a: {weights: int4, group: 32}}",
-                      "{a: {weights: int4, group: 64, symmetric: false}}",
-                      "{a: {weights: int3, group: 32, symmetric: false}}",
-                      "{a: {weights: int2, group: 16}}", "{a: {weights: fp8}}",
-                      "{a: {weights: fp8_block}}", "{a: {weights: fp8_tensor}}",
-                      "{a: {weights: nvfp4}}", "{a: {weights: mxfp4}}", "{a: {weights: lsq8}}",
-                      "{a: {weights: lsq4}}", "{a: {weights: lsq3}}", "{a: {weights: seq2}}",
-                      "{a: {weights: sign}}",
-                      // Groups that only their scales tell apart, and layers without a rule.
-                      "{a: {weights: int3, group: 32}, b: {layers: [o_proj], weights: lsq3}, c: "
-                      "{layers: [q_proj], weights: int3, group: 32, symmetric: false}}",
-                      "{a: {weights: nvfp4}, b: {layers: [down_proj], weights: mxfp4}, c: {layers: "
-                      "[q_proj], weights: fp8}, d: {layers: [k_proj], weights: none}}",
-                      "{a: {weights: int4, group: 32}, b: {layers: [down_proj], weights: lsq4}}"));
+    ::testing::Values(
+        "{a: {weights: int8, group: 0}}", "{a: {weights: int4, group: 32}}",
+        "{a: {weights: int4, group: 64, symmetric: false}}",
+        "{a: {weights: int3, group: 32, symmetric: false}}",
+        "{a: {weights: lsq4, group: 32}, b: {layers: [up_proj], weights: seq2, group: "
+        "64}, c: {layers: [o_proj], weights: sign, group: 16}}",
+        "{a: {weights: int2, group: 16}}", "{a: {weights: fp8}}", "{a: {weights: fp8_block}}",
+        "{a: {weights: fp8_tensor}}", "{a: {weights: nvfp4}}", "{a: {weights: mxfp4}}",
+        "{a: {weights: lsq8}}", "{a: {weights: lsq4}}", "{a: {weights: lsq3}}",
+        "{a: {weights: seq2}}", "{a: {weights: sign}}",
+        // Groups that only their scales tell apart, and layers without a rule.
+        "{a: {weights: int3, group: 32}, b: {layers: [o_proj], weights: lsq3}, c: "
+        "{layers: [q_proj], weights: int3, group: 32, symmetric: false}}",
+        "{a: {weights: nvfp4}, b: {layers: [down_proj], weights: mxfp4}, c: {layers: "
+        "[q_proj], weights: fp8}, d: {layers: [k_proj], weights: none}}",
+        "{a: {weights: int4, group: 32}, b: {layers: [down_proj], weights: lsq4}}"));
 
 class PackedGgufTest : public PackedExportTest {};
 

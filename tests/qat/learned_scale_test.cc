@@ -48,50 +48,64 @@ double Used(const LearnedQuantizer& q, const at::Tensor& a) {
   return (q.kind != LearnedKind::kSeqTernary ? a.to(at::kBFloat16) : a).item<double>();
 }
 
-class LearnedScaleTest : public ::testing::TestWithParam<Case> {};
+class LearnedScaleTest : public ::testing::TestWithParam<Case> {
+ protected:
+  static void CheckFormulas(const Case& c, int64_t groups);
+};
 
-TEST_P(LearnedScaleTest, ValuesAndGradientsAreTheFormulas) {
-  const Case& c = GetParam();
+void LearnedScaleTest::CheckFormulas(const Case& c, int64_t groups) {
   auto generator = at::detail::createCPUGenerator(7);
   at::Tensor w = at::empty({3, 40}, at::kDouble).normal_(0, 0.1, generator);
   const at::Tensor dy = at::empty({3, 40}, at::kDouble).normal_(0, 1, generator);
   // A scale of a third of the initial one: every matrix has weights on both sides of both limits.
-  at::Tensor a = (InitialScale(c.quantizer, w) / 3).set_requires_grad(true);
+  at::Tensor a = (InitialScale(c.quantizer, w, groups) / 3).set_requires_grad(true);
+  ASSERT_EQ(a.sizes(), at::IntArrayRef({3, groups}));
   w.set_requires_grad(true);
   const at::Tensor y = QuantizeLearned(c.quantizer, w, a);
   torch::autograd::backward({y}, {dy});
   const double g = 1 / std::sqrt(3.0 * 40 * c.qp);
   int64_t clipped = 0;
   for (int64_t n = 0; n < 3; ++n) {
-    double da = 0;
+    std::vector<double> da(static_cast<size_t>(groups), 0);
     for (int64_t k = 0; k < 40; ++k) {
-      const double scale = Used(c.quantizer, a[n][0]), u = w[n][k].item<double>() / scale;
+      const int64_t of = k / (40 / groups);
+      const double scale = Used(c.quantizer, a[n][of]), u = w[n][k].item<double>() / scale;
       const double level = Level(c.quantizer, u), grad = dy[n][k].item<double>();
       EXPECT_NEAR(y[n][k].item<double>(), level * scale, 1e-15);
       const bool below = u<c.low, above = u> c.high;
       clipped += below || above;
       EXPECT_EQ(w.grad()[n][k].item<double>(), below || above ? 0.0 : grad);
-      if (c.quantizer.kind == LearnedKind::kSign) {
-        da += level * grad * g;
-      } else {
-        da += (below ? c.low_level : above ? c.high_level : level - u) * grad * g;
-      }
+      const double slope = below ? c.low_level : above ? c.high_level : level - u;
+      da[static_cast<size_t>(of)] +=
+          (c.quantizer.kind == LearnedKind::kSign ? level : slope) * grad * g;
     }
-    EXPECT_NEAR(a.grad()[n][0].item<double>(), da, 1e-12);
+    for (int64_t of = 0; of < groups; ++of)
+      EXPECT_NEAR(a.grad()[n][of].item<double>(), da[static_cast<size_t>(of)], 1e-12);
   }
   EXPECT_GT(clipped, 3);
   EXPECT_LT(clipped, 117);
 }
 
+// A scale a row, and one for each 8 of its weights.
+TEST_P(LearnedScaleTest, ValuesAndGradientsAreTheFormulas) {
+  for (const int64_t groups : {1, 5}) CheckFormulas(GetParam(), groups);
+}
 TEST_P(LearnedScaleTest, StartsAtItsInitialScale) {
   const Case& c = GetParam();
   const at::Tensor w =
       at::tensor({0.5, -1.0, 0.25, 0.0, 2.0, 1.0, -1.0, 0.0}, at::kDouble).view({2, 4});
-  const at::Tensor a = InitialScale(c.quantizer, w);
+  const at::Tensor a = InitialScale(c.quantizer, w, 1), halves = InitialScale(c.quantizer, w, 2);
   for (int64_t n = 0; n < 2; ++n) {
     const double mean = n == 0 ? 1.75 / 4 : 1.0, largest = n == 0 ? 1.0 : 2.0;
     const double want = c.quantizer.kind == LearnedKind::kSign ? mean : largest / c.qp;
     EXPECT_DOUBLE_EQ(a[n][0].item<double>(), want);
+    for (int64_t half = 0; half < 2; ++half) {
+      const double first = std::abs(w[n][2 * half].item<double>()),
+                   second = std::abs(w[n][2 * half + 1].item<double>());
+      const double of = c.quantizer.kind == LearnedKind::kSign ? (first + second) / 2
+                                                               : std::max(first, second) / c.qp;
+      EXPECT_DOUBLE_EQ(halves[n][half].item<double>(), of);
+    }
   }
 }
 

@@ -82,15 +82,17 @@ TEST(EncodeTest, CodesDequantizeToTheForwardPass) {
   const at::Tensor w_NK = at::empty({24, 256}, at::kFloat).normal_(0, 0.02, generator);
   int64_t formats = 0;
   for (size_t i = 0; i < recipe::WeightQuantizerNames().size(); ++i) {
-    for (const bool symmetric : {true, false}) {
+    for (const bool symmetric : {true, false}) {  // Of learned scales: a row's, or 32 weights'
       recipe::QuantizeRule rule = Rule("a", {"*"}, static_cast<WeightQuantizer>(i));
       rule.symmetric = symmetric;
+      const auto learned = LearnedOf(rule);
+      if (learned) rule.group = symmetric ? 0 : 32;
       if (!FormatOf(rule)) continue;
       ++formats;
-      at::Tensor scale_N1;  // Between two bf16 numbers
-      if (const auto learned = LearnedOf(rule)) scale_N1 = InitialScale(*learned, w_NK) * 0.7013;
-      const at::Tensor forward_NK = FakeQuantize(rule, w_NK, {scale_N1, {}, {}});
-      EXPECT_TRUE(at::equal(quant::Dequantize(Encode(rule, w_NK, {scale_N1, {}, {}})), forward_NK))
+      at::Tensor scale_NG;  // Between two bf16 numbers
+      if (learned) scale_NG = InitialScale(*learned, w_NK, symmetric ? 1 : 8) * 0.7013;
+      const at::Tensor forward_NK = FakeQuantize(rule, w_NK, {scale_NG, {}, {}});
+      EXPECT_TRUE(at::equal(quant::Dequantize(Encode(rule, w_NK, {scale_NG, {}, {}})), forward_NK))
           << NameOf(rule.weights) << symmetric;
     }
   }
@@ -103,8 +105,13 @@ TEST(LayerRulesTest, RefusesWhatCannotBe) {
             std::string::npos);
   EXPECT_NE(Refused(Stage({Rule("a", {"*"}, WeightQuantizer::kInt4, 48)})).find("48"),
             std::string::npos);
-  recipe::TrainStage ladder = Stage({Rule("a", {"*"}, WeightQuantizer::kLsq3, 48)});
-  EXPECT_EQ(Refused(ladder), "");  // Rows share a learned scale
+  EXPECT_NE(Refused(Stage({Rule("a", {"*"}, WeightQuantizer::kLsq3, 48)})).find("48"),
+            std::string::npos);
+  EXPECT_NE(Refused(Stage({Rule("a", {"*"}, WeightQuantizer::kSeqTernary, 48)})).find("48"),
+            std::string::npos);
+  EXPECT_EQ(Refused(Stage({Rule("a", {"*"}, WeightQuantizer::kLsq3, 32)})), "");
+  recipe::TrainStage ladder = Stage({Rule("a", {"*"}, WeightQuantizer::kNvfp4, 48)});
+  EXPECT_EQ(Refused(ladder), "");  // It has its own
   ladder.quantize.progressive = {"int8"};
   EXPECT_NE(Refused(ladder).find("48"), std::string::npos);
   EXPECT_NE(Refused(Stage({Rule("a", {}, WeightQuantizer::kInt4)})).find("found an empty list"),

@@ -113,7 +113,7 @@ TEST(CheckTest, InputsOfEightBitsAreHeldBesideTheirWeights) {
   using enum InputQuantizer;
   constexpr const char* kFolder = "hf/compressed_tensors";
   const auto refusal = [&](WeightQuantizer weights, InputQuantizer inputs, const char* format,
-                           int64_t group = 64) {
+                           int64_t group = -1) {
     Recipe r = Good();
     ShipsInputs(r, weights, inputs, format);
     Train(r).quantize.rules[0].group = group;
