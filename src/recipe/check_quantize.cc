@@ -141,16 +141,12 @@ bool HoldsInputs(std::string_view format, const QuantizeRule& rule) {
   if (rule.hadamard) return false;
   if (rule.inputs == InputQuantizer::kNone) return true;
   if (format != kPackedFormat) return false;
-  switch (rule.weights) {
-    case WeightQuantizer::kInt8:
-    case WeightQuantizer::kLsq8:
-      return rule.inputs == InputQuantizer::kInt8Dynamic && rule.Group() == 0 && rule.symmetric;
-    case WeightQuantizer::kFp8:
-    case WeightQuantizer::kFp8Tensor:
-      return rule.inputs == InputQuantizer::kFp8Dynamic;
-    default:
-      return false;
-  }
+  const WeightQuantizer weights = rule.weights;
+  const bool int8 = (weights == WeightQuantizer::kLsq8 || weights == WeightQuantizer::kInt8) &&
+                    rule.Group() == 0 && rule.symmetric;
+  const bool fp8 = weights == WeightQuantizer::kFp8 || weights == WeightQuantizer::kFp8Tensor;
+  return (int8 && rule.inputs == InputQuantizer::kInt8Dynamic) ||
+         (fp8 && rule.inputs == InputQuantizer::kFp8Dynamic);
 }
 
 std::string InputsOf(const QuantizeRule& rule) {

@@ -4,7 +4,9 @@
       [--calibration TEXT] [--folder EXPORT ...] [--report FILE]
 
 Every compressed-tensors layout is made from SOURCE (and every --folder, which an export stage has
-written as hf/compressed_tensors, is taken as it is; --schemes "" for these alone), loaded by transformers + compressed-tensors on the
+written as hf/compressed_tensors, is taken as it is; --schemes "" for these alone; one that asks for
+rounded inputs is also run with them by both programs, on the stored weights to the bit: the package's
+rounding must be tern's, at least ten times closer than without), loaded by transformers + compressed-tensors on the
 CPU in float32, and its logits of the ids compared with `tern logits` of the same folder. The package
 rounds code times scale to the scale's bfloat16, which tern does not. Layouts that quantize activations
 do so in transformers only: they are compared without it under the same bound, and with it, which shows
@@ -31,12 +33,20 @@ WEIGHTS_ONLY = ["int4", "w3", "w2", "w8", "nvfp4", "mxfp4", "mixed", "rotated"]
 OPTIONS = {"mixed": ["--to-bits", "{bits}"], "rotated": ["--to", "int4", "--rotate"]}
 WITH_ACTIVATIONS = ["int8", "fp8", "fp8_static", "fp8_block"]
 WEIGHTS_IN_BF16 = Bound(mean_kl=2e-3, top1=0.95, why="weights rounded to bfloat16")
+# The same rounding of inputs on both sides, of a training: verify's bound, for some fall the other way.
+INPUTS_TOO = Bound(mean_kl=5e-3, top1=0.95, why="inputs in 8 bits")
 
 
-def tern_logits(tern, model, ids):
+def tern_logits(tern, model, ids, options=()):
     with tempfile.NamedTemporaryFile() as out:
-        subprocess.run([tern, "logits", model, "--tokens", ids, "-o", out.name], check=True)
+        subprocess.run([tern, "logits", model, "--tokens", ids, "-o", out.name, *options], check=True)
         return compare.load_logits(out.name, len(compare.load_ids(ids)))
+
+
+def asks_for_inputs(folder):
+    config = json.loads((pathlib.Path(folder) / "config.json").read_text())
+    groups = config["quantization_config"]["config_groups"].values()
+    return any(group["input_activations"] for group in groups)
 
 
 def write_tokens(path, vocab_size, count=8192):
@@ -50,9 +60,11 @@ def write_tokens(path, vocab_size, count=8192):
     return f"{path}.idx"
 
 
-def transformers_logits(folder, ids):
-    """Logits [T, V] in float32: of the weights alone, and with the activations that the keys ask for."""
+def transformers_logits(folder, ids, exact=False):
+    """Logits [T, V] in float32: of the weights alone, and with the activations that the keys ask for.
+    exact: of code times scale in float32 (of 8-bit codes), as tern has them."""
     import torch
+    from safetensors.torch import load_file
     from transformers import AutoModelForCausalLM
 
     model, info = AutoModelForCausalLM.from_pretrained(
@@ -66,6 +78,14 @@ def transformers_logits(folder, ids):
         # The package decompresses at the first forward, to the scales' bfloat16; floats come after.
         model(tokens)
         torch.nn.Module.float(model)
+        if exact:
+            stored = load_file(f"{folder}/model.safetensors")
+            for name, module in model.named_modules():
+                if f"{name}.weight_scale" in stored:
+                    codes, scale = stored[f"{name}.weight"], stored[f"{name}.weight_scale"]
+                    module.weight.copy_(codes.float() * scale.float())
+                elif f"{name}.weight" in stored:
+                    module.weight.copy_(stored[f"{name}.weight"])
         both = model(tokens).logits[0]
         for module in model.modules():
             module.quantization_enabled = False
@@ -93,6 +113,17 @@ def main():
             weights, _ = transformers_logits(folder, args.ids)
             record[folder] = compare.statistics(ours, weights)
             results.append(compare.judge(folder, record[folder], WEIGHTS_IN_BF16))
+            if asks_for_inputs(folder):
+                rounded = tern_logits(args.tern, folder, args.ids, ["--activations", "folder"])
+                _, both = transformers_logits(folder, args.ids, exact=True)
+                name = f"{folder} with inputs"
+                record[name] = compare.statistics(rounded, both)
+                results.append(compare.judge(name, record[name], INPUTS_TOO))
+                plain = compare.statistics(ours, both)["mean_kl"]
+                print(f"      without, the mean KL is {plain:.3g}")
+                if plain < 10 * record[name]["mean_kl"]:
+                    results.append(False)
+                    print(f"FAIL  {name}: hardly closer than without: another rounding")
         for scheme in filter(None, args.schemes.split(",")):
             folder = pathlib.Path(work) / scheme
             command = [args.tern, "quantize", args.source, "-o", folder, "--allow-requantize"]
