@@ -6,7 +6,9 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <vector>
 
+#include "data/batch.h"
 #include "model/decoder.h"
 
 namespace tern::distill {
@@ -21,9 +23,9 @@ at::Tensor HiddenLoss(const at::Tensor& student_MS, const at::Tensor& teacher_MT
                       HiddenDistance distance);
 
 enum class RelationReduction {
-  kMean,   // Over heads, rows and sequences: MiniLMv2's 1 / (A |x|)
-  kBatch,  // Mean over heads, sum over rows, mean over sequences: what "batchmean" does in
-           // BitDistill's published code
+  kMean,   // Over heads, rows and documents: MiniLMv2's 1 / (A |x|)
+  kBatch,  // Mean over heads, sum over rows, mean over documents: what "batchmean" does in
+           // BitDistill's published code, whose sequences are documents
 };
 
 struct RelationOptions {
@@ -33,10 +35,23 @@ struct RelationOptions {
   RelationReduction reduction = RelationReduction::kMean;
 };
 
+// The documents of a step's sequences, between whose tokens there are relations.
+struct RelationDocuments {
+  // [B, T], equal within a document and other than its neighbours'; -1: padding, which counts
+  // nowhere: a document without a label, and of a written text (is_generated) what is behind its
+  // last token. Empty: every sequence is one document.
+  std::vector<int32_t> ids;
+  double rows = 0, documents = 0;  // That count
+};
+RelationDocuments DocumentsOf(const data::Batch& batch, bool is_generated);
+
 // Sum over q, k and v of KL(R_t || R_s), R = softmax(a a^T / temperature) over the tokens of a
-// sequence, all of them: the relation knows no causal order. Features as captured by the decoder,
-// [B * T, width]; `heads` divides every width. fp32 scalar.
+// document, all of them: the relation knows no causal order. Features as captured by the decoder,
+// [B * T, width]; `heads` divides every width. ids_BT: int32, RelationDocuments' of these
+// sequences; undefined: each is one document. count: what the sum is divided by beside the heads,
+// rows (kMean) or documents (kBatch). fp32 scalar.
 at::Tensor RelationLoss(const model::LayerFeatures& student, const model::LayerFeatures& teacher,
-                        int64_t batch, int64_t tokens, const RelationOptions& options);
+                        const at::Tensor& ids_BT, int64_t batch, double count,
+                        const RelationOptions& options);
 
 }  // namespace tern::distill

@@ -37,6 +37,17 @@ at::Tensor RowsThatCount(const at::Tensor& targets_M, bool all) {
   return all ? at::ones_like(targets_M, at::kFloat) : (targets_M >= 0).to(at::kFloat);
 }
 
+// Documents of `sequences` sequences from `begin` on, whose rows are rows_M; undefined: as wholes.
+at::Tensor IdsOf(const RelationDocuments& documents, int64_t begin, int64_t sequences,
+                 const at::Tensor& rows_M) {
+  if (documents.ids.empty()) return {};
+  const int64_t tokens = rows_M.size(0) / sequences;
+  const at::Tensor ids_BT = at::empty({sequences, tokens}, at::kInt);
+  std::copy_n(documents.ids.begin() + begin * tokens, sequences * tokens,
+              ids_BT.mutable_data_ptr<int32_t>());
+  return ids_BT.to(rows_M.device());
+}
+
 // The rows of all ranks, in their order.
 data::Batch OfAllRanks(data::Batch mine, const PassOptions& options) {
   if (options.ranks == 1) return mine;
@@ -67,6 +78,7 @@ struct Objective::StepPlan {
   std::vector<at::Tensor> term_gradients;  // Of a micro-batch, by h
   std::vector<double> squares;             // Of the values' gradients, at weight 1
   double loss = 0;                         // Of this process's sequences, weighted
+  RelationDocuments documents;             // Of the step, where relations are used
 };
 
 double WeightAt(const recipe::LossWeight& weight, int64_t step, int64_t steps) {
@@ -169,9 +181,8 @@ std::vector<LogitTerm> Objective::TermsAt(int64_t step, const LossBalance* balan
   return terms;
 }
 
-Objective::IndexedLosses Objective::FeatureLosses(const at::Tensor& rows_M, int64_t batch,
-                                                  int64_t tokens, double share,
-                                                  StepPlan* plan) const {
+Objective::IndexedLosses Objective::FeatureLosses(const at::Tensor& rows_M, int64_t begin,
+                                                  int64_t sequences, StepPlan* plan) const {
   const recipe::LossesConfig& l = stage_.losses;
   IndexedLosses losses;
   const auto add = [&](const char* name, const at::Tensor& loss) {
@@ -200,15 +211,15 @@ Objective::IndexedLosses Objective::FeatureLosses(const at::Tensor& rows_M, int6
   }
   if (l.relations.weight.IsUsed()) {
     const recipe::RelationLossConfig& r = l.relations;
+    const bool mean = r.reduction == recipe::RelationReduction::kMean;
     const RelationOptions options{RelationHeads(), r.temperature, r.normalize,
-                                  r.reduction == recipe::RelationReduction::kMean
-                                      ? RelationReduction::kMean
-                                      : RelationReduction::kBatch};
+                                  mean ? RelationReduction::kMean : RelationReduction::kBatch};
+    const RelationDocuments& documents = plan->documents;
     const int64_t ours = LayerIndex(r.student_layer, student_.num_layers, ""),
                   theirs = LayerIndex(r.teacher_layer, teacher_->config().num_layers, "");
-    add("relations",
-        share * RelationLoss(plan->ours.features.at(ours), plan->theirs.features.at(theirs), batch,
-                             tokens, options));
+    add("relations", RelationLoss(plan->ours.features.at(ours), plan->theirs.features.at(theirs),
+                                  IdsOf(documents, begin, sequences, rows_M), sequences,
+                                  mean ? documents.rows : documents.documents, options));
   }
   return losses;
 }
@@ -235,6 +246,7 @@ Objective::StepPlan Objective::MakePlan(const data::Batch& batch, int64_t step,
   }
   if (l.relations.weight.IsUsed()) {
     add("relations", l.relations.weight);
+    plan.documents = DocumentsOf(batch, is_generated);
     plan.ours.layers.insert(LayerIndex(l.relations.student_layer, student_.num_layers, ""));
     plan.theirs.layers.insert(
         LayerIndex(l.relations.teacher_layer, teacher_->config().num_layers, ""));
@@ -300,10 +312,8 @@ void Objective::RunMicroBatch(const model::Decoder& student, const data::Batch& 
   for (size_t i = 0; i < sums.size(); ++i) plan->values[i].value += sums[i];
   IndexedLosses of_features;
   if (features) {
-    const double share =
-        static_cast<double>(options.micro_batch) / static_cast<double>(batch.batch);
-    of_features = FeatureLosses(RowsThatCount(targets_M, plan->logits.all_rows),
-                                options.micro_batch, batch.tokens, share, plan);
+    of_features = FeatureLosses(RowsThatCount(targets_M, plan->logits.all_rows), begin,
+                                options.micro_batch, plan);
   }
   if (plan->measures) Measure(h_MD, of_features, plan);
   if (!plan->trains) return;

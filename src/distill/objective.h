@@ -69,7 +69,7 @@ class Objective {
 
   // One step's forward and backward passes at step `step`: gradients of loss_scale * sum of weight
   // * loss are added to .grad. Losses count rows of the whole step, so that micro-batches change
-  // rounding only (relations: mean over micro-batches). On a step of generated text (generate.h)
+  // rounding only. On a step of generated text (generate.h)
   // the batch's prompts are continued first, and losses count where something was written.
   //
   // Gradients are measured with respect to what all losses share: the input of the lowest block
@@ -97,10 +97,10 @@ class Objective {
   // What the teacher says of the rows of a micro-batch.
   TeacherRows Ask(const data::Batch& batch, int64_t begin, const at::Device& device,
                   const PassOptions& options, StepPlan* plan) const;
-  // Adds the feature losses of a micro-batch that is `share` of the step's sequences to the plan's
-  // values; returns them, unweighted, with their indices there.
+  // Adds the feature losses of a micro-batch, from sequence `begin` on, to the plan's values;
+  // returns them, unweighted, with their indices there.
   using IndexedLosses = std::vector<std::pair<size_t, at::Tensor>>;
-  IndexedLosses FeatureLosses(const at::Tensor& rows_M, int64_t batch, int64_t tokens, double share,
+  IndexedLosses FeatureLosses(const at::Tensor& rows_M, int64_t begin, int64_t sequences,
                               StepPlan* plan) const;
   // What this process has measured becomes what all ranks have.
   void SumOverRanks(const PassOptions& options, StepPlan* plan) const;

@@ -63,7 +63,7 @@ void DescribeRelations(FieldVisitor& v, RelationLossConfig& r) {
           1e6});
   v.Flag("normalize", r.normalize, {"Vectors of length 1, as in BitDistill's code"});
   Choice(v, "reduction", r.reduction, kReductions,
-         {"mean: over heads, rows and sequences, as published; batch: rows are summed, as in "
+         {"mean: over heads, rows and documents, as published; batch: rows are summed, as in "
           "BitDistill's code"});
 }
 

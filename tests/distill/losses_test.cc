@@ -306,9 +306,10 @@ TEST(RelationLossTest, ThePublishedFormsByHand) {
     double want = 0;
     for (const auto& [a, b] : {std::pair(s.q_MD, t.q_MD), {s.k_MD, t.k_MD}, {s.v_MD, t.v_MD}})
       want += RelationKl(a, b, 2, form.temperature, form.normalize, form.per_batch);
-    EXPECT_NEAR(RelationLoss(s, t, 1, 5, form.options).item<double>(), want, 1e-10);
+    const double count = form.per_batch ? 1 : 5;
+    EXPECT_NEAR(RelationLoss(s, t, {}, 1, count, form.options).item<double>(), want, 1e-10);
   }
-  EXPECT_NEAR(RelationLoss(s, s, 1, 5, forms[0].options).item<double>(), 0.0, 1e-12);
+  EXPECT_NEAR(RelationLoss(s, s, {}, 1, 5, forms[0].options).item<double>(), 0.0, 1e-12);
 }
 
 // Central differences in double: error of order h^2 = 1e-8 times third derivatives of order 1.
@@ -321,7 +322,7 @@ TEST(RelationLossTest, GradientIsTheDifferenceQuotient) {
   }
   s.q_MD = Random({6, 4}, 9).set_requires_grad(true);
   const RelationOptions options{2, 0, true, RelationReduction::kMean};
-  torch::autograd::backward({RelationLoss(s, t, 2, 3, options)}, {});
+  torch::autograd::backward({RelationLoss(s, t, {}, 2, 6, options)}, {});
   const at::Tensor grad = s.q_MD.grad().clone();
   constexpr double kH = 1e-4;
   for (const auto& [m, d] : {std::pair<int64_t, int64_t>{0, 0}, {2, 3}, {5, 1}}) {
@@ -329,10 +330,85 @@ TEST(RelationLossTest, GradientIsTheDifferenceQuotient) {
       model::LayerFeatures moved = s;
       moved.q_MD = s.q_MD.detach().clone();
       moved.q_MD[m][d] += shift;
-      return RelationLoss(moved, t, 2, 3, options).item<double>();
+      return RelationLoss(moved, t, {}, 2, 6, options).item<double>();
     };
     EXPECT_NEAR(grad[m][d].item<double>(), (at_shift(kH) - at_shift(-kH)) / (2 * kH), 1e-6);
   }
+}
+
+// Relations of each document by itself; padding counts nowhere and gets no gradient.
+TEST(RelationLossTest, DocumentsAreToldApartAndPaddingIsLeftOut) {
+  constexpr int64_t kBatch = 2, kTokens = 6;
+  const at::Tensor ids =
+      at::tensor({0, 0, 0, 1, 1, 1, 0, 0, 1, 1, 1, -1}, at::kInt).view({kBatch, kTokens});
+  struct Document {
+    int64_t begin, tokens;
+  };
+  const Document documents[] = {{0, 3}, {3, 3}, {6, 2}, {8, 3}};
+  model::LayerFeatures s, t;
+  uint64_t seed = 20;
+  for (const auto member :
+       {&model::LayerFeatures::q_MD, &model::LayerFeatures::k_MD, &model::LayerFeatures::v_MD}) {
+    s.*member = Random({kBatch * kTokens, 8}, seed++).set_requires_grad(true);
+    t.*member = Random({kBatch * kTokens, 4}, seed++);
+  }
+  for (const RelationReduction reduction : {RelationReduction::kMean, RelationReduction::kBatch}) {
+    const bool mean = reduction == RelationReduction::kMean;
+    const double count = mean ? 11 : 4;
+    const RelationOptions options{2, 0, false, reduction};
+    s.q_MD.mutable_grad() = at::Tensor();
+    const at::Tensor loss = RelationLoss(s, t, ids, kBatch, count, options);
+    torch::autograd::backward({loss}, {});
+    double want = 0;
+    at::Tensor want_grad = at::zeros_like(s.q_MD);
+    for (const auto& [begin, tokens] : documents) {
+      model::LayerFeatures of_s, of_t;
+      for (const auto member : {&model::LayerFeatures::q_MD, &model::LayerFeatures::k_MD,
+                                &model::LayerFeatures::v_MD}) {
+        of_s.*member = (s.*member).detach().narrow(0, begin, tokens).clone();
+        of_t.*member = (t.*member).narrow(0, begin, tokens);
+        want += RelationKl(of_s.*member, of_t.*member, 2, 0, false, /*per_batch=*/true);
+      }
+      of_s.q_MD.set_requires_grad(true);
+      torch::autograd::backward({RelationLoss(of_s, of_t, {}, 1, count, options)}, {});
+      want_grad.narrow(0, begin, tokens).copy_(of_s.q_MD.grad());
+    }
+    EXPECT_NEAR(loss.item<double>(), want / count, 1e-10);
+    EXPECT_LT((s.q_MD.grad() - want_grad).abs().max().item<double>(), 1e-12);
+    EXPECT_EQ(s.q_MD.grad()[11].abs().max().item<double>(), 0);
+  }
+  // One document a sequence: the published form.
+  const RelationOptions options{2, 0, false, RelationReduction::kMean};
+  EXPECT_NEAR(RelationLoss(s, t, at::zeros({kBatch, kTokens}, at::kInt), kBatch, 12, options)
+                  .item<double>(),
+              RelationLoss(s, t, {}, kBatch, 12, options).item<double>(), 1e-12);
+}
+
+TEST(DocumentsOfTest, CountsDocumentsWithLabelsAndWrittenTokens) {
+  data::Batch batch;
+  batch.batch = 2;
+  batch.tokens = 5;
+  batch.inputs.assign(10, 7);
+  batch.targets = {7, -1, 7, 7, -1, -1, 7, -1, -1, -1};
+  const RelationDocuments whole = DocumentsOf(batch, false);
+  EXPECT_TRUE(whole.ids.empty());
+  EXPECT_EQ(whole.rows, 10);
+  EXPECT_EQ(whole.documents, 2);
+  // A text's last token has no label, a document of padding has none at all.
+  batch.document_ids = {0, 0, 1, 1, 1, 0, 0, 0, 1, 1};
+  const RelationDocuments packed = DocumentsOf(batch, false);
+  EXPECT_EQ(packed.ids, (std::vector<int32_t>{0, 0, 1, 1, 1, 0, 0, 0, -1, -1}));
+  EXPECT_EQ(packed.rows, 8);
+  EXPECT_EQ(packed.documents, 3);
+  // What is written ends with the token of the last label; a row without a prompt counts nowhere.
+  batch.document_ids.clear();
+  batch.targets = {-1, 7, 7, -1, -1, -1, -1, -1, -1, -1};
+  const RelationDocuments written = DocumentsOf(batch, true);
+  EXPECT_EQ(written.ids, (std::vector<int32_t>{0, 0, 0, 0, -1, -1, -1, -1, -1, -1}));
+  EXPECT_EQ(written.rows, 4);
+  EXPECT_EQ(written.documents, 1);
+  batch.targets[4] = 7;  // To the end of the sequence
+  EXPECT_EQ(DocumentsOf(batch, true).rows, 5);
 }
 
 }  // namespace
