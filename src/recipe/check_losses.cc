@@ -24,6 +24,10 @@ void CheckGradients(const LossesConfig& l, const std::string& at) {
 // The engine gives logits and nothing from inside of the model.
 void CheckEngineTeacher(const Recipe& recipe, const LossesConfig& l, const std::string& at) {
   if (recipe.teacher_runtime != Runtime::kEngine) return;
+  if (recipe.teacher.from.empty()) {
+    throw RecipeError(
+        "teacher.runtime: found engine and no teacher to run; want teacher: {from: MODEL}");
+  }
   const auto check = [&](const char* name, const LossWeight& weight) {
     if (!weight.IsUsed()) return;
     throw RecipeError(StrCat(at, name, ".weight: found ", std::max(weight.first, weight.last),

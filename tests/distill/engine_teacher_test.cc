@@ -19,7 +19,6 @@ namespace tern::distill {
 namespace {
 
 using formats::GgmlType;
-using tern::testing::ArchName;
 
 constexpr int64_t kTokens = 48, kVocabulary = 40;  // Of a sequence
 

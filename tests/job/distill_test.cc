@@ -301,7 +301,7 @@ TEST_F(DistillTest, ATeacherByTheEngineStandsForLibtorchs) {
   EXPECT_NEAR(Losses(once)[0]["forward_kl"]["value"].get<double>(),
               Losses(libtorch)[0]["forward_kl"]["value"].get<double>(), 1e-4);
 
-  const int64_t bytes = 4 * CountParameters(DenseRun().Load().recipe.model);
+  const int64_t bytes = 4 * CountParameters(transfer::ReadModelInfo(DenseModel()).config);
   const auto facts = [&](const char* runtime) {
     return nlohmann::json{{"runtime", runtime}, {"weights", "F32"}, {"bytes", bytes}};
   };

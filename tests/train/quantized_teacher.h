@@ -14,7 +14,7 @@ inline void WriteQuantizedTeacher(const ModelConfig& config, const std::string& 
   tern::testing::GgufOptions options;
   options.linear = formats::GgmlType::kQ4_1;
   options.blocks = &blocks;
-  tern::testing::WriteGguf(model, tern::testing::ArchName::kLlama, path, options);
+  tern::testing::WriteGguf(model, ArchName::kLlama, path, options);
 }
 
 }  // namespace tern::train
