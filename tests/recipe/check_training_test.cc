@@ -193,6 +193,8 @@ TEST(CheckTest, ATeacherByTheEngineGivesLogitsOnly) {
     l.generated.prompt_tokens = 8;
   })(good);
   EXPECT_EQ(Refusal(good), "");
+  ExpectRefused([](Recipe& r) { r.teacher_runtime = Runtime::kEngine; },
+                {"teacher.runtime: found engine", "want teacher: {from: MODEL}"});
   ExpectRefused(taught([](LossesConfig& l) {
                   l.hidden.weight = {0, 0.5};
                 }),
