@@ -111,8 +111,9 @@ TEST_F(TextPassTest, RefusesWhatIsNoText) {
   EXPECT_THROW(run({-1}), InputError);
 }
 
-// The stated bytes against the C library's, which has all but keys and values. Two pages that
-// 300 tokens need beside 28, of 2 x 128 x 32 floats each, are known.
+// The stated bytes against the C library's, which has all but keys and values: two texts of 10
+// pages and 256 rows of whole ones, keys and values of 32 tokens and 2 heads of 64 a page. Between
+// them are codes of inputs that this type of head does not ask for.
 TEST_F(TextPassTest, KeepsItsMemory) {
   const engine::ModelWeights weights =
       engine::LoadModel(Write(ArchName::kLlama, LinearKind::kDense, GgmlType::kQ4_1));
