@@ -6,7 +6,8 @@
 Every compressed-tensors layout is made from SOURCE (and every --folder, which an export stage has
 written as hf/compressed_tensors, is taken as it is; --schemes "" for these alone; one that asks for
 rounded inputs is also run with them by both programs, on the stored weights to the bit: the package's
-rounding must be tern's, at least ten times closer than without), loaded by transformers + compressed-tensors on the
+rounding must be tern's, at least twice as close as without; deep models, where one input on a
+boundary moves all behind it, are not), loaded by transformers + compressed-tensors on the
 CPU in float32, and its logits of the ids compared with `tern logits` of the same folder. The package
 rounds code times scale to the scale's bfloat16, which tern does not. Layouts that quantize activations
 do so in transformers only: they are compared without it under the same bound, and with it, which shows
@@ -121,7 +122,7 @@ def main():
                 results.append(compare.judge(name, record[name], INPUTS_TOO))
                 plain = compare.statistics(ours, both)["mean_kl"]
                 print(f"      without, the mean KL is {plain:.3g}")
-                if plain < 10 * record[name]["mean_kl"]:
+                if plain < 2 * record[name]["mean_kl"]:
                     results.append(False)
                     print(f"FAIL  {name}: hardly closer than without: another rounding")
         for scheme in filter(None, args.schemes.split(",")):
