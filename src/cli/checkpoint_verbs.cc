@@ -105,7 +105,7 @@ void AddExportCommand(CLI::App& app) {
           "--format", flags->format,
           "Ternary models: gguf/tq2_0, gguf/tq1_0, gguf/i2_s, hf/bitnet, hf/autobitnet; dense "
           "ones: gguf/f16, gguf/bf16, gguf/f32, hf/bf16, hf/f16, hf/f32; checkpoints trained with "
-          "quantize.rules: hf/compressed_tensors, gguf/quantized")
+          "quantize.rules: hf/compressed_tensors, gguf/quantized; every one: tern/model")
       ->required();
   command->add_option("-o,--output", flags->output, "File, or folder for hf/...")->required();
   command

@@ -66,8 +66,9 @@ void CheckKey(const h5::File& file, const TeacherStoreKey& key) {
       file.path(), " is no shard of a teacher store of version ", kVersion);
   for (const auto& [name, want] : Words(key)) {
     const std::string found = file.StringAttribute("/", name);
-    TERN_CHECK_INPUT(found == want, file.path(), ": its ", name, " is ", found, ", this run's is ",
-                     want,
+    TERN_CHECK_INPUT(found == want, file.path(), ": its ", name,
+                     name == "precision" ? " (train.precision, or teacher.runtime: engine)" : "",
+                     " is ", found, ", this run's is ", want,
                      "; a store holds for one teacher, tokenizer, data and loss: give "
                      "teacher.store another folder, or delete this one");
   }

@@ -67,6 +67,10 @@ class Reader {
   // bitnet has them before o_proj and down_proj; the first repositories did so under the name
   // llama. Of every linear layer's own (BitLinear with use_rms_norm) any other class has.
   void CheckSubNorms() const {
+    TERN_CHECK_FORMAT(type_ != "bitnet" || !out_.HasInputNorms(), Where(),
+                      ": use_rms_norm of quantization_config is true and model_type bitnet, which "
+                      "has norms of its own before o_proj and down_proj; this version runs one of "
+                      "them");
     const bool outputs = out_.sub_norms == SubNorms::kOutputs;
     TERN_CHECK_FORMAT(outputs == (type_ == "bitnet") || (type_ == "llama" && outputs), Where(),
                       ": model_type is ", type_, " and the tensors have ", outputs ? "" : "no ",

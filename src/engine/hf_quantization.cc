@@ -120,7 +120,9 @@ ScaledScheme ReadGroup(const std::string& name, const json& group, const std::st
 }
 
 void SayActivationsStay(const std::string& where) {
-  LogInfo(where, ": activations stay floats unless --activations folder asks for what it says");
+  LogInfo(where,
+          ": asks for rounded activations, which are floats but where they are asked for "
+          "(--activations folder, a recipe's verify and generate)");
 }
 
 // input_activations of a config group.

@@ -23,6 +23,18 @@ inline constexpr char kColumnsAttribute[] = "columns";  // K, where rows are byt
 inline constexpr char kBlockRowsAttribute[] = "block_rows",
                       kBlockColumnsAttribute[] = "block_columns";
 
+// Of a matrix whose inputs are to be rounded (InputRounding): how, columns that share a scale, and
+// the scale of all tokens as a decimal.
+inline constexpr char kInputsAttribute[] = "inputs", kInputGroupAttribute[] = "input_group",
+                      kInputScaleAttribute[] = "input_scale";
+struct InputCodeName {
+  InputRounding::Code code;
+  std::string_view name;
+};
+inline constexpr InputCodeName kInputCodes[] = {{InputRounding::Code::kInt8, "INT8"},
+                                                {InputRounding::Code::kFp8E4m3, "F8_E4M3"},
+                                                {InputRounding::Code::kOther, "other"}};
+
 inline constexpr char kTernaryType[] = "T2";
 inline constexpr char kScaleSuffix[] = "_scale", kZeroPointSuffix[] = "_zero_point";
 

@@ -1,5 +1,6 @@
 // OpenModelFile of model_file.h. Metadata through HDF5, tensors through a mapping of the file.
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <cstring>
 #include <fstream>
@@ -212,6 +213,25 @@ class ModelFileSource : public ModelSource {
     return matrix;
   }
 
+  InputRounding Inputs(const std::string& name) const {
+    const std::string object = kTensorGroup + name;
+    if (!file_.HasAttribute(object, kInputsAttribute)) return {};
+    InputRounding inputs;
+    const std::string word = file_.StringAttribute(object, kInputsAttribute);
+    for (const InputCodeName& known : kInputCodes)
+      if (known.name == word) inputs.code = known.code;
+    inputs.group = file_.IntAttribute(object, kInputGroupAttribute);
+    const std::string scale = file_.StringAttribute(object, kInputScaleAttribute);
+    const auto end = std::from_chars(scale.data(), scale.data() + scale.size(), inputs.scale).ptr;
+    const bool number = !scale.empty() && end == scale.data() + scale.size();
+    TERN_CHECK_FORMAT(inputs.code != InputRounding::Code::kNone && inputs.group >= 0 && number &&
+                          inputs.scale >= 0 && std::isfinite(inputs.scale),
+                      Where(name), " has inputs ", word, " in groups of ", inputs.group,
+                      " with the scale ", scale,
+                      "; want INT8, F8_E4M3 or other, a group of 0 or more, a scale of 0 or more");
+    return inputs;
+  }
+
   ScaledMatrix Scaled(const ParameterSpec& spec, ScaledCode code) {
     const std::string object = kTensorGroup + spec.name, scale_name = spec.name + kScaleSuffix;
     ScaledMatrix matrix;
@@ -224,6 +244,7 @@ class ModelFileSource : public ModelSource {
     TERN_CHECK_FORMAT(matrix.block_n >= 1 && matrix.block_k >= 1, Where(spec.name),
                       " has blocks of ", matrix.block_n, " x ", matrix.block_k,
                       "; want 1 x 1 or more");
+    matrix.input = Inputs(spec.name);
     matrix.codes = Mapped(spec.name, h5::Type::kU8, {matrix.n, matrix.CodeRowBytes()});
     const std::string scale_type = TypeOf(scale_name);
     for (const FloatTypeName& known : kFloatTypes) {

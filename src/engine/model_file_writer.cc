@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstring>
 #include <filesystem>
 #include <future>
@@ -58,6 +59,8 @@ class Writer {
   }
   void Matrix(const std::string& name, const BlockMatrix& m);
   void Matrix(const std::string& name, const ScaledMatrix& m);
+  // Nothing where inputs stay as they are.
+  void Inputs(const std::string& name, const InputRounding& inputs);
   void Matrix(const std::string& name, const Int4Matrix&) {
     throw BugError(name + " is repacked, which no source stores");
   }
@@ -170,6 +173,17 @@ void Writer::Matrix(const std::string& name, const BlockMatrix& m) {
   if (element == h5::Type::kU8) file_.SetAttribute(Path(name), kColumnsAttribute, m.k);
 }
 
+void Writer::Inputs(const std::string& name, const InputRounding& inputs) {
+  for (const InputCodeName& known : kInputCodes) {
+    if (known.code != inputs.code) continue;
+    char scale[32];
+    const auto end = std::to_chars(scale, std::end(scale), inputs.scale).ptr;
+    file_.SetAttribute(Path(name), kInputsAttribute, std::string(known.name));
+    file_.SetAttribute(Path(name), kInputGroupAttribute, inputs.group);
+    file_.SetAttribute(Path(name), kInputScaleAttribute, std::string(scale, end));
+  }
+}
+
 void Writer::Matrix(const std::string& name, const ScaledMatrix& m) {
   const auto type = std::find_if(std::begin(kScaledTypes), std::end(kScaledTypes),
                                  [&](const ScaledTypeName& t) { return t.code == m.code; });
@@ -184,6 +198,7 @@ void Writer::Matrix(const std::string& name, const ScaledMatrix& m) {
   file_.SetAttribute(Path(name), kColumnsAttribute, m.k);
   file_.SetAttribute(Path(name), kBlockRowsAttribute, m.block_n);
   file_.SetAttribute(Path(name), kBlockColumnsAttribute, m.block_k);
+  Inputs(name, m.input);
   const int64_t count = static_cast<int64_t>(m.scales.size()) / h5::SizeOf(scale->h5);
   rows(name + kScaleSuffix, scale->name, scale->h5, {count}, m.scales);
   if (m.zero_points.empty()) return;

@@ -149,6 +149,11 @@ bool HoldsInputs(std::string_view format, const QuantizeRule& rule) {
          (fp8 && rule.inputs == InputQuantizer::kFp8Dynamic);
 }
 
+std::string GroupOf(const QuantizeRule& rule) {
+  const bool has = IsInteger(rule.weights) || LearnsScales(rule.weights);
+  return has ? StrCat(", group: ", rule.Group()) : "";
+}
+
 std::string InputsOf(const QuantizeRule& rule) {
   const bool codes = rule.inputs != InputQuantizer::kNone;
   return StrCat(
@@ -164,9 +169,11 @@ void CheckInputsHeld(const ExportStage& exported, const TrainStage& stage,
     const bool codes = rule.inputs != InputQuantizer::kNone;
     throw RecipeError(StrCat(
         exported.id, ".formats: ", format, " cannot hold ", InputsOf(rule), " of ", stage.id,
-        ".quantize.rules.", rule.name, " (weights: ", NameOf(rule), ", group: ", rule.Group(),
+        ".quantize.rules.", rule.name, " (weights: ", NameOf(rule), GroupOf(rule),
+        rule.symmetric ? "" : ", symmetric: false",
         "): another program would compute other numbers than were trained; ", kPackedFormat,
-        " alone has a place for inputs, int8_dynamic of weights: int8 with group: 0 or lsq8, and "
+        " alone has a place for inputs, int8_dynamic of weights: int8 or lsq8 with group: 0 and "
+        "symmetric: true, and "
         "fp8_dynamic of fp8 or fp8_tensor; want that, ",
         codes ? "inputs: none" : "", codes && rule.hadamard ? " and " : "",
         rule.hadamard ? "hadamard: false" : "", ", or no export"));

@@ -253,8 +253,10 @@ void DescribeContext(FieldVisitor& v, ModelConfig& m, bool required) {
 void DescribeKind(FieldVisitor& v, ModelConfig& m) {
   Choice(v, "linear", m.linear, kLinears, {"bitlinear: ternary weights and int8 activations"});
   Choice(v, "sub_norms", m.sub_norms, kSubNorms,
-         {"RMSNorms right before linear layers. outputs: before o_proj and down_proj, as "
-          "b1.58-2B-4T; every_linear: before each, behind the pre-norms; every_linear_only: before "
+         {"RMSNorms right before linear layers. none: LLaMA's pre-norms alone (false before); "
+          "outputs: before o_proj and down_proj, as "
+          "b1.58-2B-4T (true before); every_linear: before each, behind the pre-norms; "
+          "every_linear_only: before "
           "each, without pre-norms (BitNet's Training Tips)"});
 }
 

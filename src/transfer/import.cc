@@ -188,7 +188,8 @@ void CheckPlainInputs(const model::Decoder& decoder, const std::string& what) {
   throw RecipeError(StrCat(what, " cannot hold that inputs of ", decoder.inputs().begin()->first,
                            " and ", decoder.inputs().size() - 1,
                            " more matrices are rotated or quantized, as quantize.rules (inputs, "
-                           "hadamard) trained them; only a checkpoint says so"));
+                           "hadamard) trained them; want hf/compressed_tensors, which holds "
+                           "int8_dynamic and fp8_dynamic of the checkpoint they were trained in"));
 }
 
 OpenedModel OpenDecoder(const std::string& path, const std::string& tokenizer) {

@@ -34,8 +34,16 @@ constexpr double kFp16Floor = 0x1p-24, kQ8Floor = 127 * 0x1p-24;
   throw NumericError(StrCat("the export differs from its checkpoint in ", name, ": ", what));
 }
 
+// How files hold a scale. A model file has it as its source did: both are possible.
+enum class ScaleForm { kPlain, kInverse, kEither };
+
+ScaleForm FormOf(const std::string& format) {
+  if (format == "hf/bitnet") return ScaleForm::kInverse;
+  return format == kModelFile ? ScaleForm::kEither : ScaleForm::kPlain;
+}
+
 void CompareTernary(const model::Parameter& parameter, const engine::TernaryMatrix& found,
-                    bool stored_inverse) {
+                    ScaleForm form) {
   const quant::TernaryWeight want = quant::QuantizeTernary(parameter.value.detach());
   const std::string& name = parameter.spec.name;
   const size_t bytes = static_cast<size_t>(want.t2_NC.numel());
@@ -46,8 +54,13 @@ void CompareTernary(const model::Parameter& parameter, const engine::TernaryMatr
     if (found.t2[i] == codes[i]) continue;
     Differs(name, StrCat("packed byte ", i, " is ", int{found.t2[i]}, ", want ", int{codes[i]}));
   }
-  const float scale = stored_inverse ? 1.0f / (1.0f / want.beta) : want.beta;
-  if (found.scale != scale) Differs(name, StrCat("scale ", found.scale, ", want ", scale));
+  const float inverse = 1.0f / (1.0f / want.beta);
+  const bool equal = (form != ScaleForm::kInverse && found.scale == want.beta) ||
+                     (form != ScaleForm::kPlain && found.scale == inverse);
+  if (!equal) {
+    Differs(name, StrCat("scale ", found.scale, ", want ", want.beta, " (",
+                         double{found.scale} / double{want.beta} - 1, " of it more)"));
+  }
 }
 
 // How far a value may be: `relative` to itself, or to the largest value of its row when `of_row`.
@@ -179,7 +192,7 @@ WeightReport CompareWeights(const model::Decoder& decoder, const engine::ModelWe
     }
     const engine::LinearMatrix& matrix = engine::LinearOf(weights, name);
     if (const auto* ternary = std::get_if<engine::TernaryMatrix>(&matrix)) {
-      CompareTernary(parameter, *ternary, format == "hf/bitnet");
+      CompareTernary(parameter, *ternary, FormOf(format));
       ++report.matrices;
       report.codes += parameter.spec.Count();
       continue;

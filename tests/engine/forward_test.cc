@@ -189,7 +189,7 @@ TEST(SubNormsForwardTest, FoldersWithNormsInTheirLayers) {
   };
   refused("rms_norm.weight has no place");
   options.change_config = [](nlohmann::json& json) { json["model_type"] = "bitnet"; };
-  refused("no norms before o_proj and down_proj");
+  refused("use_rms_norm of quantization_config is true and model_type bitnet");
   options.change_config = {};
   options.leave_out = {"model.layers.1.mlp.up_proj.rms_norm.weight"};
   refused("model.layers.1.mlp.up_proj.rms_norm.weight");
