@@ -103,6 +103,30 @@ TEST_F(ModelFileTest, IntegersAndFp8WithScales) {
   }
 }
 
+// What a folder asks of the inputs of its layers comes along.
+TEST_F(ModelFileTest, RoundedInputs) {
+  const ScaledKind kinds[] = {{"int8", "int8", "channel", 1, 0, false, "BF16"},
+                              {"fp8", "fp8", "tensor", 0, 0, false, "F32"}};
+  for (const ScaledKind& kind : kinds) {
+    ScaledFolder scaled(kind);
+    scaled.folder.config["quantization_config"]["config_groups"]["group_0"]["input_activations"] = {
+        {"num_bits", 8},
+        {"type", kind.code == "int8" ? "int" : "float"},
+        {"symmetric", true},
+        {"dynamic", true},
+        {"strategy", "token"}};
+    const std::string path = folder_ / (kind.name + "_inputs");
+    scaled.folder.Write(path);
+    engine::ModelWeights source = engine::LoadModel(path), copy = engine::LoadModel(Import(path));
+    const auto input = [](const engine::ModelWeights& weights) {
+      return std::get<engine::ScaledMatrix>(weights.layers[0].up).input;
+    };
+    EXPECT_NE(input(source).code, engine::InputRounding::Code::kNone);
+    EXPECT_EQ(input(copy), input(source));
+    EXPECT_NO_THROW(engine::SetActivations(engine::CodeActivations::kFolder, &copy));
+  }
+}
+
 TEST_F(ModelFileTest, ScaledRopeAndBiasesAreInTheConfig) {
   TinyModel model = MakeTinyModel(TinyConfig(ArchName::kQwen2, LinearKind::kDense), 8);
   HfOptions options;

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/random.h"
+#include "engine/model_file.h"
 #include "kernels/ternary_pack/t2.h"
 #include "quant/ternary.h"
 #include "tests/engine/tiny_files.h"
@@ -116,6 +117,21 @@ INSTANTIATE_TEST_SUITE_P(Shapes, ImportTest,
                                            std::pair(ArchName::kQwen3, LinearKind::kDense),
                                            std::pair(ArchName::kLlama, LinearKind::kBitLinear),
                                            std::pair(ArchName::kBitnet, LinearKind::kBitLinear)));
+
+// A scale that went through hf/bitnet as its inverse is the decoder's still, and no other is.
+TEST(ModelFileExportTest, ScalesOfAFolderThatHoldsInverses) {
+  const at::NoGradGuard no_grad;
+  TempFolder folder;
+  model::Decoder decoder(testing::TinyConfig(ArchName::kBitnet));
+  decoder.Initialize(3);
+  Export(decoder, {}, {"hf/bitnet", "", "model"}, folder / "hf");
+  engine::WriteModelFile(*engine::OpenModel(folder / "hf"), folder / "model.h5");
+  engine::ModelWeights weights = engine::LoadModel(folder / "model.h5");
+  EXPECT_NO_THROW(CompareWeights(decoder, weights, "tern/model"));
+  for (engine::LayerWeights& layer : weights.layers)
+    std::get<engine::TernaryMatrix>(layer.up).scale *= 1 + 0x1p-20f;
+  EXPECT_THROW(CompareWeights(decoder, weights, "tern/model"), NumericError);
+}
 
 // Every placement of norms, through tern's own file: the same parameters, the same logits, and the
 // tables in the type that was asked for.
