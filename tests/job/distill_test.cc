@@ -149,7 +149,9 @@ TEST_F(DistillTest, AStoreStandsForTheTeacher) {
   back.push_back("train.faults={nonfinite: rollback}");
   EXPECT_NE(Refused<RecipeError>(SmallRun(Student()), back).find("rollback beside teacher.store"),
             std::string::npos);
-  EXPECT_NE(refused("train.precision=bf16").find("its precision is fp32"), std::string::npos);
+  EXPECT_NE(refused("train.precision=bf16")
+                .find("its precision (train.precision, or teacher.runtime: engine) is fp32"),
+            std::string::npos);
   fs::resize_file(folder + "/shard-000000.teacher.h5", 2000);
   EXPECT_NE(Refused<FormatError>(SmallRun(Student()), with).find("Delete this shard"),
             std::string::npos);
@@ -287,9 +289,9 @@ TEST_F(DistillTest, GeneratedTextResumesToTheSameBits) {
 // go on.
 TEST_F(DistillTest, ATeacherByTheEngineStandsForLibtorchs) {
   const auto overrides = [](const char* steps, const char* runtime) {
-    return std::vector<std::string>{
-        "train.checkpoint_every=2", "train.optimizer.weight_decay=0", "data.packing=documents",
-        StrCat("train.steps=", steps), StrCat("teacher.runtime=", runtime)};
+    return std::vector<std::string>{"train.checkpoint_every=2", "train.optimizer.weight_decay=0",
+                                    "data.packing=documents", StrCat("train.steps=", steps),
+                                    StrCat("teacher.runtime=", runtime)};
   };
   const SmallRun once(Student("  - report: {}\n")), twice(Student()), libtorch(Student());
   Run(once, overrides("10", "engine"));
@@ -332,7 +334,7 @@ TEST_F(DistillTest, TheEngineFillsAStore) {
               Losses(libtorch)[0]["topk_kl"]["value"].get<double>(), 1e-4);
   EXPECT_NE(
       Refused<InputError>(SmallRun(Student()), overrides(engine.folder() / "store", "libtorch"))
-          .find("its precision is engine, this run's is fp32"),
+          .find("teacher.runtime: engine) is engine, this run's is fp32"),
       std::string::npos);
 }
 
@@ -341,10 +343,10 @@ TEST_F(DistillTest, RefusesWhatTheEngineDoesNotRun) {
   const auto refused = [&](const std::string& change) {
     return Refused<RecipeError>(run, {"teacher.runtime=engine", change});
   };
-  const std::string checkpoint =
-      checkpoint::FindNewestValid(DenseRun().Path("train")).path.value();
-  EXPECT_NE(refused("teacher.from=" + checkpoint).find("is a checkpoint, which the engine does "
-                                                       "not run"),
+  const std::string checkpoint = checkpoint::FindNewestValid(DenseRun().Path("train")).path.value();
+  EXPECT_NE(refused("teacher.from=" + checkpoint)
+                .find("is a checkpoint, which the engine does "
+                      "not run"),
             std::string::npos);
   EXPECT_NE(refused("train.device=cuda").find("runs the teacher on the CPU"), std::string::npos);
   EXPECT_NE(refused("train.losses.hidden.weight=1").find("nothing of single blocks"),
