@@ -32,11 +32,11 @@ struct Flags {
   bool json = false;
 };
 
-// The format of a file by its look; only the meaning of the scale and the rounding of dense
-// matrices depend on it.
+// The format of a file by its look, empty for a model file; only the meaning of the scale and the
+// rounding of dense matrices depend on it.
 std::string FormatOf(const std::string& path) {
   if (!std::filesystem::is_directory(path)) {
-    if (engine::IsHdf5(path)) return std::string(kModelFile);
+    if (engine::IsHdf5(path)) return "";
     const formats::GgufReader file(path);
     const int64_t type = file.Has("general.file_type") ? file.Int("general.file_type") : -1;
     for (const auto& [number, format] : {std::pair(0, "gguf/f32"),

@@ -84,14 +84,7 @@ void DeviceInput::MakeInt8() {
 
 const float* DeviceInput::Rounded(const InputRounding& rounding) {
   if (rounding_ == rounding) return rounded_;
-  kernels::RoundInputsArgs args;
-  args.x = Floats();
-  args.out = rounded_;
-  args.m = m_;
-  args.k = k_;
-  args.group = rounding.group;
-  args.scale = rounding.scale;
-  args.fp8 = rounding.code == InputRounding::Code::kFp8E4m3;
+  const auto args = RoundInputsArgsOf(rounding, Floats(), m_, k_, rounded_);
   device_.Check("rounding", device_.kernels().round_inputs(args, device_.stream()));
   rounding_ = rounding;
   if (halves_from_ == rounded_) halves_ld_ = 0;

@@ -99,6 +99,7 @@ class GgufSource : public ModelSource {
     return ReadGgufChatTemplate(file_);
   }
 
+  bool MakesFiles() const override { return true; }
   ModelFiles Files() const override {
     ModelFiles files;
     if (const auto tokenizer = Tokenizer()) {

@@ -33,6 +33,7 @@ std::string TypeOf(const ScaledMatrix& matrix) {
 }  // namespace
 
 KeptWeights KeptBy(ModelSource& source) {
+  source.LeaveUnchecked();  // Sizes alone are asked for; who loads the model looks at its values
   KeptWeights kept;
   std::map<std::string, int64_t> types;
   for (const ParameterSpec& spec : ParameterTable(source.config())) {

@@ -233,9 +233,11 @@ int64_t WriteAll(ModelSource& source, const std::string& path,
       {"source", fs::path(source.path()).filename().string()},
       {"decisions", source.decisions()}};
   writer.Bytes(kModelJson, json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
-  // Making a tokenizer.json of a GGUF's vocabulary takes as long as 100 MB of tensors.
+  // Making a tokenizer.json of a GGUF's vocabulary takes as long as 100 MB of tensors. Files that
+  // are read are read here: those of a model file by HDF5, which is one thread's at a time.
   std::future<ModelFiles> files =
-      std::async(std::launch::async, [&source] { return source.Files(); });
+      std::async(source.MakesFiles() ? std::launch::async : std::launch::deferred,
+                 [&source] { return source.Files(); });
   const std::vector<ParameterSpec> table = ParameterTable(source.config());
   for (size_t i = 0; i < table.size(); ++i) {
     WriteTensor(source, table[i], &writer);

@@ -49,6 +49,8 @@ class ModelSource {
   // tokenizer files, the chat template, the tokens that end a text. May run beside what reads
   // tensors.
   virtual ModelFiles Files() const = 0;
+  // Files() makes them, which takes a while, and may do so beside reads of tensors; else it reads.
+  virtual bool MakesFiles() const { return false; }
 
  protected:
   // Keeps it, and says it once a process.

@@ -10,7 +10,6 @@
 #include "engine/weight_table.h"
 #include "formats/half.h"
 #include "kernels/fp8/fp8.h"
-#include "kernels/round_inputs/round_inputs.h"
 
 namespace tern::engine {
 namespace {
@@ -25,8 +24,8 @@ int Nibble(const uint8_t* bytes, int64_t index) { return bytes[index / 2] >> (in
 
 }  // namespace
 
-void RoundInputs(const InputRounding& rounding, const float* x, int64_t m, int64_t k, float* out,
-                 const ParallelFor& parallel) {
+kernels::RoundInputsArgs RoundInputsArgsOf(const InputRounding& rounding, const float* x, int64_t m,
+                                           int64_t k, float* out) {
   kernels::RoundInputsArgs args;
   args.x = x;
   args.out = out;
@@ -35,7 +34,12 @@ void RoundInputs(const InputRounding& rounding, const float* x, int64_t m, int64
   args.group = rounding.group;
   args.scale = rounding.scale;
   args.fp8 = rounding.code == InputRounding::Code::kFp8E4m3;
-  kernels::RoundInputs(args, parallel);
+  return args;
+}
+
+void RoundInputs(const InputRounding& rounding, const float* x, int64_t m, int64_t k, float* out,
+                 const ParallelFor& parallel) {
+  kernels::RoundInputs(RoundInputsArgsOf(rounding, x, m, k, out), parallel);
 }
 
 int64_t ScaledMatrix::CodeRowBytes() const {

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "base/parallel.h"
+#include "kernels/round_inputs/round_inputs.h"
 
 namespace tern::engine {
 
@@ -34,6 +35,10 @@ struct InputRounding {
   float scale = 0;    // Above 0: of all tokens, the file's
   friend bool operator==(const InputRounding&, const InputRounding&) = default;
 };
+
+// The arguments of kernels/round_inputs for [m, k] numbers. REQUIRES: kInt8 or kFp8E4m3.
+kernels::RoundInputsArgs RoundInputsArgsOf(const InputRounding& rounding, const float* x, int64_t m,
+                                           int64_t k, float* out);
 
 // out[m, k] = x[m, k] rounded and scaled back, as compressed-tensors does: kernels/round_inputs.
 // REQUIRES: kInt8 or kFp8E4m3.

@@ -10,7 +10,6 @@
 #include <cmath>
 #include <cstring>
 
-#include "arch/format_names.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/random.h"
@@ -34,12 +33,12 @@ constexpr double kFp16Floor = 0x1p-24, kQ8Floor = 127 * 0x1p-24;
   throw NumericError(StrCat("the export differs from its checkpoint in ", name, ": ", what));
 }
 
-// How files hold a scale. A model file has it as its source did: both are possible.
+// How files hold a scale. An imported model file has it as its source did: both are possible.
 enum class ScaleForm { kPlain, kInverse, kEither };
 
 ScaleForm FormOf(const std::string& format) {
   if (format == "hf/bitnet") return ScaleForm::kInverse;
-  return format == kModelFile ? ScaleForm::kEither : ScaleForm::kPlain;
+  return format.empty() ? ScaleForm::kEither : ScaleForm::kPlain;
 }
 
 void CompareTernary(const model::Parameter& parameter, const engine::TernaryMatrix& found,

@@ -23,8 +23,8 @@ struct WeightReport {
 
 // Throws NumericError that names the first tensor, element, found and wanted value, or a matrix
 // whose inputs the file does not want as the decoder has them.
-// hf/bitnet holds 1/beta, whose inverse is beta within one rounding; a model file (tern/model) may
-// have been made of such a folder.
+// hf/bitnet holds 1/beta, whose inverse is beta within one rounding; empty: a model file that may
+// have been made of such a folder, or of any other source.
 WeightReport CompareWeights(const model::Decoder& decoder, const engine::ModelWeights& weights,
                             const std::string& format);
 

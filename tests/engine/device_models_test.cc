@@ -119,14 +119,8 @@ TEST(DeviceModelsTest, PlainFloats) {
 TEST(DeviceModelsTest, SlidingAttention) {
   TempFolder folder;
   const std::string path = folder / "folder";
-  HfOptions options;
-  options.change_config = [](nlohmann::json& config) {
-    config.update({{"model_type", "qwen2"},
-                   {"use_sliding_window", true},
-                   {"sliding_window", 3},
-                   {"layer_types", {"full_attention", "sliding_attention"}}});
-  };
-  WriteHfFolder(MakeTinyModel(TinyConfig(ArchName::kQwen2, LinearKind::kDense), 81), path, options);
+  WriteHfFolder(MakeTinyModel(TinyConfig(ArchName::kQwen2, LinearKind::kDense), 81), path,
+                SlidingQwen2());
   ASSERT_EQ(engine::OpenModel(path)->config().attention_windows, (std::vector<int64_t>{0, 3}));
   ExpectLogitsOfCpu(path, 0, kBf16);
 }

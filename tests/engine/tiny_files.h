@@ -153,6 +153,18 @@ struct HfOptions {
   bool extra_bias = false;
 };
 
+// Of a qwen2 model of two layers, the second of which slides over 3 tokens.
+inline HfOptions SlidingQwen2() {
+  HfOptions options;
+  options.change_config = [](nlohmann::json& config) {
+    config.update({{"model_type", "qwen2"},
+                   {"use_sliding_window", true},
+                   {"sliding_window", 3},
+                   {"layer_types", {"full_attention", "sliding_attention"}}});
+  };
+  return options;
+}
+
 inline nlohmann::json HfConfig(const ModelConfig& c, const std::string& linear_class) {
   const char* type = c.sub_norms == SubNorms::kOutputs ? "bitnet" : c.qk_norm ? "qwen3" : "llama";
   nlohmann::json config = {{"model_type", type},
