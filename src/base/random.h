@@ -12,12 +12,17 @@ namespace tern {
 
 // One Philox 4x32-10 block: 128 bits of counter and 64 bits of key to 128 random bits.
 std::array<uint32_t, 4> Philox4x32(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key);
+// Its constants, for what makes the same numbers elsewhere (quant/device_neutral_formats.cc).
+inline constexpr int kPhiloxRounds = 10;
+inline constexpr std::array<uint32_t, 2> kPhiloxMultipliers = {0xD2511F53, 0xCD9E8D57};
+inline constexpr std::array<uint32_t, 2> kPhiloxWeyl = {0x9E3779B9, 0xBB67AE85};  // Key schedule
 
 class RandomStream {
  public:
   RandomStream(uint64_t seed, std::string_view name, uint64_t counter = 0);
 
-  // Value `index` of the stream, independent of the counter.
+  // Value `index` of the stream, independent of the counter: the first two words of Philox4x32 of
+  // {index's low half, its high half, 0, 0}, the first below the second.
   uint64_t At(uint64_t index) const;
 
   uint64_t NextU64() { return At(counter_++); }
@@ -30,6 +35,7 @@ class RandomStream {
   // Standard normal by Box-Muller; takes one value of the stream.
   float NextNormal();
 
+  const std::array<uint32_t, 2>& key() const { return key_; }
   uint64_t counter() const { return counter_; }
   void set_counter(uint64_t counter) { counter_ = counter; }
 

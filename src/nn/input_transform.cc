@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "kernels/round_inputs/round_inputs.h"
 #include "nn/straight_through.h"
+#include "quant/device_neutral_formats.h"
 #include "quant/hadamard.h"
 #include "quant/int4_rows.h"
 #include "quant/torch_parallel.h"
@@ -29,7 +30,7 @@ struct RotateFunction : torch::autograd::Function<RotateFunction> {
 
 // What a file of `codes` lets every program compute with.
 at::Tensor RoundAsFile(const at::Tensor& x_MK, InputCodes codes) {
-  TERN_CHECK(x_MK.is_cpu(), "inputs are rounded on ", x_MK.device().str());
+  if (!x_MK.is_cpu()) return quant::neutral::RoundInputs(x_MK, codes == InputCodes::kFp8Dynamic);
   const at::Tensor out_MK = at::empty_like(x_MK);
   kernels::RoundInputsArgs args;
   args.x = x_MK.const_data_ptr<float>();

@@ -13,9 +13,11 @@
 
 namespace tern::qat {
 
-void Adapters::Add(const ParameterSpec& spec, int64_t rank, double scale) {
+void Adapters::Add(const ParameterSpec& spec, int64_t rank, double scale,
+                   const at::Device& device) {
   const auto parameter = [&](const char* kind, std::vector<int64_t> shape) {
-    at::Tensor value = at::zeros(shape, at::kFloat).set_requires_grad(true);
+    at::Tensor value = at::zeros(shape, at::TensorOptions(at::kFloat).device(device));
+    value.set_requires_grad(true);
     return model::Parameter{{kind + spec.name, std::move(shape), ParameterRole::kLinear},
                             std::move(value)};
   };
@@ -24,18 +26,19 @@ void Adapters::Add(const ParameterSpec& spec, int64_t rank, double scale) {
 }
 
 Adapters::Adapters(const recipe::LoraConfig& config, const ModelConfig& model,
-                   const std::string& stage_id, uint64_t seed) {
+                   const std::string& stage_id, uint64_t seed, const at::Device& device) {
   if (config.rank == 0) return;
   const double scale = config.alpha / static_cast<double>(config.rank);
   for (const ParameterSpec& spec : MatchLayers(config.layers, model, stage_id + ".lora.layers")) {
     if (pairs_.contains(spec.name)) continue;
-    Add(spec, config.rank, scale);
+    Add(spec, config.rank, scale, device);
     const at::Tensor& a_RK = pairs_.at(spec.name).a_RK.value;
     RandomStream stream(seed, "init/" + pairs_.at(spec.name).a_RK.spec.name);
     const float bound = 1.0f / std::sqrt(static_cast<float>(spec.shape[1]));
-    auto* data = static_cast<float*>(a_RK.data_ptr());
-    for (int64_t i = 0; i < a_RK.numel(); ++i)
-      data[i] = bound * (2.0f * static_cast<float>(stream.NextUniform()) - 1.0f);
+    model::FillThroughHost(a_RK, [&](void* data) {
+      for (int64_t i = 0; i < a_RK.numel(); ++i)
+        static_cast<float*>(data)[i] = bound * (2.0f * stream.NextUniform() - 1.0f);
+    });
   }
 }
 
@@ -45,7 +48,8 @@ Adapters::Adapters(const nlohmann::json& stored, const checkpoint::CheckpointRea
     const auto found = stored.find(parameter.spec.name);
     if (found == stored.end()) continue;
     try {
-      Add(parameter.spec, found->at("rank").get<int64_t>(), found->at("scale").get<double>());
+      Add(parameter.spec, found->at("rank").get<int64_t>(), found->at("scale").get<double>(),
+          at::kCPU);
     } catch (const nlohmann::json::exception& error) {
       throw FormatError(
           StrCat(reader.folder(), ": adapter of ", parameter.spec.name, ": ", error.what()));

@@ -17,9 +17,10 @@ namespace tern::qat {
 class Adapters {
  public:
   // Of the linear layers that config.layers match (as quantize.rules); none when the rank is 0. A:
-  // uniform in +-1/sqrt(K) by the seed, B: 0. Throws RecipeError for a pattern without a match.
+  // uniform in +-1/sqrt(K) by the seed, B: 0; in the device's memory. Throws RecipeError for a
+  // pattern without a match.
   Adapters(const recipe::LoraConfig& config, const ModelConfig& model, const std::string& stage_id,
-           uint64_t seed);
+           uint64_t seed, const at::Device& device = at::kCPU);
   // As a checkpoint has them.
   Adapters(const nlohmann::json& stored, const checkpoint::CheckpointReader& reader,
            const model::Decoder& decoder);
@@ -37,7 +38,7 @@ class Adapters {
     model::Parameter a_RK, b_NR;
     double scale;
   };
-  void Add(const ParameterSpec& spec, int64_t rank, double scale);
+  void Add(const ParameterSpec& spec, int64_t rank, double scale, const at::Device& device);
 
   std::map<std::string, Pair> pairs_;
 };

@@ -51,13 +51,14 @@ double QuantizedShare(const recipe::QuantizeConfig& config, int64_t step) {
 }
 
 QuantizedModel::QuantizedModel(const recipe::TrainStage& stage, const ModelConfig& model,
-                               uint64_t seed)
+                               uint64_t seed, const at::Device& device)
     : config_(stage.quantize),
       stage_id_(stage.id),
       seed_(seed),
+      device_(device),
       steps_(stage.steps),
       rules_(MatchRules(stage.quantize, model, stage.id)),
-      adapters_(stage.lora, model, stage.id, seed) {
+      adapters_(stage.lora, model, stage.id, seed, device) {
   for (const ParameterSpec& spec : ParameterTable(model)) {
     const auto rule = rules_.find(spec.name);
     if (rule == rules_.end()) continue;
@@ -73,7 +74,8 @@ QuantizedModel::QuantizedModel(const recipe::TrainStage& stage, const ModelConfi
 void QuantizedModel::AddParameter(const std::string& name, std::vector<int64_t> shape,
                                   std::optional<double> lr_factor) {
   scale_index_[name] = scales_.size();
-  const at::Tensor value = at::zeros(shape, at::kFloat).set_requires_grad(lr_factor.has_value());
+  const at::Tensor value = at::zeros(shape, at::TensorOptions(at::kFloat).device(device_));
+  value.set_requires_grad(lr_factor.has_value());
   scales_.push_back({{name, std::move(shape), ParameterRole::kNorm}, value, lr_factor.value_or(0)});
 }
 
@@ -102,7 +104,7 @@ void QuantizedModel::Start(const model::Decoder& decoder) const {
     if (const auto learned = LearnedOf(rule))
       scale.copy_(InitialScale(*learned, adapters_.Merged(name, decoder.Get(name)), scale.size(1)));
     if (!KeepsStart(rule)) continue;
-    const auto found = quant::ScalesOnGrid(decoder.Get(name).detach(), *FormatOf(rule));
+    const auto found = quant::ScalesOnGrid(decoder.Get(name).detach().cpu(), *FormatOf(rule));
     if (!found) {
       throw RecipeError(StrCat(stage_id_, ".quantize.rules.", rule.name,
                                ".scales: found start, and ", name, " of model.from holds no ",

@@ -27,8 +27,10 @@ double QuantizedShare(const recipe::QuantizeConfig& config, int64_t step);
 
 class QuantizedModel {
  public:
-  // seed: of adapters and stochastic rounding. Throws RecipeError as MatchRules.
-  QuantizedModel(const recipe::TrainStage& stage, const ModelConfig& model, uint64_t seed = 0);
+  // seed: of adapters and stochastic rounding. device: where its parameters are, and the decoders
+  // it is used with. Throws RecipeError as MatchRules.
+  QuantizedModel(const recipe::TrainStage& stage, const ModelConfig& model, uint64_t seed = 0,
+                 const at::Device& device = at::kCPU);
 
   bool empty() const { return rules_.empty() && adapters_.empty(); }
   const Adapters& adapters() const { return adapters_; }
@@ -71,6 +73,7 @@ class QuantizedModel {
   recipe::QuantizeConfig config_;
   std::string stage_id_;
   uint64_t seed_;
+  at::Device device_;
   int64_t steps_;
   LayerRules rules_;
   Adapters adapters_;

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "quant/device_neutral_formats.h"
 
 namespace tern::quant {
 namespace {
@@ -32,8 +33,9 @@ int64_t HadamardBlock(int64_t k) { return k & -k; }
 
 at::Tensor Hadamard(const at::Tensor& x_MK) {
   TERN_CHECK(x_MK.dim() == 2 && x_MK.scalar_type() == at::kFloat && x_MK.is_contiguous() &&
-                 x_MK.device().is_cpu() && x_MK.size(1) > 0,
+                 x_MK.size(1) > 0,
              "x_MK is ", x_MK.scalar_type(), " ", x_MK.sizes());
+  if (!x_MK.device().is_cpu()) return neutral::Hadamard(x_MK);
   at::Tensor out_MK = x_MK.clone();
   const int64_t k = x_MK.size(1), block = HadamardBlock(k);
   float* out = out_MK.mutable_data_ptr<float>();

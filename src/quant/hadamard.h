@@ -13,8 +13,8 @@ namespace tern::quant {
 // The size of the blocks of a row of k > 0: the largest power of two that divides k.
 int64_t HadamardBlock(int64_t k);
 
-// x_MK: fp32 [M, K], contiguous, CPU. log2(block) levels of fp32 sums and differences, then one
-// product with block^-1/2; the same bits on any number of threads.
+// x_MK: fp32 [M, K], contiguous, on any device. log2(block) levels of fp32 sums and differences,
+// then one product with block^-1/2; the same bits on any number of threads and any device.
 at::Tensor Hadamard(const at::Tensor& x_MK);
 
 }  // namespace tern::quant

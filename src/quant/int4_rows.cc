@@ -11,15 +11,13 @@
 
 #include "base/error.h"
 #include "kernels/ternary_pack/t2.h"
+#include "quant/device_neutral_formats.h"
 #include "quant/grid.h"
 
 namespace tern::quant {
 namespace {
 
-constexpr int64_t kRowGrain = 16;       // Rows a thread takes at least
-constexpr float kScaleFloor = 1e-5f;    // Of mean and maximum, as of BitLinear's int8
-constexpr float kTop = 7, kLeast = -8;  // Codes
-constexpr float kSqrtTop = 2.6457513f;  // sqrt(7)
+constexpr int64_t kRowGrain = 16;  // Rows a thread takes at least
 
 float ScaleOf(const float* x, int64_t k, Int4Scale scale) {
   if (scale == Int4Scale::kAbsmax) {
@@ -29,23 +27,23 @@ float ScaleOf(const float* x, int64_t k, Int4Scale scale) {
       if (!(size <= most)) most = size;   // NaN too,
       if (std::isnan(most)) return most;  // which stays
     }
-    return std::max(most, kScaleFloor) / kTop;
+    return std::max(most, kInt4ScaleFloor) / kInt4Top;
   }
   double sum = 0;
   for (int64_t i = 0; i < k; ++i) sum += std::fabs(double{x[i]});
   // In this order NaN stays.
-  return std::max(static_cast<float>(sum / static_cast<double>(k)), kScaleFloor) / kSqrtTop;
+  return std::max(static_cast<float>(sum / static_cast<double>(k)), kInt4ScaleFloor) / kSqrtInt4Top;
 }
 
 }  // namespace
 
 Int8Rows QuantizeRowsInt4(const at::Tensor& x_MK, Int4Scale scale) {
-  TERN_CHECK(x_MK.dim() == 2 && x_MK.scalar_type() == at::kFloat && x_MK.is_contiguous() &&
-                 x_MK.device().is_cpu(),
+  TERN_CHECK(x_MK.dim() == 2 && x_MK.scalar_type() == at::kFloat && x_MK.is_contiguous(),
              "x_MK is ", x_MK.scalar_type(), " ", x_MK.sizes());
+  if (!x_MK.device().is_cpu()) return neutral::QuantizeRowsInt4(x_MK, scale);
   const int64_t m = x_MK.size(0), k = x_MK.size(1), padded = kernels::T2PaddedK(k);
   Int8Rows out{at::zeros({m, padded}, at::kChar), at::empty({m}, at::kFloat),
-               at::empty({m}, at::kInt), k, static_cast<int>(kTop)};
+               at::empty({m}, at::kInt), k, static_cast<int>(kInt4Top)};
   const float* x = x_MK.const_data_ptr<float>();
   int8_t* q = out.q_MK.mutable_data_ptr<int8_t>();
   float* gamma = out.gamma_M.mutable_data_ptr<float>();
@@ -61,7 +59,8 @@ Int8Rows QuantizeRowsInt4(const at::Tensor& x_MK, Int4Scale scale) {
         continue;
       }
       for (int64_t i = 0; i < k; ++i) {
-        const float code = RoundHalfEven(std::min(std::max(x[row * k + i] / s, kLeast), kTop));
+        const float code =
+            RoundHalfEven(std::min(std::max(x[row * k + i] / s, kInt4Least), kInt4Top));
         q[row * padded + i] = static_cast<int8_t>(code);
         sum += static_cast<int32_t>(code);
       }

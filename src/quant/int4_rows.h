@@ -10,9 +10,13 @@
 
 namespace tern::quant {
 
+// Of codes, and the least mean or maximum, as of BitLinear's int8.
+inline constexpr float kInt4Top = 7, kInt4Least = -8, kSqrtInt4Top = 2.6457513f,
+                       kInt4ScaleFloor = 1e-5f;
+
 enum class Int4Scale { kAbsmean, kAbsmax };
 
-// x_MK: fp32 [M, K], contiguous.
+// x_MK: fp32 [M, K], contiguous, on any device (device_neutral_formats.h).
 Int8Rows QuantizeRowsInt4(const at::Tensor& x_MK, Int4Scale scale);
 
 }  // namespace tern::quant

@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "quant/device_neutral_formats.h"
 #include "quant/rounding_loops.h"
 #include "quant/weight_quantizer.h"
 
@@ -162,6 +163,7 @@ SegmentScale FindSegmentScale(const float* w, int64_t count, const WeightFormat&
 }
 
 float MaxAbs(const at::Tensor& w_NK) {
+  if (!w_NK.device().is_cpu()) return neutral::MaxAbs(w_NK);
   const Range range =
       RangeOf({w_NK.const_data_ptr<float>(), 1, w_NK.numel(), w_NK.numel(), nullptr});
   return std::max(-range.min, range.max);
@@ -181,13 +183,14 @@ BlockScales FindScales(const at::Tensor& w_NK, const WeightFormat& format, const
   CheckGroups(format, k, "the matrix");
   TERN_CHECK(!importance_K.defined() || importance_K.numel() == k, "importance of ",
              importance_K.numel(), " columns, not ", k);
+  TERN_CHECK(!range.amax || format.HasTensorScale(), "a shared range of ", format.Describe());
+  if (!w_NK.device().is_cpu()) return neutral::FindScales(w_NK, format, range);
   const int64_t rows = format.block_n == 0 ? n : format.block_n;
   const int64_t columns = format.block_k == 0 ? k : format.block_k;
   const int64_t r_count = (n + rows - 1) / rows, c_count = (k + columns - 1) / columns;
   BlockScales out;
   out.scale_RC = at::empty({r_count, c_count}, at::kFloat);
   if (!format.symmetric) out.zero_RC = at::empty({r_count, c_count}, at::kFloat);
-  TERN_CHECK(!range.amax || format.HasTensorScale(), "a shared range of ", format.Describe());
   if (format.has_global_scale) out.global = GlobalScaleOf(range.amax ? *range.amax : MaxAbs(w_NK));
   const Searcher searcher(format, range, out.global);
   const float* w = w_NK.const_data_ptr<float>();

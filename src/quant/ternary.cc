@@ -15,6 +15,7 @@
 #include "kernels/ternary_pack/t2.h"
 #include "kernels/ternary_quantize/ternary_quantize.h"
 #include "quant/device_neutral.h"
+#include "quant/device_neutral_formats.h"
 #include "quant/grid.h"
 #include "quant/ternary_rows.h"
 #include "quant/torch_parallel.h"
@@ -73,8 +74,8 @@ TernaryWeight QuantizeTernary(const at::Tensor& w_NK, const at::Tensor& previous
 
 at::Tensor FakeTernaryStochastic(const at::Tensor& w_NK, const Noise& noise) {
   CheckMatrix(w_NK, "w_NK");
-  TERN_CHECK(w_NK.device().is_cpu(), "on ", w_NK.device());
   const float beta = FiniteScale(w_NK), r = 1.0f / beta;
+  if (!w_NK.device().is_cpu()) return neutral::FakeTernaryStochastic(w_NK, beta, noise);
   constexpr Grid kLevels = {-1, 1, 0, 0, true};
   at::Tensor out_NK = at::empty_like(w_NK);
   const float* w = w_NK.const_data_ptr<float>();

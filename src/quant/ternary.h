@@ -1,8 +1,8 @@
 // BitNet b1.58 quantizers on tensors (arXiv 2402.17764): absmean ternary weights in T2, absmax int8
 // activations a token, and the exact integer product of the two. Shapes: docs/shapes.md. The
 // numbers and their order: ARCHITECTURE.md. The kernels of the deploy half do the work, so trainer
-// and engine compute the same integers; not on the CPU, device_neutral.h does. fp32, contiguous; the
-// callers' autograd (src/nn/bit_linear.h) decides what is saved.
+// and engine compute the same integers; not on the CPU, device_neutral.h does. fp32, contiguous;
+// the callers' autograd (src/nn/bit_linear.h) decides what is saved.
 #pragma once
 
 #include <ATen/core/Tensor.h>

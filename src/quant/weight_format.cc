@@ -57,20 +57,6 @@ float Round(ScaleDtype dtype, float scale) {
   throw BugError("no such type of scales");
 }
 
-float LeastNormal(ScaleDtype dtype) {
-  switch (dtype) {
-    case ScaleDtype::kF32:
-    case ScaleDtype::kBf16:
-    case ScaleDtype::kE8m0:
-      return 0x1p-126f;
-    case ScaleDtype::kF16:
-      return 0x1p-14f;
-    case ScaleDtype::kE4m3:
-      return 0x1p-6f;
-  }
-  throw BugError("no such type of scales");
-}
-
 }  // namespace
 
 Grid WeightFormat::grid() const {
@@ -133,7 +119,21 @@ float RoundScale(ScaleDtype dtype, float scale) {
     throw NumericError(StrCat("a scale of ", scale, " is too large for ", ToString(dtype),
                               "; the weights need another type of scales"));
   }
-  return rounded > 0 ? rounded : LeastNormal(dtype);
+  return rounded > 0 ? rounded : LeastScale(dtype);
+}
+
+float LeastScale(ScaleDtype dtype) {
+  switch (dtype) {
+    case ScaleDtype::kF32:
+    case ScaleDtype::kBf16:
+    case ScaleDtype::kE8m0:
+      return 0x1p-126f;
+    case ScaleDtype::kF16:
+      return 0x1p-14f;
+    case ScaleDtype::kE4m3:
+      return 0x1p-6f;
+  }
+  throw BugError("no such type of scales");
 }
 
 const char* ToString(ScaleDtype dtype) {

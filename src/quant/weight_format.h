@@ -55,6 +55,9 @@ void CheckGroups(const WeightFormat& format, int64_t k, const std::string& name)
 // number. Throws NumericError for one that is too large. REQUIRES: scale >= 0, finite.
 float RoundScale(ScaleDtype dtype, float scale);
 
+// The least normal number of the type.
+float LeastScale(ScaleDtype dtype);
+
 const char* ToString(ScaleDtype dtype);  // "bf16"
 
 }  // namespace tern::quant

@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "quant/device_neutral_formats.h"
 
 namespace tern::quant {
 namespace {
@@ -47,6 +48,7 @@ void ForEachPiece(int64_t n, int64_t k, const WeightFormat& format, const BlockS
 }  // namespace
 
 at::Tensor RoundScales(ScaleDtype dtype, const at::Tensor& scale_RC) {
+  if (!scale_RC.device().is_cpu()) return neutral::RoundScales(dtype, scale_RC);
   at::Tensor rounded_RC = at::empty_like(scale_RC);
   const float* scale = scale_RC.const_data_ptr<float>();
   float* rounded = rounded_RC.mutable_data_ptr<float>();
@@ -139,6 +141,8 @@ at::Tensor RoundWith(const at::Tensor& w_NK, const WeightFormat& format, const B
 
 at::Tensor FakeQuantizeWith(const at::Tensor& w_NK, const WeightFormat& format,
                             const BlockScales& scales, at::Tensor* inside_NK) {
+  if (!w_NK.device().is_cpu())
+    return neutral::FakeQuantizeWith(w_NK, format, scales, /*noise=*/nullptr, inside_NK);
   return RoundWith(w_NK, format, scales, inside_NK,
                    [](const Grid& grid, float x, int64_t) { return RoundToGrid(grid, x); });
 }
@@ -146,9 +150,12 @@ at::Tensor FakeQuantizeWith(const at::Tensor& w_NK, const WeightFormat& format,
 at::Tensor FakeQuantizeStochastic(const at::Tensor& w_NK, const WeightFormat& format,
                                   const Noise& noise, const RangeSearch& range,
                                   at::Tensor* inside_NK) {
-  return RoundWith(
-      w_NK, format, FindScales(w_NK, format, range), inside_NK,
-      [&](const Grid& grid, float x, int64_t i) { return RoundStochastic(grid, x, noise.At(i)); });
+  const BlockScales scales = FindScales(w_NK, format, range);
+  if (!w_NK.device().is_cpu())
+    return neutral::FakeQuantizeWith(w_NK, format, scales, &noise, inside_NK);
+  return RoundWith(w_NK, format, scales, inside_NK, [&](const Grid& grid, float x, int64_t i) {
+    return RoundStochastic(grid, x, noise.At(i));
+  });
 }
 
 at::Tensor FakeQuantize(const at::Tensor& w_NK, const WeightFormat& format,

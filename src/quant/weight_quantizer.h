@@ -1,7 +1,8 @@
 // Weights to codes and scales and back, in any WeightFormat. The one quantizer of the project:
 // fake quantization, GPTQ and the writers of files call it, so a file dequantizes to the very
-// values that were trained with or measured. CPU tensors, fp32, contiguous. The results do not
-// depend on the number of threads.
+// values that were trained with or measured. fp32, contiguous; fake quantizers with the scales of
+// kMinMax run on any device, the rest on the CPU (device_neutral_formats.h). The results depend
+// neither on the number of threads nor on the device.
 //   scale  = RoundScale(range of the block / range of the codes)
 //   code   = RoundToGrid(w / s + zero), s = scale, or scale / global in fp32
 //   value  = (code - zero) * s, each operation rounded to fp32

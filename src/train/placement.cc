@@ -17,11 +17,8 @@ std::string WhyNotByRanks(const recipe::Recipe& recipe, const recipe::TrainStage
 }
 
 std::string WhyNotOnGpu(const recipe::Recipe& recipe, const recipe::TrainStage& stage) {
-  std::string what;
-  if (recipe.parallel.tensor > 1) what = "parallel.tensor";
-  if (!stage.quantize.rules.empty()) what = "quantize.rules";
-  if (stage.lora.rank > 0) what = "lora";
-  if (!what.empty()) return StrCat(stage.id, ": ", what, " is trained on CPUs only");
+  if (recipe.parallel.tensor > 1)
+    return StrCat(stage.id, ": parallel.tensor is trained on CPUs only");
   // What is kept in a store is read on any device.
   const bool asks = recipe::UsesTeacher(stage.losses) && recipe.teacher_store.empty();
   if (!asks || recipe.teacher_runtime != recipe::Runtime::kEngine) return "";

@@ -116,7 +116,7 @@ Trainer::Trainer(const TrainJob& job)
     : job_(job),
       stage_(job.stage),
       objective_(MakeObjective(job)),
-      quantized_(job.stage, job.recipe.model, static_cast<uint64_t>(job.recipe.seed)),
+      quantized_(job.stage, job.recipe.model, static_cast<uint64_t>(job.recipe.seed), job.device),
       state_(job.recipe, job.stage, job.group, ExtraParameters(objective_, quantized_),
              job.device) {
   SelectAttention(stage_.attention, stage_.id + ".attention", job.device);

@@ -133,6 +133,50 @@ TEST_F(DeviceSlowTest, LearnsFromATeacherOnTheDevice) {
   ExpectSameLosses("other", "cpu");
 }
 
+// Every kind of fake quantizer beside adapters and rounded inputs: the quantized weights have the
+// CPU's bits (tests/quant/device_neutral_formats_test.cc), so the first losses differ by the
+// products' rounding alone.
+TEST_F(DeviceSlowTest, TrainsFakeQuantizersAndAdapters) {
+  recipe_.model.linear = LinearKind::kDense;
+  recipe_.model.hidden_size = 64;  // Groups of 64 divide all rows
+  recipe_.model.intermediate_size = 128;
+  recipe_.model.tied_head = false;
+  const auto rule = [](const char* layers, recipe::WeightQuantizer weights) {
+    recipe::QuantizeRule rule;
+    rule.name = layers;
+    rule.layers = {layers};
+    rule.weights = weights;
+    return rule;
+  };
+  using Weights = recipe::WeightQuantizer;
+  using Inputs = recipe::InputQuantizer;
+  std::vector<recipe::QuantizeRule> rules = {
+      rule("*q_proj", Weights::kInt4),       rule("*k_proj", Weights::kSeq2),
+      rule("*v_proj", Weights::kNvfp4),      rule("*o_proj", Weights::kFp8Block),
+      rule("*gate_proj", Weights::kTernary), rule("*up_proj", Weights::kLsq3),
+      rule("*down_proj", Weights::kQ4_0)};
+  rules[0].symmetric = false;
+  rules[0].rounding = recipe::Rounding::kStochastic;
+  rules[3].clipped_gradient = true;
+  rules[3].inputs = Inputs::kFp8Dynamic;
+  rules[5].inputs = Inputs::kInt4Absmean;
+  rules[5].hadamard = true;
+  stage_.quantize.rules = rules;
+  stage_.quantize.warmup_steps = 2;
+  stage_.schedule.kind = recipe::ScheduleKind::kConstant;
+  stage_.optimizer.weight_decay_until = 1;
+  Train("cpu", at::kCPU, 4);
+  Train("other", kOther, 4);
+  ExpectSameLosses("other", "cpu");
+  Train("other", at::kCPU, 6);  // What the device wrote the CPU goes on from
+  EXPECT_EQ(Records("other").size(), 6u);
+  stage_.lora.rank = 4;
+  stage_.lora.layers = {"*gate_proj", "*q_proj", "*down_proj"};
+  Train("cpu_adapters", at::kCPU, 4);
+  Train("adapters", kOther, 4);
+  ExpectSameLosses("adapters", "cpu_adapters");
+}
+
 // What is spread over ranks: one rank of four, the others faked.
 TEST_F(DeviceSlowTest, SpreadsItsStateAsOnTheCpu) {
   recipe_.model.hidden_size = 64;
