@@ -16,7 +16,9 @@ set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")
 # With sanitizers the optimizer takes five times as long: only what computes gets it (TERN_HOT).
 set(TERN_HOT)
 set(TERN_ISA_OPTIONS -O3)  # Of files for one instruction set
+set(TERN_TEST_OPTIONS -O1)  # What computes is in the libraries: -O2 of tests costs a third more time and gains nothing.
 if(TERN_SANITIZE)
+  set(TERN_TEST_OPTIONS)
   set(CMAKE_CXX_FLAGS_RELEASE "-O0 -DNDEBUG")
   set(TERN_HOT -O1)
   # Intrinsics dereference pointers by the thousand: a check of each for null and alignment takes most of the compiler's time.

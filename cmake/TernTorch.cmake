@@ -36,15 +36,21 @@ target_link_options(tern_torch INTERFACE
   -Wl,--allow-shlib-undefined)
 add_library(tern::torch ALIAS tern_torch)
 
-# One precompiled header for the whole training half: a file with the wide ATen header costs 15 s without it.
+# One precompiled header for the whole training half: a file with the wide ATen header costs 15 s without it. Tests are compiled
+# at -O1 (TernModule.cmake) and need one of their own: GCC refuses a header of another level.
 add_library(tern_torch_pch STATIC ${CMAKE_SOURCE_DIR}/cmake/torch_pch.cc)
-target_link_libraries(tern_torch_pch PUBLIC tern_options tern_torch)
-target_precompile_headers(tern_torch_pch PRIVATE ${CMAKE_SOURCE_DIR}/cmake/torch_pch.h)
+add_library(tern_torch_test_pch STATIC EXCLUDE_FROM_ALL ${CMAKE_SOURCE_DIR}/cmake/torch_pch.cc)
+target_compile_options(tern_torch_test_pch PRIVATE ${TERN_TEST_OPTIONS})
+foreach(pch tern_torch_pch tern_torch_test_pch)
+  target_link_libraries(${pch} PUBLIC tern_options tern_torch)
+  target_precompile_headers(${pch} PRIVATE ${CMAKE_SOURCE_DIR}/cmake/torch_pch.h)
+endforeach()
 
 # libtorch has Gloo's symbols, not its headers (Debian: libgloo-dev): src/parallel needs them for c10d's CPU back end.
 find_path(TERN_GLOO_INCLUDE gloo/context.h REQUIRED)
 
-function(tern_use_torch target)
+# tern_use_torch(TARGET PCH): PCH is tern_torch_pch, of tests tern_torch_test_pch.
+function(tern_use_torch target pch)
   target_link_libraries(${target} PUBLIC tern_torch)
-  target_precompile_headers(${target} REUSE_FROM tern_torch_pch)
+  target_precompile_headers(${target} REUSE_FROM ${pch})
 endfunction()
