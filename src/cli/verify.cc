@@ -147,7 +147,7 @@ void AddVerifyCommand(CLI::App& app) {
       "Example: tern verify model.gguf --against checkpoints/quickstart/train/step-00000300");
   auto flags = std::make_shared<Flags>();
   ptq::VerifyOptions& o = flags->options;
-  command->add_option("file", o.output, "GGUF file or Hugging Face folder")->required();
+  command->add_option("file", o.output, engine_cli::kModelHelp)->required();
   command->add_option("--against", o.source,
                       "The checkpoint of an export; the source of a quantized model, which can do "
                       "without: then its ledger alone is held");

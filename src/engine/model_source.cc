@@ -76,7 +76,10 @@ std::unique_ptr<ModelSource> OpenModel(const std::string& path) {
   if (std::filesystem::is_directory(path)) {
     TERN_CHECK_INPUT(std::filesystem::exists(path + "/config.json"), path,
                      " is a folder without config.json; want a GGUF file, a model file of tern "
-                     "import or a Hugging Face folder");
+                     "import or a Hugging Face folder",
+                     std::filesystem::exists(path + "/manifest.json")
+                         ? ". Is it a checkpoint? tern export makes each of them of it"
+                         : "");
     return OpenHfFolder(path);
   }
   return IsHdf5(path) ? OpenModelFile(path) : OpenGguf(path);

@@ -1,5 +1,5 @@
-// tern bench decode | prefill | gemv | gemm | kernels: speed of the engine and its kernels, beside a
-// peer in the same run.
+// tern bench decode | prefill | gemv | gemm | kernels: speed of the engine and its kernels, beside
+// a peer in the same run.
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <deque>
@@ -153,7 +153,7 @@ void AddCommonFlags(CLI::App* command, const std::shared_ptr<Flags>& flags) {
 void AddModelBench(CLI::App& bench) {
   auto flags = std::make_shared<Flags>();
   CLI::App* decode = bench.add_subcommand("decode", "New tokens a second of a model");
-  decode->add_option("model", flags->model, "GGUF file or Hugging Face folder")->required();
+  decode->add_option("model", flags->model, kModelHelp)->required();
   decode->add_option("--prompt", flags->prompt, "Tokens before the first timing")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
@@ -168,7 +168,7 @@ void AddModelBench(CLI::App& bench) {
   decode->callback([flags] { RunDecode(*flags); });
 
   CLI::App* prefill = bench.add_subcommand("prefill", "Prompt tokens a second of a model");
-  prefill->add_option("model", flags->model, "GGUF file or Hugging Face folder")->required();
+  prefill->add_option("model", flags->model, kModelHelp)->required();
   prefill->add_option("--batch", flags->batches, "Numbers of tokens, e.g. 16,64,512")
       ->delimiter(',')
       ->check(CLI::Range(1, 1 << 20))

@@ -88,7 +88,7 @@ void AddGenerateCommand(CLI::App& app) {
       "0.95 --stop \"The End\"\n"
       "The repetition penalty comes first, then top-k, top-p, min-p and the temperature.");
   auto flags = std::make_shared<Flags>();
-  command->add_option("model", flags->model, "GGUF file or Hugging Face folder")->required();
+  command->add_option("model", flags->model, kModelHelp)->required();
   command->add_option("-p,--prompt", flags->prompt, "Text to continue")->required();
   command->add_option("-n,--tokens", flags->options.max_tokens, "New tokens at most")
       ->check(CLI::Range(1, 1 << 30))

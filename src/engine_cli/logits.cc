@@ -26,7 +26,7 @@ void AddLogitsCommand(CLI::App& app) {
     engine::CodeActivations activations = engine::CodeActivations::kInt16;
   };
   auto flags = std::make_shared<Flags>();
-  command->add_option("model", flags->model, "GGUF file or Hugging Face folder")->required();
+  command->add_option("model", flags->model, kModelHelp)->required();
   command->add_option("--tokens", flags->tokens, "File of token ids, separated by spaces or lines")
       ->required();
   command->add_option("-o,--output", flags->output, "File to write, little-endian")->required();

@@ -9,6 +9,10 @@
 
 namespace tern::engine_cli {
 
+// What a verb takes that runs models (engine::OpenModel).
+inline constexpr const char* kModelHelp =
+    "GGUF file, Hugging Face folder or model file of tern import";
+
 // --activations int8 | int16 | f32, by default what *activations is: see CodeActivations.
 void AddActivationsOption(CLI::App* command, engine::CodeActivations* activations);
 // Throws UsageError when anything but the default or a folder's is asked of a device, whose kernels

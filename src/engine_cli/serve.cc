@@ -126,7 +126,7 @@ void AddServeCommand(CLI::App& app) {
       "The URL is printed on stdout. SIGTERM or Ctrl-C lets requests at work end. The API key may "
       "also come in TERN_API_KEY.");
   auto flags = std::make_shared<Flags>();
-  command->add_option("model", flags->model, "GGUF file or Hugging Face folder")->required();
+  command->add_option("model", flags->model, kModelHelp)->required();
   command->add_option("--host", flags->http.host, "Address to listen on")->capture_default_str();
   command->add_option("--port", flags->http.port, "0: any free one")
       ->check(CLI::Range(0, 65535))

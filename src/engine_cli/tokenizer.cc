@@ -215,11 +215,11 @@ void AddShardsCommand(CLI::App& tokenizer, const std::shared_ptr<Flags>& flags) 
   command->callback([flags] { Shards(*flags); });
 }
 
-constexpr const char* kModelHelp =
+constexpr const char* kTokenizerHelp =
     "Tokenizer (.model, tokenizer.json, .tiktoken), GGUF file or Hugging Face folder";
 
 void AddShared(CLI::App* verb, const std::shared_ptr<Flags>& flags) {
-  verb->add_option("model", flags->model, kModelHelp)->required();
+  verb->add_option("model", flags->model, kTokenizerHelp)->required();
   verb->add_option("--pre", flags->pre, "Pre-tokenizer of a .tiktoken file")->capture_default_str();
   verb->add_flag("--json-lines", flags->json_lines,
                  "Many texts: lines of JSON strings on one side, lines of ids on the other");

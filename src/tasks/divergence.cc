@@ -162,7 +162,7 @@ Divergence RunDivergence(ModelScorer& model, ModelScorer& reference, const std::
   const int64_t longest = std::min(model.max_length(), reference.max_length());
   if (protocol.context > longest)
     throw UsageError(StrCat("windows of ", protocol.context, " tokens; the models take ", longest,
-                            ". Use a smaller --context"));
+                            ". Use --context ", longest));
   const Encoder encoder(model, options.bos);
   const std::vector<int32_t> ids = encoder.Text(text);
   if (Encoder(reference, options.bos).Text(text) != ids)

@@ -251,7 +251,8 @@ TaskResult RunPerplexity(ModelScorer& scorer, const std::string& text, const Eva
   protocol.bos = options.bos;
   if (protocol.context > scorer.max_length())
     throw UsageError(StrCat("windows of ", protocol.context, " tokens; ", scorer.source(),
-                            " takes ", scorer.max_length(), ". Use a smaller --context"));
+                            " takes ", scorer.max_length(), ". Use --context ",
+                            scorer.max_length()));
   TaskResult result;
   result.info = InfoOf("perplexity");
   result.protocol = Describe(protocol);

@@ -131,6 +131,9 @@ TEST_F(CliTest, MissingAndDamagedFilesAreExitCode3) {
     ExpectError({"tokenizer", "decode", path, "--ids", "5"}, ExitCode::kInput, path);
   }
   EXPECT_FALSE(std::filesystem::exists(out));
+  std::filesystem::create_directory(folder_ / "step-00000001");
+  WriteFileAtomically(folder_ / "step-00000001/manifest.json", "{}");
+  ExpectError({"generate", folder_ / "step-00000001", "-p", "a"}, ExitCode::kInput, "tern export");
   ExpectError({"logits", gguf_, "--tokens", folder_ / "nowhere.txt", "-o", out}, ExitCode::kInput,
               "nowhere.txt");
   ExpectError({"tokenizer", "train", folder_ / "nowhere.txt", "-o", folder_ / "t.model"},
